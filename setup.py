@@ -1,0 +1,28 @@
+"""Packaging: the package, the command `vmss`, and the plugin and cron entry in their places.
+
+Into dom0 or any root: python3 setup.py install --root=ROOT --prefix=/usr --install-data=/
+"""
+import re
+
+from setuptools import find_packages, setup
+
+with open("vmss/__init__.py", encoding="utf-8") as file:
+    VERSION = re.search(r'__version__ = "(.+)"', file.read()).group(1)  # type: ignore[union-attr]
+with open("README.md", encoding="utf-8") as file:
+    README = file.read()
+
+setup(
+    name="vmss",
+    version=VERSION,
+    description="Scheduled VM snapshots for XenServer and XCP-ng",
+    long_description=README,
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.6",
+    packages=find_packages(include=["vmss", "vmss.*"]),
+    package_data={"vmss": ["py.typed"], "vmss.simulator": ["datamodel.json"]},
+    install_requires=["XenAPI", "python-dateutil", "python-crontab"],
+    entry_points={"console_scripts": ["vmss = vmss.commands:main"]},
+    data_files=[("etc/xapi.d/plugins", ["plugins/vmss"]), ("etc/cron.d", ["cron.d/vmss.cron"])],
+    zip_safe=False,
+)

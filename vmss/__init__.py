@@ -1,0 +1,13 @@
+"""Scheduled VM snapshots for XenServer and XCP-ng.
+
+`python3 -c 'import vmss; vmss.trigger_schedule_snapshots()'` runs one pass by hand, as cron does.
+"""
+__version__ = "0.1.0"
+
+
+def trigger_schedule_snapshots() -> int:
+    """Serve every snapshot schedule of the pool that is due. Return the exit status: 0 all well, 1 a snapshot
+    failed, 2 bad configuration, 3 no session with xapi, 4 another run holds the lock."""
+    from vmss import plugin  # not before it is needed: the package is imported for its parts too
+
+    return plugin.trigger()

@@ -1,0 +1,173 @@
+"""The policies that are in hand at once: what is read for them, planned, carried out and told."""
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Sequence, Tuple
+
+from vmss import journal, plan, world
+from vmss.alerts import Victim
+from vmss.datetimes import local
+from vmss.engine import DESTROY_VM, SHUT_DOWN, Engine, Job, Operation, Outcome
+from vmss.execute import TAKES, Execution, Observer
+from vmss.plan import Turn
+from vmss.text import one_line, quoted
+from vmss.xapi import NULL
+
+if TYPE_CHECKING:
+    from vmss.run import Pass
+
+
+class Served(NamedTuple):
+    """How one policy's run went. `taken` counts the VMs that have their snapshot of the slot."""
+
+    turn: Turn
+    started: datetime
+    vms: int = 0
+    taken: int = 0
+    deleted: int = 0
+    victims: Tuple[Victim, ...] = ()
+    degraded: bool = False
+
+    def summary(self, zone: tzinfo) -> str:
+        """The run in one sentence."""
+        return "%s: %d of %d VMs have their snapshot of %s (%s); %d expired snapshots deleted." % (
+            quoted(self.turn.policy.name), self.taken, self.vms, local(self.turn.slot, zone),
+            self.turn.slot.astimezone(zone).tzname(), self.deleted,
+        )
+
+
+class Batch:
+    """Some due policies of a pass; none, where there is only something to finish."""
+
+    def __init__(self, one_pass: "Pass", turns: Sequence[Turn]) -> None:
+        self._pass = one_pass
+        self._log = one_pass.log
+        self._turns = {turn.policy.ref: turn for turn in turns}
+        self._started = one_pass.clock.now()
+        self._jobs: List[Job] = self._plan() if turns else []
+        self._numbers: Dict[str, List[int]] = {ref: [] for ref in self._turns}  # jobs by policy
+        for number, job in enumerate(self._jobs):
+            self._numbers[job.policy].append(number)
+        self._left = {ref: len(numbers) for ref, numbers in self._numbers.items()}
+        self._done, self._total = 0, len(self._jobs)
+
+    def lines(self) -> List[str]:
+        """The plan in words."""
+        return plan.lines(self._jobs, list(self._turns.values()))
+
+    def serve(self) -> bool:
+        """Carry out the plan, and what an earlier pass has left; return whether that came to its end."""
+        one_pass = self._pass
+        records = self._leftovers()
+        if not self._turns and not records:
+            return True
+        for ref, turn in self._turns.items():
+            self._log("Processing policy: %s" % turn.policy.uuid)
+            self._log("No of VMs: %d" % self._left[ref])
+            self._log("Max number of threads for processing VM: %d" % one_pass.settings.max_operations)
+            one_pass.around.say("%s: %s of %d VMs" % (
+                one_line(turn.policy.name, 60) or turn.policy.uuid, turn.policy.type, self._left[ref]
+            ))
+        names = {
+            number: plan.snapshot_name(self._turns[job.policy]) for number, job in enumerate(self._jobs) if job.take
+        }
+        self._engine = Engine(
+            self._jobs, one_pass.settings.max_operations, plain_instead=one_pass.settings.quiesce == "snapshot"
+        )
+        execution = Execution(
+            one_pass.xapi, one_pass.clock, one_pass.settings, one_pass.journal, self._engine, names,
+            Observer(self._on_start, self._on_end, self._on_finish),
+        )
+        try:
+            for key, numbers in records:
+                execution.adopt(key, numbers)
+            self._finish_idle()
+            return execution.run()
+        finally:
+            one_pass.pending.extend(execution.pending_snapshots())
+            one_pass.changed = one_pass.changed or execution.changed
+
+    # Before
+
+    def _plan(self) -> List[Job]:
+        xapi, now = self._pass.xapi, self._pass.now()
+        vms = world.read_vms(xapi, [turn.policy for turn in self._turns.values()])
+        expiries = [plan.decide(vm, self._turns[vm.policy], now) for vm in vms]
+        doomed = [snapshot for expiry in expiries for snapshot in expiry.expired]
+        disks = world.read_disks(xapi, [snapshot.ref for snapshot in doomed])
+        for snapshot in doomed:
+            if snapshot.suspend_vdi != NULL:
+                disks.setdefault(snapshot.ref, []).extend(world.read_disk(xapi, snapshot.suspend_vdi))
+        for expiry in expiries:
+            for line in plan.left_alone(expiry, disks):
+                self._log(line)
+        return [plan.job(expiry, disks, self._pass.pool.suspend_sr) for expiry in expiries]
+
+    def _leftovers(self) -> List[Tuple[str, List[int]]]:
+        """Add jobs for the disks of snapshots that an earlier pass has destroyed and recorded. Return the
+        records with the numbers of their jobs."""
+        xapi, records = self._pass.xapi, []
+        for key, snapshots in self._pass.journal.left():
+            numbers = []
+            for snapshot, uuids in sorted(snapshots.items()):
+                if journal.still_there(xapi, snapshot):
+                    continue
+                disks = journal.disks(xapi, uuids)
+                self._log("Finishing the deletion of snapshot: %s. Disks left: %d" % (snapshot, len(disks)))
+                numbers.append(len(self._jobs))
+                self._jobs.append(plan.leftover(snapshot, disks))
+            records.append((key, numbers))
+        return records
+
+    def _finish_idle(self) -> None:
+        """What has nothing to wait for: VMs that were served and have nothing that expires, policies whose
+        VMs are gone."""
+        for number, state in enumerate(self._engine.states):
+            if state.done:
+                self._on_finish(number)
+        for ref, numbers in self._numbers.items():
+            if not numbers:
+                self._finish_policy(ref)
+
+    # What the execution tells us
+
+    def _on_start(self, operation: Operation) -> None:
+        job = self._jobs[operation.job]
+        if operation.action in TAKES:
+            self._log("Processing VM: %s" % job.uuid)
+            return
+        for doomed in job.expired:
+            if doomed.ref == operation.ref and operation.action == (SHUT_DOWN if doomed.suspended else DESTROY_VM):
+                self._log("Snapshot retention value reached for VM: %s. Deleting the oldest snapshot: %s"
+                          % (job.uuid, doomed.uuid))
+
+    def _on_end(self, operation: Operation, outcome: Outcome) -> None:
+        job = self._jobs[operation.job]
+        if outcome.error:
+            self._log("%s failed for VM: %s (%s): %s" % (
+                operation.action, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000)
+            ))
+
+    def _on_finish(self, number: int) -> None:
+        job, state = self._jobs[number], self._engine.states[number]
+        if job.policy not in self._turns:
+            return
+        self._log("Completed processing VM: %s" % job.uuid)
+        self._done += 1
+        result = "failed: %s" % one_line(" ".join(state.error), 200) if state.error else "ok"
+        if state.destroyed:
+            result += ", %d expired" % state.destroyed
+        self._pass.around.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), result))
+        self._left[job.policy] -= 1
+        if self._left[job.policy] == 0:
+            self._finish_policy(job.policy)
+
+    def _finish_policy(self, ref: str) -> None:
+        mine = [(self._jobs[number], self._engine.states[number]) for number in self._numbers[ref]]
+        self._pass.finish(Served(
+            turn=self._turns[ref],
+            started=self._started,
+            vms=len(mine),
+            taken=sum(1 for job, state in mine if state.snapshot or not job.take),
+            deleted=sum(state.destroyed for _, state in mine),
+            victims=tuple(Victim(job.name, job.uuid, state.error) for job, state in mine if state.error),
+            degraded=any(state.degraded for _, state in mine),
+        ))

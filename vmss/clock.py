@@ -1,0 +1,40 @@
+"""The clock of a pass: the coordinator's time, a monotonic time for deadlines, and sleeping."""
+import select
+import time
+from datetime import datetime, timedelta, timezone
+
+from vmss.stop import wakeup
+
+UTC = timezone.utc
+
+
+class Clock:
+    """The clock of this machine, which is the coordinator's where we run in its dom0."""
+
+    def now(self) -> datetime:
+        """This instant, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds on a scale that nobody sets back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; a signal that asks us to stop ends it early."""
+        pipe = wakeup()
+        if pipe is None:
+            time.sleep(max(0.0, seconds))
+        else:
+            select.select([pipe], [], [], max(0.0, seconds))
+
+
+class RemoteClock(Clock):
+    """The clock of a server elsewhere: its answer to one question, carried on with our own monotonic time."""
+
+    def __init__(self, servertime: datetime) -> None:
+        self._servertime = servertime
+        self._since = time.monotonic()
+
+    def now(self) -> datetime:
+        return self._servertime + timedelta(seconds=time.monotonic() - self._since)
+

@@ -1,0 +1,46 @@
+"""Instants as XAPI writes them, and time zones by name."""
+from datetime import datetime, timezone, tzinfo
+from typing import Any, Optional
+
+from dateutil import tz
+from dateutil.parser import isoparse
+
+from vmss.text import quoted
+
+UTC = timezone.utc
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # xapi's "never"
+
+
+def parse_datetime(value: Any) -> datetime:
+    """Given a datetime of XAPI (text, or the client's DateTime), return the instant in UTC.
+
+    A value without a zone is UTC, as in xapi (ocaml/libs/clock/date.ml). Raise ValueError otherwise.
+    """
+    text = str(value)
+    try:
+        instant = isoparse(text)
+    except (ValueError, OverflowError):
+        raise ValueError("%s is not a date and time" % quoted(text))
+    return (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant).astimezone(UTC)
+
+
+def format_datetime(instant: datetime) -> str:
+    """Given an instant, return it as XAPI takes it: 20260131T10:15:00Z."""
+    return instant.astimezone(UTC).strftime("%Y%m%dT%H:%M:%SZ")
+
+
+def time_zone(name: Optional[str]) -> tzinfo:
+    """Given the name of a time zone, or None for dom0's own (TZ, else /etc/localtime), return it.
+
+    Raise ValueError for an unknown name.
+    """
+    # Without an argument gettz looks at TZ and /etc/localtime, and it knows POSIX rules such as EST5EDT,M3....
+    zone = tz.gettz(name) if name else tz.gettz()
+    if zone is None:
+        raise ValueError("%s is not a known time zone" % quoted(name))
+    return zone
+
+
+def local(instant: datetime, zone: tzinfo) -> str:
+    """An instant as local wall-clock time, as the lines of the vendor's article have it."""
+    return str(instant.astimezone(zone).replace(tzinfo=None))

@@ -1,0 +1,162 @@
+"""One pass at a time in a pool: the lock file, and what else is kept beside it from one pass to the next."""
+import errno
+import fcntl
+import json
+import os
+import stat
+from typing import Any, Dict, Optional, Sequence
+
+from vmss.text import one_line
+
+
+class LockError(Exception):
+    """The lock directory cannot be used: one line that says why."""
+
+
+class Held(Exception):
+    """Another run holds the lock. `holder` is what it wrote: pid, since, policies (uuids); maybe empty."""
+
+    def __init__(self, holder: Dict[str, Any]) -> None:
+        Exception.__init__(self)
+        self.holder = holder
+
+    def __str__(self) -> str:
+        if not self.holder:
+            return "another run holds the lock"
+        return "another run holds the lock: process %s, since %s" % (
+            one_line(str(self.holder.get("pid")), 20), one_line(str(self.holder.get("since")), 40)
+        )
+
+
+class LockDirectory:
+    """The directory of the locks, 0700. All names in it are opened relative to it, and no link is followed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            os.makedirs(path, 0o700, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise LockError("%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror))
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            os.close(self._descriptor)
+            raise LockError(
+                "%s: the lock directory has to belong to the user that runs vmss, and nobody else may write to it"
+                % one_line(path)
+            )
+
+    def close(self) -> None:
+        """Give the directory back; locks that are held stay held."""
+        os.close(self._descriptor)
+
+    def acquire(self, pool: str, holder: Dict[str, Any]) -> "Lock":
+        """Given the pool's uuid, take its lock and write `holder` into it. Raise Held if it is taken."""
+        while True:
+            descriptor = self._open(pool + ".lock", os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                found = _parse(_read(descriptor))
+                os.close(descriptor)
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise Held(found)
+                raise LockError("%s: the lock cannot be taken: %s" % (one_line(self.path), error.strerror))
+            if self._is(pool + ".lock", descriptor):
+                return Lock(descriptor, holder)
+            os.close(descriptor)  # somebody removed the file between opening and locking it
+
+    def holder(self, pool: str) -> Optional[Dict[str, Any]]:
+        """What the run that holds the pool's lock wrote into it; None if nobody holds it."""
+        try:
+            lock = self.acquire(pool, {})
+        except Held as held:
+            return held.holder
+        lock.release()
+        return None
+
+    def read(self, name: str) -> Dict[str, Any]:
+        """What was kept under this name; empty if nothing was, or if it cannot be read."""
+        try:
+            descriptor = self._open(name, os.O_RDONLY)
+        except LockError:
+            return {}
+        try:
+            return _parse(_read(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def keep(self, name: str, value: Dict[str, Any]) -> None:
+        """Keep a value under a name, for the next pass; an empty one removes the name."""
+        try:
+            if not value:
+                os.unlink(name, dir_fd=self._descriptor)
+                return
+            descriptor = self._open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                os.write(descriptor, json.dumps(value).encode("ascii"))
+            finally:
+                os.close(descriptor)
+            os.rename(name + ".new", name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise LockError("%s: cannot be written: %s" % (one_line(os.path.join(self.path, name)), error.strerror))
+
+    def _open(self, name: str, flags: int) -> int:
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(name, flags, 0o600, dir_fd=self._descriptor)
+        except OSError as error:
+            raise LockError("%s: cannot be opened: %s" % (one_line(os.path.join(self.path, name)), error.strerror))
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise LockError("%s: is not a regular file" % one_line(os.path.join(self.path, name)))
+        return descriptor
+
+    def _is(self, name: str, descriptor: int) -> bool:
+        mine = os.fstat(descriptor)
+        try:
+            there = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+class Lock:
+    """A lock that is held until it is released, or this process dies."""
+
+    def __init__(self, descriptor: int, holder: Dict[str, Any]) -> None:
+        self._descriptor = descriptor
+        self._holder = dict(holder)
+        self._write()
+
+    def working_on(self, policies: Sequence[str]) -> None:
+        """Say in the lock which policies, by uuid, are in hand."""
+        self._holder["policies"] = list(policies)
+        self._write()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+    def _write(self) -> None:
+        text = json.dumps(self._holder).encode("ascii")
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text, 0)
+        except OSError:
+            pass  # a full disk: the lock itself holds all the same
+
+
+def _read(descriptor: int) -> bytes:
+    return os.pread(descriptor, 1 << 20, 0)
+
+
+def _parse(text: bytes) -> Dict[str, Any]:
+    try:
+        value = json.loads(text.decode("utf-8"))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,59 @@
+"""The log of the plugin, /var/log/VMSSlog: lines as in the vendor's article CTX224169."""
+import os
+import socket
+import stat
+import sys
+from contextlib import suppress
+from datetime import datetime, tzinfo
+from typing import Callable, Optional
+
+from vmss.text import one_line
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class Log:
+    """Appends lines `May 21 10:15:01 HOSTNAME VMSS: [PID] TEXT` to a file, each in one write.
+
+    `now` gives the time of a line, in UTC; `zone` is the wall clock it is written in.
+    """
+
+    def __init__(self, path: Optional[str], now: Callable[[], datetime], zone: tzinfo) -> None:
+        self.now = now
+        self.zone = zone
+        self.path = path
+        self._hostname = socket.gethostname().split(".")[0]
+        self._descriptor = 2
+        if path is not None:
+            try:
+                self._descriptor = _open(path)
+            except OSError as error:
+                self.path = None
+                print("vmss: %s: the log cannot be opened (%s); logging to standard error"
+                      % (one_line(path), error.strerror or error), file=sys.stderr)
+
+    def __call__(self, text: str) -> None:
+        """Write one line, whatever the text holds."""
+        at = self.now().astimezone(self.zone)
+        line = "%s %2d %02d:%02d:%02d %s VMSS: [%d] %s\n" % (
+            _MONTHS[at.month - 1], at.day, at.hour, at.minute, at.second,
+            self._hostname, os.getpid(), one_line(text, 20000),
+        )
+        with suppress(OSError):  # a full disk must not stop the snapshots
+            os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor != 2:
+            os.close(self._descriptor)
+            self._descriptor = 2
+
+
+def _open(path: str) -> int:
+    # No following of a link that somebody put in place of the log, no waiting for the reader of a pipe.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o640)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    return descriptor

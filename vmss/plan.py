@@ -1,0 +1,139 @@
+"""What a pass is going to do, as values: which VM gets what, what expires, what must not be touched."""
+from datetime import datetime
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+
+from vmss import engine, policy
+from vmss.engine import Doomed, Job
+from vmss.policy import Policy
+from vmss.retention import Snapshot, expired
+from vmss.world import Disk, Vm
+from vmss.xapi import NULL
+
+# Checkpoints of VMs that run nowhere (suspended ones): xapi picks a host; so one at a time.
+_ANY_HOST = "any host"
+
+
+class Turn(NamedTuple):
+    """A policy whose turn it is, and the slot that is to be served. `forced`: run now, whatever its slot."""
+
+    policy: Policy
+    slot: datetime
+    forced: bool = False
+
+
+class Expiry(NamedTuple):
+    """What becomes of one VM: whether it has its snapshot of the slot already, and what expires."""
+
+    vm: Vm
+    turn: Turn
+    served: bool
+    expired: Tuple[Snapshot, ...]
+
+
+def decide(vm: Vm, turn: Turn, now: datetime) -> Expiry:
+    """Given a VM and its policy's turn, return what becomes of it.
+
+    A VM that has a scheduled snapshot since the slot was served, by a run that did not come to its end.
+    """
+    served = not turn.forced and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
+    return Expiry(vm, turn, served, expired(vm.snapshots, turn.policy.retained, now, new=0 if served else 1))
+
+
+def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
+    """Given what becomes of a VM, the disks of each expired snapshot by its reference, and the SR that the
+    pool suspends VMs to, return the job."""
+    vm = expiry.vm
+    take = "" if expiry.served else _take(expiry.turn.policy, vm)
+    work: Dict[str, int] = {}
+    for disk in vm.disks:
+        work[disk.sr] = work.get(disk.sr, 0) + 1
+    tokens = set(work)
+    if take == engine.TAKE_CHECKPOINT:
+        # The memory is written to an SR too, and xapi makes one checkpoint per host at a time.
+        memory_sr = vm.suspend_sr if vm.suspend_sr != NULL else suspend_sr
+        if memory_sr != NULL:
+            work[memory_sr] = work.get(memory_sr, 0) + 1
+            tokens.add(memory_sr)
+        tokens.add(vm.host if vm.host != NULL else _ANY_HOST)
+    return Job(
+        policy=expiry.turn.policy.ref,
+        vm=vm.ref,
+        uuid=vm.uuid,
+        name=vm.name,
+        take=take,
+        tokens=frozenset(tokens) if take else frozenset(),
+        work=tuple(sorted(work.items())) if take else (),
+        expired=tuple(_doomed(snapshot, disks.get(snapshot.ref, ())) for snapshot in expiry.expired),
+    )
+
+
+def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:
+    """The job that destroys the disks of a snapshot which an earlier pass has destroyed and recorded."""
+    doomed = Doomed("", snapshot_uuid, False, tuple(_engine_disk(disk) for disk in disks if _ours(disk, 0)))
+    return Job("", "", snapshot_uuid, "", "", frozenset(), (), (doomed,), recorded=True)
+
+
+def snapshot_name(turn: Turn) -> str:
+    """The name of a snapshot: the policy's, and the slot in UTC, which no change of the clock makes ambiguous."""
+    # XML cannot carry control characters.
+    name = "".join(character for character in turn.policy.name if character.isprintable())[:180]
+    return "%s %s" % (name, turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ")) if name else turn.slot.strftime(
+        "scheduled %Y-%m-%dT%H:%M:%SZ"
+    )
+
+
+def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
+    """The plan in words, for people."""
+    text = []
+    for turn in turns:
+        mine = [item for item in jobs if item.policy == turn.policy.ref]
+        text.append("%s (%s): %s of %d VMs, slot %s, %d kept each" % (
+            turn.policy.name or "(no name)", turn.policy.uuid, turn.policy.type, len(mine),
+            turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ"), turn.policy.retained,
+        ))
+        for item in mine:
+            what = item.take or "has its snapshot of this slot"
+            gone = ", then delete %s" % ", ".join(doomed.uuid for doomed in item.expired) if item.expired else ""
+            text.append("  %s (%s): %s%s" % (item.name, item.uuid, what, gone))
+    return text
+
+
+def _take(chosen: Policy, vm: Vm) -> str:
+    if vm.power_state == "Halted":
+        return engine.TAKE_SNAPSHOT  # no memory to save, nothing to quiesce
+    return {
+        policy.SNAPSHOT: engine.TAKE_SNAPSHOT,
+        policy.CHECKPOINT: engine.TAKE_CHECKPOINT,
+        policy.QUIESCED: engine.TAKE_QUIESCED,
+    }[chosen.type]
+
+
+def _doomed(snapshot: Snapshot, disks: Sequence[Disk]) -> Doomed:
+    return Doomed(
+        snapshot.ref, snapshot.uuid, snapshot.suspended,
+        tuple(_engine_disk(disk) for disk in disks if _ours(disk, 1)),
+    )
+
+
+def _engine_disk(disk: Disk) -> engine.Disk:
+    return engine.Disk(disk.ref, disk.uuid, disk.sr)
+
+
+def _ours(disk: Disk, vbds: int) -> bool:
+    """Whether a disk may be destroyed with its snapshot: it is a snapshot itself, or a memory image; no base
+    copy of the storage layer; and no other VM has it."""
+    if disk.type == "suspend":
+        return disk.managed and not disk.vbds
+    return disk.is_a_snapshot and disk.managed and len(disk.vbds) <= vbds
+
+
+def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[str]:
+    """What is not touched though one might expect it, in lines."""
+    for uuid in expiry.vm.suspect:
+        yield "Snapshot %s of VM %s is left alone: its records contradict each other" % (uuid, expiry.vm.uuid)
+    for snapshot in expiry.expired:
+        left = [disk.uuid for disk in disks.get(snapshot.ref, ()) if not _ours(disk, 1)]
+        if left:
+            yield "Disks of snapshot %s are left alone: %s (in use elsewhere, or no snapshots)" % (
+                snapshot.uuid, ", ".join(left)
+            )

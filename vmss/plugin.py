@@ -1,0 +1,214 @@
+"""What the XAPI host plugin does: its functions, the protocol xapi speaks with them, and the start by cron.
+
+xapi runs the plugin with one argument, an XML-RPC methodCall whose parameters are its session and a map of
+texts, and takes the plugin's whole standard output as the answer (ocaml/xapi/xapi_plugins.ml).
+"""
+import json
+import os
+import sys
+import xmlrpc.client
+from contextlib import suppress
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from xml.parsers.expat import ExpatError
+
+from vmss import __version__, alerts, stop
+from vmss.lock import LockDirectory, LockError
+from vmss.run import FAILED, LOCKED, BadInput, Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
+from vmss.sessions import NoSession
+from vmss.settings import SettingsError, load, place
+from vmss.text import is_uuid, one_line
+from vmss.xapi import AddressError, Refused, Unanswered, Xapi
+
+
+class PluginFailure(Exception):
+    """What the caller of the plugin gets as a XAPI failure: a code and its parameters."""
+
+    def __init__(self, code: str, *params: str) -> None:
+        self.error = [one_line(item, 1000) for item in (code,) + params]
+        Exception.__init__(self, *self.error)
+
+
+# The start by cron
+
+
+def trigger() -> int:
+    """One pass, as cron starts it. Return its exit status; what kept it from beginning is told in one line on
+    standard error, which cron mails."""
+    stop.install()
+    try:
+        return run(Request(kicked=True), _surroundings()).status
+    except (BadInput, SettingsError, AddressError, LockError) as error:
+        print("vmss: %s" % error, file=sys.stderr)
+        return 2
+    except NoSession as error:
+        print("vmss: %s" % error, file=sys.stderr)
+        return 3
+
+
+def _surroundings() -> Surroundings:
+    where = place(os.environ)
+    return Surroundings(where, load(where.config))
+
+
+# The functions
+
+
+def snapshot_now(session: str, args: Mapping[str, str]) -> str:
+    """Run the policy `vmss_uuid` now, whatever its schedule. Answer as soon as the run holds the lock and has
+    started in the background; with `wait` = true when it has ended."""
+    _known(args, "vmss_uuid", "wait")
+    uuid = args.get("vmss_uuid", "")
+    if not is_uuid(uuid):
+        raise PluginFailure("INVALID_VALUE", "vmss_uuid", uuid)
+    return _in_background(Request(policy=uuid), _wanted(args))
+
+
+def trigger_schedule_snapshots(session: str, args: Mapping[str, str]) -> str:
+    """Serve what is due, in the background like `snapshot_now`."""
+    _known(args, "wait")
+    return _in_background(Request(kicked=True), _wanted(args))
+
+
+def status(session: str, args: Mapping[str, str]) -> str:
+    """Who holds the lock of this pool, as JSON: `running`, and `holder` with pid, since and policies."""
+    _known(args)
+    where = place(os.environ)
+    answer: Dict[str, Any] = {"version": __version__, "coordinator": not where.local or on_coordinator()}
+    xapi = Xapi(where.xapi)
+    xapi.adopt(session)  # the caller's, and the caller's to close
+    try:
+        record = next(iter(xapi.call("pool.get_all_records").values()))
+        directory = LockDirectory(where.lock_dir)
+        answer["holder"] = directory.holder(str(record["uuid"]))
+        directory.close()
+    except (Refused, Unanswered) as error:
+        raise PluginFailure(alerts.LOGON_FAILURE, str(error))
+    except LockError as error:
+        raise PluginFailure("INTERNAL_ERROR", str(error))
+    finally:
+        xapi.close()
+    answer["running"] = answer["holder"] is not None
+    return json.dumps(answer, sort_keys=True)
+
+
+FUNCTIONS: Dict[str, Callable[[str, Mapping[str, str]], str]] = {
+    "snapshot_now": snapshot_now,
+    "trigger_schedule_snapshots": trigger_schedule_snapshots,
+    "status": status,
+}
+
+
+def _known(args: Mapping[str, str], *names: str) -> None:
+    for name in args:
+        if name not in names:
+            raise PluginFailure("INVALID_VALUE", name, args[name])
+
+
+def _wanted(args: Mapping[str, str]) -> bool:
+    wait = args.get("wait", "false")
+    if wait not in ("true", "false"):
+        raise PluginFailure("INVALID_VALUE", "wait", wait)
+    return wait == "true"
+
+
+def _in_background(request: Request, wait: bool) -> str:
+    """Run a pass in a process of its own, which tells this one by a pipe that it has started and how it ended."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        _child(request, writing)
+    os.close(writing)
+    started = False
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        for line in pipe:
+            message = json.loads(line)
+            if "error" in message:
+                raise PluginFailure(*message["error"])
+            if "line" in message:
+                return str(message["line"])
+            started = True
+            if not wait:
+                return "started"
+    raise PluginFailure("VMSS_STOPPED" if started else "INTERNAL_ERROR", "the run ended without a word: see the log")
+
+
+def _child(request: Request, pipe: int) -> None:
+    """The process in the background. It keeps nothing of its parent's: xapi reads what the plugin prints."""
+    code = 1
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        stop.install()
+        code = _report(request, lambda message: _tell(pipe, message))
+    finally:
+        os._exit(code)
+
+
+def _tell(pipe: int, message: Dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):  # the caller did not wait
+        os.write(pipe, json.dumps(message).encode("ascii") + b"\n")
+
+
+def _report(request: Request, tell: Callable[[Dict[str, Any]], None]) -> int:
+    code = 2
+    try:
+        where = place(os.environ)
+        if where.local and not on_coordinator():
+            raise PluginFailure("HOST_IS_SLAVE", "this host is not the pool's coordinator")
+        around = _surroundings()._replace(started=lambda: tell({"started": True}))
+        report = run(request, around)
+        failure = _failure(report)
+        tell({"line": report.line} if failure is None else {"error": failure})
+        return report.status
+    except PluginFailure as failed:
+        tell({"error": failed.error})
+    except UnknownPolicy:
+        tell({"error": ["UUID_INVALID", "VMSS", str(request.policy)]})
+    except (BadInput, SettingsError, AddressError, LockError) as error:
+        tell({"error": ["INTERNAL_ERROR", str(error)]})
+    except NoSession as error:
+        tell({"error": [alerts.LOGON_FAILURE, str(error)]})
+        code = 3
+    return code
+
+
+def _failure(report: Report) -> Optional[List[str]]:
+    if report.status == LOCKED:
+        return [alerts.LOCK_FAILED, alerts.SENTENCES[alerts.LOCK_FAILED], report.line]
+    return [alerts.FAILED, report.line] if report.status == FAILED else None
+
+
+# The protocol
+
+
+def main(argv: Sequence[str]) -> int:
+    """Answer one call of xapi: `argv` is the plugin's name and the methodCall."""
+    if len(argv) != 2:
+        print("%s: a host plugin, which xapi runs: xe host-call-plugin plugin=vmss fn=%s host-uuid=COORDINATOR"
+              % (argv[0], "|".join(sorted(FUNCTIONS))), file=sys.stderr)
+        return 2
+    answer: Dict[str, Any]
+    try:
+        answer = {"Status": "Success", "Value": _dispatch(argv[1])}
+    except PluginFailure as failure:
+        answer = {"Status": "Failure", "ErrorDescription": failure.error}
+    # xapi gives a plugin no locale: the encoding is ours to say.
+    sys.stdout.buffer.write(xmlrpc.client.dumps((answer,), methodresponse=True, encoding="utf-8").encode("utf-8"))
+    sys.stdout.flush()
+    return 0
+
+
+def _dispatch(call: str) -> str:
+    try:
+        params, name = xmlrpc.client.loads(call)
+        session, args = params
+    except (ValueError, TypeError, LookupError, ExpatError, xmlrpc.client.Error):
+        raise PluginFailure("XENAPI_PLUGIN_FAILURE", "the argument is not a call of a plugin's function")
+    function = FUNCTIONS.get(str(name))
+    if function is None:
+        raise PluginFailure("UNKNOWN_XENAPI_PLUGIN_FUNCTION", str(name))
+    if not isinstance(args, dict) or not all(isinstance(value, str) for value in args.values()):
+        raise PluginFailure("XENAPI_PLUGIN_FAILURE", str(name), "the arguments are not a map of texts")
+    return function(str(session), args)

@@ -1,0 +1,137 @@
+"""A snapshot schedule as a typed value, read from a VMSS record of XAPI."""
+import re
+from datetime import datetime, tzinfo
+from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+
+from vmss.datetimes import EPOCH, parse_datetime
+from vmss.schedule import DAYS, FREQUENCIES, HOURLY, WEEKLY, Schedule, due_slot
+from vmss.text import quoted
+
+SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_with_quiesce")
+MINUTES = (0, 15, 30, 45)
+
+
+class PolicyError(Exception):
+    """A VMSS record that cannot be understood: one line that names the field, its value and the rule."""
+
+
+class Policy(NamedTuple):
+    """A VMSS object. `last_run` is None for a policy that never ran; `vms` are references, in XAPI's order."""
+
+    ref: str
+    uuid: str
+    name: str
+    enabled: bool
+    type: str
+    retained: int
+    schedule: Schedule
+    last_run: Optional[datetime]
+    vms: Tuple[str, ...]
+
+    def due(self, zone: tzinfo, now: datetime) -> Optional[datetime]:
+        """The slot that waits to be served now, or None: also when disabled, or without any VM."""
+        if not self.enabled or not self.vms:
+            return None
+        return due_slot(self.schedule, zone, self.last_run, now)
+
+
+def from_record(ref: str, record: Mapping[str, Any]) -> Policy:
+    """Given a VMSS reference and its record as the XenAPI client returns it, return the policy.
+
+    Raise PolicyError for a record that no xapi of today would have stored.
+    """
+    try:
+        last_run = parse_datetime(_field(record, "last_run_time"))
+    except ValueError as error:
+        raise PolicyError("last_run_time: %s" % error)
+    return Policy(
+        ref=ref,
+        uuid=_text(record, "uuid"),
+        name=_text(record, "name_label"),
+        enabled=_boolean(record, "enabled"),
+        type=_choice(record, "type", TYPES),
+        retained=_number("retained_snapshots", _field(record, "retained_snapshots"), 1, 10),
+        schedule=_schedule(_choice(record, "frequency", FREQUENCIES), _field(record, "schedule")),
+        last_run=last_run if last_run > EPOCH else None,
+        vms=_references(record, "VMs"),
+    )
+
+
+def _schedule(frequency: str, keys: Any) -> Schedule:
+    """Keys that are missing have xapi's defaults, and those of another frequency are ignored: its setters
+    leave both behind (ocaml/xapi/xapi_vmss.ml)."""
+    if not isinstance(keys, Mapping):
+        raise PolicyError("schedule: %s is not a map" % quoted(keys))
+    minute = _number("schedule:min", keys.get("min", "0"), 0, 59)
+    if minute not in MINUTES:
+        raise PolicyError("schedule:min: %s is not 0, 15, 30 or 45" % quoted(keys["min"]))
+    if frequency == HOURLY:
+        return Schedule(frequency, minute)
+    hour = _number("schedule:hour", keys.get("hour", "0"), 0, 23)
+    days = _days(keys.get("days", "Monday")) if frequency == WEEKLY else frozenset([0])
+    return Schedule(frequency, minute, hour, days)
+
+
+def _days(text: Any) -> FrozenSet[int]:
+    names = [name.strip().capitalize() for name in text.split(",")] if isinstance(text, str) else [""]
+    for name in names:
+        if name not in DAYS:
+            raise PolicyError("schedule:days: %s is not a list of English day names" % quoted(text))
+    return frozenset(DAYS.index(name) for name in names)
+
+
+_OCAML_INT = re.compile(r"(?P<sign>[-+]?)(?P<base>0[xXoObBuU])?(?P<digits>[0-9a-fA-F][0-9a-fA-F_]*)\Z")
+_BASES = {"0x": 16, "0o": 8, "0b": 2, "0u": 10}
+
+
+def _number(name: str, value: Any, low: int, high: int) -> int:
+    """An integer as OCaml's int_of_string reads it: xapi checks hours with that and stores them as written
+    ("07", "0x7", "1_0"), and sends its own integers as plain digits."""
+    match = _OCAML_INT.match(value) if isinstance(value, str) and len(value) < 24 else None
+    try:
+        if isinstance(value, bool) or not (isinstance(value, int) or match):
+            raise ValueError
+        number = value if match is None else int(
+            match.group("sign") + match.group("digits").replace("_", ""),
+            _BASES[match.group("base").lower()] if match.group("base") else 10,
+        )
+    except ValueError:
+        raise PolicyError("%s: %s is not a whole number" % (name, quoted(value)))
+    if not low <= number <= high:
+        raise PolicyError("%s: %s is not within %d to %d" % (name, quoted(value), low, high))
+    return number
+
+
+def _field(record: Mapping[str, Any], name: str) -> Any:
+    try:
+        return record[name]
+    except KeyError:
+        raise PolicyError("%s: missing from the record" % name)
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = _field(record, name)
+    if not isinstance(value, str):
+        raise PolicyError("%s: %s is not a text" % (name, quoted(value)))
+    return value
+
+
+def _boolean(record: Mapping[str, Any], name: str) -> bool:
+    value = _field(record, name)
+    if not isinstance(value, bool):
+        raise PolicyError("%s: %s is neither true nor false" % (name, quoted(value)))
+    return value
+
+
+def _choice(record: Mapping[str, Any], name: str, choices: Tuple[str, ...]) -> str:
+    value = _field(record, name)
+    if value not in choices:
+        raise PolicyError("%s: %s is not one of %s" % (name, quoted(value), ", ".join(choices)))
+    return str(value)
+
+
+def _references(record: Mapping[str, Any], name: str) -> Tuple[str, ...]:
+    value = _field(record, name)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise PolicyError("%s: %s is not a list of references" % (name, quoted(value)))
+    return tuple(value)

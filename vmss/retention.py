@@ -1,0 +1,31 @@
+"""Which scheduled snapshots of a VM have expired."""
+from datetime import datetime
+from typing import NamedTuple, Sequence, Tuple
+
+
+class Snapshot(NamedTuple):
+    """A scheduled snapshot of one VM.
+
+    `time` is its snapshot_time. `pinned`: blocked_operations has destroy. `suspended`: it holds memory (a
+    checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL.
+    """
+
+    ref: str
+    uuid: str
+    time: datetime
+    pinned: bool = False
+    suspended: bool = False
+    suspend_vdi: str = "OpaqueRef:NULL"
+
+
+def expired(snapshots: Sequence[Snapshot], retained: int, now: datetime, new: int = 0) -> Tuple[Snapshot, ...]:
+    """Given the scheduled snapshots of one VM, return those that retention no longer keeps, oldest first.
+
+    `retained` newest ones stay, `new` of which do not exist yet but will before anything is deleted. One that
+    is pinned stays and does not count; so does one that is dated in the future, where its age is not known.
+    """
+    counted = sorted(
+        (snapshot for snapshot in snapshots if not snapshot.pinned and snapshot.time <= now),
+        key=lambda snapshot: (snapshot.time, snapshot.uuid),
+    )
+    return tuple(counted[: max(0, len(counted) + new - retained)])

@@ -1,0 +1,365 @@
+"""One pass over the pool, from the lock to the lock, in the order of the vendor's article CTX224169."""
+import os
+from datetime import datetime, timedelta
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from vmss import alerts, sessions, world
+from vmss.alerts import Alerts, Victim
+from vmss.batch import Batch, Served
+from vmss.clock import Clock, RemoteClock
+from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
+from vmss.journal import Journal
+from vmss.lock import Held, Lock, LockDirectory
+from vmss.log import Log
+from vmss.plan import Turn
+from vmss.policy import Policy
+from vmss.schedule import latest_slot, next_slot
+from vmss.sessions import NoSession
+from vmss.settings import Place, Settings, of_pool
+from vmss.text import one_line, quoted
+from vmss.xapi import Refused, Unanswered, Xapi
+
+# Exit status, everywhere.
+OK, FAILED, BAD_INPUT, NO_SESSION, LOCKED = range(5)
+
+POOL_ROLE = "/etc/xensource/pool.conf"
+
+
+class BadInput(Exception):
+    """One line that names the thing, its value and the rule."""
+
+
+class UnknownPolicy(BadInput):
+    """No snapshot schedule has the uuid that was asked for."""
+
+
+class Request(NamedTuple):
+    """What a pass is asked for: one policy by its uuid whatever its schedule, or all that are due.
+
+    `dry_run`: say what would be done, and change nothing. `at`: set a simulator's clock to this first, or
+    with `dry_run` take it for the time. `kicked`: cron did it.
+    """
+
+    policy: Optional[str] = None
+    dry_run: bool = False
+    at: Optional[datetime] = None
+    kicked: bool = False
+
+
+class Report(NamedTuple):
+    """How a pass ended: an exit status and one line that says it."""
+
+    status: int
+    line: str
+
+
+class Surroundings(NamedTuple):
+    """What a pass stands on. `say` takes lines of progress for people; `started` is called once the pass holds
+    the lock and has found the policy it was asked for. `clock` stands in for the coordinator's."""
+
+    place: Place
+    settings: Settings
+    say: Callable[[str], None] = lambda text: None
+    started: Callable[[], None] = lambda: None
+    clock: Optional[Clock] = None
+
+
+class Look(NamedTuple):
+    """One look at all policies: those that are due, those that are not, and those that make no sense."""
+
+    turns: List[Turn]
+    idle: List[Policy]
+    errors: List[Tuple[str, str]]
+
+
+def run(request: Request, around: Surroundings) -> Report:
+    """Carry out one pass. Raise BadInput, LockError or NoSession where it could not begin."""
+    clock = around.clock or Clock()
+    log = Log(around.place.log, clock.now, time_zone(around.settings.timezone or None))
+    try:
+        if around.place.local and not on_coordinator():
+            return Report(OK, "this host is not the pool's coordinator: nothing to do")
+        if request.kicked:
+            log("===Kicking cron job for VMSS===")
+        directory = LockDirectory(around.place.lock_dir)
+        try:
+            return _in_session(request, around, directory, clock, log)
+        finally:
+            directory.close()
+    finally:
+        log.close()
+
+
+def on_coordinator() -> bool:
+    """Whether this host is its pool's coordinator, by the file that xapi keeps (ocaml/xapi-aux/pool_role.ml)."""
+    try:
+        with open(POOL_ROLE, encoding="utf-8", errors="replace") as file:
+            return not file.read(4096).strip().startswith("slave:")
+    except OSError:
+        return True  # xapi itself will tell
+
+
+def _in_session(request: Request, around: Surroundings, directory: LockDirectory, clock: Clock, log: Log) -> Report:
+    place, settings = around.place, around.settings
+    xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file)
+    if not xapi.unix and not request.dry_run:
+        raise BadInput(
+            "VMSS_XAPI: %s can be read (--dry-run), but snapshots have to be taken in dom0 of the coordinator, over "
+            "xapi's unix socket: from elsewhere xapi does not mark them as scheduled" % quoted(place.xapi)
+        )
+    pending: List[str] = []
+    pool = ""
+    try:
+        try:
+            sessions.log_in(xapi, place, settings, clock, around.say)
+        except NoSession as error:
+            if not request.dry_run:
+                sessions.remember_failure(directory, clock, log, error)
+            raise
+        try:
+            one_pass = Pass(request, around, directory, clock, log, xapi, pending)
+            pool = one_pass.pool.uuid
+            return one_pass.rehearse() if request.dry_run else one_pass.whole()
+        except (Unanswered, Refused) as error:
+            # Of what concerns one VM or one policy the pass takes care; this is about the session itself.
+            log("The pass ends here: %s" % error)
+            raise NoSession("%s: %s" % (one_line(place.xapi), error))
+        finally:
+            sessions.log_out(xapi, directory, pool, pending, log)
+    finally:
+        xapi.close()
+
+
+class Pass:
+    """A pass within its session."""
+
+    def __init__(
+        self, request: Request, around: Surroundings, directory: LockDirectory, clock: Clock, log: Log, xapi: Xapi,
+        pending: List[str],
+    ) -> None:
+        """`pending` takes the tasks that still take a snapshot when the pass ends."""
+        self.request = request
+        self.around = around
+        self.directory = directory
+        self.log = log
+        self.xapi = xapi
+        self.pending = pending
+        self.pool = world.read_pool(xapi)
+        self.settings, mistakes = of_pool(around.settings, self.pool.other_config)
+        for mistake in mistakes:
+            log("pool.other_config: %s (ignored)" % mistake)
+        log.zone = time_zone(self.settings.timezone or None)
+        self.clock = self._clock(clock)
+        log.now = self.clock.now
+        self.alerts = Alerts(xapi, self.clock, log)
+        self.journal = Journal(xapi, self.pool)
+        self.served: List[Served] = []
+        self.changed = False
+
+    def _clock(self, clock: Clock) -> Clock:
+        if self.request.at is not None and not self.request.dry_run:
+            try:
+                self.xapi.call("simulator.set_time", format_datetime(self.request.at))
+            except Refused:
+                raise BadInput(
+                    "--at: only a simulator's clock can be set; with --dry-run it is the time to suppose, anywhere"
+                )
+        if self.around.clock is not None or self.around.place.local:
+            return clock
+        return RemoteClock(parse_datetime(self.xapi.call("host.get_servertime", self.pool.coordinator)))
+
+    def whole(self) -> Report:
+        """The pass, from the lock to the lock."""
+        holder = {"pid": os.getpid(), "since": format_datetime(self.clock.now())}
+        try:
+            lock = self.directory.acquire(self.pool.uuid, holder)
+        except Held as held:
+            return self.put_off(held)
+        try:
+            sessions.close_old(self.xapi, self.directory, self.pool.uuid)
+            look = self.look(self.request.policy)
+            self.around.started()
+            complete = self.serve(look, lock)
+            # A run that holds the lock makes others come back later. So before it gives the lock back it looks
+            # once more for what became due meanwhile.
+            while complete and look.turns:
+                look = self.look()
+                complete = self.serve(look, lock, again=True)
+            if self.changed:
+                # xapi writes its database every five minutes; what we destroyed must not come back.
+                self.xapi.call("pool.sync_database")
+        finally:
+            lock.release()
+        return self.report(complete)
+
+    # What is due
+
+    def look(self, wanted: Optional[str] = None) -> Look:
+        """Go through all policies and find those whose turn it is: the due ones, or the one that is wanted."""
+        policies, errors = world.read_policies(self.xapi)
+        turns = [self.wanted(wanted, policies, errors)] if wanted else self.due(policies)
+        due = {turn.policy.ref for turn in turns}
+        if not self.pool.licensed:
+            self.restricted(turns)
+            turns = []
+        return Look(turns, [policy for policy in policies if policy.ref not in due], errors)
+
+    def due(self, policies: Sequence[Policy]) -> List[Turn]:
+        """The turns of the policies that are due and were not served by this very pass."""
+        now = self.now()
+        done = {served.turn.policy.ref: served.turn.slot for served in self.served}
+        turns = []
+        for policy in policies:
+            if policy.last_run is not None and policy.last_run > now:
+                self.log("Warning: the last run of policy %s, %s, lies in the future: taken as never"
+                         % (policy.uuid, format_datetime(policy.last_run)))
+            slot = policy.due(self.log.zone, now)
+            if slot is not None and (policy.ref not in done or done[policy.ref] < slot):
+                turns.append(Turn(policy, slot))
+        return turns
+
+    def wanted(self, uuid: str, policies: Sequence[Policy], errors: Sequence[Tuple[str, str]]) -> Turn:
+        """The turn of the policy that was asked for, whatever its schedule."""
+        for policy in policies:
+            if policy.uuid == uuid:
+                return Turn(policy, latest_slot(policy.schedule, self.log.zone, self.now()), forced=True)
+        for broken, error in errors:
+            if broken == uuid:
+                raise BadInput("snapshot schedule %s cannot be understood: %s" % (uuid, error))
+        raise UnknownPolicy("no snapshot schedule of this pool has the uuid %s" % quoted(uuid))
+
+    def now(self) -> datetime:
+        """The time of the pass: its clock's, or the one it was told to suppose."""
+        return self.request.at if self.request.at is not None and self.request.dry_run else self.clock.now()
+
+    # Serving it
+
+    def serve(self, look: Look, lock: Lock, again: bool = False) -> bool:
+        """Serve the policies that are due, and finish what an earlier pass has recorded. Return whether all
+        came to its end."""
+        if not again:
+            self.log("No of Policies: %d" % (len(look.turns) + len(look.idle) + len(look.errors)))
+            self.log("Max number of threads allocated for policy : %d" % self.settings.max_policies)
+            for uuid, error in look.errors:
+                self.log("Not processing policy: %s (%s)" % (uuid, error))
+        self.logon_failures(look.turns)
+        size = self.settings.max_policies
+        batches = [look.turns[start:start + size] for start in range(0, len(look.turns), size)] or [[]]
+        for number, turns in enumerate(batches):
+            if turns or (look.idle and not again):
+                self.log("Policy Batch: %d" % number)
+            if number == 0 and not again:
+                for policy in look.idle:
+                    self.log("Not processing policy: %s" % policy.uuid)
+            lock.working_on([turn.policy.uuid for turn in turns])
+            if not Batch(self, turns).serve():
+                return False
+        return True
+
+    def finish(self, served: Served) -> None:
+        """One policy's run is over: the alert, then last-run-time, in this order, so that a crash between the
+        two repeats an alert rather than losing one."""
+        policy, zone, ended = served.turn.policy, self.log.zone, self.clock.now()
+        self.log("snapshot start time: %s, end time: %s, Last expected run time: %s" % (
+            local(served.started, zone), local(ended, zone), local(served.turn.slot, zone)
+        ))
+        summary = served.summary(zone)
+        if served.victims:
+            raised = self.alerts.create(alerts.FAILED, policy.uuid, alerts.failed_body(served.victims, summary))
+        else:
+            raised = self.alerts.create(alerts.SUCCEEDED, policy.uuid, alerts.body(alerts.SUCCEEDED, summary))
+        if served.degraded:
+            self.log("%s: %s" % (alerts.NOT_QUIESCED, alerts.SENTENCES[alerts.NOT_QUIESCED]))
+            self.alerts.create_once(
+                alerts.NOT_QUIESCED, policy.uuid, alerts.body(alerts.NOT_QUIESCED, summary), ended - timedelta(days=1)
+            )
+        self.missed(served, ended)
+        if raised:
+            self.set_last_run_time(policy, ended)
+        self.log("Completed processing policy: %s" % policy.uuid)
+        self.served.append(served)
+        self.changed = True
+
+    def missed(self, served: Served, ended: datetime) -> None:
+        """Slots of the policy that passed while it was running are missed."""
+        policy = served.turn.policy
+        slots: List[str] = []
+        slot = next_slot(policy.schedule, self.log.zone, served.started)
+        while slot <= ended and policy.enabled and len(slots) <= 10:
+            slots.append(local(slot, self.log.zone))
+            slot = next_slot(policy.schedule, self.log.zone, slot)
+        if slots:
+            self.alerts.create(alerts.MISSED_EVENT, policy.uuid, alerts.body(
+                alerts.MISSED_EVENT, "Missed: %s." % ", ".join(slots[:10] + ["and more"] * (len(slots) > 10))
+            ))
+
+    def set_last_run_time(self, policy: Policy, ended: datetime) -> None:
+        """Note, in UTC, when the policy's run ended."""
+        try:
+            self.xapi.call("VMSS.set_last_run_time", policy.ref, format_datetime(ended))
+        except Refused as refused:
+            self.log("last-run-time of policy %s could not be set: %s" % (policy.uuid, refused))
+
+    # What keeps a policy from being served
+
+    def put_off(self, held: Held) -> Report:
+        """Another run holds the lock: the policies that are due are late, and each is told of it once a slot."""
+        self.log("The lock is taken: %s" % held)
+        in_hand = held.holder.get("policies")
+        for turn in self.look(self.request.policy).turns:
+            text = alerts.body(alerts.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
+            if turn.forced:
+                self.alerts.create(alerts.LOCK_FAILED, turn.policy.uuid, text)
+            elif not isinstance(in_hand, list) or turn.policy.uuid not in in_hand:
+                self.alerts.create_once(alerts.LOCK_FAILED, turn.policy.uuid, text, turn.slot)
+        return Report(LOCKED, str(held))
+
+    def restricted(self, turns: Sequence[Turn]) -> None:
+        """The pool's licence has no scheduled snapshots: each policy that was due is told of it once a slot."""
+        for turn in turns:
+            victim = Victim(turn.policy.name, turn.policy.uuid, ("LICENCE_RESTRICTION", "VMSS"))
+            self.served.append(Served(turn, self.clock.now(), victims=(victim,)))
+            if not self.request.dry_run:
+                text = alerts.body(alerts.LICENSE_ERROR, "No snapshots were taken for %s." % quoted(turn.policy.name))
+                self.alerts.create_once(alerts.LICENSE_ERROR, turn.policy.uuid, text, turn.slot)
+
+    def logon_failures(self, turns: Sequence[Turn]) -> None:
+        """Earlier ticks could not log in: tell the policies that waited for them."""
+        kept = self.directory.read(sessions.LOGON_FAILURE)
+        if not kept:
+            return
+        try:
+            since, last = parse_datetime(kept.get("since")), parse_datetime(kept.get("last"))
+        except ValueError:
+            since = last = self.clock.now()
+        for turn in turns:
+            if turn.slot <= last:
+                self.alerts.create(alerts.LOGON_FAILURE, turn.policy.uuid, alerts.body(
+                    alerts.LOGON_FAILURE,
+                    "No session from %s to %s." % (local(since, self.log.zone), local(last, self.log.zone)),
+                ))
+        self.directory.keep(sessions.LOGON_FAILURE, {})
+
+    # Reports
+
+    def rehearse(self) -> Report:
+        """Say what a pass would do now, and change nothing."""
+        look = self.look(self.request.policy)
+        size = self.settings.max_policies
+        for start in range(0, len(look.turns), size):
+            for line in Batch(self, look.turns[start:start + size]).lines():
+                self.around.say(line)
+        return Report(OK, "%d of %d policies would run; nothing was changed" % (
+            len(look.turns), len(look.turns) + len(look.idle) + len(look.errors)
+        ))
+
+    def report(self, complete: bool) -> Report:
+        """How the pass ended."""
+        failed = sum(len(served.victims) for served in self.served)
+        line = "%d policies served: %d snapshots taken, %d deleted, %d VMs failed" % (
+            len(self.served), sum(served.taken for served in self.served),
+            sum(served.deleted for served in self.served), failed,
+        )
+        if not complete:
+            return Report(FAILED, "stopped before the end: " + line)
+        return Report(FAILED if failed else OK, line if self.served else "no policy is due")

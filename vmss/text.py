@@ -1,0 +1,38 @@
+"""Text from outside: made safe for one line of a log, a terminal or an alert; and recognised as a uuid."""
+import re
+import unicodedata
+from typing import Any
+
+# Categories that could break a line or change how the text around them reads: control characters, format
+# characters (right-to-left marks among them), lone surrogates, line and paragraph separators.
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+
+
+def one_line(text: str, length_max: int = 2000) -> str:
+    """Given any text, return it on one line in valid UTF-8: unsafe characters escaped, its middle left out
+    where it is longer than `length_max` characters."""
+    if len(text) > length_max:
+        half = (length_max - 3) // 2
+        text = text[:half] + "..." + text[-half:]
+    if text.isprintable():  # the usual case, and a fast one
+        return text
+    return "".join(
+        _escaped(character) if unicodedata.category(character) in _UNSAFE else character for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return "\\x%02x" % code if code < 0x100 else "\\u%04x" % code if code < 0x10000 else "\\U%08x" % code
+
+
+def quoted(value: Any) -> str:
+    """Given a value of any type, return it for a message: short, on one line, in single quotes."""
+    return "'%s'" % one_line(value if isinstance(value, str) else repr(value), 80)
+
+
+def is_uuid(text: Any) -> bool:
+    """Whether a value has the form of a uuid, as XAPI writes it."""
+    return isinstance(text, str) and bool(_UUID.match(text))

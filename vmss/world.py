@@ -1,0 +1,203 @@
+"""What a pass reads of the pool: records of XAPI as small values, in few calls and none that it does not need.
+
+Records are large on the wire (a VM 9 kB, a snapshot 12 kB, a disk 3 kB), so bulk reads ask for the objects
+concerned and no others: a query names the references it wants, as many as fit one expression.
+"""
+from datetime import datetime
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+
+from vmss.datetimes import parse_datetime
+from vmss.policy import Policy, PolicyError, from_record
+from vmss.retention import Snapshot
+from vmss.xapi import NULL, Refused, Xapi
+
+# References in one query. xapi compares every row of the table with every one of them.
+_CHUNK = 50
+
+
+class Pool(NamedTuple):
+    """The pool's own record, as far as it matters here."""
+
+    ref: str
+    uuid: str
+    coordinator: str
+    other_config: Mapping[str, str]
+    licensed: bool
+    suspend_sr: str
+
+
+class Disk(NamedTuple):
+    """A VDI; `vbds` are references of all its VBDs."""
+
+    ref: str
+    uuid: str
+    sr: str
+    type: str
+    is_a_snapshot: bool
+    managed: bool
+    vbds: Tuple[str, ...]
+
+
+class Vm(NamedTuple):
+    """A VM of a policy, with its scheduled snapshots. `suspect` are uuids of snapshots whose records
+    contradict each other; they are not among `snapshots`."""
+
+    ref: str
+    uuid: str
+    name: str
+    policy: str
+    power_state: str
+    host: str
+    suspend_sr: str
+    suspend_vdi: str
+    disks: Tuple[Disk, ...] = ()
+    snapshots: Tuple[Snapshot, ...] = ()
+    suspect: Tuple[str, ...] = ()
+
+
+def read_pool(xapi: Xapi) -> Pool:
+    """The pool, which there is always exactly one of."""
+    records = xapi.call("pool.get_all_records")
+    ref, record = next(iter(records.items()))
+    suspend_sr = record["suspend_image_SR"]
+    return Pool(
+        ref=ref,
+        uuid=str(record["uuid"]),
+        coordinator=str(record["master"]),
+        other_config=dict(record["other_config"]),
+        # xapi takes a missing key for a restriction too (ocaml/xapi-types/features.ml).
+        licensed=record["restrictions"].get("restrict_vmss") == "false",
+        suspend_sr=str(suspend_sr if suspend_sr != NULL else record["default_SR"]),
+    )
+
+
+def read_policies(xapi: Xapi) -> Tuple[List[Policy], List[Tuple[str, str]]]:
+    """The policies, in the order of their names, and for each that cannot be understood its uuid and why."""
+    policies, errors = [], []
+    for ref, record in xapi.call("VMSS.get_all_records").items():
+        try:
+            policies.append(from_record(ref, record))
+        except PolicyError as error:
+            errors.append((str(record.get("uuid", ref)), str(error)))
+    return sorted(policies, key=lambda policy: (policy.name, policy.uuid)), sorted(errors)
+
+
+def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
+    """The VMs of these policies, with their disks and their scheduled snapshots."""
+    vms: Dict[str, Vm] = {}
+    snapshot_refs: Dict[str, Tuple[str, ...]] = {}
+    for ref, record in _where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]):
+        vms[ref] = Vm(
+            ref=ref,
+            uuid=str(record["uuid"]),
+            name=str(record["name_label"]),
+            policy=str(record["snapshot_schedule"]),
+            power_state=str(record["power_state"]),
+            host=str(record["resident_on"]),
+            suspend_sr=str(record["suspend_SR"]),
+            suspend_vdi=str(record["suspend_VDI"]),
+        )
+        snapshot_refs[ref] = tuple(record["snapshots"])
+    disks = read_disks(xapi, list(vms))
+    found = _read_snapshots(xapi, [ref for ref in vms if snapshot_refs[ref]])
+    complete = []
+    for ref, vm in vms.items():
+        mine = found.get(ref, {})
+        # The VM's list and the snapshot's own field are two sides of one relation: where they disagree the
+        # database is damaged, and nothing is touched.
+        agreed = [snapshot for key, snapshot in mine.items() if key in snapshot_refs[ref] and key != ref]
+        suspect = [snapshot.uuid for key, snapshot in mine.items() if key not in snapshot_refs[ref] or key == ref]
+        complete.append(vm._replace(
+            disks=tuple(disks.get(ref, ())), snapshots=tuple(agreed), suspect=tuple(sorted(suspect))
+        ))
+    return sorted(complete, key=lambda vm: (vm.name, vm.uuid))
+
+
+def read_disks(xapi: Xapi, vms: Sequence[str]) -> Dict[str, List[Disk]]:
+    """The disks of each of these VMs or snapshots, in the order of their devices. A CD is not a disk."""
+    vdis: Dict[str, List[Tuple[str, str]]] = {}
+    sole_vbds: Dict[str, str] = {}
+    for ref, record in _where(xapi, "VBD", "VM", vms):
+        if record["type"] != "CD" and not record["empty"] and record["VDI"] != NULL:
+            vdis.setdefault(str(record["VM"]), []).append((str(record["userdevice"]), str(record["VDI"])))
+            sole_vbds[ref] = str(record["VDI"])
+    records = _read_vdis(xapi, sole_vbds)
+    disks: Dict[str, List[Disk]] = {}
+    for vm, devices in vdis.items():
+        devices.sort(key=lambda device: (len(device[0]), device[0]))
+        disks[vm] = [records[vdi] for _, vdi in devices if vdi in records]
+    return disks
+
+
+def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
+    """One disk by its reference; none if it is gone, or if there is none."""
+    if vdi == NULL:
+        return []
+    try:
+        return [_disk(vdi, xapi.call("VDI.get_record", vdi))]
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return []
+
+
+def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Dict[str, Disk]:
+    # A table has no field for its own references, but xapi stores the back reference, a VDI's list of VBDs,
+    # as an S-expression. A disk with one VBD is found by it; one with several is asked for by itself.
+    found = {
+        ref: _disk(ref, record)
+        for ref, record in _where(xapi, "VDI", "VBDs", ["('%s')" % vbd for vbd in vdis_by_vbd])
+    }
+    for vdi in set(vdis_by_vbd.values()) - set(found):
+        found.update((disk.ref, disk) for disk in read_disk(xapi, vdi))
+    return found
+
+
+def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
+    return Disk(
+        ref=ref,
+        uuid=str(record["uuid"]),
+        sr=str(record["SR"]),
+        type=str(record["type"]),
+        is_a_snapshot=record["is_a_snapshot"] is True,
+        managed=record["managed"] is True,
+        vbds=tuple(record["VBDs"]),
+    )
+
+
+def _read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Dict[str, Dict[str, Snapshot]]:
+    """The scheduled snapshots that say they are of these VMs, by VM and reference."""
+    found: Dict[str, Dict[str, Snapshot]] = {}
+    marked = 'field "is_vmss_snapshot" = "true"'
+    for ref, record in _where(xapi, "VM", "snapshot_of", vms, marked):
+        found.setdefault(str(record["snapshot_of"]), {})[ref] = _snapshot(ref, record)
+    return found
+
+
+def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
+    return Snapshot(
+        ref=ref,
+        uuid=str(record["uuid"]),
+        time=_time(record),
+        pinned="destroy" in record["blocked_operations"],
+        suspended=record["power_state"] != "Halted",
+        suspend_vdi=str(record["suspend_VDI"]),
+    )
+
+
+def _time(record: Mapping[str, Any]) -> datetime:
+    return parse_datetime(record["snapshot_time"])
+
+
+def _where(
+    xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str = ""
+) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Records of a class in which a field has one of these values, and which meet the condition."""
+    values = list(values)
+    for start in range(0, len(values), _CHUNK):
+        # In xapi's query language `and` binds no tighter than `or`, so everything is in parentheses.
+        expression = " or ".join('(field "%s" = "%s")' % (field, value) for value in values[start:start + _CHUNK])
+        if condition:
+            expression = "(%s) and (%s)" % (condition, expression)
+        answer: Dict[str, Dict[str, Any]] = xapi.call(cls + ".get_all_records_where", expression)
+        yield from answer.items()

@@ -1,0 +1,311 @@
+"""A session with xapi through the XenAPI client, and asynchronous operations awaited on one event.from."""
+import http.client
+import os
+import re
+import socket
+import ssl
+import xmlrpc.client
+from contextlib import suppress
+from typing import Any, Dict, Iterable, List, Mapping, Optional
+from xml.parsers.expat import ExpatError
+
+import XenAPI
+
+from vmss.clock import Clock
+from vmss.engine import Outcome
+from vmss.failures import RESULT_LOST
+from vmss.text import one_line, quoted
+
+NULL = "OpaqueRef:NULL"
+
+# The name that makes xapi mark the snapshots of a local session as scheduled (ocaml/xapi/xapi_vmss.ml).
+USER = "__dom0__vmss"
+ORIGINATOR = "vmss"
+
+# event.from at most this often: a subscription to tasks alone answers at every step of their progress.
+_WAITS_PER_SECOND = 5
+# A task that says nothing for so long is asked: its event may be lost, its record collected.
+_SILENCE_S = 60.0
+# xapi waits up to two hours for a busy object, but only inside operations that we start asynchronously; a
+# plain call that is not answered for so long never will be.
+_CALL_TIMEOUT_S = 300.0
+# The kernel takes a path of at most so many bytes for a unix socket.
+_UNIX_PATH_MAX = 108
+
+
+class Refused(Exception):
+    """xapi answered with an error; `error` is its array, the code first."""
+
+    def __init__(self, error: Iterable[Any]) -> None:
+        self.error = tuple(str(item) for item in error)
+        Exception.__init__(self, self.error)
+
+    @property
+    def code(self) -> str:
+        return self.error[0] if self.error else ""
+
+    def __str__(self) -> str:
+        return one_line(" ".join(self.error), 500)
+
+
+class Unanswered(Exception):
+    """No answer that can be trusted came back. The call may have been carried out, or not.
+
+    `final`: there is no point in trying again.
+    """
+
+    def __init__(self, reason: str, final: bool = False) -> None:
+        Exception.__init__(self, reason)
+        self.final = final
+
+
+class AddressError(Exception):
+    """VMSS_XAPI is not an address: one line."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        http.client.HTTPConnection.__init__(self, "localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        if len(os.fsencode(self._path)) < _UNIX_PATH_MAX:
+            self.sock.connect(self._path)
+            return
+        directory, name = os.path.split(self._path)
+        descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sock.connect("/proc/self/fd/%d/%s" % (descriptor, name))
+        finally:
+            os.close(descriptor)
+
+
+class UnixTransport(xmlrpc.client.Transport):
+    """XML-RPC over a unix socket whose path may hold any characters: the client's own transport takes every
+    underscore for a slash.
+
+    A request is sent once. The transport of the standard library sends it again when the connection breaks,
+    which would take a snapshot twice.
+    """
+
+    def __init__(self, path: str, timeout: float = _CALL_TIMEOUT_S) -> None:
+        xmlrpc.client.Transport.__init__(self)
+        self._path = path
+        self._timeout = timeout
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = self._connection[1]
+        if connection is None:
+            connection = _UnixConnection(self._path, self._timeout)
+            self._connection = host, connection
+        return connection
+
+    def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Any:
+        return self.single_request(host, handler, request_body, verbose)
+
+
+class TlsTransport(xmlrpc.client.SafeTransport):
+    """XML-RPC over TLS, each request sent once."""
+
+    def __init__(self, context: ssl.SSLContext, timeout: float = _CALL_TIMEOUT_S) -> None:
+        xmlrpc.client.SafeTransport.__init__(self, context=context)
+        self._timeout = timeout
+
+    def make_connection(self, host: Any) -> http.client.HTTPSConnection:
+        connection = xmlrpc.client.SafeTransport.make_connection(self, host)
+        connection.timeout = self._timeout
+        return connection
+
+    def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Any:
+        return self.single_request(host, handler, request_body, verbose)
+
+
+class Xapi:
+    """One session. Every call is sent once, and its failure is one of three: Refused, Unanswered, or a bug."""
+
+    def __init__(self, address: str, verify_tls: bool = True, ca_file: str = "") -> None:
+        """`address` is unix:PATH or https://HOST[:PORT]. Raise AddressError for anything else."""
+        self.address = address
+        self.unix = address.startswith("unix:")
+        self.session = ""
+        transport = _transport(address, verify_tls, ca_file)
+        uri = "http://localhost/" if self.unix else address
+        self._client = XenAPI.Session(uri, transport=transport)
+        self._close = transport.close
+
+    def login(self, user: str, password: str) -> None:
+        """Open the session. Raise Refused or Unanswered."""
+        self._guarded("session.login_with_password",
+                      lambda: self._client.login_with_password(user, password, "1.0", ORIGINATOR))
+        self.session = str(self._client.handle)
+        # The client would log in again, silently, whenever the session is refused: with that the new session's
+        # calls would go on as though the operations of the old one were still there.
+        self._client.last_login_method = None
+
+    def adopt(self, session: str) -> None:
+        """Use a session that somebody else has opened, and will close."""
+        self.session = session
+        self._client._session = session
+
+    def call(self, method: str, *params: Any) -> Any:
+        """Call a method of the session and return its result."""
+        return self._guarded(method, lambda: self._client.xenapi_request(method, params))
+
+    def logout(self, session: Optional[str] = None) -> None:
+        """Close the session, or one that an earlier pass has left open."""
+        # The client's own logout works only where it did the login.
+        ended = session or self.session
+        answer = self._guarded("session.logout", lambda: self._client.session.logout(ended))
+        if isinstance(answer, dict) and answer.get("Status") == "Failure":
+            raise Refused(answer.get("ErrorDescription") or [""])
+        if session is None:
+            self.session = ""
+
+    def close(self) -> None:
+        """Close the connection, whatever became of the session."""
+        self._close()
+
+    def _guarded(self, method: str, request: Any) -> Any:
+        try:
+            return request()
+        except XenAPI.Failure as failure:
+            raise Refused(failure.details)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == 401:
+                raise Refused(["SESSION_INVALID", self.session])
+            raise Unanswered("%s: %s" % (method, one_line(str(fault.faultString), 200)))
+        except xmlrpc.client.ProtocolError as error:
+            self._close()
+            raise Unanswered("%s: HTTP status %d" % (method, error.errcode))
+        except (OSError, http.client.HTTPException) as error:
+            self._close()
+            final = isinstance(error, (PermissionError, ssl.SSLError))
+            raise Unanswered("%s: %s" % (method, _reason(error)), final)
+        except (ExpatError, xmlrpc.client.Error, UnicodeError, LookupError, TypeError, ValueError) as error:
+            # What came back is not an answer of xapi's.
+            self._close()
+            raise Unanswered("%s: not an answer of xapi: %s" % (method, one_line(str(error), 200)))
+
+
+def _transport(address: str, verify_tls: bool, ca_file: str) -> Any:
+    if address.startswith("unix:") and len(address) > 5:
+        return UnixTransport(address[5:])
+    if re.match(r"https://[^/@\s]+/?\Z", address):
+        try:
+            context = ssl.create_default_context(cafile=ca_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise AddressError("ca_file: %s cannot be used: %s" % (quoted(ca_file), _reason(error)))
+        if not verify_tls:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return TlsTransport(context)
+    raise AddressError("VMSS_XAPI: %s is neither unix:PATH nor https://HOST" % quoted(address))
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return one_line(str(text), 200)
+
+
+class Tasks:
+    """Asynchronous operations in flight. All are awaited together; the record of each that ended is destroyed."""
+
+    def __init__(self, xapi: Xapi, clock: Clock) -> None:
+        self._xapi = xapi
+        self._clock = clock
+        self._methods: Dict[str, str] = {}  # by task
+        self._token = ""
+        self._waits: List[float] = []
+        self._heard = clock.monotonic()
+
+    @property
+    def pending(self) -> Mapping[str, str]:
+        """The tasks that have not ended, with the method of each."""
+        return dict(self._methods)
+
+    def start(self, method: str, *params: Any) -> str:
+        """Start Async.METHOD and return its task. Raise Refused or Unanswered."""
+        if not self._methods:
+            self._heard = self._clock.monotonic()
+        task = str(self._xapi.call("Async." + method, *params))
+        self._methods[task] = method
+        return task
+
+    def cancel(self, task: str) -> None:
+        """Ask for a task to be cancelled; whether that had an effect shows when it ends, if it ends."""
+        with suppress(Refused):  # it has ended, or cannot be cancelled
+            self._xapi.call("task.cancel", task)
+
+    def wait(self, timeout_s: float) -> Dict[str, Outcome]:
+        """Wait until at least one task has ended or the time has passed; return how tasks ended."""
+        self._throttle()
+        classes = ["task/" + task for task in self._methods]
+        try:
+            answer = self._xapi.call("event.from", classes, self._token, max(0.0, float(timeout_s)))
+        except Refused as refused:
+            if refused.code != "EVENT_FROM_TOKEN_PARSE_FAILURE" or not self._token:
+                raise
+            self._token = ""  # a token of another life of xapi: ask for everything again
+            return {}
+        self._token = str(answer["token"])
+        ended = {}
+        for event in answer["events"]:
+            if event["class"] == "task" and event["ref"] in self._methods:
+                self._heard = self._clock.monotonic()
+                outcome = self._outcome(event["ref"], event.get("snapshot"))
+                if outcome is not None:
+                    ended[str(event["ref"])] = outcome
+        if not ended and self._clock.monotonic() - self._heard >= _SILENCE_S:
+            ended = self._ask()
+        for task in ended:
+            del self._methods[task]
+            self._destroy(task)
+        return ended
+
+    def _throttle(self) -> None:
+        now = self._clock.monotonic()
+        self._waits = [at for at in self._waits if now - at < 1.0]
+        if len(self._waits) >= _WAITS_PER_SECOND:
+            self._clock.sleep(1.0 - (now - self._waits[0]))
+        self._waits.append(self._clock.monotonic())
+
+    def _ask(self) -> Dict[str, Outcome]:
+        self._heard = self._clock.monotonic()
+        ended = {}
+        for task in self._methods:
+            try:
+                outcome = self._outcome(task, self._xapi.call("task.get_record", task))
+            except Refused as refused:
+                if refused.code != "HANDLE_INVALID":
+                    raise
+                outcome = self._outcome(task, None)
+            if outcome is not None:
+                ended[task] = outcome
+        return ended
+
+    def _outcome(self, task: str, record: Optional[Mapping[str, Any]]) -> Optional[Outcome]:
+        if record is None:  # xapi collects the records of tasks that ended
+            return Outcome(error=(RESULT_LOST, self._methods[task]))
+        status = record["status"]
+        if status == "success":
+            return Outcome(value=_unwrap(str(record["result"])))
+        if status == "failure":
+            return Outcome(error=tuple(str(item) for item in record["error_info"]) or ("INTERNAL_ERROR", "no reason"))
+        if status == "cancelled":
+            return Outcome(error=("TASK_CANCELLED", task))
+        return None
+
+    def _destroy(self, task: str) -> None:
+        try:
+            self._xapi.call("task.destroy", task)
+        except Refused as refused:
+            if refused.code != "HANDLE_INVALID":
+                raise
+
+
+def _unwrap(result: str) -> str:
+    """A task's result is the XML value element of what the call returns."""
+    match = re.match(r"\s*<value>(.*)</value>\s*\Z", result, re.DOTALL)
+    return match.group(1) if match else result
