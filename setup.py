@@ -6,8 +6,8 @@ import re
 
 from setuptools import find_packages, setup
 
-with open("vmss/__init__.py", encoding="utf-8") as file:
-    VERSION = re.search(r'__version__ = "(.+)"', file.read()).group(1)  # type: ignore[union-attr]
+with open("vmss/version.py", encoding="utf-8") as file:
+    VERSION = re.search(r'VERSION = "(.+)"', file.read()).group(1)  # type: ignore[union-attr]
 with open("README.md", encoding="utf-8") as file:
     README = file.read()
 
@@ -22,6 +22,10 @@ setup(
     packages=find_packages(include=["vmss", "vmss.*"]),
     package_data={"vmss": ["py.typed"], "vmss.simulator": ["datamodel.json"]},
     install_requires=["XenAPI", "python-dateutil", "python-crontab"],
+    extras_require={
+        "test": ["pytest", "hypothesis"],
+        "lint": ["pytest", "hypothesis", "mypy", "ruff", "types-python-dateutil", "types-setuptools"],
+    },
     entry_points={"console_scripts": ["vmss = vmss.commands:main"]},
     data_files=[("etc/xapi.d/plugins", ["plugins/vmss"]), ("etc/cron.d", ["cron.d/vmss.cron"])],
     zip_safe=False,

@@ -2,7 +2,6 @@
 
 `python3 -c 'import vmss; vmss.trigger_schedule_snapshots()'` runs one pass by hand, as cron does.
 """
-__version__ = "0.1.0"
 
 
 def trigger_schedule_snapshots() -> int:

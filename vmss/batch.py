@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Dict, List, NamedTuple, Sequence, Tuple
 from vmss import journal, plan, world
 from vmss.alerts import Victim
 from vmss.datetimes import local
-from vmss.engine import DESTROY_VM, SHUT_DOWN, Engine, Job, Operation, Outcome
+from vmss.engine import DESTROY_VM, SHUT_DOWN, Engine, Job, Operation, Outcome, already_gone
 from vmss.execute import TAKES, Execution, Observer
 from vmss.plan import Turn
 from vmss.text import one_line, quoted
@@ -42,6 +42,7 @@ class Batch:
         self._log = one_pass.log
         self._turns = {turn.policy.ref: turn for turn in turns}
         self._started = one_pass.clock.now()
+        self._under_way: Dict[int, str] = {}  # tasks, by job, that take the snapshot already
         self._jobs: List[Job] = self._plan() if turns else []
         self._numbers: Dict[str, List[int]] = {ref: [] for ref in self._turns}  # jobs by policy
         for number, job in enumerate(self._jobs):
@@ -73,7 +74,7 @@ class Batch:
             self._jobs, one_pass.settings.max_operations, plain_instead=one_pass.settings.quiesce == "snapshot"
         )
         execution = Execution(
-            one_pass.xapi, one_pass.clock, one_pass.settings, one_pass.journal, self._engine, names,
+            one_pass.xapi, one_pass.clock, one_pass.settings, one_pass.journal, self._engine, names, self._under_way,
             Observer(self._on_start, self._on_end, self._on_finish),
         )
         try:
@@ -96,6 +97,10 @@ class Batch:
         for snapshot in doomed:
             if snapshot.suspend_vdi != NULL:
                 disks.setdefault(snapshot.ref, []).extend(world.read_disk(xapi, snapshot.suspend_vdi))
+        self._under_way = {
+            number: expiry.vm.taking
+            for number, expiry in enumerate(expiries) if expiry.vm.taking and not expiry.turn.forced
+        }
         for expiry in expiries:
             for line in plan.left_alone(expiry, disks):
                 self._log(line)
@@ -141,7 +146,7 @@ class Batch:
 
     def _on_end(self, operation: Operation, outcome: Outcome) -> None:
         job = self._jobs[operation.job]
-        if outcome.error:
+        if outcome.error and not already_gone(operation, outcome):
             self._log("%s failed for VM: %s (%s): %s" % (
                 operation.action, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000)
             ))

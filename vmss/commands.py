@@ -5,7 +5,7 @@ import sys
 from datetime import datetime
 from typing import Callable, Optional, Sequence
 
-from vmss import __version__
+from vmss.version import VERSION
 
 _DESCRIPTION = "Scheduled VM snapshots for XenServer and XCP-ng."
 _STATUS = """exit status:
@@ -26,9 +26,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] == ["simulator"]:
-            from vmss.simulator.command import main as simulator
-
-            return simulator(words[1:])
+            return _simulator(words[1:])
         arguments = _parser().parse_args(words)
         return int(arguments.do(arguments))
     except BrokenPipeError:  # the reader of our output has gone
@@ -40,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vmss", description=_DESCRIPTION, epilog=_STATUS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version="vmss " + __version__)
+    parser.add_argument("--version", action="version", version="vmss " + VERSION)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     commands.required = True
 
@@ -129,3 +127,23 @@ def _demo(arguments: argparse.Namespace) -> int:
     from vmss.demo import demo
 
     return demo(arguments.days, arguments.vms, sys.stdout)
+
+
+def _simulator(words: Sequence[str]) -> int:
+    from vmss.simulator.command import add_arguments, main
+
+    parser = argparse.ArgumentParser(
+        prog="vmss simulator", description="An embedded xapi in the foreground: a whole pool to try things on."
+    )
+    add_arguments(parser)
+    parser.set_defaults(plugins=_plugins())
+    return main(parser.parse_args(words))
+
+
+def _plugins() -> Optional[str]:
+    """The folder of our own host plugin: of the checkout, or where it was installed."""
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for folder in (os.path.join(here, "plugins"), sys.prefix + "/etc/xapi.d/plugins", "/etc/xapi.d/plugins"):
+        if os.path.exists(os.path.join(folder, "vmss")):
+            return folder
+    return None

@@ -26,9 +26,6 @@ SHUT_DOWN = "VM.hard_shutdown"
 DESTROY_VM = "VM.destroy"
 DESTROY_VDI = "VDI.destroy"
 
-# The object is gone already, which is as good as destroyed.
-_GONE = ("HANDLE_INVALID", "UUID_INVALID", "VDI_MISSING")
-
 Error = Tuple[str, ...]
 
 
@@ -82,6 +79,16 @@ class Outcome(NamedTuple):
 
     value: str = ""
     error: Error = ()
+
+
+def already_gone(operation: Operation, outcome: Outcome) -> bool:
+    """Whether what was to be destroyed was gone already, which is as good: somebody else was faster, or a
+    checkpoint's memory went when it was shut down."""
+    error = outcome.error
+    return (
+        operation.action in (SHUT_DOWN, DESTROY_VM, DESTROY_VDI)
+        and error[:1] in (("HANDLE_INVALID",), ("VDI_MISSING",)) and operation.ref in error
+    )
 
 
 class State(NamedTuple):
@@ -286,8 +293,7 @@ class Engine:
     def _destroyed_or_failed(self, operation: Operation, outcome: Outcome) -> None:
         number = operation.job
         deletion = self._expiring[number]
-        gone = outcome.error[:1] and outcome.error[0] in _GONE and operation.ref in outcome.error
-        error = () if gone else outcome.error
+        error = () if already_gone(operation, outcome) else outcome.error
         if error and operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
             # Pinned since it was read: it stays, whole, and is no failure.
             deletion.left.popleft()

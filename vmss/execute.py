@@ -38,15 +38,17 @@ class Execution:
 
     def __init__(
         self, xapi: Xapi, clock: Clock, settings: Settings, journal: Journal, work: Engine,
-        names: Dict[int, str], observer: Observer,
+        names: Dict[int, str], under_way: Dict[int, str], observer: Observer,
     ) -> None:
-        """`names` gives the name of the snapshot that each job takes."""
+        """`names` gives the name of the snapshot that each job takes; `under_way` the task of one that is being
+        taken already."""
         self._xapi = xapi
         self._clock = clock
         self._settings = settings
         self._journal = journal
         self._engine = work
         self._names = names
+        self._under_way = under_way
         self._observer = observer
         self._tasks = Tasks(xapi, clock)
         self._flights: Dict[str, _Flight] = {}
@@ -89,8 +91,12 @@ class Execution:
         if operation.action in TAKES:
             params.append(self._names[operation.job])
         self.changed = True
+        task = self._under_way.pop(operation.job, "") if operation.action in TAKES else ""
         try:
-            task = self._tasks.start(operation.action, *params)
+            if task:
+                self._tasks.adopt(task, operation.action)
+            else:
+                task = self._tasks.start(operation.action, *params)
         except Refused as refused:
             self._end(operation, Outcome(error=refused.error))
             return

@@ -51,13 +51,16 @@ class LockDirectory:
         os.close(self._descriptor)
 
     def acquire(self, pool: str, holder: Dict[str, Any]) -> "Lock":
-        """Given the pool's uuid, take its lock and write `holder` into it. Raise Held if it is taken."""
+        """Given the pool's uuid, take its lock and write `holder` into it. Raise Held if it is taken.
+
+        A key `session` of the holder is for the next run alone, should this one die; nobody else is told.
+        """
         while True:
             descriptor = self._open(pool + ".lock", os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                found = _parse(_read(descriptor))
+                found = _public(_parse(_read(descriptor)))
                 os.close(descriptor)
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     raise Held(found)
@@ -124,9 +127,11 @@ class LockDirectory:
 
 
 class Lock:
-    """A lock that is held until it is released, or this process dies."""
+    """A lock that is held until it is released, or this process dies. `died` is what the holder before this
+    one wrote, if it died; empty if it gave the lock back."""
 
     def __init__(self, descriptor: int, holder: Dict[str, Any]) -> None:
+        self.died = _parse(_read(descriptor))
         self._descriptor = descriptor
         self._holder = dict(holder)
         self._write()
@@ -152,6 +157,10 @@ class Lock:
 
 def _read(descriptor: int) -> bytes:
     return os.pread(descriptor, 1 << 20, 0)
+
+
+def _public(holder: Dict[str, Any]) -> Dict[str, Any]:
+    return {key: value for key, value in holder.items() if key != "session"}
 
 
 def _parse(text: bytes) -> Dict[str, Any]:

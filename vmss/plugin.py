@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from xml.parsers.expat import ExpatError
 
-from vmss import __version__, alerts, stop
+from vmss import alerts, stop
 from vmss.lock import LockDirectory, LockError
 from vmss.run import FAILED, LOCKED, BadInput, Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
 from vmss.sessions import NoSession
 from vmss.settings import SettingsError, load, place
 from vmss.text import is_uuid, one_line
+from vmss.version import VERSION
 from vmss.xapi import AddressError, Refused, Unanswered, Xapi
 
 
@@ -73,7 +74,7 @@ def status(session: str, args: Mapping[str, str]) -> str:
     """Who holds the lock of this pool, as JSON: `running`, and `holder` with pid, since and policies."""
     _known(args)
     where = place(os.environ)
-    answer: Dict[str, Any] = {"version": __version__, "coordinator": not where.local or on_coordinator()}
+    answer: Dict[str, Any] = {"version": VERSION, "coordinator": not where.local or on_coordinator()}
     xapi = Xapi(where.xapi)
     xapi.adopt(session)  # the caller's, and the caller's to close
     try:

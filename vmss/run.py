@@ -47,10 +47,11 @@ class Request(NamedTuple):
 
 
 class Report(NamedTuple):
-    """How a pass ended: an exit status and one line that says it."""
+    """How a pass ended: an exit status, one line that says it, and the policies that were served."""
 
     status: int
     line: str
+    served: Tuple[Served, ...] = ()
 
 
 class Surroundings(NamedTuple):
@@ -170,13 +171,15 @@ class Pass:
 
     def whole(self) -> Report:
         """The pass, from the lock to the lock."""
-        holder = {"pid": os.getpid(), "since": format_datetime(self.clock.now())}
+        holder = {
+            "pid": os.getpid(), "since": format_datetime(self.clock.now()), "session": self.xapi.session,
+        }
         try:
             lock = self.directory.acquire(self.pool.uuid, holder)
         except Held as held:
             return self.put_off(held)
         try:
-            sessions.close_old(self.xapi, self.directory, self.pool.uuid)
+            sessions.close_old(self.xapi, self.directory, self.pool.uuid, str(lock.died.get("session", "")))
             look = self.look(self.request.policy)
             self.around.started()
             complete = self.serve(look, lock)
@@ -361,5 +364,5 @@ class Pass:
             sum(served.deleted for served in self.served), failed,
         )
         if not complete:
-            return Report(FAILED, "stopped before the end: " + line)
-        return Report(FAILED if failed else OK, line if self.served else "no policy is due")
+            return Report(FAILED, "stopped before the end: " + line, tuple(self.served))
+        return Report(FAILED if failed else OK, line if self.served else "no policy is due", tuple(self.served))

@@ -63,9 +63,13 @@ def log_out(xapi: Xapi, directory: LockDirectory, pool: str, pending: List[str],
     log("The session is left open for %d snapshots that have not ended" % len(pending))
 
 
-def close_old(xapi: Xapi, directory: LockDirectory, pool: str) -> None:
-    """Close the sessions that earlier passes left open, if their snapshots have ended."""
+def close_old(xapi: Xapi, directory: LockDirectory, pool: str, died: str) -> None:
+    """Close the sessions that earlier passes left open, if their snapshots have ended; `died` is the session
+    of one that was killed, or empty."""
     kept = _kept(directory, pool)
+    if died:
+        with suppress(Refused):  # ended with xapi
+            kept.append({"session": died, "tasks": xapi.call("session.get_tasks", died)})
     if kept:
         still = [entry for entry in kept if not _closed(xapi, entry)]
         directory.keep(_name(pool), {"sessions": still} if still else {})

@@ -40,7 +40,8 @@ class Disk(NamedTuple):
 
 class Vm(NamedTuple):
     """A VM of a policy, with its scheduled snapshots. `suspect` are uuids of snapshots whose records
-    contradict each other; they are not among `snapshots`."""
+    contradict each other; they are not among `snapshots`. `taking` is the task, if there is one, that takes a
+    scheduled snapshot of the VM at this moment: of a pass that was killed, or gave it up."""
 
     ref: str
     uuid: str
@@ -53,6 +54,7 @@ class Vm(NamedTuple):
     disks: Tuple[Disk, ...] = ()
     snapshots: Tuple[Snapshot, ...] = ()
     suspect: Tuple[str, ...] = ()
+    taking: str = ""
 
 
 def read_pool(xapi: Xapi) -> Pool:
@@ -96,6 +98,7 @@ def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
             host=str(record["resident_on"]),
             suspend_sr=str(record["suspend_SR"]),
             suspend_vdi=str(record["suspend_VDI"]),
+            taking=_taking(xapi, ref, record["current_operations"]),
         )
         snapshot_refs[ref] = tuple(record["snapshots"])
     disks = read_disks(xapi, list(vms))
@@ -183,6 +186,19 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
         suspended=record["power_state"] != "Halted",
         suspend_vdi=str(record["suspend_VDI"]),
     )
+
+
+def _taking(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
+    for task, operation in operations.items():
+        if operation in ("snapshot", "checkpoint", "snapshot_with_quiesce"):
+            try:
+                marks = xapi.call("task.get_other_config", task)
+            except Refused:
+                continue
+            # xapi marks the tasks of scheduled snapshots so, and no others (ocaml/xapi/xapi_vmss.ml).
+            if "ShowInXenCenter" in marks and marks.get("applies_to") == vm:
+                return str(task)
+    return ""
 
 
 def _time(record: Mapping[str, Any]) -> datetime:

@@ -233,6 +233,12 @@ class Tasks:
         self._methods[task] = method
         return task
 
+    def adopt(self, task: str, method: str) -> None:
+        """Await a task that somebody else has started."""
+        self._methods[task] = method
+        # Its last event may be past already, so the next wait asks for the state of all of them.
+        self._token = ""
+
     def cancel(self, task: str) -> None:
         """Ask for a task to be cancelled; whether that had an effect shows when it ends, if it ends."""
         with suppress(Refused):  # it has ended, or cannot be cancelled

@@ -1,0 +1,280 @@
+"""The command line, in processes of its own: what it does, and one clear line for each bad input."""
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+import pytest
+import XenAPI
+
+from tests.pool import TestPool
+from vmss.lock import LockDirectory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Ended:
+    """How a command ended."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+def vmss(folder: Path, *words: str, **environment: Optional[str]) -> Ended:
+    """Run `python -m vmss`, with its files in a folder."""
+    (folder / "conf").exists() or (folder / "conf").write_text("[vmss]\nlogin_limit = 0\ntimezone = UTC\n")
+    variables: Dict[str, Any] = dict(
+        os.environ, PYTHONPATH=str(ROOT), VMSS_LOG=str(folder / "VMSSlog"), VMSS_LOCK_DIR=str(folder / "lock"),
+        VMSS_CONFIG=str(folder / "conf"), VMSS_XAPI="unix:" + str(folder / "nobody.sock"),
+    )
+    variables.update(environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "vmss"] + list(words), cwd=str(folder), stdin=subprocess.DEVNULL,
+        env={name: value for name, value in variables.items() if value is not None},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    return Ended(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+
+def one_line(ended: Ended, status: int, *words: str) -> None:
+    """One clear line on standard error, with these words in it, and this exit status."""
+    assert "Traceback" not in ended.err
+    lines = ended.err.strip().splitlines()
+    assert len(lines) == 1, ended.err
+    for word in words:
+        assert word in lines[0]
+    assert ended.status == status
+
+
+# Bad input
+
+
+def test_an_unknown_policy(pool: TestPool) -> None:
+    ended = vmss(pool.folder, "run", "--policy", "0" * 8 + "-0000-0000-0000-" + "0" * 12, VMSS_XAPI=pool.place.xapi)
+    one_line(ended, 2, "no snapshot schedule of this pool has the uuid '00000000-")
+    assert pool.sessions() == 0
+
+
+@pytest.mark.parametrize("uuid", ["abc", "", "x" * 5000, "00000000-0000-0000-0000-000000000000\n"])
+def test_a_malformed_uuid(tmp_path: Path, uuid: str) -> None:
+    one_line(vmss(tmp_path, "run", "--policy", uuid), 2, "--policy", "is not a uuid")
+
+
+def test_an_unreachable_socket(tmp_path: Path) -> None:
+    one_line(vmss(tmp_path, "run"), 3, "nobody.sock", "No such file or directory")
+    log = (tmp_path / "VMSSlog").read_text()
+    assert "'VMSS_XAPI_LOGON_FAILURE': " in log
+
+
+def test_a_login_that_failed_raises_its_alert_when_the_next_pass_gets_in(pool: TestPool) -> None:
+    policy = pool.policy([pool.vm("vm", [pool.sr()])])
+    pool.at(10, 15)
+    vmss(pool.folder, "run", VMSS_XAPI="unix:" + str(pool.folder / "nobody.sock"))
+    # That process had no server to ask for the time: what it kept bears this machine's.
+    assert (pool.folder / "lock" / "logon-failure").exists()
+    pool.tick()
+    assert pool.names(policy) == ["VMSS_XAPI_LOGON_FAILURE", "VMSS_SNAPSHOT_SUCCEEDED"]
+    assert pool.alerts(policy)[0]["priority"] == "1"
+    assert not (pool.folder / "lock" / "logon-failure").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read the socket")
+def test_a_socket_nobody_may_read(pool: TestPool) -> None:
+    # The modules are loaded before, for the interpreter may lie where only root can read.
+    code = (
+        "import contextlib, io, os, sys\n"
+        "from vmss.commands import main\n"
+        "with contextlib.redirect_stderr(io.StringIO()):\n"
+        "    main(['run', '--policy', 'x'])\n"
+        "    main(['run'])\n"
+        "os.environ.update(VMSS_XAPI=sys.argv[1], VMSS_LOG=sys.argv[2] + '/log', VMSS_LOCK_DIR=sys.argv[2] + '/lock')\n"
+        "os.setgid(65534)\n"
+        "os.setuid(65534)\n"
+        "sys.exit(main(['run']))\n"
+    )
+    os.chmod(pool.socket, 0o600)
+    for folder in (pool.folder, pool.folder.parent, pool.folder.parent.parent, pool.folder.parent.parent.parent):
+        os.chmod(str(folder), 0o755)
+    (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\n")
+    mine = pool.folder / "mine"
+    mine.mkdir()
+    os.chown(str(mine), 65534, 65534)
+    words = [sys.executable, "-c", code, pool.place.xapi, str(mine)]
+    done = subprocess.run(words, cwd="/", stderr=subprocess.PIPE, env=dict(
+        os.environ, PYTHONPATH=str(ROOT), VMSS_XAPI="unix:/absent", VMSS_LOG=str(pool.folder / "log"),
+        VMSS_LOCK_DIR=str(pool.folder / "lock"), VMSS_CONFIG=str(pool.folder / "conf"),
+    ))
+    one_line(Ended(done.returncode, "", done.stderr.decode()), 3, pool.socket, "Permission denied")
+
+
+@pytest.mark.parametrize("address", ["x", "http://host", "unix:"])
+def test_an_address_of_no_known_kind(tmp_path: Path, address: str) -> None:
+    one_line(vmss(tmp_path, "run", VMSS_XAPI=address), 2, "VMSS_XAPI", "'%s'" % address, "unix:PATH")
+
+
+def test_a_configuration_file_with_a_typo(tmp_path: Path) -> None:
+    (tmp_path / "conf").write_text("[vmss]\nmax_operatoins = 3\n")
+    one_line(vmss(tmp_path, "run"), 2, str(tmp_path / "conf"), "'max_operatoins' is not a setting")
+
+
+def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:
+    one_line(vmss(tmp_path, "run", VMSS_CONFIG="/absent/vmss.conf"), 2, "/absent/vmss.conf: no such configuration")
+
+
+def test_a_log_that_cannot_be_written_sends_the_lines_to_standard_error_and_the_pass_goes_on(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], schedule={"min": "0"})
+    ended = vmss(pool.folder, "run", VMSS_XAPI=pool.place.xapi, VMSS_LOG="/absent/VMSSlog")
+    assert ended.status == 0 and "Traceback" not in ended.err
+    assert ended.err.splitlines()[0].startswith("vmss: /absent/VMSSlog: the log cannot be opened")
+    assert "Processing VM: " + pool.uuid("VM", vm) in ended.err
+    assert len(pool.snapshots(vm)) == 1
+
+
+def test_a_lock_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    one_line(vmss(tmp_path, "run", VMSS_LOCK_DIR=str(tmp_path / "file")), 2, str(tmp_path / "file"), "lock directory")
+
+
+def test_a_lock_that_another_process_holds(pool: TestPool) -> None:
+    policy = pool.policy([pool.vm("vm", [pool.sr()])], schedule={"min": "0"})
+    uuid = pool.call("pool.get_uuid", pool.call("pool.get_all")[0])
+    lock = LockDirectory(pool.place.lock_dir).acquire(uuid, {"pid": 4711, "since": "10:00"})
+    ended = vmss(pool.folder, "run", VMSS_XAPI=pool.place.xapi)
+    lock.release()
+    one_line(ended, 4, "another run holds the lock: process 4711, since 10:00")
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_LOCK_FAILED"]
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-13-01", "", "10:15"])
+def test_a_time_that_is_none(tmp_path: Path, time: str) -> None:
+    one_line(vmss(tmp_path, "run", "--at", time), 2, "--at", "'%s' is not a date and time" % time)
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["run", "extra"], ["run", "--nonsense"], ["demo", "--days", "0"],
+                                   ["demo", "--vms", "x"]])
+def test_bad_usage_is_status_2(tmp_path: Path, words: List[str]) -> None:
+    ended = vmss(tmp_path, *words)
+    assert ended.status == 2 and "Traceback" not in ended.err and "usage: vmss" in ended.err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["demo", "--help"], ["simulator", "--help"]])
+def test_help_has_examples_or_commands(tmp_path: Path, words: List[str]) -> None:
+    ended = vmss(tmp_path, *words)
+    assert ended.status == 0 and "vmss" in ended.out and ended.err == ""
+
+
+# Over TLS
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[Dict[str, str]]:
+    """A simulator that serves https, and the environment to reach it."""
+    try:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "crt")],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    from vmss.simulator import Simulator
+    from vmss.simulator.server import Server
+
+    (tmp_path / "conf").write_text("[vmss]\nlogin_limit = 0\nca_file = %s\n" % (tmp_path / "crt"))
+    files = str(tmp_path / "crt"), str(tmp_path / "key")
+    with Server(Simulator(password="correct horse"), https=("127.0.0.1", 0) + files) as server:
+        assert server.https_address is not None
+        host, port = server.https_address
+        yield {"VMSS_XAPI": "https://%s:%d" % (host, port), "VMSS_PASSWORD": "correct horse"}
+
+
+def test_a_wrong_password_over_https(tmp_path: Path, tls: Dict[str, str]) -> None:
+    ended = vmss(tmp_path, "run", "--dry-run", **dict(tls, VMSS_PASSWORD="wrong secret"))
+    one_line(ended, 3, tls["VMSS_XAPI"], "SESSION_AUTHENTICATION_FAILED", "root")
+    assert "wrong secret" not in ended.err + ended.out
+    log = tmp_path / "VMSSlog"
+    assert not log.exists() or "wrong secret" not in log.read_text()
+
+
+def test_the_right_password_reads_over_https(tmp_path: Path, tls: Dict[str, str]) -> None:
+    ended = vmss(tmp_path, "run", "--dry-run", **tls)
+    assert (ended.status, ended.out, ended.err) == (0, "0 of 0 policies would run; nothing was changed\n", "")
+
+
+def test_over_https_no_snapshot_is_taken(tmp_path: Path, tls: Dict[str, str]) -> None:
+    one_line(vmss(tmp_path, "run", **tls), 2, "VMSS_XAPI", "in dom0 of the coordinator")
+
+
+def test_a_certificate_that_cannot_be_verified(tmp_path: Path, tls: Dict[str, str]) -> None:
+    (tmp_path / "conf").write_text("[vmss]\nlogin_limit = 30\n")
+    one_line(vmss(tmp_path, "run", "--dry-run", **tls), 3, tls["VMSS_XAPI"], "certificate verify failed")
+    (tmp_path / "conf").write_text("[vmss]\nverify_tls = no\n")
+    assert vmss(tmp_path, "run", "--dry-run", **tls).status == 0
+
+
+# Two shells
+
+
+class Shell:
+    """`vmss simulator` in a process of its own."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "vmss", "simulator"] + list(words), cwd=str(folder),
+            env=dict(os.environ, PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        self.first = self.process.stdout.readline().decode()
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+def test_a_simulator_in_one_shell_and_a_pass_in_another(tmp_path: Path) -> None:
+    (tmp_path / "x_y").mkdir()
+    shell = Shell(tmp_path, "--socket", "x_y/xapi.sock", "--srs", "2", "--vms", "3", "--now", "2026-03-02T10:14:00Z",
+                  "--speed", "50")
+    assert re.match(r"ready: unix:.*x_y/xapi\.sock\n\Z", shell.first)
+    try:
+        # Any XenAPI script can talk to it: here the client's own transport, through a path without underscores.
+        link = tmp_path / "plain"
+        link.symlink_to(tmp_path / "x_y" / "xapi.sock")
+        if "_" not in str(link):
+            session = XenAPI.Session("http://" + str(link).replace("/", "_"), transport=XenAPI.UDSTransport())
+        else:
+            from vmss.xapi import UnixTransport
+
+            session = XenAPI.Session("http://localhost", transport=UnixTransport(str(link)))
+        session.login_with_password("root", "")
+        policy = session.xenapi.VMSS.create({
+            "name_label": "hourly", "type": "snapshot", "frequency": "hourly", "schedule": {"min": "15"},
+        })
+        vms = [ref for ref, record in session.xenapi.VM.get_all_records().items()
+               if not record["is_a_template"] and not record["is_control_domain"]]
+        for vm in vms:
+            session.xenapi.VM.set_snapshot_schedule(vm, policy)
+        ended = vmss(tmp_path, "run", "--at", "2026-03-02T10:15:00Z", VMSS_XAPI="unix:x_y/xapi.sock")
+        assert (ended.status, ended.err) == (0, "")
+        assert ended.out == "1 policies served: 3 snapshots taken, 0 deleted, 0 VMs failed\n"
+        assert all(len(session.xenapi.VM.get_snapshots(vm)) == 1 for vm in vms)
+        session.logout()
+    finally:
+        assert shell.end() == 0
+
+
+def test_a_state_file_that_is_cut_off(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "--socket", "s", "--state", "state", "--vms", "2")
+    assert shell.first.startswith("ready:")
+    assert shell.end() == 0
+    whole = (tmp_path / "state").read_bytes()
+    (tmp_path / "state").write_bytes(whole[: len(whole) // 2])
+    ended = vmss(tmp_path, "simulator", "--socket", "s", "--state", "state")
+    one_line(ended, 2, "state")
+    assert (tmp_path / "state").read_bytes() == whole[: len(whole) // 2]

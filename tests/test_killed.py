@@ -1,0 +1,120 @@
+"""Real processes that are killed or told to stop in the middle of a pass, and the pass after them."""
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator, List
+
+import pytest
+
+from tests.pool import TestPool
+from vmss.lock import LockDirectory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[TestPool]:
+    """A pool whose clock runs, fast: a process can be met in the middle of something."""
+    with TestPool(tmp_path, clock="real", speed=20.0) as pool:
+        pool.simulator.storage.durations = pool.simulator.storage.durations._replace(vdi_snapshot=(12.0, 12.0))
+        yield pool
+
+
+def start(pool: TestPool) -> "subprocess.Popen[bytes]":
+    Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\ntimezone = UTC\n")
+    environment = dict(
+        os.environ, PYTHONPATH=str(ROOT), VMSS_LOG=pool.place.log, VMSS_LOCK_DIR=pool.place.lock_dir,
+        VMSS_CONFIG=pool.place.config, VMSS_XAPI=pool.place.xapi,
+    )
+    words = [sys.executable, "-m", "vmss", "run"]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for_task(pool: TestPool, name: str) -> str:
+    """Wait, by events, until a task of this name is under way."""
+    token = ""
+    while True:
+        answer = pool.call("event.from", ["task"], token, 60.0)
+        token = answer["token"]
+        for event in answer["events"]:
+            record = event.get("snapshot", {})
+            if record.get("name_label") == name and record["status"] == "pending":
+                return str(event["ref"])
+
+
+def two_vms(pool: TestPool) -> List[str]:
+    """Two VMs on one SR, so that one waits for the other; their policy is due."""
+    sr = pool.sr()
+    vms = [pool.vm(name, [sr]) for name in ("one", "two")]
+    policy = pool.policy(vms, retained_snapshots="1")
+    pool.call("VMSS.set_last_run_time", policy, "20260302T01:00:00Z")
+    return vms
+
+
+def pool_uuid(pool: TestPool) -> str:
+    return str(pool.call("pool.get_uuid", pool.call("pool.get_all")[0]))
+
+
+def test_told_to_stop_it_lets_what_runs_end_starts_nothing_new_and_is_resumed(pool: TestPool) -> None:
+    vms = two_vms(pool)
+    process = start(pool)
+    wait_for_task(pool, "Async.VM.snapshot")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.decode().startswith("stopped before the end: 0 policies served")
+    assert sum(len(pool.snapshots(vm)) for vm in vms) == 1
+    assert pool.names() == [] and pool.sessions() == 0 and pool.tasks() == []
+    assert LockDirectory(pool.place.lock_dir).holder(pool_uuid(pool)) is None
+    assert start(pool).wait(60) == 0
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1]
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"]
+
+
+def test_after_a_kill_the_snapshot_under_way_is_adopted_and_not_doubled(pool: TestPool) -> None:
+    vms = two_vms(pool)
+    process = start(pool)
+    wait_for_task(pool, "Async.VM.snapshot")
+    process.kill()
+    process.communicate()
+    assert pool.sessions() == 1
+    assert start(pool).wait(60) == 0
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1]
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and pool.tasks() == []
+    # The session of the one that was killed had a snapshot under way; the next pass closes it.
+    assert start(pool).wait(60) == 0
+    assert pool.sessions() == 0
+
+
+def test_after_a_kill_between_a_snapshots_record_and_its_disks_the_disks_go_too(pool: TestPool) -> None:
+    sr = pool.sr()
+    vm = pool.vm("vm", [sr, sr])
+    policy = pool.policy([vm], retained_snapshots="1")
+    pool.call("VMSS.set_last_run_time", policy, "20260302T01:00:00Z")
+    assert start(pool).wait(60) == 0
+    pool.call("VMSS.set_last_run_time", policy, "20260302T01:00:00Z")
+    pool.simulator.set_time(pool.simulator.now().replace(hour=18, minute=15))
+    pool.simulator.storage.durations = pool.simulator.storage.durations._replace(vdi_destroy=(20.0, 20.0))
+    process = start(pool)
+    wait_for_task(pool, "Async.VDI.destroy")
+    process.kill()
+    process.communicate()
+    assert any(key.startswith("vmss-destroying:") for key in pool.other_config())
+    assert start(pool).wait(60) == 0
+    assert len(pool.snapshots(vm)) == 1 and len(pool.snapshot_vdis()) == 2
+    assert not any(key.startswith("vmss-destroying:") for key in pool.other_config())
+
+
+def test_while_one_runs_another_says_so_and_ends(pool: TestPool) -> None:
+    two_vms(pool)
+    first = start(pool)
+    wait_for_task(pool, "Async.VM.snapshot")
+    second = start(pool)
+    out, err = second.communicate(timeout=60)
+    assert second.returncode == 4
+    assert ("another run holds the lock: process %d" % first.pid) in err.decode()
+    assert "session" not in err.decode() and "OpaqueRef" not in err.decode()
+    assert first.wait(60) == 0
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"]

@@ -1,0 +1,206 @@
+"""The plugin file, as xapi runs it and as cron and people load it, under the interpreter of the tests."""
+import json
+import os
+import shlex
+import subprocess
+import sys
+import xmlrpc.client
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from tests.pool import TestPool
+from vmss.lock import LockDirectory
+from vmss.xapi import Refused
+
+ROOT = Path(__file__).resolve().parent.parent
+PLUGIN = ROOT / "plugins" / "vmss"
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[TestPool]:
+    """A pool whose plugin directory holds the real file, run with its files in the test's folder: xapi itself
+    gives a plugin nothing but PATH."""
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    with TestPool(tmp_path, plugins=str(plugins)) as pool:
+        (plugins / "vmss").write_text("#!/bin/sh\n%s exec %s %s \"$@\"\n" % (
+            " ".join("%s=%s" % (name, shlex.quote(value)) for name, value in files(pool).items()),
+            shlex.quote(sys.executable), shlex.quote(str(PLUGIN)),
+        ))
+        (plugins / "vmss").chmod(0o755)
+        yield pool
+
+
+def files(pool: TestPool) -> Dict[str, str]:
+    Path(pool.place.config).write_text("[vmss]\ntimezone = UTC\nlogin_limit = 0\n")
+    return {
+        "VMSS_LOG": pool.place.log, "VMSS_LOCK_DIR": pool.place.lock_dir, "VMSS_CONFIG": pool.place.config,
+        "VMSS_XAPI": pool.place.xapi,
+    }
+
+
+def plugin(pool: TestPool, function: str, **args: str) -> Any:
+    return pool.call("host.call_plugin", pool.host, "vmss", function, args)
+
+
+def error(pool: TestPool, function: str, **args: str) -> List[str]:
+    with pytest.raises(Refused) as caught:
+        plugin(pool, function, **args)
+    return list(caught.value.error)
+
+
+def wait_for(pool: TestPool, *names: str) -> None:
+    """Wait, by events, until these alerts have been raised."""
+    token = ""
+    while not set(names) <= set(pool.names()):
+        token = pool.call("event.from", ["message"], token, 30.0)["token"]
+
+
+# As xapi runs it
+
+
+def test_snapshot_now_starts_in_the_background_and_takes_the_snapshot(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm])
+    assert pool.call("VMSS.snapshot_now", policy) == "started"
+    wait_for(pool, "VMSS_SNAPSHOT_SUCCEEDED")
+    assert len(pool.snapshots(vm)) == 1
+
+
+def test_a_caller_that_waits_gets_the_result(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    uuid = pool.uuid("VMSS", pool.policy([vm]))
+    assert plugin(pool, "snapshot_now", vmss_uuid=uuid, wait="true") == (
+        "1 policies served: 1 snapshots taken, 0 deleted, 0 VMs failed"
+    )
+    assert len(pool.snapshots(vm)) == 1
+    pool.call("VM.add_to_blocked_operations", vm, "snapshot", "no")
+    assert error(pool, "snapshot_now", vmss_uuid=uuid, wait="true")[0] == "VMSS_SNAPSHOT_FAILED"
+
+
+def test_a_tick_can_be_asked_for(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], schedule={"min": "0"})
+    assert plugin(pool, "trigger_schedule_snapshots", wait="true").startswith("1 policies served")
+    assert "===Kicking cron job for VMSS===" in pool.log()
+
+
+def test_the_status_names_the_holder_of_the_lock(pool: TestPool) -> None:
+    status = json.loads(plugin(pool, "status"))
+    assert status["running"] is False and status["holder"] is None
+    uuid = pool.call("pool.get_uuid", pool.call("pool.get_all")[0])
+    lock = LockDirectory(pool.place.lock_dir).acquire(uuid, {"pid": 4711})
+    status = json.loads(plugin(pool, "status"))
+    assert status["running"] is True and status["holder"] == {"pid": 4711}
+    lock.release()
+
+
+def test_the_lock_of_another_run_is_a_failure_with_the_articles_sentence(pool: TestPool) -> None:
+    policy = pool.policy([pool.vm("vm", [pool.sr()])])
+    uuid = pool.call("pool.get_uuid", pool.call("pool.get_all")[0])
+    lock = LockDirectory(pool.place.lock_dir).acquire(uuid, {"pid": 4711})
+    with pytest.raises(Refused) as caught:
+        pool.call("VMSS.snapshot_now", policy)
+    assert caught.value.error[:2] == (
+        "VMSS_SNAPSHOT_LOCK_FAILED",
+        "The snapshot phase is already executing for this snapshot policy. Please try again later",
+    )
+    lock.release()
+
+
+@pytest.mark.parametrize("function, args, expected", [
+    ("snapshot_now", {}, ["INVALID_VALUE", "vmss_uuid", ""]),
+    ("snapshot_now", {"vmss_uuid": "abc\n"}, ["INVALID_VALUE", "vmss_uuid", "abc\\x0a"]),
+    ("snapshot_now", {"vmss_uuid": "0" * 8, "typo": "1"}, ["INVALID_VALUE", "typo", "1"]),
+    ("snapshot_now", {"vmss_uuid": "00000000-0000-0000-0000-000000000000"},
+     ["UUID_INVALID", "VMSS", "00000000-0000-0000-0000-000000000000"]),
+    ("trigger_schedule_snapshots", {"wait": "maybe"}, ["INVALID_VALUE", "wait", "maybe"]),
+    ("status", {"x": "y"}, ["INVALID_VALUE", "x", "y"]),
+    ("nonsense", {}, ["UNKNOWN_XENAPI_PLUGIN_FUNCTION", "nonsense"]),
+])
+def test_bad_calls_are_failures_of_xapi_and_no_tracebacks(
+    pool: TestPool, function: str, args: Dict[str, str], expected: List[str]
+) -> None:
+    assert error(pool, function, **args) == expected
+
+
+def test_a_plugin_that_finds_no_session_says_so(pool: TestPool) -> None:
+    answer = run_plugin(xmlrpc.client.dumps(("OpaqueRef:x", {"wait": "true"}), "trigger_schedule_snapshots"), dict(
+        files(pool), VMSS_XAPI="unix:" + str(pool.folder / "nobody.sock")
+    ))
+    assert answer["ErrorDescription"][0] == "VMSS_XAPI_LOGON_FAILURE"
+
+
+def run_plugin(argument: str, environment: Dict[str, str]) -> Dict[str, Any]:
+    words = [sys.executable, str(PLUGIN), argument]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    ((answer,), _) = xmlrpc.client.loads(done.stdout)
+    assert isinstance(answer, dict)
+    return answer
+
+
+@pytest.mark.parametrize("argument", ["", "<", "<methodCall/>", "<html>", xmlrpc.client.dumps((1,), "status")])
+def test_an_argument_that_is_no_call_is_a_failure(pool: TestPool, argument: str) -> None:
+    assert run_plugin(argument, files(pool))["Status"] == "Failure"
+
+
+def test_run_by_hand_without_an_argument_it_says_what_it_is() -> None:
+    done = subprocess.run([sys.executable, str(PLUGIN)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.returncode == 2 and done.stdout == b"" and b"host-call-plugin" in done.stderr
+
+
+# As cron and people load it
+
+IMP = 'import imp; vmss = imp.load_source("vmss", "%s"); vmss.trigger_schedule_snapshots()'
+PACKAGE = "import vmss; vmss.trigger_schedule_snapshots()"
+
+
+def cron_line() -> str:
+    (line,) = [line for line in (ROOT / "cron.d" / "vmss.cron").read_text().splitlines() if line.startswith("*")]
+    return line
+
+
+def code_of_cron() -> str:
+    words = shlex.split(cron_line())
+    assert words[5:9] == ["root", "python3", "-B", "-c"]
+    return words[9].replace("/etc/xapi.d/plugins/vmss", "%s")
+
+
+FORMS = [code_of_cron(), PACKAGE] + ([IMP] if sys.version_info < (3, 12) else [])
+
+
+@pytest.mark.parametrize("code", FORMS)
+def test_each_form_of_the_start_runs_a_pass_under_the_name_vmss(pool: TestPool, tmp_path: Path, code: str) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], schedule={"min": "0"})
+    # Copied away from the package, as it is when installed.
+    installed = tmp_path / "installed"
+    installed.write_bytes(PLUGIN.read_bytes())
+    code = code % installed if "%s" in code else code
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), **files(pool))
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, cwd=str(tmp_path),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert len(pool.snapshots(vm)) == 1
+    assert "===Kicking cron job for VMSS===" in pool.log()
+
+
+def test_without_the_package_it_says_so_in_one_line(tmp_path: Path) -> None:
+    installed = tmp_path / "deep" / "plugins" / "vmss"
+    installed.parent.mkdir(parents=True)
+    installed.write_bytes(PLUGIN.read_bytes())
+    done = subprocess.run([sys.executable, "-I", "-S", str(installed)], stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.decode().strip() == "vmss: the Python package `vmss` is not installed for " + sys.executable
+
+
+def test_the_cron_entry_is_one_that_python_crontab_reads() -> None:
+    from crontab import CronTab
+
+    table = CronTab(tabfile=str(ROOT / "cron.d" / "vmss.cron"), user=False)
+    (job,) = list(table)
+    assert job.is_valid() and job.user == "root" and str(job.slices) == "*/15 * * * *"
+    assert "%" not in job.command  # cron takes it for a line break

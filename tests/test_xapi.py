@@ -1,0 +1,145 @@
+"""The session with xapi: the traps of the client and of the wire."""
+import socket
+import threading
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from tests.pool import TestPool, VirtualClock
+from vmss.xapi import AddressError, Refused, Tasks, Unanswered, Xapi
+
+
+def serve(path: Path, answers: List[bytes]) -> List[bytes]:
+    """A server that takes one request on each connection and gives the next answer, then hangs up."""
+    requests: List[bytes] = []
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(5)
+
+    def run() -> None:
+        for answer in answers:
+            connection, _ = listener.accept()
+            head = b""
+            while b"</methodCall>" not in head:
+                head += connection.recv(65536)
+            requests.append(head)
+            connection.sendall(answer)
+            connection.close()
+        listener.close()
+
+    threading.Thread(target=run, daemon=True).start()
+    return requests
+
+
+def http(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize("address", ["", "unix:", "http://host", "https://", "https://host/path", "tcp:x", "/var/x"])
+def test_an_address_that_is_none_is_one_clear_line(address: str) -> None:
+    with pytest.raises(AddressError, match="VMSS_XAPI"):
+        Xapi(address)
+
+
+@pytest.mark.parametrize("name", [
+    "a_b_c.sock", "with space.sock", "ümläut.sock", "percent%20.sock", "n" * 60 + ".sock",
+])
+def test_the_path_of_a_socket_may_hold_any_characters_and_be_long(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    from vmss.simulator import Simulator
+    from vmss.simulator.server import Server
+
+    with Server(Simulator(), socket=str(folder / name)):
+        xapi = Xapi("unix:" + str(folder / name))
+        xapi.login("root", "")
+        assert len(xapi.call("pool.get_all")) == 1
+        xapi.logout()
+
+
+def test_a_session_that_xapi_has_ended_is_not_silently_replaced(pool: TestPool) -> None:
+    xapi = Xapi(pool.place.xapi)
+    xapi.login("root", "")
+    pool.xapi.logout(xapi.session)
+    with pytest.raises(Refused) as caught:
+        xapi.call("pool.get_all")
+    assert caught.value.error == ("SESSION_INVALID", xapi.session)
+    assert pool.sessions() == 0
+
+
+def test_a_session_that_was_handed_to_us_can_be_used(pool: TestPool) -> None:
+    xapi = Xapi(pool.place.xapi)
+    xapi.adopt(pool.xapi.session)
+    assert xapi.call("pool.get_all") == pool.call("pool.get_all")
+
+
+def test_a_request_whose_answer_is_lost_is_not_sent_again(tmp_path: Path) -> None:
+    requests = serve(tmp_path / "s", [b"", b"", b""])
+    xapi = Xapi("unix:" + str(tmp_path / "s"))
+    with pytest.raises(Unanswered):
+        xapi.call("Async.VM.snapshot", "OpaqueRef:1", "name")
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("answer", [
+    b"", b"garbage", b"HTTP/1.1 500 Internal Error\r\nContent-Length: 0\r\n\r\n", http(b""), http(b"<html>no</html>"),
+    http(b"<?xml version='1.0'?><methodResponse><params><param><value>x</value></param></params></methodResponse>"),
+    http(b"<methodResponse><params></params></methodResponse>"), http(b"\xff\xfe"),
+    http(b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>"
+         b"</struct></value></param></params></methodResponse>"),
+    http(b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Failure</value></member>"
+         b"</struct></value></param></params></methodResponse>"),
+    http(b"<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>1</int></value></member>"
+         b"<member><name>faultString</name><value>no</value></member></struct></value></fault></methodResponse>"),
+])
+def test_an_answer_that_is_not_xapis_is_no_answer(tmp_path: Path, answer: bytes) -> None:
+    serve(tmp_path / "s", [answer])
+    with pytest.raises(Unanswered) as caught:
+        Xapi("unix:" + str(tmp_path / "s")).login("root", "")
+    assert "\n" not in str(caught.value)
+
+
+def started(pool: TestPool, count: int) -> "tuple[Tasks, List[str]]":
+    tasks = Tasks(pool.xapi, VirtualClock(pool.simulator))
+    sr = pool.sr()
+    return tasks, [tasks.start("VM.snapshot", pool.vm("vm", [sr]), "s") for _ in range(count)]
+
+
+def test_tasks_are_awaited_together_and_their_records_destroyed(pool: TestPool) -> None:
+    tasks, refs = started(pool, 3)
+    ended = {}
+    while tasks.pending:
+        ended.update(tasks.wait(60.0))
+    assert set(ended) == set(refs)
+    for outcome in ended.values():
+        assert outcome.error == () and pool.call("VM.get_is_a_snapshot", outcome.value) is True
+    assert pool.tasks() == []
+
+
+def test_a_task_whose_record_is_gone_has_lost_its_result(pool: TestPool) -> None:
+    tasks, (lost,) = started(pool, 1)
+    assert tasks.wait(0.0) == {}
+    # Somebody else follows the task and destroys it.
+    token = ""
+    while pool.call("task.get_status", lost) == "pending":
+        token = pool.call("event.from", ["task/" + lost], token, 60.0)["token"]
+    pool.call("task.destroy", lost)
+    assert tasks.wait(60.0)[lost].error == ("VMSS_RESULT_LOST", "VM.snapshot")
+    assert not tasks.pending
+
+
+def test_an_error_of_a_task_comes_back_as_xapi_gave_it(pool: TestPool) -> None:
+    tasks = Tasks(pool.xapi, VirtualClock(pool.simulator))
+    vm = pool.vm("vm")
+    pool.call("VM.add_to_blocked_operations", vm, "snapshot", "no")
+    task = tasks.start("VM.snapshot", vm, "s")
+    assert tasks.wait(60.0)[task].error == ("OPERATION_BLOCKED", vm, "no")
+
+
+def test_a_wait_ends_when_its_time_has_passed(pool: TestPool) -> None:
+    tasks, _ = started(pool, 1)
+    before = pool.simulator.now()
+    tasks.wait(0.0)
+    assert tasks.wait(0.1) == {} and (pool.simulator.now() - before).total_seconds() < 5
+

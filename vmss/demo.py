@@ -1,0 +1,216 @@
+"""`vmss demo`: a simulated pool in virtual time, told day by day, through the real client and a real socket."""
+import os
+import tempfile
+from datetime import datetime, timedelta, timezone
+from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
+
+from vmss.batch import Served
+from vmss.clock import Clock
+from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
+from vmss.run import Request, Surroundings, run
+from vmss.settings import Place, Settings
+from vmss.simulator import Simulator
+from vmss.simulator.build import build_pool
+from vmss.simulator.server import Server
+from vmss.xapi import Xapi
+
+UTC = timezone.utc
+TICK = timedelta(minutes=15)
+
+# The week in which British clocks go forward: on its Sunday, the seventh day, there is no 01:30.
+ZONE = "Europe/London"
+FIRST_DAY = datetime(2026, 3, 23, tzinfo=UTC)
+BLOCKED_DAY = 3
+
+
+class _Plan(NamedTuple):
+    name: str
+    type: str
+    frequency: str
+    schedule: Dict[str, str]
+    retained: int
+
+    def __str__(self) -> str:
+        at = "%02d:%02d" % (int(self.schedule.get("hour", "0")), int(self.schedule["min"]))
+        when = {
+            "hourly": "every hour at minute " + self.schedule["min"],
+            "daily": "every day at " + at,
+            "weekly": "%s at %s" % (self.schedule.get("days", "").replace(",", " and "), at),
+        }[self.frequency]
+        return "%-8s %-11s %-33s newest %d kept" % (self.name, self.type, when, self.retained)
+
+
+_PLANS = (
+    _Plan("hourly", "snapshot", "hourly", {"min": "45"}, 5),
+    _Plan("nightly", "snapshot", "daily", {"hour": "1", "min": "30"}, 3),
+    _Plan("memory", "checkpoint", "weekly", {"hour": "4", "min": "0", "days": "Wednesday,Saturday"}, 1),
+)
+
+
+class _VirtualClock(Clock):
+    """The simulated pool's clock; nothing has to be slept through."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    def now(self) -> datetime:
+        return self._simulator.now()
+
+    def monotonic(self) -> float:
+        return self._simulator.now().timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        pass
+
+
+def demo(days: int, vms: int, out: TextIO) -> int:
+    """Given the number of days and of VMs, tell the story of a pool to `out`. Return the exit status."""
+    simulator = Simulator(seed=1, now=FIRST_DAY, clock="virtual")
+    with tempfile.TemporaryDirectory(prefix="vmss_demo_") as folder:
+        # An underscore in the path, which the client's own unix transport could not carry.
+        socket = os.path.join(folder, "xapi_of_the_demo.sock")
+        place = Place("unix:" + socket, log=os.path.join(folder, "VMSSlog"), lock_dir=os.path.join(folder, "lock"))
+        around = Surroundings(place, Settings(timezone=ZONE), clock=_VirtualClock(simulator))
+        with Server(simulator, socket=socket):
+            xapi = Xapi(place.xapi)
+            xapi.login("root", "")
+            _Story(xapi, around, out).tell(days, vms)
+            xapi.logout()
+            xapi.close()
+    return 0
+
+
+class _Story:
+    """The pool, each day's runs, what is left, and the log."""
+
+    def __init__(self, xapi: Xapi, around: Surroundings, out: TextIO) -> None:
+        self.xapi = xapi
+        self.around = around
+        self.zone = time_zone(ZONE)
+        self.out = out
+        self.names: Dict[str, str] = {}  # of the VMs, by reference
+        self.log_start = 0  # where the last pass that took a snapshot begins in the log
+
+    def tell(self, days: int, vms: int) -> None:
+        """Tell all of it."""
+        self.build(vms)
+        for number in range(days):
+            if number == BLOCKED_DAY:
+                self.block("copied to new storage, back tomorrow")
+            self.day(FIRST_DAY + timedelta(days=number))
+            if number == BLOCKED_DAY:
+                self.unblock()
+        self.what_is_kept()
+        self.print("\nWhat /var/log/VMSSlog holds of the last pass that took a snapshot:")
+        with open(self.around.place.log, encoding="utf-8") as log:
+            log.seek(self.log_start)
+            for line in log:
+                self.print("  " + line.rstrip())
+                if "Completed processing policy" in line:
+                    break
+
+    # The pool
+
+    def build(self, vms: int) -> None:
+        """Build the pool and its policies through the API."""
+        pool = build_pool(self.call_with_session, hosts=2, srs=2, vms=vms, disks=2, seed=1)
+        self.xapi.call("pool.set_suspend_image_SR", self.xapi.call("pool.get_all")[0], pool.srs[1])
+        self.names = {ref: str(self.xapi.call("VM.get_name_label", ref)) for ref in pool.vms}
+        self.print("A pool of 2 hosts, 2 storage repositories and %d VMs with two disks each." % vms)
+        self.print("Its snapshot schedules, in the coordinator's time (%s):\n" % ZONE)
+        for number, plan in enumerate(_PLANS):
+            self.schedule(plan, pool.vms[number::len(_PLANS)])
+        self.print("")
+
+    def call_with_session(self, method: str, *params: Any) -> Any:
+        """For the simulator's builder, which logs in by itself and hands over its session: it gets ours."""
+        return self.xapi.session if method.startswith("session.login") else self.xapi.call(method, *params[1:])
+
+    def schedule(self, plan: _Plan, vms: Sequence[str]) -> None:
+        """Create one policy for these VMs."""
+        policy = self.xapi.call("VMSS.create", {
+            "name_label": plan.name, "type": plan.type, "frequency": plan.frequency, "schedule": plan.schedule,
+            "retained_snapshots": str(plan.retained),
+        })
+        for vm in vms:
+            self.xapi.call("VM.set_snapshot_schedule", vm, policy)
+        self.print("  %s   %s" % (plan, ", ".join(self.names[vm] for vm in vms) or "(no VM)"))
+
+    # The days
+
+    def day(self, date: datetime) -> None:
+        """All ticks of one day of the wall clock, and what came of them."""
+        served: List[Served] = []
+        instant = date.replace(tzinfo=self.zone).astimezone(UTC)
+        while instant.astimezone(self.zone).date() == date.date():
+            served.extend(self.tick(instant))
+            instant += TICK
+        for name in (plan.name for plan in _PLANS):
+            runs = [run_ for run_ in served if run_.turn.policy.name == name]
+            if runs:
+                self.print("%s  %-8s %2d %s  %3d VMs snapshotted, %3d expired snapshots deleted%s" % (
+                    date.strftime("%a %d %b"), name, len(runs), "run " if len(runs) == 1 else "runs",
+                    sum(run_.taken for run_ in runs), sum(run_.deleted for run_ in runs),
+                    self.moved(runs[0]) if len(runs) == 1 else "",
+                ))
+        for failed in [run_ for run_ in served if run_.victims][:1]:
+            self.alert(failed)
+
+    def tick(self, instant: datetime) -> Sequence[Served]:
+        """One start by cron."""
+        if instant > self.around.clock.now():  # a pass may have taken longer than to the next tick
+            self.xapi.call("simulator.set_time", format_datetime(instant))
+        before = os.path.getsize(self.around.place.log) if os.path.exists(self.around.place.log) else 0
+        report = run(Request(kicked=True), self.around)
+        if report.served:
+            self.log_start = before
+        return report.served
+
+    def moved(self, run_: Served) -> str:
+        """A remark where the clock has moved the slot."""
+        at, schedule = run_.turn.slot.astimezone(self.zone), run_.turn.policy.schedule
+        if (at.hour, at.minute) == (schedule.hour, schedule.minute):
+            return ""
+        return "   (no %02d:%02d today: served at %s)" % (schedule.hour, schedule.minute, at.strftime("%H:%M"))
+
+    def alert(self, failed: Served) -> None:
+        """The alert of a run that failed, as an administrator gets it."""
+        since = format_datetime(failed.started - TICK)
+        for record in self.xapi.call("message.get", "VMSS", failed.turn.policy.uuid, since).values():
+            if record["name"] == "VMSS_SNAPSHOT_FAILED":
+                self.print("    alert: %s, priority %s, %s" % (
+                    record["name"], record["priority"], local(parse_datetime(record["timestamp"]), self.zone)
+                ))
+                for line in str(record["body"]).splitlines():
+                    self.print("      | " + line)
+                return
+
+    def block(self, reason: str) -> None:
+        """An administrator keeps one VM from being snapshotted for a day."""
+        vm = list(self.names)[1 % len(self.names)]
+        self.xapi.call("VM.add_to_blocked_operations", vm, "snapshot", reason)
+        self.print("    (an administrator blocks snapshots of %s for a day: %s)" % (self.names[vm], reason))
+
+    def unblock(self) -> None:
+        """The end of that."""
+        vm = list(self.names)[1 % len(self.names)]
+        self.xapi.call("VM.remove_from_blocked_operations", vm, "snapshot")
+
+    # The end
+
+    def what_is_kept(self) -> None:
+        """Each VM's scheduled snapshots, and the storage."""
+        self.print("\nWhat is kept in the end:")
+        for vm, name in self.names.items():
+            records = [self.xapi.call("VM.get_record", ref) for ref in self.xapi.call("VM.get_snapshots", vm)]
+            times = sorted(parse_datetime(record["snapshot_time"]).astimezone(self.zone) for record in records)
+            self.print("  %-8s %s" % (name, ", ".join(time.strftime("%a %H:%M") for time in times) or "nothing"))
+        disks = [record for record in self.xapi.call("VDI.get_all_records").values() if record["is_a_snapshot"]]
+        self.print("  These snapshots have %d disks; disks of deleted snapshots that were left behind: %d" % (
+            sum(bool(record["VBDs"]) for record in disks),
+            sum(not record["VBDs"] and record["type"] != "suspend" for record in disks),
+        ))
+
+    def print(self, text: str) -> None:
+        """One line of the story."""
+        print(text, file=self.out, flush=True)
