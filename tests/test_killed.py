@@ -64,7 +64,7 @@ def test_told_to_stop_it_lets_what_runs_end_starts_nothing_new_and_is_resumed(po
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err.decode().startswith("stopped before the end: 0 policies served")
+    assert err.decode().startswith("stopped before the end: policies served: 0")
     assert sum(len(pool.snapshots(vm)) for vm in vms) == 1
     assert pool.names() == [] and pool.sessions() == 0 and pool.tasks() == []
     assert LockDirectory(pool.place.lock_dir).holder(pool_uuid(pool)) is None

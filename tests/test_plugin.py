@@ -73,7 +73,7 @@ def test_a_caller_that_waits_gets_the_result(pool: TestPool) -> None:
     vm = pool.vm("vm", [pool.sr()])
     uuid = pool.uuid("VMSS", pool.policy([vm]))
     assert plugin(pool, "snapshot_now", vmss_uuid=uuid, wait="true") == (
-        "1 policies served: 1 snapshots taken, 0 deleted, 0 VMs failed"
+        "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0"
     )
     assert len(pool.snapshots(vm)) == 1
     pool.call("VM.add_to_blocked_operations", vm, "snapshot", "no")
@@ -83,7 +83,7 @@ def test_a_caller_that_waits_gets_the_result(pool: TestPool) -> None:
 def test_a_tick_can_be_asked_for(pool: TestPool) -> None:
     vm = pool.vm("vm", [pool.sr()])
     pool.policy([vm], schedule={"min": "0"})
-    assert plugin(pool, "trigger_schedule_snapshots", wait="true").startswith("1 policies served")
+    assert plugin(pool, "trigger_schedule_snapshots", wait="true").startswith("policies served: 1")
     assert "===Kicking cron job for VMSS===" in pool.log()
 
 

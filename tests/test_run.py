@@ -36,7 +36,10 @@ def test_a_due_policy_takes_one_scheduled_snapshot_of_each_of_its_vms(pool: Test
     policy = pool.policy([one, other], name="hourly")
     pool.at(10, 15)
     report = pool.tick()
-    assert (report.status, report.line) == (0, "1 policies served: 2 snapshots taken, 0 deleted, 0 VMs failed")
+    assert report.status == 0
+    assert report.line == (
+        "policies served: 1, VMs snapshotted: 2 of 2, expired snapshots deleted: 0, VMs with errors: 0"
+    )
     assert [len(pool.snapshots(vm)) for vm in (one, other, foreign)] == [1, 1, 0]
     assert pool.snapshots(one)[0]["name_label"] == "hourly 2026-03-02T10:15:00Z"
     assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
@@ -208,7 +211,7 @@ def test_a_lower_retention_takes_effect_at_the_next_run_oldest_first(pool: TestP
         pool.tick()
     pool.call("VMSS.set_retained_snapshots", policy, "2")
     pool.at(15, 15)
-    assert pool.tick().line == "1 policies served: 1 snapshots taken, 4 deleted, 0 VMs failed"
+    assert pool.tick().served[0].deleted == 4
     assert [record["name_label"][-9:] for record in pool.snapshots(vm)] == ["14:15:00Z", "15:15:00Z"]
 
 
@@ -315,7 +318,10 @@ def test_one_vm_that_fails_is_named_in_the_alert_and_keeps_no_other_from_its_sna
     pool.call("VM.add_to_blocked_operations", bad, "snapshot", "not now")
     pool.at(10, 15)
     report = pool.tick()
-    assert (report.status, report.line) == (1, "1 policies served: 1 snapshots taken, 0 deleted, 1 VMs failed")
+    assert report.status == 1
+    assert report.line == (
+        "policies served: 1, VMs snapshotted: 1 of 2, expired snapshots deleted: 0, VMs with errors: 1"
+    )
     assert [len(pool.snapshots(vm)) for vm in (good, bad)] == [1, 0]
     assert pool.names(policy) == ["VMSS_SNAPSHOT_FAILED"]
     alert = pool.alerts(policy)[0]
@@ -402,7 +408,7 @@ def test_a_policy_that_becomes_due_during_a_pass_is_served_before_the_lock_is_gi
     pool.policy([late], name="short", schedule={"min": "15"})
     pool.at(11, 14, second=50)
     pool.call("VMSS.set_last_run_time", long, "20260302T09:16:00Z")
-    assert pool.tick().line.startswith("2 policies served")
+    assert pool.tick().line.startswith("policies served: 2")
     assert pool.simulator.now() > datetime(2026, 3, 2, 11, 15, tzinfo=UTC)
     assert len(pool.snapshots(late)) == 1
     clean(pool)
@@ -433,7 +439,7 @@ def test_a_rehearsal_says_what_would_be_done_and_does_nothing(pool: TestPool) ->
     pool.at(11, 15)
     pool.call("simulator.reset_counts")
     report = pool.tick(said.append, dry_run=True)
-    assert report.line == "1 of 1 policies would run; nothing was changed"
+    assert report.line == "policies that would run: 1 of 1; nothing was changed"
     assert said == [
         "nightly (%s): snapshot of 1 VMs, slot 2026-03-02T11:15:00Z, 1 kept each" % pool.uuid("VMSS", policy),
         "  web01 (%s): VM.snapshot, then delete %s" % (pool.uuid("VM", vm), snapshot),
@@ -445,7 +451,7 @@ def test_a_rehearsal_says_what_would_be_done_and_does_nothing(pool: TestPool) ->
 def test_a_rehearsal_can_suppose_another_time(pool: TestPool) -> None:
     pool.policy([pool.vm("vm", [pool.sr()])], frequency="daily", schedule={"hour": "4", "min": "0"})
     report = pool.tick(dry_run=True, at=datetime(2026, 3, 9, 4, 0, tzinfo=UTC))
-    assert report.line == "1 of 1 policies would run; nothing was changed"
+    assert report.line == "policies that would run: 1 of 1; nothing was changed"
     assert pool.simulator.now() < START + timedelta(hours=1)
 
 
@@ -545,7 +551,7 @@ def test_a_vm_that_has_its_snapshot_of_the_slot_is_not_snapshotted_again(pool: T
     pool.call("VM.destroy", gone)
     kept = pool.snapshots(one)[0]["uuid"]
     pool.at(10, 30)
-    assert pool.tick().line == "1 policies served: 2 snapshots taken, 0 deleted, 0 VMs failed"
+    assert pool.tick().served[0].taken == 2
     assert [record["uuid"] for record in pool.snapshots(one)] == [kept]
     assert len(pool.snapshots(other)) == 1
 

@@ -75,18 +75,15 @@ class Look(NamedTuple):
 
 def run(request: Request, around: Surroundings) -> Report:
     """Carry out one pass. Raise BadInput, LockError or NoSession where it could not begin."""
+    if around.place.local and not on_coordinator():
+        return Report(OK, "this host is not the pool's coordinator: nothing to do")
     clock = around.clock or Clock()
-    log = Log(around.place.log, clock.now, time_zone(around.settings.timezone or None))
+    # A rehearsal leaves no trace: what it has to warn of goes to standard error.
+    log = Log(None if request.dry_run else around.place.log, clock.now, time_zone(around.settings.timezone or None))
     try:
-        if around.place.local and not on_coordinator():
-            return Report(OK, "this host is not the pool's coordinator: nothing to do")
         if request.kicked:
             log("===Kicking cron job for VMSS===")
-        directory = LockDirectory(around.place.lock_dir)
-        try:
-            return _in_session(request, around, directory, clock, log)
-        finally:
-            directory.close()
+        return _in_session(request, around, clock, log)
     finally:
         log.close()
 
@@ -100,7 +97,7 @@ def on_coordinator() -> bool:
         return True  # xapi itself will tell
 
 
-def _in_session(request: Request, around: Surroundings, directory: LockDirectory, clock: Clock, log: Log) -> Report:
+def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) -> Report:
     place, settings = around.place, around.settings
     xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file)
     if not xapi.unix and not request.dry_run:
@@ -108,43 +105,38 @@ def _in_session(request: Request, around: Surroundings, directory: LockDirectory
             "VMSS_XAPI: %s can be read (--dry-run), but snapshots have to be taken in dom0 of the coordinator, over "
             "xapi's unix socket: from elsewhere xapi does not mark them as scheduled" % quoted(place.xapi)
         )
-    pending: List[str] = []
-    pool = ""
+    directory = None if request.dry_run else LockDirectory(place.lock_dir)
     try:
         try:
             sessions.log_in(xapi, place, settings, clock, around.say)
         except NoSession as error:
-            if not request.dry_run:
+            if directory is not None:
                 sessions.remember_failure(directory, clock, log, error)
             raise
         try:
-            one_pass = Pass(request, around, directory, clock, log, xapi, pending)
-            pool = one_pass.pool.uuid
-            return one_pass.rehearse() if request.dry_run else one_pass.whole()
+            one_pass = Pass(request, around, clock, log, xapi)
+            return one_pass.rehearse() if directory is None else one_pass.whole(directory)
         except (Unanswered, Refused) as error:
             # Of what concerns one VM or one policy the pass takes care; this is about the session itself.
             log("The pass ends here: %s" % error)
             raise NoSession("%s: %s" % (one_line(place.xapi), error))
         finally:
-            sessions.log_out(xapi, directory, pool, pending, log)
+            sessions.log_out(xapi)
     finally:
         xapi.close()
+        if directory is not None:
+            directory.close()
 
 
 class Pass:
     """A pass within its session."""
 
-    def __init__(
-        self, request: Request, around: Surroundings, directory: LockDirectory, clock: Clock, log: Log, xapi: Xapi,
-        pending: List[str],
-    ) -> None:
-        """`pending` takes the tasks that still take a snapshot when the pass ends."""
+    def __init__(self, request: Request, around: Surroundings, clock: Clock, log: Log, xapi: Xapi) -> None:
         self.request = request
         self.around = around
-        self.directory = directory
         self.log = log
         self.xapi = xapi
-        self.pending = pending
+        self.pending: List[str] = []  # tasks that still take a snapshot when the pass ends
         self.pool = world.read_pool(xapi)
         self.settings, mistakes = of_pool(around.settings, self.pool.other_config)
         for mistake in mistakes:
@@ -169,29 +161,32 @@ class Pass:
             return clock
         return RemoteClock(parse_datetime(self.xapi.call("host.get_servertime", self.pool.coordinator)))
 
-    def whole(self) -> Report:
+    def whole(self, directory: LockDirectory) -> Report:
         """The pass, from the lock to the lock."""
         holder = {
             "pid": os.getpid(), "since": format_datetime(self.clock.now()), "session": self.xapi.session,
         }
         try:
-            lock = self.directory.acquire(self.pool.uuid, holder)
+            lock = directory.acquire(self.pool.uuid, holder)
         except Held as held:
             return self.put_off(held)
         try:
-            sessions.close_old(self.xapi, self.directory, self.pool.uuid, str(lock.died.get("session", "")))
+            sessions.close_old(self.xapi, directory, self.pool.uuid, str(lock.died.get("session", "")))
             look = self.look(self.request.policy)
             self.around.started()
+            self.logon_failures(directory, look.turns)
             complete = self.serve(look, lock)
             # A run that holds the lock makes others come back later. So before it gives the lock back it looks
             # once more for what became due meanwhile.
             while complete and look.turns:
                 look = self.look()
                 complete = self.serve(look, lock, again=True)
-            if self.changed:
-                # xapi writes its database every five minutes; what we destroyed must not come back.
-                self.xapi.call("pool.sync_database")
+            self.sync_database()
         finally:
+            # The session first: until the lock is given back, the next pass would find it there.
+            if self.pending:
+                sessions.leave_open(self.xapi, directory, self.pool.uuid, self.pending, self.log)
+            sessions.log_out(self.xapi)
             lock.release()
         return self.report(complete)
 
@@ -245,7 +240,6 @@ class Pass:
             self.log("Max number of threads allocated for policy : %d" % self.settings.max_policies)
             for uuid, error in look.errors:
                 self.log("Not processing policy: %s (%s)" % (uuid, error))
-        self.logon_failures(look.turns)
         size = self.settings.max_policies
         batches = [look.turns[start:start + size] for start in range(0, len(look.turns), size)] or [[]]
         for number, turns in enumerate(batches):
@@ -303,6 +297,14 @@ class Pass:
         except Refused as refused:
             self.log("last-run-time of policy %s could not be set: %s" % (policy.uuid, refused))
 
+    def sync_database(self) -> None:
+        """xapi writes its database every five minutes; what we destroyed must not come back if it dies."""
+        if self.changed:
+            try:
+                self.xapi.call("pool.sync_database")
+            except Refused as refused:
+                self.log("The pool's database could not be written: %s" % refused)
+
     # What keeps a policy from being served
 
     def put_off(self, held: Held) -> Report:
@@ -326,9 +328,9 @@ class Pass:
                 text = alerts.body(alerts.LICENSE_ERROR, "No snapshots were taken for %s." % quoted(turn.policy.name))
                 self.alerts.create_once(alerts.LICENSE_ERROR, turn.policy.uuid, text, turn.slot)
 
-    def logon_failures(self, turns: Sequence[Turn]) -> None:
+    def logon_failures(self, directory: LockDirectory, turns: Sequence[Turn]) -> None:
         """Earlier ticks could not log in: tell the policies that waited for them."""
-        kept = self.directory.read(sessions.LOGON_FAILURE)
+        kept = directory.read(sessions.LOGON_FAILURE)
         if not kept:
             return
         try:
@@ -341,7 +343,7 @@ class Pass:
                     alerts.LOGON_FAILURE,
                     "No session from %s to %s." % (local(since, self.log.zone), local(last, self.log.zone)),
                 ))
-        self.directory.keep(sessions.LOGON_FAILURE, {})
+        directory.keep(sessions.LOGON_FAILURE, {})
 
     # Reports
 
@@ -352,15 +354,15 @@ class Pass:
         for start in range(0, len(look.turns), size):
             for line in Batch(self, look.turns[start:start + size]).lines():
                 self.around.say(line)
-        return Report(OK, "%d of %d policies would run; nothing was changed" % (
+        return Report(OK, "policies that would run: %d of %d; nothing was changed" % (
             len(look.turns), len(look.turns) + len(look.idle) + len(look.errors)
         ))
 
     def report(self, complete: bool) -> Report:
         """How the pass ended."""
         failed = sum(len(served.victims) for served in self.served)
-        line = "%d policies served: %d snapshots taken, %d deleted, %d VMs failed" % (
-            len(self.served), sum(served.taken for served in self.served),
+        line = "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
+            len(self.served), sum(served.taken for served in self.served), sum(served.vms for served in self.served),
             sum(served.deleted for served in self.served), failed,
         )
         if not complete:

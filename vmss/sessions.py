@@ -48,18 +48,22 @@ def remember_failure(directory: LockDirectory, clock: Clock, log: Log, error: No
     directory.keep(LOGON_FAILURE, {"since": since, "last": format_datetime(now)})
 
 
-def log_out(xapi: Xapi, directory: LockDirectory, pool: str, pending: List[str], log: Log) -> None:
-    """Close the session; unless one of the tasks that are pending takes a snapshot with it.
-
-    xapi decides at the end of a snapshot, from its session, whether it is a scheduled one: without the session
-    it would be kept for ever. That session is written down, for a later pass to close.
-    """
-    if not pending:
+def log_out(xapi: Xapi) -> None:
+    """Close the session, if it is open."""
+    if xapi.session:
         with suppress(Refused, Unanswered):  # gone with xapi
             xapi.logout()
-        return
+
+
+def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, pending: List[str], log: Log) -> None:
+    """Write the session down, for a later pass to close: with it these tasks still take snapshots.
+
+    xapi decides at the end of a snapshot, from its session, whether it is a scheduled one: without the session
+    it would be kept for ever.
+    """
     kept = _kept(directory, pool)
     directory.keep(_name(pool), {"sessions": kept + [{"session": xapi.session, "tasks": pending}]})
+    xapi.session = ""
     log("The session is left open for %d snapshots that have not ended" % len(pending))
 
 
