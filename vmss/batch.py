@@ -1,18 +1,32 @@
 """The policies that are in hand at once: what is read for them, planned, carried out and told."""
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from vmss import journal, plan, world
 from vmss.alerts import Victim
+from vmss.clock import Clock
 from vmss.datetimes import local
 from vmss.engine import DESTROY_VM, SHUT_DOWN, Engine, Job, Operation, Outcome, already_gone
 from vmss.execute import TAKES, Execution, Observer
+from vmss.journal import Journal
+from vmss.log import Log
 from vmss.plan import Turn
+from vmss.settings import Settings
 from vmss.text import one_line, quoted
-from vmss.xapi import NULL
+from vmss.world import Pool
+from vmss.xapi import NULL, Xapi
 
-if TYPE_CHECKING:
-    from vmss.run import Pass
+
+class Context(NamedTuple):
+    """What the batches of a pass share. `say` takes lines of progress for people."""
+
+    xapi: Xapi
+    pool: Pool
+    settings: Settings
+    clock: Clock
+    log: Log
+    journal: Journal
+    say: Callable[[str], None]
 
 
 class Served(NamedTuple):
@@ -35,13 +49,24 @@ class Served(NamedTuple):
 
 
 class Batch:
-    """Some due policies of a pass; none, where there is only something to finish."""
+    """Some due policies of a pass; none, where there is only something to finish.
 
-    def __init__(self, one_pass: "Pass", turns: Sequence[Turn]) -> None:
-        self._pass = one_pass
-        self._log = one_pass.log
+    After `serve`, `changed` tells whether anything in the pool was, and `pending` are the tasks that still take
+    a snapshot.
+    """
+
+    def __init__(
+        self, context: Context, turns: Sequence[Turn], now: datetime, finish: Callable[[Served], None]
+    ) -> None:
+        """`now` is the time to decide by; `finish` is told of each policy whose run is over."""
+        self.changed = False
+        self.pending: List[str] = []
+        self._context = context
+        self._log = context.log
+        self._now = now
+        self._finish = finish
         self._turns = {turn.policy.ref: turn for turn in turns}
-        self._started = one_pass.clock.now()
+        self._started = context.clock.now()
         self._under_way: Dict[int, str] = {}  # tasks, by job, that take the snapshot already
         self._jobs: List[Job] = self._plan() if turns else []
         self._numbers: Dict[str, List[int]] = {ref: [] for ref in self._turns}  # jobs by policy
@@ -56,25 +81,25 @@ class Batch:
 
     def serve(self) -> bool:
         """Carry out the plan, and what an earlier pass has left; return whether that came to its end."""
-        one_pass = self._pass
+        context = self._context
         records = self._leftovers()
         if not self._turns and not records:
             return True
         for ref, turn in self._turns.items():
             self._log("Processing policy: %s" % turn.policy.uuid)
             self._log("No of VMs: %d" % self._left[ref])
-            self._log("Max number of threads for processing VM: %d" % one_pass.settings.max_operations)
-            one_pass.around.say("%s: %s of %d VMs" % (
+            self._log("Max number of threads for processing VM: %d" % context.settings.max_operations)
+            context.say("%s: %s of %d VMs" % (
                 one_line(turn.policy.name, 60) or turn.policy.uuid, turn.policy.type, self._left[ref]
             ))
         names = {
             number: plan.snapshot_name(self._turns[job.policy]) for number, job in enumerate(self._jobs) if job.take
         }
         self._engine = Engine(
-            self._jobs, one_pass.settings.max_operations, plain_instead=one_pass.settings.quiesce == "snapshot"
+            self._jobs, context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot"
         )
         execution = Execution(
-            one_pass.xapi, one_pass.clock, one_pass.settings, one_pass.journal, self._engine, names, self._under_way,
+            context.xapi, context.clock, context.settings, context.journal, self._engine, names, self._under_way,
             Observer(self._on_start, self._on_end, self._on_finish),
         )
         try:
@@ -83,15 +108,15 @@ class Batch:
             self._finish_idle()
             return execution.run()
         finally:
-            one_pass.pending.extend(execution.pending_snapshots())
-            one_pass.changed = one_pass.changed or execution.changed
+            self.pending = execution.pending_snapshots()
+            self.changed = execution.changed
 
     # Before
 
     def _plan(self) -> List[Job]:
-        xapi, now = self._pass.xapi, self._pass.now()
+        xapi = self._context.xapi
         vms = world.read_vms(xapi, [turn.policy for turn in self._turns.values()])
-        expiries = [plan.decide(vm, self._turns[vm.policy], now) for vm in vms]
+        expiries = [plan.decide(vm, self._turns[vm.policy], self._now) for vm in vms]
         doomed = [snapshot for expiry in expiries for snapshot in expiry.expired]
         disks = world.read_disks(xapi, [snapshot.ref for snapshot in doomed])
         for snapshot in doomed:
@@ -104,13 +129,13 @@ class Batch:
         for expiry in expiries:
             for line in plan.left_alone(expiry, disks):
                 self._log(line)
-        return [plan.job(expiry, disks, self._pass.pool.suspend_sr) for expiry in expiries]
+        return [plan.job(expiry, disks, self._context.pool.suspend_sr) for expiry in expiries]
 
     def _leftovers(self) -> List[Tuple[str, List[int]]]:
         """Add jobs for the disks of snapshots that an earlier pass has destroyed and recorded. Return the
         records with the numbers of their jobs."""
-        xapi, records = self._pass.xapi, []
-        for key, snapshots in self._pass.journal.left():
+        xapi, records = self._context.xapi, []
+        for key, snapshots in self._context.journal.left():
             numbers = []
             for snapshot, uuids in sorted(snapshots.items()):
                 if journal.still_there(xapi, snapshot):
@@ -160,14 +185,14 @@ class Batch:
         result = "failed: %s" % one_line(" ".join(state.error), 200) if state.error else "ok"
         if state.destroyed:
             result += ", %d expired" % state.destroyed
-        self._pass.around.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), result))
+        self._context.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), result))
         self._left[job.policy] -= 1
         if self._left[job.policy] == 0:
             self._finish_policy(job.policy)
 
     def _finish_policy(self, ref: str) -> None:
         mine = [(self._jobs[number], self._engine.states[number]) for number in self._numbers[ref]]
-        self._pass.finish(Served(
+        self._finish(Served(
             turn=self._turns[ref],
             started=self._started,
             vms=len(mine),

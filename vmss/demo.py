@@ -70,11 +70,12 @@ def demo(days: int, vms: int, out: TextIO) -> int:
         # An underscore in the path, which the client's own unix transport could not carry.
         socket = os.path.join(folder, "xapi_of_the_demo.sock")
         place = Place("unix:" + socket, log=os.path.join(folder, "VMSSlog"), lock_dir=os.path.join(folder, "lock"))
-        around = Surroundings(place, Settings(timezone=ZONE), clock=_VirtualClock(simulator))
+        clock = _VirtualClock(simulator)
+        around = Surroundings(place, Settings(timezone=ZONE), clock=clock)
         with Server(simulator, socket=socket):
             xapi = Xapi(place.xapi)
             xapi.login("root", "")
-            _Story(xapi, around, out).tell(days, vms)
+            _Story(xapi, around, clock, out).tell(days, vms)
             xapi.logout()
             xapi.close()
     return 0
@@ -83,8 +84,9 @@ def demo(days: int, vms: int, out: TextIO) -> int:
 class _Story:
     """The pool, each day's runs, what is left, and the log."""
 
-    def __init__(self, xapi: Xapi, around: Surroundings, out: TextIO) -> None:
+    def __init__(self, xapi: Xapi, around: Surroundings, clock: Clock, out: TextIO) -> None:
         self.xapi = xapi
+        self.clock = clock
         self.around = around
         self.zone = time_zone(ZONE)
         self.out = out
@@ -158,7 +160,7 @@ class _Story:
 
     def tick(self, instant: datetime) -> Sequence[Served]:
         """One start by cron."""
-        if instant > self.around.clock.now():  # a pass may have taken longer than to the next tick
+        if instant > self.clock.now():  # a pass may have taken longer than to the next tick
             self.xapi.call("simulator.set_time", format_datetime(instant))
         before = os.path.getsize(self.around.place.log) if os.path.exists(self.around.place.log) else 0
         report = run(Request(kicked=True), self.around)

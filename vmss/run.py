@@ -5,7 +5,7 @@ from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss import alerts, sessions, world
 from vmss.alerts import Alerts, Victim
-from vmss.batch import Batch, Served
+from vmss.batch import Batch, Context, Served
 from vmss.clock import Clock, RemoteClock
 from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
 from vmss.journal import Journal
@@ -145,7 +145,9 @@ class Pass:
         self.clock = self._clock(clock)
         log.now = self.clock.now
         self.alerts = Alerts(xapi, self.clock, log)
-        self.journal = Journal(xapi, self.pool)
+        self.context = Context(
+            xapi, self.pool, self.settings, self.clock, log, Journal(xapi, self.pool), around.say
+        )
         self.served: List[Served] = []
         self.changed = False
 
@@ -249,7 +251,13 @@ class Pass:
                 for policy in look.idle:
                     self.log("Not processing policy: %s" % policy.uuid)
             lock.working_on([turn.policy.uuid for turn in turns])
-            if not Batch(self, turns).serve():
+            batch = Batch(self.context, turns, self.now(), self.finish)
+            try:
+                complete = batch.serve()
+            finally:
+                self.pending += batch.pending
+                self.changed = self.changed or batch.changed
+            if not complete:
                 return False
         return True
 
@@ -352,7 +360,7 @@ class Pass:
         look = self.look(self.request.policy)
         size = self.settings.max_policies
         for start in range(0, len(look.turns), size):
-            for line in Batch(self, look.turns[start:start + size]).lines():
+            for line in Batch(self.context, look.turns[start:start + size], self.now(), self.finish).lines():
                 self.around.say(line)
         return Report(OK, "policies that would run: %d of %d; nothing was changed" % (
             len(look.turns), len(look.turns) + len(look.idle) + len(look.errors)
