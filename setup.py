@@ -23,7 +23,7 @@ setup(
     package_data={"vmss": ["py.typed"], "vmss.simulator": ["datamodel.json"]},
     install_requires=["XenAPI", "python-dateutil", "python-crontab"],
     extras_require={
-        "test": ["pytest", "hypothesis"],
+        "test": ["pytest", "hypothesis", "setuptools"],
         "lint": ["pytest", "hypothesis", "mypy", "ruff", "types-python-dateutil", "types-setuptools"],
     },
     entry_points={"console_scripts": ["vmss = vmss.commands:main"]},

@@ -15,7 +15,7 @@ import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Iterator, List
+from typing import IO, Dict, Iterator
 
 import pytest
 
@@ -34,6 +34,7 @@ NAMESPACE = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 # in this namespace only. Of cron's entries it has none but those of the root. (-n: nothing is noted in /run/mount.)
 START = """
 set -e
+umask 022
 root=$1 cron=$2
 mount -n -t tmpfs -o mode=0755 tmpfs "$root/mnt"
 cp -a /etc/. "$root/mnt/"
@@ -97,9 +98,7 @@ def pool(tmp_path: Path) -> Iterator[TestPool]:
 
 def test_the_readmes_line_installs_the_package_the_plugin_and_the_cron_entry(installed: Path) -> None:
     plugin = installed / "etc" / "xapi.d" / "plugins" / "vmss"
-    assert plugin.read_bytes().partition(b"\n")[2] == (
-        (ROOT / "plugins" / "vmss").read_bytes().partition(b"\n")[2]
-    )
+    assert plugin.read_bytes() == (ROOT / "plugins" / "vmss").read_bytes()
     assert os.access(str(plugin), os.X_OK)
     entry = installed / "etc" / "cron.d" / "vmss.cron"
     assert entry.read_bytes() == (ROOT / "cron.d" / "vmss.cron").read_bytes()
@@ -124,7 +123,7 @@ def test_a_real_cron_fires_the_installed_entry_but_not_under_a_name_with_a_dot(
 
     assert run_cron(installed, cron, pool) == ""
 
-    log = (installed / "var" / "log" / "VMSSlog")
+    log = installed / "var" / "log" / "VMSSlog"
     texts = [line.split("] ", 1)[1] for line in log.read_text(encoding="utf-8").splitlines()]
     assert texts.count("===Kicking cron job for VMSS===") == 1
     assert "Completed processing policy: " + pool.uuid("VMSS", policy) in texts
@@ -150,17 +149,18 @@ def run_cron(root: Path, cron: str, pool: TestPool) -> str:
     for folder in ("mnt", "run/lock", "usr/sbin", "var/lib/xcp", "var/log", "var/spool/cron/crontabs"):
         (root / folder).mkdir(parents=True)
     os.link(pool.socket, str(root / "var" / "lib" / "xcp" / "xapi"))
+    fifo = root / "run" / "printed"
+    os.mkfifo(str(fifo))
+    # In /usr/sbin, which stands before /usr/bin in the entry's PATH, are these two and nothing else: cron, and the
+    # tests' Python with what is installed in the root. It has the fifo open for as long as it runs.
     (root / "usr" / "sbin" / "cron").touch()
-    # /usr/sbin stands before /usr/bin in the entry's PATH, and nothing but these two is in it.
-    os.mkfifo(str(root / "run" / "printed"))
-    path = os.pathsep.join([str(packages(root))] + os.environ.get("PYTHONPATH", "").split(os.pathsep)).strip(os.pathsep)
     python = root / "usr" / "sbin" / "python3"
+    path = os.pathsep.join(filter(None, [str(packages(root)), os.environ.get("PYTHONPATH")]))
     python.write_text("#!/bin/sh\nexec >/run/printed 2>&1\nPYTHONPATH=%s exec %s \"$@\"\n" % (
         shlex.quote(path), shlex.quote(sys.executable),
     ))
     python.chmod(0o755)
-    descriptor = os.open(str(root / "run" / "printed"), os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as printed:
+    with os.fdopen(os.open(str(fifo), os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as printed:
         words = NAMESPACE + ["sh", "-c", START, "sh", str(root), cron]
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert process.stdout is not None
@@ -168,16 +168,20 @@ def run_cron(root: Path, cron: str, pool: TestPool) -> str:
             return read_to_end(printed, process.stdout)
         finally:
             process.kill()
-            process.communicate()  # until the last process of the namespace has closed its end of the pipe
+            process.communicate()  # returns when the last process of the namespace has closed its end of the pipe
 
 
 def read_to_end(printed: IO[bytes], cron: IO[bytes]) -> str:
-    """What the passes print until the last of them has ended. `cron` is what cron prints, which is nothing."""
-    parts: List[bytes] = []
+    """What the passes print until the last of them has ended. `cron` is what cron prints until it ends, which it
+    must not."""
+    texts: Dict[IO[bytes], bytes] = {printed: b"", cron: b""}
     deadline = time.monotonic() + TIMEOUT_S
-    while not parts or parts[-1]:
-        ready = select.select([printed, cron], [], [], max(0.0, deadline - time.monotonic()))[0]
-        assert cron not in ready, "cron ended or complained: %s" % os.read(cron.fileno(), 10000).decode()
-        assert ready, "no pass has ended within %d s; printed: %r" % (TIMEOUT_S, b"".join(parts))
-        parts.append(os.read(printed.fileno(), 10000))
-    return b"".join(parts).decode()
+    while True:
+        ready = select.select(list(texts), [], [], max(0.0, deadline - time.monotonic()))[0]
+        assert ready, "no pass has ended within %d s: %r" % (TIMEOUT_S, list(texts.values()))
+        for file in ready:
+            text = os.read(file.fileno(), 10000)
+            texts[file] += text
+            if not text:
+                assert file is printed, "cron has ended: %s" % texts[cron].decode()
+                return texts[printed].decode()

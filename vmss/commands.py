@@ -29,6 +29,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return _simulator(words[1:])
         arguments = _parser().parse_args(words)
         return int(arguments.do(arguments))
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
