@@ -22,7 +22,7 @@ HOURLY, DAILY, WEEKLY = FREQUENCIES = ("hourly", "daily", "weekly")
 TICK = timedelta(minutes=15)
 
 _DAY = timedelta(days=1)
-_QUARTER = timedelta(minutes=15)
+_HOUR = timedelta(hours=1)
 
 
 class Schedule(NamedTuple):
@@ -74,15 +74,13 @@ def _slots_around(schedule: Schedule, zone: tzinfo, instant: datetime) -> Iterat
 
 
 def _hourly_slots(minute: int, zone: tzinfo, instant: datetime) -> Iterator[datetime]:
-    # The wall-clock hours that occur within four real hours on either side. A clock that is set back by an
-    # hour repeats one, a clock that is set forward leaves one out; both are as the rule wants them.
-    hours = {
-        _wall(zone, instant + step * _QUARTER).replace(minute=0, second=0, microsecond=0) for step in range(-16, 17)
-    }
-    for hour in hours:
+    # The wall-clock hours near four real hours on either side, and their neighbours: where the clock was
+    # changed at 00:01, an hour lasted for a minute only.
+    near = {_hour(_wall(zone, instant + step * _HOUR)) for step in range(-4, 5)}
+    for hour in {hour + step * _HOUR for hour in near for step in (-1, 0, 1)}:
         for slot in _instants(zone, hour.replace(minute=minute)):
             # A slot moved out of a gap stays with the hour it belongs to, if any of that hour is left.
-            if _wall(zone, slot).replace(minute=0, second=0, microsecond=0) == hour:
+            if _hour(_wall(zone, slot)) == hour:
                 yield slot
 
 
@@ -103,6 +101,10 @@ def _dates(today: date, first: int, last: int) -> Iterator[date]:
 def _wall(zone: tzinfo, instant: datetime) -> datetime:
     """The naive wall-clock reading at an instant."""
     return instant.astimezone(zone).replace(tzinfo=None)
+
+
+def _hour(wall: datetime) -> datetime:
+    return wall.replace(minute=0, second=0, microsecond=0)
 
 
 def _instants(zone: tzinfo, wall: datetime) -> List[datetime]:
