@@ -11,7 +11,10 @@ from vmss.text import is_uuid, one_line, quoted
 # Any code point, lone surrogates included, and many of those that break lines or turn the text around.
 hostile = st.text(st.one_of(
     st.characters(), st.integers(0xD800, 0xDFFF).map(chr),
-    st.sampled_from("\x00\t\n\v\f\r\x1b\x1c\x7f\x85\xad\u061c\u200b\u200e\u200f\u2028\u2029\u202e\u2066\u2069\ufeff\\'\""),
+    st.sampled_from(
+        "\x00\t\n\v\f\r\x1b\x1c\x7f\x85\xad\u061c"
+        "\u200b\u200e\u200f\u2028\u2029\u202e\u2066\u2069\ufeff\\'\""
+    ),
 ))
 
 
@@ -39,7 +42,8 @@ def test_what_could_break_a_line_or_turn_it_around_is_escaped(text: str, expecte
 
 
 @pytest.mark.parametrize("text", [
-    "Büro-Server 3", "データベース", "it's \"quoted\" [and] {bracketed}, 100%", "C:\\Users", "\U0001f4be", "a b",
+    "Büro-Server 3", "データベース", "it's \"quoted\" [and] {bracketed}, 100%", "C:\\Users",
+    "\U0001f4be", "a b",
 ])
 def test_printable_text_stays_as_it_is(text: str) -> None:
     assert one_line(text) == text

@@ -203,7 +203,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _dispatch(call: str) -> str:
     try:
-        params, name = xmlrpc.client.loads(call)
+        # Without a locale an old Python takes the argument's bytes for ASCII: back to bytes.
+        params, name = xmlrpc.client.loads(os.fsencode(call))
         session, args = params
     except (ValueError, TypeError, LookupError, ExpatError, xmlrpc.client.Error):
         raise PluginFailure("XENAPI_PLUGIN_FAILURE", "the argument is not a call of a plugin's function")

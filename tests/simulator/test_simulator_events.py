@@ -1,0 +1,277 @@
+"""event.from, tasks, messages and queries: how a client learns what has happened."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from vmss.simulator import Simulator
+from vmss.simulator.build import Pool, vdi_record
+from vmss.simulator.dispatch import TRUSTED
+
+from .client import Client, Connect, Serve
+
+GIB = 1024**3
+
+
+def events(answer: Any) -> Any:
+    return [(event["class"], event["operation"], event["ref"]) for event in answer["events"]]
+
+
+def test_an_empty_token_reports_everything_that_exists(root: Client) -> None:
+    vm = root.vm()
+    answer = root("event.from", ["vm"], "", 1.0)
+    assert ("vm", "add", vm) in events(answer) and len(events(answer)) == 2
+    assert answer["events"][0]["snapshot"] and answer["events"][0]["timestamp"] == "0.0"
+    database, comma, messages = answer["token"].partition(",")
+    assert len(database) == len(messages) == 20 and comma
+
+
+def test_a_change_comes_once_as_a_modification(root: Client) -> None:
+    vm = root.vm()
+    token = root("event.from", ["VM"], "", 1.0)["token"]
+    root("VM.set_name_label", vm, "a")
+    root("VM.set_name_label", vm, "b")
+    answer = root("event.from", ["VM"], token, 1.0)
+    assert events(answer) == [("vm", "mod", vm)]
+    assert answer["events"][0]["snapshot"]["name_label"] == "b"
+    assert events(root("event.from", ["VM"], answer["token"], 1.0)) == []
+
+
+def test_what_came_and_went_in_between_is_not_mentioned(root: Client) -> None:
+    token = root("event.from", ["vmss"], "", 1.0)["token"]
+    policy = root("VMSS.create", {"type": "snapshot", "frequency": "daily"})
+    root("VMSS.destroy", policy)
+    assert events(root("event.from", ["vmss"], token, 1.0)) == []
+    policy = root("VMSS.create", {"type": "snapshot", "frequency": "daily"})
+    answer = root("event.from", ["vmss"], token, 1.0)
+    assert events(answer) == [("vmss", "add", policy)]
+    root("VMSS.destroy", policy)
+    gone = root("event.from", ["vmss"], answer["token"], 1.0)
+    assert events(gone) == [("vmss", "del", policy)] and "snapshot" not in gone["events"][0]
+
+
+def test_a_change_shows_on_the_other_side_of_a_relation(root: Client) -> None:
+    vm, policy = root.vm(), root("VMSS.create", {"type": "snapshot", "frequency": "daily"})
+    token = root("event.from", ["vmss"], "", 1.0)["token"]
+    root("VM.set_snapshot_schedule", vm, policy)
+    answer = root("event.from", ["vmss"], token, 1.0)
+    assert events(answer) == [("vmss", "mod", policy)] and answer["events"][0]["snapshot"]["VMs"] == [vm]
+
+
+def test_a_timeout_answers_with_no_events_and_a_usable_token(root: Client) -> None:
+    before = root.sim.now()
+    answer = root("event.from", ["nosuchclass"], "", 30.0)
+    assert answer["events"] == [] and root.sim.now() - before == timedelta(seconds=30)
+    assert root("event.from", ["vm"], answer["token"], 0.0)["events"] == []
+
+
+def test_events_come_as_messages_additions_changes_and_deletions(root: Client) -> None:
+    vm, other = root.vm("a"), root.vm("b")
+    token = root("event.from", ["*"], "", 1.0)["token"]
+    root("VM.destroy", other)
+    root("VM.set_name_label", vm, "c")
+    new = root.vm("d")
+    root("message.create", "X", 3, "VM", root("VM.get_uuid", vm), "")
+    order = [(cls, operation) for cls, operation, _ in events(root("event.from", ["*"], token, 1.0))]
+    assert order[0] == ("message", "add") and order.index(("vm", "add")) < order.index(("vm", "mod"))
+    assert order.index(("vm", "mod")) < order.index(("vm", "del"))
+    assert events(root("event.from", ["vm/" + new], token, 1.0)) == [("vm", "add", new)]
+
+
+def test_bad_tokens_and_subscriptions_are_refused(root: Client) -> None:
+    assert root.error("event.from", ["vm"], "garbage", 1.0) == ["EVENT_FROM_TOKEN_PARSE_FAILURE", "garbage"]
+    assert root.error("event.from", ["vm/a/b"], "", 1.0) == ["EVENT_SUBSCRIPTION_PARSE_FAILURE", "vm/a/b"]
+
+
+def test_valid_ref_counts_cover_all_classes_as_real_ints(
+    sim: Simulator, pool: Pool, serve: Serve, connect: Connect
+) -> None:
+    server = serve(sim)
+    answer = getattr(connect(server).xenapi.event, "from")(["vmss"], "", 0.0)
+    counts = answer["valid_ref_counts"]
+    assert counts["vm"] == 8 and counts["vmss"] == 0 and counts["network"] == 0 and len(counts) > 70
+    assert all(type(count) is int for count in counts.values())
+
+
+def test_tasks_alone_are_answered_without_a_pause_and_the_rest_after_fifty_milliseconds(root: Client) -> None:
+    task = root("task.create", "label", "")
+    before = root.sim.now()
+    root("event.from", ["task/" + task], "", 1.0)
+    assert root.sim.now() == before
+    root("event.from", ["vm"], "", 1.0)
+    assert root.sim.now() - before == timedelta(seconds=0.05)
+
+
+def test_inject_touches_an_object_spelt_as_in_the_model(root: Client) -> None:
+    vm = root.vm()
+    token = root("event.from", ["vm"], "", 1.0)["token"]
+    assert root("event.inject", "VM", vm) > token
+    assert events(root("event.from", ["vm"], token, 1.0)) == [("vm", "mod", vm)]
+    assert root.error("event.inject", "vm", vm) == ["HANDLE_INVALID", "vm", vm]
+
+
+def test_a_logout_wakes_the_clients_that_wait_with_the_session(sim: Simulator, root: Client) -> None:
+    watcher = root.login("watcher")
+    ended = []
+    sim.begin("event.from", [watcher.session, ["vmpp"], "", 60.0], TRUSTED, lambda *end: ended.append(end))
+    root("VM.get_all")
+    assert ended == []
+    watcher("session.logout")
+    sim.set_time(sim.now() + timedelta(seconds=1))
+    ((result, error),) = ended
+    assert result is None and error.details == ["SESSION_INVALID", watcher.session]
+
+
+# --- tasks ---
+
+
+def test_a_finished_task_tells_all(root: Client) -> None:
+    vm = root.vm()
+    record = root.task_end(root("Async.VM.snapshot", vm, "snap"))
+    (snap,) = root("VM.get_snapshots", vm)
+    assert record["name_label"] == "Async.VM.snapshot" and record["status"] == "success"
+    assert record["result"] == "<value>%s</value>" % snap
+    assert (
+        record["progress"] == 1.0 and record["finished"] >= record["created"] and record["type"] == "<none/>"
+    )
+    assert record["backtrace"] == "()" and record["allowed_operations"] == []
+    assert root.task_end(root("Async.VM.destroy", snap))["result"] == "<value></value>"
+
+
+def test_a_failed_task_holds_the_error(root: Client) -> None:
+    record = root.task_end(root("Async.VM.snapshot", "OpaqueRef:bad", "x"))
+    assert record["status"] == "failure" and record["progress"] == 1.0 and record["result"] == ""
+    assert record["error_info"] == ["HANDLE_INVALID", "VM", "OpaqueRef:bad"]
+
+
+def test_destroying_a_pending_task_only_marks_it(root: Client) -> None:
+    vm = root.vm()
+    root.disk(vm, root.sr())
+    task = root("Async.VM.snapshot", vm, "x")
+    root("task.destroy", task)
+    assert root("task.get_current_operations", task) == {"task": "destroy"}
+    assert root.task_end(task)["status"] == "success"
+    root("task.destroy", task)
+    assert root.error("task.destroy", task) == ["HANDLE_INVALID", "task", task]
+
+
+def test_cancelling_what_cannot_be_cancelled_is_no_error(root: Client) -> None:
+    disk = root("VDI.create", vdi_record("d", root.sr(), GIB))
+    task = root("Async.VDI.destroy", disk)
+    root("task.cancel", task)
+    assert list(root("task.get_current_operations", task).values()) == ["cancel"]
+    assert root.task_end(task)["status"] == "success"
+    root("task.cancel", task)
+
+
+def test_a_synchronous_call_has_a_task_only_while_it_runs(root: Client) -> None:
+    token = root("event.from", ["task"], "", 0.0)["token"]
+    root("VDI.create", vdi_record("d", root.sr(), GIB))
+    assert root("task.get_all") == []
+    assert events(root("event.from", ["task"], token, 0.0)) == []
+
+
+# --- messages ---
+
+
+def test_messages_are_created_read_and_destroyed(root: Client) -> None:
+    vm = root.vm()
+    uuid = root("VM.get_uuid", vm)
+    ref = root("message.create", "NAME", "3", "vm", uuid, "<b>body & text</b>")
+    record = root("message.get_record", ref)
+    assert record["cls"] == "VM" and record["priority"] == 3 and record["body"] == "<b>body & text</b>"
+    assert root("message.get_by_uuid", record["uuid"]) == ref and root("message.get_all") == [ref]
+    assert list(root("message.get", "VM", uuid, "19700101T00:00:00Z")) == [ref]
+    assert root("message.get", "VM", uuid, "20990101T00:00:00Z") == {}
+    assert root.error("message.create", "X", "3", "VMSS", uuid, "") == ["UUID_INVALID", "VMSS", uuid]
+    assert root.error("message.get", "VM", "nope", "19700101T00:00:00Z") == ["UUID_INVALID"]
+    assert root.error("message.get_by_uuid", "nope") == ["UUID_INVALID", "message", "nope"]
+    root("message.destroy", ref)
+    assert root.error("message.destroy", ref) == ["HANDLE_INVALID", "message", ref]
+
+
+def test_get_since_is_strictly_later(root: Client) -> None:
+    uuid = root("VM.get_uuid", root.vm())
+    root("message.create", "OLD", "3", "VM", uuid, "")
+    root.sim.set_time(root.sim.now() + timedelta(seconds=10))
+    new = root("message.create", "NEW", "3", "VM", uuid, "")
+    when = root("message.get_record", new)["timestamp"]
+    assert list(root("message.get_since", when - timedelta(seconds=1))) == [new]
+    assert root("message.get_since", when) == {}
+
+
+def test_messages_are_filtered_and_an_unknown_field_matches_nothing(root: Client) -> None:
+    uuid = root("VM.get_uuid", root.vm())
+    one = root("message.create", "ONE", "3", "VM", uuid, "")
+    root("message.create", "TWO", "5", "VM", uuid, "")
+    assert list(root("message.get_all_records_where", 'field "priority" = "3"')) == [one]
+    assert root("message.get_all_records_where", 'field "nofield" = "3"') == {}
+    assert root.error("message.get_all_records_where", "nonsense")[0] == "INVALID_VALUE"
+
+
+def test_beyond_ten_thousand_messages_the_oldest_go(root: Client) -> None:
+    uuid = root("VM.get_uuid", root.vm())
+    first = root("message.create", "FIRST", "1", "VM", uuid, "")
+    for _ in range(10000):
+        root("message.create", "X", "5", "VM", uuid, "")
+    assert len(root("message.get_all")) == 10000
+    assert root.error("message.get_record", first)[0] == "HANDLE_INVALID"
+
+
+# --- queries ---
+
+
+@pytest.mark.parametrize(
+    "expression, names",
+    [
+        ("true", ["a", "b", "c"]),
+        ("false", []),
+        ('field "name__label" = "a"', ["a"]),
+        ('"a" = field "name__label"', ["a"]),
+        ('field "name__label"="a" or field "name__label"="b"', ["a", "b"]),
+        # `and` and `or` have one precedence and group to the left.
+        ("true or true and false", []),
+        ("true or (true and false)", ["a", "b", "c"]),
+        # `not` is weaker than both.
+        ('not field "name__label" = "a" and false', ["a", "b", "c"]),
+        ('(not field "name__label" = "a") and true', ["b", "c"]),
+        ('field "user_version" = "1"', ["a", "b", "c"]),
+        ('field "VCPUs__max" = "2"', ["a", "b", "c"]),
+        ('field "snapshot_time" = "19700101T00:00:00Z"', ["a", "b", "c"]),
+        ("field \"tags\" = \"('x' 'y')\"", ["a"]),
+        ("field \"platform\" = \"(('acpi' '1'))\"", ["a", "b", "c"]),
+        ('field "HVM__shadow_multiplier" = "1"', ["a", "b", "c"]),
+        ('field "snapshots" = "()"', ["a", "b", "c"]),
+    ],
+)
+def test_queries_are_read_as_xapi_reads_them(root: Client, expression: Any, names: Any) -> None:
+    root.vm("a", tags=["x", "y"])
+    root.vm("b")
+    root.vm("c")
+    found = root("VM.get_all_records_where", '(%s) and field "is_control_domain" = "false"' % expression)
+    assert sorted(record["name_label"] for record in found.values()) == names
+    assert set(root("VM.get_all_where", expression)) >= set(found)
+
+
+def test_derived_sets_and_references_can_be_asked_for(root: Client) -> None:
+    vm = root.vm()
+    sr = root.sr()
+    disk, lone = root.disk(vm, sr), root("VDI.create", vdi_record("lone", sr, GIB))
+    (vbd,) = root("VM.get_VBDs", vm)
+    assert root("VDI.get_all_where", 'field "VBDs" = "(\'%s\')"' % vbd) == [disk]
+    assert root("VDI.get_all_where", 'field "VBDs" = "()"') == [lone]
+    snap = root("VM.snapshot", vm, "snap")
+    query = 'field "snapshot_of" = "%s" and field "is_vmss_snapshot" = "false"' % vm
+    assert list(root("VM.get_all_records_where", query)) == [snap]
+    assert root("VM.get_all_where", 'field "snapshot_of" = "%s" and field "name__label" = "x"' % vm) == []
+
+
+def test_mistakes_in_queries_are_told_apart(root: Client) -> None:
+    text = "this is no query"
+    assert root.error("VM.get_all_where", text)[:2] == ["INVALID_VALUE", text]
+    unknown = ["INTERNAL_ERROR", "missing field", "name_label", ""]
+    assert root.error("VM.get_all_where", 'field "name_label" = "a"') == unknown
+    # Only a row that is compared finds the field missing.
+    assert root("VMSS.get_all_where", 'field "name_label" = "a"') == []
+    assert root("VM.get_all_where", 'false and field "name_label" = "a"') == []

@@ -1,0 +1,8 @@
+"""The behaviour of each API class, in the module that bears its name."""
+
+from . import event, host, message, pbd, pool, session, simulator, sr, task, vbd, vdi, vm, vm_copy, vmss
+
+__all__ = [
+    "event", "host", "message", "pbd", "pool", "session", "simulator", "sr", "task", "vbd", "vdi", "vm", "vm_copy",
+    "vmss",
+]  # fmt: skip

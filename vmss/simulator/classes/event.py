@@ -1,0 +1,169 @@
+"""Waiting for changes (xapi: ocaml/xapi/xapi_event.ml)."""
+
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Generator, List, NamedTuple, Tuple
+
+from ..errors import XapiError
+from ..kernel import Sleep, Wait
+from ..registry import method
+from ..values import Count
+
+if TYPE_CHECKING:
+    from ..dispatch import Call
+
+Steps = Generator[Any, Any, Any]
+
+BATCH_SECONDS = 0.05
+TIMEOUT_MAX = 24 * 3600.0
+
+# Classes that a real xapi has and the data model here has not: there are no such objects.
+_OTHER_CLASSES = [
+    "auth", "blob", "bond", "caller", "certificate", "cluster", "cluster_host", "console", "crashdump",
+    "data_source", "diagnostics", "dr_task", "driver_variant", "event", "feature", "gpu_group",
+    "host_cpu", "host_crashdump", "host_driver", "host_patch", "lvhd", "message", "network",
+    "network_sriov", "observer", "pci", "pgpu", "pif", "pif_metrics", "pool_patch", "pool_update",
+    "probe_result", "pusb", "pvs_cache_storage", "pvs_proxy", "pvs_server", "pvs_site", "rate_limit",
+    "repository", "role", "sdn_controller", "secret", "sr_stat", "subject", "tunnel", "usb_group",
+    "user", "vbd_metrics", "vdi_nbd_server_info", "vgpu", "vgpu_type", "vif", "vif_metrics", "vlan",
+    "vm_appliance", "vm_group", "vtpm", "vusb",
+]  # fmt: skip
+
+
+class Subscription(NamedTuple):
+    """What a client wants to hear of: everything, whole classes (lower case), single objects."""
+
+    everything: bool
+    classes: FrozenSet[str]
+    objects: FrozenSet[Tuple[str, str]]
+
+    def wants(self, cls: str, ref: str) -> bool:
+        return self.everything or cls in self.classes or (cls, ref) in self.objects
+
+    def wants_class(self, cls: str) -> bool:
+        return self.everything or cls in self.classes or any(name == cls for name, _ in self.objects)
+
+    @property
+    def only_tasks(self) -> bool:
+        names = self.classes | {name for name, _ in self.objects}
+        return not self.everything and names == {"task"}
+
+
+def parse_subscription(classes: List[str]) -> Subscription:
+    whole, objects = set(), set()
+    for text in classes:
+        name, slash, ref = text.partition("/")
+        if slash and (not ref or "/" in ref):
+            raise XapiError("EVENT_SUBSCRIPTION_PARSE_FAILURE", text)
+        if slash:
+            objects.add((name.lower(), ref))
+        elif text != "*":
+            whole.add(name.lower())
+    return Subscription("*" in classes, frozenset(whole), frozenset(objects))
+
+
+def parse_token(token: str) -> Tuple[int, int]:
+    """A token is two generations: the database's and the messages'."""
+    if token == "":
+        return 0, 0
+    parts = token.split(",")
+    try:
+        database, messages = (int(part) for part in parts)
+    except ValueError:
+        raise XapiError("EVENT_FROM_TOKEN_PARSE_FAILURE", token)
+    return database, messages
+
+
+@method("event.from")
+def event_from(call: "Call", classes: List[str], token: str, timeout: float) -> Steps:
+    """Answer with what has changed since the token, at once or as soon as something does."""
+    subscription = parse_subscription(classes)
+    since, messages_since = parse_token(token)
+    kernel = call.sim.kernel
+    seconds = timeout if 0.0 <= timeout <= TIMEOUT_MAX else TIMEOUT_MAX
+    deadline = kernel.now() + seconds
+    batch = 0.0 if subscription.only_tasks else BATCH_SECONDS
+    looked = since
+    if batch:
+        yield Sleep(batch)
+    while True:
+        if not call.db.exists("session", call.session):
+            raise XapiError("SESSION_INVALID", call.session)
+        # Nothing relevant was found up to `looked`; only what came later can matter.
+        if looked == since or _relevant(call, subscription, looked, messages_since):
+            events, messages = _events(call, subscription, since, messages_since)
+            if events:
+                return _answer(call, events, messages)
+        looked = call.db.generation
+        left = deadline - kernel.now()
+        if left <= 0:
+            return _answer(call, [], messages_since)
+        changed = yield Wait(call.sim.changed, left)
+        if changed and batch:
+            yield Sleep(batch)
+
+
+def _relevant(call: "Call", subscription: Subscription, since: int, messages_since: int) -> bool:
+    """Whether anything the client wants has changed after `since`; looks at those changes only."""
+    if any(subscription.wants(cls.lower(), ref) for cls, ref, _ in call.db.changed_since(since)):
+        return True
+    if any(subscription.wants(gone.cls.lower(), gone.ref) for gone in call.db.deleted_since(since)):
+        return True
+    newest = call.sim.messages.events[-1].generation if call.sim.messages.events else 0
+    return newest > max(since, messages_since) and subscription.wants_class("message")
+
+
+def _events(
+    call: "Call", subscription: Subscription, since: int, messages_since: int
+) -> Tuple[List[Dict[str, Any]], int]:
+    """The events in xapi's order: messages, then what is new, what has changed, what is gone."""
+    fresh: List[Dict[str, Any]] = []
+    newest = messages_since
+    if subscription.wants_class("message"):
+        for entry in call.sim.messages.events_since(messages_since):
+            if subscription.wants("message", entry.ref):
+                snapshot = entry.record if entry.operation == "add" else None
+                fresh.append(_event(0, "message", entry.operation, entry.ref, snapshot))
+                newest = entry.generation
+    added: List[Dict[str, Any]] = []
+    changed: List[Dict[str, Any]] = []
+    for cls, ref, generation in call.db.changed_since(since):
+        if subscription.wants(cls.lower(), ref):
+            created = call.db.tables[cls].created[ref]
+            record = call.db.record(cls, ref)
+            if created > since:
+                added.append(_event(created, cls, "add", ref, record))
+            else:
+                changed.append(_event(generation, cls, "mod", ref, record))
+    gone = [
+        _event(deletion.deleted, deletion.cls, "del", deletion.ref, None)
+        for deletion in call.db.deleted_since(since)
+        if since and subscription.wants(deletion.cls.lower(), deletion.ref)
+    ]
+    return fresh + added + changed + gone, newest
+
+
+def _event(number: int, cls: str, operation: str, ref: str, snapshot: Any) -> Dict[str, Any]:
+    event = {
+        "id": number,
+        "timestamp": "0.0",
+        "class": cls.lower(),
+        "operation": operation,
+        "ref": ref,
+    }
+    if snapshot is not None:
+        event["snapshot"] = snapshot
+    return event
+
+
+def _answer(call: "Call", events: List[Dict[str, Any]], messages: int) -> Dict[str, Any]:
+    counts: Dict[str, Any] = {name: Count(0) for name in _OTHER_CLASSES}
+    counts.update((name.lower(), Count(len(table.rows))) for name, table in call.db.tables.items())
+    token = "%020d,%020d" % (call.db.generation, messages)
+    return {"events": events, "valid_ref_counts": counts, "token": token}
+
+
+@method("event.inject")
+def inject(call: "Call", cls: str, ref: str) -> str:
+    """Touch an object; the class is spelt as in the data model."""
+    if cls not in call.db.tables or not call.db.exists(cls, ref):
+        raise XapiError("HANDLE_INVALID", cls, ref)
+    return "%020d,%020d" % (call.db.touch(cls, ref), 0)

@@ -1,0 +1,41 @@
+"""Logging in and out (xapi: ocaml/xapi/xapi_session.ml)."""
+
+from typing import TYPE_CHECKING, Any, Generator, List
+
+from ..errors import XapiError
+from ..kernel import Sleep
+from ..registry import method
+
+if TYPE_CHECKING:
+    from ..dispatch import Call
+
+WRONG_PASSWORD_SECONDS = 5.0
+
+
+@method("session.login_with_password")
+def login_with_password(
+    call: "Call", user: str, password: str, version: str, originator: str
+) -> Generator[Any, Any, str]:
+    """Over the trusted socket any user and password will do; elsewhere it is root's password."""
+    if not call.origin.trusted and (user != "root" or password != call.sim.password):
+        yield Sleep(WRONG_PASSWORD_SECONDS)
+        raise XapiError("SESSION_AUTHENTICATION_FAILED", user, "Authentication failure")
+    return call.sim.sessions.create(user, originator, superuser=True)
+
+
+@method("session.logout", "session.local_logout")
+def logout(call: "Call") -> None:
+    call.sim.sessions.destroy(call.session)
+
+
+@method("session.get_all_subject_identifiers")
+def get_all_subject_identifiers(call: "Call") -> List[str]:
+    rows = call.db.tables["session"].rows.values()
+    return sorted({row["auth_user_sid"] for row in rows if row["auth_user_sid"]})
+
+
+@method("session.logout_subject_identifier")
+def logout_subject_identifier(call: "Call", identifier: str) -> None:
+    for ref, row in list(call.db.tables["session"].rows.items()):
+        if row["auth_user_sid"] == identifier and ref != call.session:
+            call.sim.sessions.destroy(ref)

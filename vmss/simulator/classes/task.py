@@ -1,0 +1,72 @@
+"""Tasks (xapi: ocaml/xapi/xapi_task.ml)."""
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import XapiError
+from ..registry import method
+
+if TYPE_CHECKING:
+    from ..dispatch import Call
+
+
+def _check_owner(call: "Call", task: str) -> None:
+    """The same subject may change a task; for others it takes a permission."""
+    row = call.db.row("task", task)
+    owner = call.db.tables["session"].rows.get(row["session"])
+    mine = call.db.row("session", call.session)
+    if mine["is_local_superuser"]:
+        return
+    if owner is not None and owner["auth_user_sid"] == mine["auth_user_sid"]:
+        return
+    text = "No permission in user session. (Roles with this permission: pool-admin, pool-operator)"
+    if call.sim.sessions.roles.get(call.session) not in ("pool-admin", "pool-operator"):
+        raise XapiError("RBAC_PERMISSION_DENIED", call.method.lower() + "/any", text)
+
+
+@method("task.create")
+def create(call: "Call", label: str, description: str) -> str:
+    task = call.sim.dispatcher.new_task(label, call.session)
+    call.db.set("task", task, "name_description", description)
+    return task
+
+
+@method("task.destroy")
+def destroy(call: "Call", task: str) -> None:
+    """A task that still runs is only marked; it does not end."""
+    _check_owner(call, task)
+    if call.db.row("task", task)["status"] == "pending":
+        operations = call.db.row("task", task)["current_operations"]
+        call.db.set("task", task, "current_operations", {**operations, "task": "destroy"})
+    else:
+        call.db.delete("task", task)
+
+
+@method("task.cancel")
+def cancel(call: "Call", task: str) -> None:
+    """Ask a task to stop; operations look when they can. No error if it cannot be cancelled."""
+    _check_owner(call, task)
+    row = call.db.row("task", task)
+    if row["status"] == "pending":
+        key = call.task_key
+        call.db.set("task", task, "current_operations", {**row["current_operations"], key: "cancel"})
+        call.sim.cancelled.add(task)
+
+
+@method(
+    "task.set_status", "task.set_progress", "task.set_result", "task.set_error_info", "task.set_other_config"
+)
+def set_field(call: "Call", task: str, value: Any) -> None:
+    _check_owner(call, task)
+    call.db.set("task", task, call.method[len("task.set_") :], value)
+
+
+@method("task.add_to_other_config")
+def add_to_other_config(call: "Call", task: str, key: str, value: str) -> None:
+    _check_owner(call, task)
+    call.db.add_to_map("task", task, "other_config", key, value)
+
+
+@method("task.remove_from_other_config")
+def remove_from_other_config(call: "Call", task: str, key: str) -> None:
+    _check_owner(call, task)
+    call.db.remove_from_map("task", task, "other_config", key)

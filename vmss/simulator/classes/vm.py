@@ -1,0 +1,403 @@
+"""VMs: creation, power states, destruction (xapi: ocaml/xapi/xapi_vm.ml). Copies of VMs are in vm_copy.py."""
+
+from typing import TYPE_CHECKING, Any, Dict, Generator, List
+
+from ..errors import XapiError
+from ..kernel import Sleep
+from ..registry import method
+from ..values import EPOCH, NULL, from_seconds
+from ..vm_operations import check_operation, hosts_seeing, refresh, run
+from . import vbd as vbds
+from .pool import require_feature, the_pool
+
+if TYPE_CHECKING:
+    from ..dispatch import Call
+
+Steps = Generator[Any, Any, Any]
+MIB = 1024 * 1024
+
+# What the tools of a started guest report; every guest here has them.
+GUEST_FEATURES = {
+    "feature-suspend": "1",
+    "feature-shutdown": "1",
+    "feature-reboot": "1",
+    "feature-vcpu-hotplug": "1",
+}
+
+
+def memory_overhead(fields: Dict[str, Any]) -> int:
+    """The memory a guest needs besides its own (xapi: ocaml/xapi/memory.ml)."""
+    if fields["domain_type"] == "pv":
+        return MIB
+    pages = 256 * int(fields["VCPUs_max"]) + 2 * (int(fields["memory_static_max"]) // MIB)
+    shadow = -(-int(pages * 4096 * float(fields["HVM_shadow_multiplier"])) // MIB)
+    return (shadow + 3) * MIB
+
+
+@method("VM.create")
+def create(call: "Call", fields: Dict[str, Any]) -> str:
+    if fields["power_state"] not in ("Halted", "Suspended"):
+        raise XapiError("VM_BAD_POWER_STATE", NULL, "halted, suspended", fields["power_state"].lower())
+    if fields["domain_type"] == "unspecified":
+        fields["domain_type"] = "hvm" if fields["HVM_boot_policy"] else "pv"
+    other_config = fields["other_config"]
+    if "mac_seed" not in other_config:
+        fields["other_config"] = {**other_config, "mac_seed": call.db.new_uuid()}
+    fields.update(
+        memory_overhead=memory_overhead(fields),
+        metrics=call.db.create(
+            "VM_metrics", {"last_updated": EPOCH, "start_time": EPOCH, "install_time": EPOCH}
+        ),
+        domid=-1,
+        # The vendor device needs the second version of the virtual hardware.
+        hardware_platform_version=max(
+            fields["hardware_platform_version"], 2 if fields["has_vendor_device"] else 0
+        ),
+        is_vmss_snapshot=False,
+        snapshot_schedule=NULL,
+    )
+    vm = call.db.create("VM", fields)
+    refresh(call.db, vm)
+    return vm
+
+
+# --- power ---
+
+
+def announce(call: "Call", vm: str, name: str, text: str) -> None:
+    """The message that the coordinator raises after an operation on a VM."""
+    if call.db.exists("VM", vm):
+        call.sim.messages.create(name, 5, "VM", call.db.row("VM", vm)["uuid"], text)
+
+
+def _on_host(call: "Call", vm: str, word: str) -> str:
+    host = call.db.row("host", call.db.row("VM", vm)["resident_on"])
+    name = call.db.row("VM", vm)["name_label"]
+    return "VM '%s' %s on host: %s (uuid: %s)" % (name, word, host["name_label"], host["uuid"])
+
+
+def _choose_host(call: "Call", vm: str) -> str:
+    hosts = [host for host in hosts_seeing(call.sim, vm) if call.db.row("host", host)["enabled"]]
+    if not hosts:
+        raise XapiError("NO_HOSTS_AVAILABLE")
+    affinity = call.db.row("VM", vm)["affinity"]
+    return affinity if affinity in hosts else call.sim.random.choice(hosts)
+
+
+def power_on(call: "Call", vm: str, host: str, power_state: str) -> None:
+    """The records of a VM that runs on a host from now on."""
+    guest = {
+        "PV_drivers_detected": True,
+        "PV_drivers_up_to_date": True,
+        "live": True,
+        "other": GUEST_FEATURES,
+        "last_updated": from_seconds(call.sim.kernel.now()),
+    }
+    domains = [call.db.row("VM", other)["domid"] for other in call.db.pointing_at("VM", "resident_on", host)]
+    call.db.update(
+        "VM",
+        vm,
+        power_state=power_state,
+        resident_on=host,
+        domid=max(domains, default=0) + 1,
+        domarch="x64",
+        guest_metrics=call.db.create("VM_guest_metrics", guest),
+    )
+    call.db.set(
+        "VM_metrics", call.db.row("VM", vm)["metrics"], "start_time", from_seconds(call.sim.kernel.now())
+    )
+    for vbd in call.db.pointing_at("VBD", "VM", vm):
+        vbds.set_attached(call, vbd, True)
+    refresh(call.db, vm)
+
+
+def power_off(call: "Call", vm: str, power_state: str) -> None:
+    """The records of a VM that runs no more."""
+    row = call.db.row("VM", vm)
+    metrics = row["guest_metrics"]
+    call.db.update(
+        "VM", vm, power_state=power_state, resident_on=NULL, domid=-1, domarch="", guest_metrics=NULL
+    )
+    if call.db.exists("VM_guest_metrics", metrics):
+        call.db.delete("VM_guest_metrics", metrics)
+    for vbd in call.db.pointing_at("VBD", "VM", vm):
+        vbds.set_attached(call, vbd, False)
+    refresh(call.db, vm)
+
+
+@method("VM.start")
+def start(call: "Call", vm: str, start_paused: bool, force: bool) -> Steps:
+    def work() -> Steps:
+        host = _choose_host(call, vm)
+        yield call.sim.storage.draw("vm_start")
+        power_on(call, vm, host, "Paused" if start_paused else "Running")
+
+    yield from run(call, vm, "start", work)
+    announce(call, vm, "VM_STARTED", _on_host(call, vm, "started"))
+
+
+@method("VM.start_on")
+def start_on(call: "Call", vm: str, host: str, start_paused: bool, force: bool) -> Steps:
+    call.db.row("host", host)
+
+    def work() -> Steps:
+        if host not in hosts_seeing(call.sim, vm):
+            raise XapiError("NO_HOSTS_AVAILABLE")
+        yield call.sim.storage.draw("vm_start")
+        power_on(call, vm, host, "Paused" if start_paused else "Running")
+
+    yield from run(call, vm, "start_on", work)
+    announce(call, vm, "VM_STARTED", _on_host(call, vm, "started"))
+
+
+@method("VM.pause", "VM.unpause")
+def pause(call: "Call", vm: str) -> Steps:
+    operation = call.method[3:]
+
+    def work() -> Steps:
+        yield Sleep(0.1)
+        call.db.set("VM", vm, "power_state", "Paused" if operation == "pause" else "Running")
+
+    yield from run(call, vm, operation, work)
+
+
+@method("VM.clean_shutdown", "VM.shutdown")
+def clean_shutdown(call: "Call", vm: str) -> Steps:
+    def work() -> Steps:
+        yield call.sim.storage.draw("vm_shutdown")
+        power_off(call, vm, "Halted")
+
+    yield from run(call, vm, "clean_shutdown", work)
+    announce(call, vm, "VM_SHUTDOWN", "VM '%s' shutdown" % call.db.row("VM", vm)["name_label"])
+
+
+@method("VM.hard_shutdown")
+def hard_shutdown(call: "Call", vm: str) -> Steps:
+    """Also drops the memory image of a suspended VM, or of a suspended snapshot."""
+
+    def work() -> Steps:
+        row = call.db.row("VM", vm)
+        suspended = row["power_state"] == "Suspended"
+        image = row["suspend_VDI"]
+        yield call.sim.storage.draw("vm_hard_shutdown")
+        if suspended and call.db.exists("VDI", image):
+            yield from call.sim.dispatcher.subtask(call, "VDI.destroy", image)
+        call.db.set("VM", vm, "suspend_VDI", NULL)
+        power_off(call, vm, "Halted")
+
+    yield from run(call, vm, "hard_shutdown", work)
+    if not call.db.row("VM", vm)["is_a_snapshot"]:
+        announce(call, vm, "VM_SHUTDOWN", "VM '%s' shutdown forcibly" % call.db.row("VM", vm)["name_label"])
+
+
+@method("VM.power_state_reset")
+def power_state_reset(call: "Call", vm: str) -> None:
+    if call.db.row("VM", vm)["is_control_domain"]:
+        raise XapiError("OPERATION_NOT_ALLOWED", "This operation is not allowed on a control domain")
+    call.db.set("VM", vm, "current_operations", {})
+    power_off(call, vm, "Halted")
+
+
+def suspend_sr(call: "Call", vm: str) -> str:
+    """Where the memory image of a VM goes: its own choice, the pool's, or the SR of its first disk."""
+    for sr in (
+        call.db.row("VM", vm)["suspend_SR"],
+        call.db.row("pool", the_pool(call.sim))["suspend_image_SR"],
+        call.db.row("pool", the_pool(call.sim))["default_SR"],
+    ):
+        if call.db.exists("SR", sr):
+            return str(sr)
+    for vbd in call.db.pointing_at("VBD", "VM", vm):
+        disk = call.db.tables["VDI"].rows.get(call.db.row("VBD", vbd)["VDI"])
+        if disk is not None and call.db.row("VBD", vbd)["type"] == "Disk":
+            return str(disk["SR"])
+    raise XapiError("VM_NO_SUSPEND_SR", vm)
+
+
+def save_memory(call: "Call", vm: str) -> Steps:
+    """Write the memory of a running VM to a new suspend VDI, and let it rest there."""
+    row = call.db.row("VM", vm)
+    size = row["memory_dynamic_max"]
+    fields = {
+        "name_label": "Suspend image",
+        "name_description": "Suspend image",
+        "SR": suspend_sr(call, vm),
+        "virtual_size": size + 8 * MIB,
+        "type": "suspend",
+        "other_config": {},
+        "sm_config": {},
+    }
+    image = yield from call.sim.dispatcher.subtask(call, "VDI.create", fields)
+    yield Sleep(size / call.sim.storage.durations.memory_bytes_per_second)
+    call.sim.storage.write(image, size)
+    call.db.set("VM", vm, "suspend_VDI", image)
+    power_off(call, vm, "Suspended")
+
+
+def load_memory(call: "Call", vm: str, host: str) -> Steps:
+    """Bring a suspended VM back, and remove its image."""
+    row = call.db.row("VM", vm)
+    image = row["suspend_VDI"]
+    yield Sleep(row["memory_dynamic_max"] / call.sim.storage.durations.memory_bytes_per_second)
+    power_on(call, vm, host, "Running")
+    call.db.set("VM", vm, "suspend_VDI", NULL)
+    if call.db.exists("VDI", image):
+        yield from call.sim.dispatcher.subtask(call, "VDI.destroy", image)
+
+
+@method("VM.suspend")
+def suspend(call: "Call", vm: str) -> Steps:
+    def work() -> Steps:
+        yield from save_memory(call, vm)
+
+    yield from run(call, vm, "suspend", work)
+    announce(call, vm, "VM_SUSPENDED", "VM '%s' suspended" % call.db.row("VM", vm)["name_label"])
+
+
+@method("VM.resume")
+def resume(call: "Call", vm: str, start_paused: bool, force: bool) -> Steps:
+    def work() -> Steps:
+        yield from load_memory(call, vm, _choose_host(call, vm))
+        if start_paused:
+            call.db.set("VM", vm, "power_state", "Paused")
+
+    yield from run(call, vm, "resume", work)
+    announce(call, vm, "VM_RESUMED", _on_host(call, vm, "resumed"))
+
+
+# --- the end ---
+
+
+def remove(call: "Call", vm: str) -> None:
+    """Delete the records of a VM, never a disk; its children get its parent."""
+    db = call.db
+    row = db.row("VM", vm)
+    for child in db.pointing_at("VM", "parent", vm):
+        db.set("VM", child, "parent", row["parent"])
+    for vbd in db.pointing_at("VBD", "VM", vm):
+        db.delete("VBD", vbd)
+    for cls, ref in (("VM_metrics", row["metrics"]), ("VM_guest_metrics", row["guest_metrics"])):
+        if db.exists(cls, ref):
+            db.delete(cls, ref)
+    db.delete("VM", vm)
+
+
+@method("VM.destroy")
+def destroy(call: "Call", vm: str) -> Steps:
+    def work() -> Steps:
+        if call.db.row("VM", vm)["is_default_template"]:
+            raise XapiError("VM_CANNOT_DELETE_DEFAULT_TEMPLATE")
+        remove(call, vm)
+        # No storage, no time; the row is gone before anybody else runs.
+        yield Sleep(0.0)
+
+    yield from run(call, vm, "destroy", work)
+
+
+# --- asking ---
+
+
+@method("VM.assert_operation_valid")
+def assert_operation_valid(call: "Call", vm: str, operation: str) -> None:
+    check_operation(call.db, vm, operation)
+
+
+@method("VM.update_allowed_operations")
+def update_allowed_operations(call: "Call", vm: str) -> None:
+    refresh(call.db, vm)
+
+
+@method("VM.get_allowed_VBD_devices")
+def get_allowed_vbd_devices(call: "Call", vm: str) -> List[str]:
+    call.db.row("VM", vm)
+    taken = set(vbds.used_devices(call.db, vm))
+    return [str(number) for number in range(vbds.DEVICES_MAX) if str(number) not in taken]
+
+
+@method("VM.get_possible_hosts")
+def get_possible_hosts(call: "Call", vm: str) -> List[str]:
+    call.db.row("VM", vm)
+    return hosts_seeing(call.sim, vm)
+
+
+@method("VM.compute_memory_overhead")
+def compute_memory_overhead(call: "Call", vm: str) -> int:
+    return memory_overhead(call.db.row("VM", vm))
+
+
+# --- setters ---
+
+
+@method("VM.set_snapshot_schedule")
+def set_snapshot_schedule(call: "Call", vm: str, policy: str) -> None:
+    """Put a VM under a policy, or under none (xapi: ocaml/xapi/xapi_vm.ml, xapi_vmss.ml)."""
+    require_feature(call.sim, "VMSS")
+    row = call.db.row("VM", vm)
+    unassign = policy in ("", NULL)
+    if not unassign and not call.db.exists("VMSS", policy):
+        raise XapiError("INVALID_VALUE", policy)
+    if row["is_control_domain"]:
+        raise XapiError("INVALID_VALUE", policy)
+    if row["is_a_template"]:
+        raise XapiError("VM_IS_TEMPLATE", vm)
+    if not unassign and call.db.row("VMSS", policy)["type"] == "snapshot_with_quiesce":
+        check_quiesce(call, vm)
+    call.db.set("VM", vm, "snapshot_schedule", NULL if unassign else policy)
+    refresh(call.db, vm)
+
+
+def check_quiesce(call: "Call", vm: str) -> None:
+    """No guest can quiesce any more: the operation was removed from xapi."""
+    require_feature(call.sim, "VSS")
+    raise XapiError("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm)
+
+
+@method("VM.set_is_a_template")
+def set_is_a_template(call: "Call", vm: str, value: bool) -> None:
+    schedule = call.db.row("VM", vm)["snapshot_schedule"]
+    if value and schedule != NULL:
+        raise XapiError("VM_ASSIGNED_TO_SNAPSHOT_SCHEDULE", vm, schedule)
+    call.db.set("VM", vm, "is_a_template", value)
+    refresh(call.db, vm)
+
+
+@method("VM.set_blocked_operations")
+def set_blocked_operations(call: "Call", vm: str, value: Dict[str, str]) -> None:
+    call.db.set("VM", vm, "blocked_operations", value)
+    refresh(call.db, vm)
+
+
+@method("VM.add_to_blocked_operations")
+def add_to_blocked_operations(call: "Call", vm: str, key: str, value: str) -> None:
+    call.db.add_to_map("VM", vm, "blocked_operations", key, value)
+    refresh(call.db, vm)
+
+
+@method("VM.remove_from_blocked_operations")
+def remove_from_blocked_operations(call: "Call", vm: str, key: str) -> None:
+    call.db.remove_from_map("VM", vm, "blocked_operations", key)
+    refresh(call.db, vm)
+
+
+@method(
+    "VM.set_other_config",
+    "VM.set_platform",
+    "VM.set_NVRAM",
+    "VM.set_order",
+    "VM.set_start_delay",
+    "VM.set_shutdown_delay",
+    "VM.set_actions_after_crash",
+    "VM.set_ha_restart_priority",
+)
+def set_field(call: "Call", vm: str, value: Any) -> None:
+    call.db.set("VM", vm, call.method[len("VM.set_") :], value)
+
+
+@method("VM.add_to_other_config", "VM.add_to_platform", "VM.add_to_NVRAM")
+def add_to_field(call: "Call", vm: str, key: str, value: str) -> None:
+    call.db.add_to_map("VM", vm, call.method[len("VM.add_to_") :], key, value)
+
+
+@method("VM.remove_from_other_config", "VM.remove_from_platform", "VM.remove_from_NVRAM")
+def remove_from_field(call: "Call", vm: str, key: str) -> None:
+    call.db.remove_from_map("VM", vm, call.method[len("VM.remove_from_") :], key)

@@ -1,0 +1,260 @@
+"""Snapshots, checkpoints and clones of VMs.
+
+Sources: xapi: ocaml/xapi/xapi_vm_snapshot.ml, xapi_vm_clone.ml, xapi_vmss.ml, message_forwarding.ml.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Deque, Dict, Generator, List, Tuple
+
+from ..errors import XapiError
+from ..kernel import Condition, Wait
+from ..registry import method
+from ..values import EPOCH, NULL, from_seconds
+from ..vm_operations import hosts_seeing, refresh, run
+from .pool import require_feature
+from .vbd import refresh as refresh_vbd
+from .vm import announce, load_memory, save_memory
+
+if TYPE_CHECKING:
+    from ..dispatch import Call
+
+Steps = Generator[Any, Any, Any]
+
+# What a copy does not take over from the VM.
+_NOT_COPIED = (
+    "uuid", "allowed_operations", "current_operations", "resident_on", "scheduled_to_be_resident_on",
+    "suspend_VDI", "suspend_SR", "metrics", "guest_metrics", "domid", "domarch", "snapshot_schedule",
+    "protection_policy", "appliance", "is_vmss_snapshot", "is_default_template", "is_control_domain",
+    "blocked_operations", "ha_always_run", "ha_restart_priority", "start_delay", "shutdown_delay", "order",
+    "groups", "blobs", "snapshot_info", "snapshot_metadata", "snapshot_of", "snapshot_time", "is_a_snapshot",
+    "parent", "requires_reboot", "last_booted_record", "last_boot_CPU_flags",
+)  # fmt: skip
+_NOT_COPIED_KEYS = ("default_template", "xensource_internal")
+
+
+def mark_task(call: "Call", vm: str) -> None:
+    """XenCenter shows the tasks of scheduled snapshots by these marks (xapi: ocaml/xapi/xapi_vmss.ml)."""
+    if call.sim.sessions.is_scheduled_snapshot(call.session) and call.db.exists("task", call.task):
+        marks = {"ShowInXenCenter": "", "applies_to": vm}
+        other = call.db.row("task", call.task)["other_config"]
+        call.db.set("task", call.task, "other_config", {**other, **marks})
+
+
+def copy_disks(call: "Call", vm: str, vbds: List[str], operation: str) -> Steps:
+    """Snapshot or clone the disks one after another; return VBD -> new disk. One failure undoes all."""
+    disks: List[Tuple[str, str, int]] = []
+    for vbd in vbds:
+        row = call.db.row("VBD", vbd)
+        if row["type"] == "Disk" and not row["empty"]:
+            disks.append((vbd, row["VDI"], call.db.row("VDI", row["VDI"])["virtual_size"]))
+    total = sum(size for _, _, size in disks)
+    done = 0
+    copies: Dict[str, str] = {}
+    try:
+        for vbd, vdi, size in disks:
+            call.check_cancelled()
+            copies[vbd] = yield from call.sim.dispatcher.subtask(call, operation, vdi, {})
+            done += size
+            call.set_progress(done / total if total else 1.0)
+    except XapiError:
+        yield from destroy_disks(call, list(copies.values()))
+        raise
+    return copies
+
+
+def destroy_disks(call: "Call", disks: List[str]) -> Steps:
+    """Clean up after a failure; what cannot be removed stays."""
+    for disk in disks:
+        try:
+            yield from call.sim.dispatcher.subtask(call, "VDI.destroy", disk)
+        except XapiError:
+            continue
+
+
+def copy_record(call: "Call", vm: str, name: str, fields: Dict[str, Any]) -> str:
+    """A new VM record like this one, with metrics of its own."""
+    db = call.db
+    source = db.row("VM", vm)
+    row = {key: value for key, value in source.items() if key not in _NOT_COPIED}
+    other = source["other_config"]
+    row["other_config"] = {key: value for key, value in other.items() if key not in _NOT_COPIED_KEYS}
+    numbers = tuple(call.sim.random.getrandbits(63) for _ in range(2))
+    row.update(
+        name_label=name,
+        domid=-1,
+        power_state="Halted",
+        generation_id="%d:%d" % numbers,
+        metrics=db.create("VM_metrics", {"last_updated": EPOCH, "start_time": EPOCH, "install_time": EPOCH}),
+    )
+    row.update(fields)
+    return db.create("VM", row)
+
+
+def copy_vbds(call: "Call", copy: str, vbds: List[str], disks: Dict[str, str], ignored: List[str]) -> None:
+    """The copy's VBDs: its own disks, the same CDs, what is ignored left out."""
+    for vbd in vbds:
+        row = call.db.row("VBD", vbd)
+        if row["VDI"] in ignored and not row["empty"]:
+            continue
+        fields = dict(
+            row, VM=copy, metrics=call.db.new_ref(), currently_attached=False, current_operations={}
+        )
+        fields.update(uuid="", device="", reserved=False, storage_lock=False)
+        if row["type"] == "Disk":
+            fields["VDI"] = disks.get(vbd, NULL)
+            fields["other_config"] = {"owner": "", **row["other_config"]}
+        new = call.db.create("VBD", fields)
+        refresh_vbd(call.db, new)
+
+
+def finish_copy(
+    call: "Call", vm: str, name: str, fields: Dict[str, Any], disks: Dict[str, str], vbds: List[str],
+    ignored: List[str],
+) -> Steps:  # fmt: skip
+    """Make the records of the copy after its disks; a failure here removes both."""
+    copy = NULL
+    try:
+        copy = copy_record(call, vm, name, fields)
+        copy_vbds(call, copy, vbds, disks, ignored)
+    except XapiError:
+        if call.db.exists("VM", copy):
+            for vbd in call.db.pointing_at("VBD", "VM", copy):
+                call.db.delete("VBD", vbd)
+            call.db.delete("VM", copy)
+        yield from destroy_disks(call, list(disks.values()))
+        raise
+    refresh(call.db, copy)
+    return copy
+
+
+def take_snapshot(
+    call: "Call", vm: str, name: str, ignored: List[str], power_state: str, memory: bool
+) -> Steps:
+    """The part that snapshot and checkpoint share; `power_state` is the VM's when the call came."""
+    db = call.db
+    vbds = [vbd for vbd in db.pointing_at("VBD", "VM", vm) if db.row("VBD", vbd)["VDI"] not in ignored]
+    disks = yield from copy_disks(call, vm, vbds, "VDI.snapshot")
+    image = db.row("VM", vm)["suspend_VDI"]
+    image_copy = NULL
+    if memory and db.exists("VDI", image):
+        try:
+            image_copy = yield from call.sim.dispatcher.subtask(call, "VDI.snapshot", image, {})
+        except XapiError:
+            yield from destroy_disks(call, list(disks.values()))
+            raise
+    if db.exists("task", call.task):
+        db.set("task", call.task, "allowed_operations", [])
+    fields = {
+        "is_a_snapshot": True,
+        "is_a_template": True,
+        "snapshot_of": vm,
+        "snapshot_time": from_seconds(call.sim.kernel.now()),
+        "snapshot_info": {"disk-snapshot-type": "crash_consistent", "power-state-at-snapshot": power_state},
+        "snapshot_metadata": db.metadata_text("VM", vm),
+        "parent": db.row("VM", vm)["parent"],
+        # Decided at the end, from the session as it is then.
+        "is_vmss_snapshot": call.sim.sessions.is_scheduled_snapshot(call.session),
+        "power_state": "Suspended" if image_copy != NULL else "Halted",
+        "suspend_VDI": image_copy,
+    }
+    copy = yield from finish_copy(call, vm, name, fields, disks, vbds, ignored)
+    db.set("VM", vm, "parent", copy)
+    return copy
+
+
+def _begin(call: "Call", vm: str) -> None:
+    """What snapshot and checkpoint do once they may start."""
+    mark_task(call, vm)
+    if call.db.exists("task", call.task):
+        call.db.set("task", call.task, "allowed_operations", ["cancel"])
+    hosts_seeing(call.sim, vm)
+
+
+@method("VM.snapshot")
+def snapshot(call: "Call", vm: str, name: str, ignore_vdis: List[str]) -> Steps:
+    def work() -> Steps:
+        _begin(call, vm)
+        power_state = call.db.row("VM", vm)["power_state"]
+        return (yield from take_snapshot(call, vm, name, ignore_vdis, power_state, memory=False))
+
+    copy = yield from run(call, vm, "snapshot", work)
+    _announce(call, vm, name, "VM_SNAPSHOTTED", "snapshotted")
+    return copy
+
+
+def _announce(call: "Call", vm: str, name: str, message: str, word: str) -> None:
+    if call.db.exists("VM", vm):
+        row = call.db.row("VM", vm)
+        text = "VM '%s' (uuid: %s) %s, snapshot name: %s" % (row["name_label"], row["uuid"], word, name)
+        announce(call, vm, message, text)
+
+
+class HostQueue:
+    """Work of which each host does one piece at a time, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self.waiting: Dict[str, Deque[Condition]] = {}
+
+    def enter(self, call: "Call", host: str) -> Steps:
+        queue = self.waiting.setdefault(host, deque())
+        turn = Condition(call.sim.kernel)
+        queue.append(turn)
+        if queue[0] is not turn:
+            yield Wait(turn)
+
+    def leave(self, host: str) -> None:
+        queue = self.waiting[host]
+        queue.popleft()
+        if queue:
+            queue[0].notify_all()
+        else:
+            del self.waiting[host]
+
+
+@method("VM.checkpoint")
+def checkpoint(call: "Call", vm: str, name: str) -> Steps:
+    require_feature(call.sim, "Checkpoint")
+
+    def work() -> Steps:
+        _begin(call, vm)
+        row = call.db.row("VM", vm)
+        host = row["resident_on"] if row["resident_on"] != NULL else hosts_seeing(call.sim, vm)[0]
+        yield from call.sim.checkpoints.enter(call, host)
+        try:
+            return (yield from _checkpoint_now(call, vm, name))
+        finally:
+            call.sim.checkpoints.leave(host)
+
+    copy = yield from run(call, vm, "checkpoint", work)
+    _announce(call, vm, name, "VM_CHECKPOINTED", "checkpointed")
+    return copy
+
+
+def _checkpoint_now(call: "Call", vm: str, name: str) -> Steps:
+    """A running VM is really suspended, and resumed whatever happens in between."""
+    row = call.db.row("VM", vm)
+    power_state, host = row["power_state"], row["resident_on"]
+    if power_state != "Running":
+        memory = power_state == "Suspended"
+        return (yield from take_snapshot(call, vm, name, [], power_state, memory))
+    yield from save_memory(call, vm)
+    try:
+        return (yield from take_snapshot(call, vm, name, [], power_state, memory=True))
+    finally:
+        yield from load_memory(call, vm, host)
+
+
+@method("VM.clone")
+def clone(call: "Call", vm: str, name: str) -> Steps:
+    def work() -> Steps:
+        hosts_seeing(call.sim, vm)
+        vbds = call.db.pointing_at("VBD", "VM", vm)
+        disks = yield from copy_disks(call, vm, vbds, "VDI.clone")
+        source = call.db.row("VM", vm)
+        other_config = dict(source["other_config"])
+        if source["is_a_template"]:
+            other_config["base_template_name"] = source["name_label"]
+        fields = {"other_config": other_config}
+        return (yield from finish_copy(call, vm, name, fields, disks, vbds, []))
+
+    return (yield from run(call, vm, "clone", work))

@@ -1,0 +1,186 @@
+"""The command `vmss simulator`: an embedded xapi in the foreground."""
+
+import argparse
+import os
+import sys
+from datetime import datetime, timezone
+from typing import Optional, Tuple
+
+from .build import build_pool
+from .server import Server, ServerError
+from .simulator import Simulator
+from .state import StateError
+
+EPILOG = """\
+examples:
+  vmss simulator --socket run/xapi.sock
+      a pool of 2 hosts, 2 SRs and 6 VMs; any XenAPI client may use the socket
+  vmss simulator --socket run/xapi.sock --hosts 3 --srs 4 --vms 40 --seed 7
+      another pool, the same one every time
+  vmss simulator --socket run/xapi.sock --state pool.json --vms 0
+      an empty pool, kept in pool.json when the simulator ends
+  vmss simulator --socket run/xapi.sock --now 2026-03-29T00:50:00Z --speed 60
+      a clock that starts at a given time and runs an hour a minute
+  vmss simulator --http 127.0.0.1:8080 --password-file secret
+      XML-RPC for root over HTTP, JSON-RPC on /jsonrpc
+"""
+
+
+class BadArgument(Exception):
+    """An argument that cannot be used; the message is one clear line."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Enter the options of `vmss simulator` into a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--socket", metavar="PATH", help="serve on this unix socket, trusted as root")
+    parser.add_argument("--http", metavar="HOST:PORT", help="serve HTTP here; port 0 takes a free one")
+    parser.add_argument("--https", metavar="HOST:PORT", help="serve HTTPS here")
+    parser.add_argument(
+        "--certificate", metavar="PEM", help="certificate and private key for --https, in one file"
+    )
+    parser.add_argument(
+        "--password-file", metavar="FILE", help="file with root's password for HTTP and HTTPS"
+    )
+    parser.add_argument("--hosts", metavar="N", type=_count, default=2, help="hosts to build, at least 1 (2)")
+    parser.add_argument("--srs", metavar="N", type=_count, default=2, help="SRs to build (2)")
+    parser.add_argument("--vms", metavar="N", type=_count, default=6, help="VMs to build (6)")
+    parser.add_argument("--disks", metavar="N", type=_count, default=2, help="disks of each VM (2)")
+    parser.add_argument("--seed", metavar="N", type=int, default=1, help="seed of everything random (1)")
+    parser.add_argument("--state", metavar="FILE", help="keep the pool in this file from run to run")
+    parser.add_argument("--plugins", metavar="DIR", help="directory of host plugins")
+    parser.add_argument("--now", metavar="TIME", type=_time, help="what time it is at the start (ISO 8601)")
+    parser.add_argument("--speed", metavar="N", type=_speed, default=1.0, help="how fast the clock runs (1)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status."""
+    try:
+        _serve(args)
+    except (BadArgument, ServerError, StateError) as error:
+        print("vmss simulator: %s" % error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> None:
+    if args.socket is None and args.http is None and args.https is None:
+        raise BadArgument("say where to serve: --socket, --http or --https")
+    if args.hosts < 1:
+        raise BadArgument("--hosts must be at least 1")
+    if args.plugins is not None and not os.path.isdir(args.plugins):
+        raise BadArgument("the plugin directory %s is not a directory" % args.plugins)
+    http, https = _addresses(args)
+    sim = _simulator(args)
+    sim.state_path = args.state
+    server = Server(sim, socket=args.socket, http=http, https=https)
+    server.run(lambda: _announce(args, server))
+    if args.state is not None:
+        _save(sim, args.state)
+
+
+def _addresses(
+    args: argparse.Namespace,
+) -> Tuple[Optional[Tuple[str, int]], Optional[Tuple[str, int, str, str]]]:
+    http = None if args.http is None else _address("--http", args.http)
+    if args.https is None:
+        return http, None
+    if args.certificate is None:
+        raise BadArgument("--https needs --certificate")
+    return http, _address("--https", args.https) + (args.certificate, args.certificate)
+
+
+def _simulator(args: argparse.Namespace) -> Simulator:
+    """The pool of the state file, or a new one."""
+    environment = {}
+    if args.socket is not None:
+        environment["VMSS_XAPI"] = "unix:" + os.path.abspath(args.socket)
+    options = {
+        "seed": args.seed,
+        "now": args.now,
+        "plugins": args.plugins,
+        "plugin_environment": environment,
+        "password": _password(args.password_file),
+    }
+    if args.state is not None and os.path.exists(args.state):
+        return Simulator.load(args.state, clock="real", speed=args.speed, **options)
+    # The pool is built in virtual time, which takes none, and then the clock starts.
+    sim = Simulator(clock="virtual", **options)
+    start = sim.now()
+    pool = build_pool(sim.call, args.hosts, args.srs, args.vms, args.disks, args.seed)
+    sim.call("session.logout", pool.session)
+    sim.run_clock(start, args.speed)
+    return sim
+
+
+def _save(sim: Simulator, path: str) -> None:
+    try:
+        sim.save(path)
+    except OSError as error:
+        raise StateError("cannot write the state file %s: %s" % (path, error.strerror))
+
+
+def _announce(args: argparse.Namespace, server: Server) -> None:
+    """Say where the server is; the lines are the sign that it serves."""
+    if args.socket is not None:
+        print("ready: unix:%s" % args.socket)
+    if server.http_address is not None:
+        print("ready: http://%s:%d" % server.http_address)
+    if server.https_address is not None:
+        print("ready: https://%s:%d" % server.https_address)
+    sys.stdout.flush()
+
+
+def _password(path: Optional[str]) -> str:
+    if path is None:
+        return "simulator"
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.readline().rstrip("\r\n")
+    except OSError as error:
+        raise BadArgument("cannot read the password file %s: %s" % (path, error.strerror))
+
+
+def _address(option: str, text: str) -> Tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise BadArgument("%s wants HOST:PORT, not %s" % (option, text))
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError("not a count: %s" % text)
+    return int(text)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0.0 < speed < 1e6:
+        raise argparse.ArgumentTypeError("not a speed: %s" % text)
+    return speed
+
+
+def _time(text: str) -> datetime:
+    """ISO 8601, with or without a zone (UTC), to the minute or the second."""
+    plain = text[:-1] + "+0000" if text.endswith(("Z", "z")) else text
+    if len(plain) > 6 and plain[-3] == ":" and plain[-6] in "+-":
+        plain = plain[:-3] + plain[-2:]
+    for form in (
+        "%Y-%m-%dT%H:%M:%S%z",
+        "%Y-%m-%dT%H:%M%z",
+        "%Y-%m-%dT%H:%M:%S",
+        "%Y-%m-%dT%H:%M",
+        "%Y-%m-%d",
+    ):
+        for candidate in (form, form.replace("T", " ", 1)):
+            try:
+                value = datetime.strptime(plain, candidate)  # noqa: DTZ007, see below
+            except ValueError:
+                continue
+            return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+    raise argparse.ArgumentTypeError("not a time (ISO 8601): %s" % text)

@@ -1,0 +1,294 @@
+"""The tables: rows, references, back references kept as indexes, and the log of changes that events read.
+
+Values in rows are never changed in place, so they may be handed out without copying.
+"""
+
+from collections import OrderedDict, deque
+from random import Random
+from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from .datamodel import Class, Field, Model
+from .errors import XapiError
+from .values import NULL, stored_text
+
+Row = Dict[str, Any]
+DELETED_KEPT = 10000
+
+
+class Deletion(NamedTuple):
+    """An object that is gone: when it was made and when it went, in generations."""
+
+    cls: str
+    ref: str
+    created: int
+    deleted: int
+
+
+class Table:
+    """The rows of one class."""
+
+    def __init__(self, cls: Class) -> None:
+        self.cls = cls
+        self.rows: Dict[str, Row] = {}
+        self.created: Dict[str, int] = {}
+        self.uuids: Dict[str, str] = {}
+        self.labels: Dict[str, Dict[str, None]] = {}
+        # For each field that refers to one other object: target -> the rows that point at it, oldest first.
+        self.back: Dict[str, Dict[str, Dict[str, None]]] = {
+            field.name: {} for field in cls.fields.values() if _is_indexed(field)
+        }
+        self.stored = [field for field in cls.fields.values() if not field.derived]
+        self.has_label = "name_label" in cls.fields
+
+
+def _is_indexed(field: Field) -> bool:
+    return field.relation is not None and not field.derived and field.type.startswith("ref ")
+
+
+class Database:
+    """All tables of a pool."""
+
+    def __init__(self, model: Model, random: Random) -> None:
+        self.model = model
+        self.random = random
+        self.tables: Dict[str, Table] = {
+            name: Table(cls) for name, cls in model.classes.items() if cls.in_database
+        }
+        self.generation = 1
+        # Quoted, because OrderedDict takes no parameters before Python 3.9.
+        self.changes: "OrderedDict[Tuple[str, str], int]" = OrderedDict()  # noqa: UP037
+        self.deletions: Deque[Deletion] = deque(maxlen=DELETED_KEPT)
+        self.listener: Callable[[], None] = lambda: None
+
+    # --- identity ---
+
+    def new_uuid(self) -> str:
+        digits = "%032x" % self.random.getrandbits(128)
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+    def new_ref(self) -> str:
+        return "OpaqueRef:" + self.new_uuid()
+
+    def exists(self, cls: str, ref: str) -> bool:
+        return ref in self.tables[cls].rows
+
+    def by_uuid(self, cls: str, uuid: str) -> str:
+        """The reference of the object with this uuid; UUID_INVALID if there is none."""
+        ref = self.tables[cls].uuids.get(uuid)
+        if ref is None:
+            raise XapiError("UUID_INVALID", cls, uuid)
+        return ref
+
+    # --- reading ---
+
+    def row(self, cls: str, ref: str) -> Row:
+        """The stored fields of an object (read only); HANDLE_INVALID if there is none."""
+        row = self.tables[cls].rows.get(ref)
+        if row is None:
+            raise XapiError("HANDLE_INVALID", cls, ref)
+        return row
+
+    def get(self, cls: str, ref: str, field: str) -> Any:
+        """One field, stored or derived."""
+        row = self.row(cls, ref)
+        if field in row:
+            return row[field]
+        return self.derived(self.tables[cls].cls.fields[field], ref)
+
+    def derived(self, field: Field, ref: str) -> List[str]:
+        """The back side of a relation, the newest first, as xapi lists it until it restarts."""
+        if field.relation is None:
+            return []
+        cls, _, name = field.relation.partition(".")
+        table = self.tables.get(cls)
+        if table is None or name not in table.back:
+            return []
+        return list(table.back[name].get(ref, ()))[::-1]
+
+    def pointing_at(self, cls: str, field: str, ref: str) -> List[str]:
+        """The objects of `cls` whose `field` is `ref`, the newest first."""
+        return list(self.tables[cls].back[field].get(ref, ()))[::-1]
+
+    def record(self, cls: str, ref: str) -> Row:
+        """The fields that clients see, in wire order."""
+        row = self.row(cls, ref)
+        return {
+            field.name: self.derived(field, ref) if field.derived else row[field.name]
+            for field in self.tables[cls].cls.wire_fields
+        }
+
+    def metadata_text(self, cls: str, ref: str) -> str:
+        """The whole row as one S-expression: what VM.snapshot_metadata holds."""
+        columns = {
+            field.column: self.get(cls, ref, field.name) for field in self.tables[cls].cls.fields.values()
+        }
+        columns["_ref"] = ref
+        return stored_text({name: stored_text(columns[name]) for name in sorted(columns, reverse=True)})
+
+    # --- writing ---
+
+    def create(self, cls: str, fields: Row, ref: Optional[str] = None) -> str:
+        """Make an object; fields left out have their defaults. Return its reference."""
+        table = self.tables[cls]
+        row = {field.name: fields.get(field.name, field.default) for field in table.stored}
+        if not row.get("uuid"):
+            row["uuid"] = self.new_uuid()
+        ref = ref or self.new_ref()
+        self.generation += 1
+        table.rows[ref] = row
+        table.created[ref] = self.generation
+        table.uuids[row["uuid"]] = ref
+        if table.has_label:
+            table.labels.setdefault(row["name_label"], {})[ref] = None
+        self._log(table.cls, ref)
+        for name in table.back:
+            self._point(table, ref, name, row[name])
+        self.listener()
+        return ref
+
+    def set(self, cls: str, ref: str, field: str, value: Any) -> None:
+        """Change one stored field. Writing the value it already has is no change."""
+        row = self.row(cls, ref)
+        old = row[field]
+        if old == value and type(old) is type(value):
+            return
+        table = self.tables[cls]
+        self.generation += 1
+        row[field] = value
+        self._log(table.cls, ref)
+        if field in table.back:
+            self._unpoint(table, ref, field, old)
+            self._point(table, ref, field, value)
+        elif field == "name_label" and table.has_label:
+            self._unlabel(table, ref, old)
+            table.labels.setdefault(value, {})[ref] = None
+        elif field == "uuid":
+            table.uuids.pop(old, None)
+            table.uuids[value] = ref
+        self.listener()
+
+    def update(self, cls: str, ref: str, **fields: Any) -> None:
+        for name, value in fields.items():
+            self.set(cls, ref, name, value)
+
+    def delete(self, cls: str, ref: str) -> None:
+        """Remove an object; what pointed at it keeps a dangling reference, as in xapi."""
+        row = self.row(cls, ref)
+        table = self.tables[cls]
+        self.generation += 1
+        del table.rows[ref]
+        table.uuids.pop(row["uuid"], None)
+        if table.has_label:
+            self._unlabel(table, ref, row["name_label"])
+        created = table.created.pop(ref)
+        if table.cls.events:
+            self.changes.pop((cls, ref), None)
+            self.deletions.append(Deletion(cls, ref, created, self.generation))
+        for name in table.back:
+            self._unpoint(table, ref, name, row[name])
+        self.listener()
+
+    def touch(self, cls: str, ref: str) -> int:
+        """Make an event for an object without changing it; return the new generation."""
+        self.row(cls, ref)
+        self.generation += 1
+        self._log(self.tables[cls].cls, ref)
+        self.listener()
+        return self.generation
+
+    def add_to_map(self, cls: str, ref: str, field: str, key: Any, value: Any) -> None:
+        """Add a key; an existing one is MAP_DUPLICATE_KEY, an empty one is refused."""
+        old = self.row(cls, ref)[field]
+        if key in old:
+            raise XapiError("MAP_DUPLICATE_KEY", cls, field, ref, stored_text(key))
+        if key == "":
+            raise XapiError("INTERNAL_ERROR", "Db_cache_types.Empty_key_in_map")
+        self.set(cls, ref, field, {**old, key: value})
+
+    def remove_from_map(self, cls: str, ref: str, field: str, key: Any) -> None:
+        """Remove a key; one that is not there is no error."""
+        old = self.row(cls, ref)[field]
+        if key in old:
+            self.set(cls, ref, field, {name: value for name, value in old.items() if name != key})
+
+    # --- events ---
+
+    def changed_since(self, generation: int) -> Iterator[Tuple[str, str, int]]:
+        """Living objects changed after `generation`, the latest first: class, reference, generation."""
+        for (cls, ref), changed in reversed(self.changes.items()):
+            if changed <= generation:
+                return
+            yield cls, ref, changed
+
+    def deleted_since(self, generation: int) -> Iterator[Deletion]:
+        """Objects that existed at `generation` and have gone since, the latest first."""
+        for deletion in reversed(self.deletions):
+            if deletion.deleted <= generation:
+                return
+            if deletion.created <= generation:
+                yield deletion
+
+    # --- upkeep ---
+
+    def _log(self, cls: Class, ref: str) -> None:
+        if cls.events:
+            key = (cls.name, ref)
+            self.changes[key] = self.generation
+            self.changes.move_to_end(key)
+
+    def _point(self, table: Table, ref: str, field: str, target: str) -> None:
+        if target and target != NULL:
+            table.back[field].setdefault(target, {})[ref] = None
+            self._touch_target(table, field, target)
+
+    def _unpoint(self, table: Table, ref: str, field: str, target: str) -> None:
+        sources = table.back[field].get(target)
+        if sources is not None:
+            sources.pop(ref, None)
+            if not sources:
+                del table.back[field][target]
+            self._touch_target(table, field, target)
+
+    def _touch_target(self, table: Table, field: str, target: str) -> None:
+        """The other side of a relation shows the change too."""
+        other = self.tables.get(table.cls.fields[field].type[4:])
+        if other is not None and target in other.rows:
+            self._log(other.cls, target)
+
+    def _unlabel(self, table: Table, ref: str, label: str) -> None:
+        refs = table.labels.get(label)
+        if refs is not None:
+            refs.pop(ref, None)
+            if not refs:
+                del table.labels[label]
+
+    # --- state ---
+
+    def dump(self) -> Dict[str, Any]:
+        """All rows of the classes that persist, as JSON values; fields at their defaults are left out.
+
+        Unlike xapi's own database this keeps the fields that are not persistent too: nothing below the
+        simulator would report them again.
+        """
+        return {
+            name: {ref: _dump_row(table, row) for ref, row in table.rows.items()}
+            for name, table in self.tables.items()
+            if table.cls.persistent
+        }
+
+    def restore(self, tables: Dict[str, Any]) -> None:
+        """Fill empty tables from what `dump` returned."""
+        for name, rows in tables.items():
+            fields = self.tables[name].cls.fields
+            for ref, row in rows.items():
+                values = {field: fields[field].convert(value) for field, value in row.items()}
+                self.create(name, values, ref)
+
+
+def _dump_row(table: Table, row: Row) -> Row:
+    dumped: Row = {}
+    for field in table.stored:
+        value = row[field.name]
+        if value != field.default:
+            dumped[field.name] = stored_text(value) if field.type == "datetime" else value
+    return dumped

@@ -1,0 +1,373 @@
+"""Every call passes through here: finding the method, the checks in xapi's order, roles, tasks, accessors.
+
+Order of checks (xapi: ocaml/idl/ocaml_backend/gen_server.ml, ocaml/xapi/server_helpers.ml): shape of the
+parameters, their types, the session, roles, then the method itself.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
+
+from . import query
+from .datamodel import Method, Parameter
+from .errors import XapiError, internal_error, type_failure
+from .registry import Handler, handlers, simulator_signatures
+from .values import EPOCH, NULL, from_seconds, to_string
+from .wire import value_text
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+
+log = logging.getLogger(__name__)
+Steps = Generator[Any, Any, Any]
+
+
+class Origin(NamedTuple):
+    """How a call reached the server: over the trusted unix socket, or over the network."""
+
+    trusted: bool
+
+
+TRUSTED = Origin(True)
+NETWORK = Origin(False)
+
+
+class Call:
+    """One call under way: what its handler may need to know."""
+
+    __slots__ = ("sim", "db", "method", "session", "task", "origin")
+
+    def __init__(self, sim: "Simulator", method: str, session: str, task: str, origin: Origin) -> None:
+        self.sim = sim
+        self.db = sim.db
+        self.method = method
+        self.session = session
+        self.task = task
+        self.origin = origin
+
+    @property
+    def task_key(self) -> str:
+        """The key under which objects list this call in current_operations."""
+        if self.task != NULL:
+            return self.task
+        return "DummyRef:|%s|%s" % (self.db.new_uuid(), self.method)
+
+    def check_cancelled(self) -> None:
+        """Operations notice a cancellation by polling (xapi: ocaml/xapi/taskHelper.ml)."""
+        if self.task in self.sim.cancelled:
+            raise XapiError("TASK_CANCELLED", self.task)
+
+    def set_progress(self, progress: float) -> None:
+        if self.db.exists("task", self.task):
+            self.db.set("task", self.task, "progress", progress)
+
+
+class Dispatcher:
+    """Finds and runs methods."""
+
+    def __init__(self, sim: "Simulator") -> None:
+        self.sim = sim
+        self.db = sim.db
+        self.methods: Dict[str, Method] = {}
+        self.handlers: Dict[str, Handler] = {}
+        for cls in sim.model.classes.values():
+            for method in cls.methods.values():
+                self._enter(method)
+        for name, parameters in simulator_signatures.items():
+            self._enter(self._simulator_method(name, parameters))
+
+    def _enter(self, method: Method) -> None:
+        self.methods[method.wire_name] = method
+        handler = handlers.get(method.wire_name)
+        if handler is None:
+            function = accessor(self, method)
+            if function is not None:
+                handler = Handler(function, False)
+        if handler is not None:
+            self.handlers[method.wire_name] = handler
+
+    def _simulator_method(self, name: str, parameters: List[Tuple[str, str]]) -> Method:
+        cls, _, short = name.partition(".")
+        convert = self.sim.model.types.converter
+        admins = self.sim.model.roles["POOL_ADMIN"]
+        return Method(
+            cls, short, "explicit", [Parameter(n, t, False, None, convert(t)) for n, t in parameters], None,
+            frozenset(admins), admins, {}, [], True, False, False, False,
+        )  # fmt: skip
+
+    # --- the entry ---
+
+    def call(self, name: str, params: List[Any], origin: Origin) -> Any:
+        """Check and run a call. Return its result, or the generator that will return it."""
+        if name.startswith("system."):
+            return self._system(name, params)
+        asynchronous = name.startswith(("Async.", "InternalAsync."))
+        plain = name.split(".", 1)[1] if asynchronous else name
+        method = self._find(plain, params)
+        args = self._arguments(method, params)
+        session = params[0] if method.has_session else NULL
+        if method.has_session:
+            self.check_session(session)
+        if method.removed:
+            raise XapiError("MESSAGE_REMOVED")
+        if asynchronous:
+            if not method.is_async:
+                raise XapiError("Fault", "No async mode for this operation (rpc: %s)" % name)
+            return self.start_async(method, name, session, args, origin)
+        if method.is_async:
+            return self._with_task(method, session, args, origin)
+        return self._body(method, Call(self.sim, method.wire_name, session, NULL, origin), args)
+
+    def _find(self, name: str, params: List[Any]) -> Method:
+        method = self.methods.get(name)
+        if method is None and "." not in name:
+            # Class_method is an alias of the synchronous form.
+            method = self.methods.get(name.replace("_", ".", 1))
+        if method is None:
+            if params:
+                # xapi takes it for an extension, and checks the session first.
+                self.check_session(to_string(params[0]))
+            raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
+        return method
+
+    def _arguments(self, method: Method, params: List[Any]) -> List[Any]:
+        received = len(params) - (1 if method.has_session else 0)
+        required = sum(1 for parameter in method.parameters if not parameter.optional)
+        surplus = received > len(method.parameters) and required == len(method.parameters)
+        if received < required or surplus:
+            raise XapiError(
+                "MESSAGE_PARAMETER_COUNT_MISMATCH", method.wire_name, str(required), str(received)
+            )
+        if method.has_session:
+            to_string(params[0])
+            params = params[1:]
+        args = [parameter.convert(value) for parameter, value in zip(method.parameters, params)]
+        args.extend(parameter.default for parameter in method.parameters[len(args) :])
+        if method.constructor:
+            args[-1] = constructor_fields(method, args[-1])
+        return args
+
+    def check_session(self, session: str) -> None:
+        if not self.db.exists("session", session):
+            raise XapiError("SESSION_INVALID", session)
+        self.sim.sessions.used(session)
+
+    def _check_roles(self, method: Method, session: str, args: List[Any]) -> None:
+        if not method.has_session or self.db.row("session", session)["is_local_superuser"]:
+            return
+        role = self.sim.sessions.roles.get(session, "")
+        needed = method.roles
+        names = method.role_names
+        permission = method.wire_name.lower()
+        for pattern, roles in method.key_roles.items():
+            if len(args) > 1 and _matches(pattern, args[1]):
+                needed, names = roles, sorted(roles)
+                permission += "/key:%s" % pattern.lower()
+                break
+        if role not in needed:
+            text = "No permission in user session. (Roles with this permission: %s)" % ", ".join(names)
+            raise XapiError("RBAC_PERMISSION_DENIED", permission, text)
+
+    def _body(self, method: Method, call: Call, args: List[Any]) -> Any:
+        """Check the roles and call the handler."""
+        self._check_roles(method, call.session, args)
+        if method.internal:
+            raise internal_error("%s is a pool-internal call" % method.wire_name)
+        return self._handle(method, call, args)
+
+    def _handle(self, method: Method, call: Call, args: List[Any]) -> Any:
+        handler = self.handlers.get(method.wire_name)
+        if handler is None:
+            raise XapiError("NOT_IMPLEMENTED", method.wire_name)
+        return handler.function(call, *args)
+
+    def _is_steps(self, method: Method) -> bool:
+        handler = self.handlers.get(method.wire_name)
+        return handler is not None and handler.steps
+
+    # --- tasks ---
+
+    def new_task(self, name: str, session: str, parent: str = NULL) -> str:
+        """A pending task record (xapi: ocaml/xapi/taskHelper.ml)."""
+        fields = {
+            "name_label": name,
+            "created": from_seconds(self.sim.kernel.now()),
+            "finished": EPOCH,
+            "status": "pending",
+            "resident_on": self.sim.this_host,
+            "progress": 0.0,
+            "type": "<none/>",
+            "subtask_of": parent,
+            "session": session,
+            "backtrace": "()",
+        }
+        return self.db.create("task", fields)
+
+    def finish_task(self, task: str, result: Any, error: Optional[BaseException]) -> None:
+        """Write the end of a task into its record."""
+        self.sim.cancelled.discard(task)
+        if not self.db.exists("task", task):
+            return
+        fields: Dict[str, Any] = {
+            "progress": 1.0,
+            "finished": from_seconds(self.sim.kernel.now()),
+            "allowed_operations": [],
+        }
+        if error is None:
+            fields.update(status="success", result=value_text(result))
+        else:
+            details = as_xapi_error(error).details
+            cancelled = details[0] == "TASK_CANCELLED"
+            fields.update(
+                status="cancelled" if cancelled else "failure", error_info=[] if cancelled else details
+            )
+        self.db.update("task", task, **fields)
+
+    def start_async(
+        self, method: Method, name: str, session: str, args: List[Any], origin: Origin, parent: str = NULL
+    ) -> str:
+        """Start the call in the background; return its task."""
+        task = self.new_task(name, session, parent)
+        call = Call(self.sim, method.wire_name, session, task, origin)
+        self.sim.kernel.spawn(
+            self._steps(method, call, args), lambda result, error: self.finish_task(task, result, error)
+        )
+        return task
+
+    def _steps(self, method: Method, call: Call, args: List[Any]) -> Steps:
+        result = self._body(method, call, args)
+        if self._is_steps(method):
+            result = yield from result
+        return result
+
+    def _with_task(self, method: Method, session: str, args: List[Any], origin: Origin) -> Any:
+        """A synchronous call of a method that has an Async form: a task exists while it runs."""
+        task = self.new_task(method.wire_name, session)
+        call = Call(self.sim, method.wire_name, session, task, origin)
+        if self._is_steps(method):
+            return self._remove_task_after(self._steps(method, call, args), task)
+        try:
+            return self._body(method, call, args)
+        finally:
+            self._remove_task(task)
+
+    def _remove_task_after(self, steps: Steps, task: str) -> Steps:
+        try:
+            return (yield from steps)
+        finally:
+            self._remove_task(task)
+
+    def _remove_task(self, task: str) -> None:
+        self.sim.cancelled.discard(task)
+        if self.db.exists("task", task):
+            self.db.delete("task", task)
+
+    def subtask(self, call: Call, name: str, *args: Any) -> Steps:
+        """Run another method as a subtask of this call's task; it stays in the database when it fails.
+
+        Roles were checked when the call began; its session may be gone by now.
+        """
+        method = self.methods[name]
+        task = self.new_task("Async." + name, call.session, call.task)
+        inner = Call(self.sim, name, call.session, task, call.origin)
+        try:
+            result = self._handle(method, inner, list(args))
+            if self._is_steps(method):
+                result = yield from result
+        except Exception as error:
+            self.finish_task(task, None, error)
+            raise
+        self._remove_task(task)
+        return result
+
+    # --- introspection ---
+
+    def _system(self, name: str, params: List[Any]) -> Any:
+        if name == "system.listMethods":
+            return BareList(sorted(self.sim.model_method_names))
+        if name.startswith("system.isAlive") and params:
+            return params[0]
+        raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
+
+
+class BareList(List[str]):
+    """A result that is sent without the Status struct."""
+
+
+def _matches(pattern: str, key: Any) -> bool:
+    if pattern.endswith("*"):
+        return isinstance(key, str) and key.startswith(pattern[:-1])
+    return bool(pattern == key)
+
+
+def as_xapi_error(error: BaseException) -> XapiError:
+    """An unforeseen exception becomes INTERNAL_ERROR; it is a bug here, so it is logged."""
+    if isinstance(error, XapiError):
+        return error
+    log.error("unforeseen exception", exc_info=(type(error), error, error.__traceback__))
+    return internal_error(repr(error))
+
+
+def constructor_fields(method: Method, value: Any) -> Dict[str, Any]:
+    """The struct of a constructor: unknown members are ignored, missing ones have their default or fail."""
+    if not isinstance(value, dict):
+        raise type_failure("Expecting Rpc.Dict")
+    fields: Dict[str, Any] = {}
+    for parameter in method.constructor:
+        if parameter.name in value:
+            fields[parameter.name] = parameter.convert(value[parameter.name])
+        elif parameter.optional:
+            fields[parameter.name] = parameter.default
+        else:
+            raise internal_error('Server_helpers.Dispatcher_FieldNotFound("%s")' % parameter.name)
+    return fields
+
+
+# --- accessors, generated from the data model ---
+
+
+def accessor(dispatcher: Dispatcher, method: Method) -> Optional[Callable[..., Any]]:
+    """The function of a generated accessor; None when the method is not one."""
+    db = dispatcher.db
+    cls, name = method.cls, method.name
+    if cls not in db.tables:
+        return None
+    kind = method.kind
+    if kind == "field getter":
+        field = name[4:]
+        if dispatcher.sim.model.classes[cls].fields[field].derived:
+            return lambda call, ref: db.get(cls, ref, field)
+        return lambda call, ref: db.row(cls, ref)[field]
+    if kind == "field setter":
+        return lambda call, ref, value: db.set(cls, ref, name[4:], value)
+    if kind in ("map add", "map remove", "set add", "set remove"):
+        return collection_accessor(dispatcher, cls, name)
+    implicit: Dict[str, Callable[..., Any]] = {
+        "get_by_uuid": lambda call, uuid: db.by_uuid(cls, uuid),
+        "get_by_name_label": lambda call, label: list(db.tables[cls].labels.get(label, ()))[::-1],
+        "get_record": lambda call, ref: db.record(cls, ref),
+        "get_all": lambda call: list(db.tables[cls].rows),
+        "get_all_records": lambda call: {ref: db.record(cls, ref) for ref in db.tables[cls].rows},
+        "get_all_where": lambda call, text: query.select(db, cls, text),
+        "get_all_records_where": lambda call, text: {
+            ref: db.record(cls, ref) for ref in query.select(db, cls, text)
+        },
+    }
+    return implicit.get(name)
+
+
+def collection_accessor(dispatcher: Dispatcher, cls: str, name: str) -> Callable[..., Any]:
+    """add_to_F, remove_from_F for maps; add_F, remove_F for sets."""
+    db = dispatcher.db
+    if name.startswith("add_to_"):
+        return lambda call, ref, key, value: db.add_to_map(cls, ref, name[7:], key, value)
+    if name.startswith("remove_from_"):
+        return lambda call, ref, key: db.remove_from_map(cls, ref, name[12:], key)
+    if name.startswith("add_"):
+        field = name[4:]
+        return lambda call, ref, value: db.set(
+            cls, ref, field, [v for v in db.row(cls, ref)[field] if v != value] + [value]
+        )
+    field = name[7:]
+    return lambda call, ref, value: db.set(
+        cls, ref, field, [v for v in db.row(cls, ref)[field] if v != value]
+    )

@@ -1,0 +1,107 @@
+"""The messages (alerts) of the pool. They are not in the database: xapi keeps them as files.
+
+Source: xapi: ocaml/xapi/xapi_message.ml.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, NamedTuple
+
+from .errors import XapiError
+from .values import from_seconds
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+
+MESSAGES_MAX = 10000
+EVENTS_MAX = 512
+EVENTS_KEPT = 256
+
+
+class MessageEvent(NamedTuple):
+    """One message that came or went."""
+
+    generation: int
+    operation: str
+    ref: str
+    record: Dict[str, Any]
+
+
+class MessageStore:
+    """All messages, the oldest first, and the last few hundred comings and goings."""
+
+    def __init__(self, sim: "Simulator") -> None:
+        self.sim = sim
+        self.records: Dict[str, Dict[str, Any]] = {}
+        self.times: Dict[str, float] = {}
+        self.refs_by_uuid: Dict[str, str] = {}
+        self.refs_by_object: Dict[str, Dict[str, None]] = {}
+        self.events: Deque[MessageEvent] = deque()
+
+    def create(self, name: str, priority: int, cls: str, obj_uuid: str, body: str) -> str:
+        """Keep a new message; beyond the limit the oldest goes, whatever its priority."""
+        now = self.sim.kernel.now()
+        record = {
+            "uuid": self.sim.db.new_uuid(),
+            "name": name,
+            "priority": priority,
+            "cls": cls,
+            "obj_uuid": obj_uuid,
+            "timestamp": from_seconds(now),
+            "body": body,
+        }
+        ref = self.sim.db.new_ref()
+        self.enter(ref, record, now)
+        self._event("add", ref, record)
+        if len(self.records) > MESSAGES_MAX:
+            self.destroy(next(iter(self.records)))
+        return ref
+
+    def enter(self, ref: str, record: Dict[str, Any], when: float) -> None:
+        """Put a message into the store without an event (a new one, or one from a state file)."""
+        self.records[ref] = record
+        self.times[ref] = when
+        self.refs_by_uuid[record["uuid"]] = ref
+        self.refs_by_object.setdefault(record["obj_uuid"], {})[ref] = None
+
+    def destroy(self, ref: str) -> None:
+        record = self.record(ref)
+        del self.records[ref]
+        del self.times[ref]
+        del self.refs_by_uuid[record["uuid"]]
+        of_object = self.refs_by_object[record["obj_uuid"]]
+        del of_object[ref]
+        if not of_object:
+            del self.refs_by_object[record["obj_uuid"]]
+        self._event("del", ref, record)
+
+    def record(self, ref: str) -> Dict[str, Any]:
+        if ref not in self.records:
+            raise XapiError("HANDLE_INVALID", "message", ref)
+        return self.records[ref]
+
+    def of_object(self, obj_uuid: str) -> List[str]:
+        return list(self.refs_by_object.get(obj_uuid, ()))
+
+    def later_than(self, when: float) -> List[str]:
+        """The messages strictly later than `when`; the clock may have been set back, so all are looked at."""
+        return [ref for ref, time in self.times.items() if time > when]
+
+    def events_since(self, generation: int) -> Iterator[MessageEvent]:
+        """What came or went after `generation`; a message that did both is not mentioned."""
+        fresh = [event for event in self.events if event.generation > generation]
+        added = {event.ref for event in fresh if event.operation == "add"}
+        gone = {event.ref for event in fresh if event.operation == "del"}
+        for event in fresh:
+            if event.operation == "add" and event.ref in gone:
+                continue
+            if event.operation == "del" and event.ref in added:
+                continue
+            yield event
+
+    def _event(self, operation: str, ref: str, record: Dict[str, Any]) -> None:
+        self.sim.db.generation += 1
+        self.events.append(MessageEvent(self.sim.db.generation, operation, ref, record))
+        if len(self.events) > EVENTS_MAX:
+            while len(self.events) > EVENTS_KEPT:
+                self.events.popleft()
+        self.sim.db.listener()

@@ -1,0 +1,153 @@
+"""Host plugins, run as real child processes exactly as xapi runs them.
+
+Sources: xapi: ocaml/xapi/xapi_plugins.ml, ocaml/libs/http-lib/xMLRPC.ml, ocaml/forkexecd/lib/forkhelpers.ml.
+A plugin gets one argument, a methodCall, and answers with one methodResponse on its standard output.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, NamedTuple, Optional
+from xml.etree import ElementTree
+
+from .errors import XapiError, internal_error
+from .kernel import Child
+from .wire import Malformed, encode_plugin_call, read_value
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+
+# Linux allows one argument this many bytes, its final NUL included (MAX_ARG_STRLEN).
+ARGUMENT_BYTES_MAX = 128 * 1024
+SYSTEM_PATH = "/sbin:/usr/sbin:/bin:/usr/bin"
+
+
+class Ended(NamedTuple):
+    """How a child process ended; a negative status is the signal that killed it."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Plugins:
+    """The plugins of one directory."""
+
+    def __init__(self, sim: "Simulator", directory: Optional[str], environment: Dict[str, str]) -> None:
+        self.sim = sim
+        self.directory = directory
+        # The first entry is the one deviation from xapi's PATH: a plugin that starts with
+        # `#!/usr/bin/env python3` finds the interpreter the simulator runs under.
+        path = "%s:%s" % (os.path.dirname(sys.executable), SYSTEM_PATH)
+        self.environment = dict(environment, PATH=path)
+
+    def run(self, session: str, plugin: str, function: str, args: Dict[str, str]) -> Generator[Any, Any, str]:
+        """Run a plugin's function to its end; return the string it answers with."""
+        path = self._find(plugin)
+        argument = encode_plugin_call(function, session, args).encode("utf-8")
+        if len(argument) + 1 > ARGUMENT_BYTES_MAX or not os.access(path, os.X_OK):
+            # execve fails in the child, which xapi sees as an exit without output.
+            raise XapiError("XENAPI_PLUGIN_FAILURE", "non-zero exit", "", "")
+        ended = yield Child(lambda done: self._start([os.fsencode(path), argument], done))
+        return answer(ended)
+
+    def _find(self, plugin: str) -> str:
+        """A plugin's name is a file name in the directory, to the letter."""
+        if self.directory is None or plugin not in _names(self.directory):
+            raise XapiError("XENAPI_MISSING_PLUGIN", plugin)
+        return os.path.join(os.path.abspath(self.directory), plugin)
+
+    def _start(self, command: List[bytes], done: Callable[[Any], None]) -> None:
+        # Files, not pipes: only the child itself is waited for, whatever it leaves running.
+        stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=self.environment, cwd="/"
+            )
+        except OSError as error:
+            stdout.close()
+            stderr.close()
+            self._later(done, Ended(127, "", str(error)))
+            return
+
+        def wait() -> None:
+            status = child.wait()
+            ended = Ended(status, _content(stdout), _content(stderr))
+            self.sim.post(lambda: done(ended))
+
+        threading.Thread(target=wait, name="plugin", daemon=True).start()
+
+    def _later(self, done: Callable[[Any], None], ended: Ended) -> None:
+        threading.Thread(target=lambda: self.sim.post(lambda: done(ended)), daemon=True).start()
+
+
+def _names(directory: str) -> List[str]:
+    try:
+        return [name for name in os.listdir(directory) if os.path.isfile(os.path.join(directory, name))]
+    except OSError:
+        return []
+
+
+def _content(stream: Any) -> str:
+    with stream:
+        stream.seek(0)
+        return str(stream.read().decode("utf-8", "replace"))
+
+
+def answer(ended: Ended) -> str:
+    """What the caller gets: the plugin's string, or the failure the table of xapi_plugins.ml has for it."""
+    if ended.status < 0:
+        name = "signal: " + signal.Signals(-ended.status).name
+        raise XapiError("XENAPI_PLUGIN_FAILURE", name, ended.stdout, ended.stderr)
+    if ended.status > 0:
+        raise XapiError("XENAPI_PLUGIN_FAILURE", "non-zero exit", ended.stdout, ended.stderr)
+    try:
+        root = ElementTree.fromstring(ended.stdout)  # noqa: S314, a plugin is no stranger
+    except ElementTree.ParseError as error:
+        raise XapiError(
+            "XENAPI_PLUGIN_FAILURE", "failed to parse plugin output", ended.stdout, _reason(error)
+        )
+    if root.tag != "methodResponse":
+        raise _type_error("Element=%s should contain 'methodResponse'" % root.tag)
+    if root.find("fault") is not None:
+        raise _fault(root)
+    value = root.find("params/param/value")
+    if value is None or value.find("struct") is None:
+        raise _type_error("the response should contain 'struct'")
+    try:
+        return _unwrap(read_value(value), ended.stdout)
+    except Malformed as error:
+        raise XapiError("XENAPI_PLUGIN_FAILURE", "failed to parse plugin output", ended.stdout, str(error))
+
+
+def _reason(error: ElementTree.ParseError) -> str:
+    # expat: 2 syntax error, 3 no element found.
+    text = "unexpected end of input" if error.code == 3 else "expected root element"
+    return "%s line %d" % (text, error.position[0])
+
+
+def _type_error(text: str) -> XapiError:
+    return internal_error('XMLRPC.RunTimeTypeError("unbox: %s", _)' % text)
+
+
+def _fault(root: Any) -> XapiError:
+    value = root.find("fault/value")
+    struct = read_value(value) if value is not None else {}
+    code, text = struct.get("faultCode", ""), struct.get("faultString", "")
+    return XapiError("XENAPI_PLUGIN_FAILURE", "fault", str(code), str(text))
+
+
+def _unwrap(response: Dict[str, Any], stdout: str) -> str:
+    status = response.get("Status")
+    if status == "Success" and isinstance(response.get("Value"), str):
+        return str(response["Value"])
+    description = response.get("ErrorDescription")
+    texts = description if isinstance(description, list) else []
+    if status == "Failure" and texts and all(isinstance(item, str) for item in texts):
+        raise XapiError(*texts)
+    if status in ("Success", "Failure"):
+        raise _type_error("the value should be a string")
+    raise XapiError("XENAPI_PLUGIN_FAILURE", "unexpected XMLRPC result", stdout)

@@ -1,0 +1,188 @@
+"""The query language of get_all_where and get_all_records_where.
+
+Grammar and oddities are xapi's (ocaml/database/db_filter_parse.mly, db_filter_lex.mll): only equality, `and`
+and `or` of one precedence and left associative, `not` weaker than both, fields by their database names.
+"""
+
+import re
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from .database import Database, Row, Table
+from .errors import XapiError
+from .values import stored_text
+
+Reader = Callable[[str, Row], str]
+Predicate = Callable[[str, Row], bool]
+
+_TOKEN = re.compile(r'[ \t\n]*(?:"([^"]*)"|(field|and|or|not|true|false)|([()=]))')
+_BLANK = re.compile(r"[ \t\n]*$")
+
+
+class Token(NamedTuple):
+    """A lexeme: kind is `literal`, a keyword or a sign."""
+
+    kind: str
+    text: str
+
+
+class _ParseError(Exception):
+    """The text is no expression; the message is OCaml's."""
+
+
+def _tokens(text: str) -> List[Token]:
+    tokens: List[Token] = []
+    position = 0
+    while True:
+        match = _TOKEN.match(text, position)
+        if match is None:
+            if _BLANK.match(text, position):
+                return tokens
+            raise _ParseError('Failure("lexing: empty token")')
+        literal, keyword, sign = match.groups()
+        tokens.append(Token("literal", literal) if literal is not None else Token(keyword or sign, ""))
+        position = match.end()
+
+
+class Expression(NamedTuple):
+    """A parsed query: how to test a row, and the equalities every match must fulfil (column, text)."""
+
+    test: Predicate
+    required: List[Tuple[str, str]]
+
+
+class _Parser:
+    """Recursive descent over the tokens; `reader` turns a field name into a way to read it."""
+
+    def __init__(self, tokens: List[Token], reader: Callable[[str], Reader]) -> None:
+        self.tokens = tokens
+        self.position = 0
+        self.reader = reader
+
+    def peek(self) -> str:
+        return self.tokens[self.position].kind if self.position < len(self.tokens) else ""
+
+    def take(self, *kinds: str) -> Token:
+        if self.peek() not in kinds:
+            raise _ParseError("Stdlib.Parsing.Parse_error")
+        self.position += 1
+        return self.tokens[self.position - 1]
+
+    def whole(self) -> Expression:
+        expression = self.expression()
+        if self.peek():
+            raise _ParseError("Stdlib.Parsing.Parse_error")
+        return expression
+
+    def expression(self) -> Expression:
+        if self.peek() == "not":
+            # `not` binds weaker than `and` and `or`: it swallows all that follows.
+            self.take("not")
+            inner = self.expression().test
+            return Expression(lambda ref, row: not inner(ref, row), [])
+        left = self.operand()
+        while self.peek() in ("and", "or"):
+            word = self.take("and", "or").kind
+            right = self.expression() if self.peek() == "not" else self.operand()
+            left = _both(left, right) if word == "and" else _either(left, right)
+        return left
+
+    def operand(self) -> Expression:
+        kind = self.peek()
+        if kind in ("true", "false"):
+            self.take(kind)
+            return Expression(lambda ref, row: kind == "true", [])
+        if kind == "(":
+            self.take("(")
+            expression = self.expression()
+            self.take(")")
+            return expression
+        return self.equality()
+
+    def equality(self) -> Expression:
+        left, left_field, left_text = self.value()
+        self.take("=")
+        right, right_field, right_text = self.value()
+        required = []
+        if left_field is not None and right_field is None:
+            required = [(left_field, right_text)]
+        elif right_field is not None and left_field is None:
+            required = [(right_field, left_text)]
+        return Expression(lambda ref, row: left(ref, row) == right(ref, row), required)
+
+    def value(self) -> Tuple[Reader, Optional[str], str]:
+        if self.peek() == "field":
+            self.take("field")
+            name = self.take("literal").text
+            return self.reader(name), name, ""
+        text = self.take("literal").text
+        return (lambda ref, row: text), None, text
+
+
+def _both(left: Expression, right: Expression) -> Expression:
+    one, other = left.test, right.test
+    return Expression(lambda ref, row: one(ref, row) and other(ref, row), left.required + right.required)
+
+
+def _either(left: Expression, right: Expression) -> Expression:
+    one, other = left.test, right.test
+    return Expression(lambda ref, row: one(ref, row) or other(ref, row), [])
+
+
+def parse(text: str, reader: Callable[[str], Reader]) -> Expression:
+    """Parse a query; a text that is none is INVALID_VALUE."""
+    try:
+        return _Parser(_tokens(text), reader).whole()
+    except _ParseError as error:
+        raise XapiError("INVALID_VALUE", text, str(error))
+
+
+def _missing(name: str) -> Reader:
+    """An unknown field is an error only when a row is compared (xapi: ocaml/database/db_cache_impl.ml)."""
+
+    def read(ref: str, row: Row) -> str:
+        raise XapiError("INTERNAL_ERROR", "missing field", name, "")
+
+    return read
+
+
+def select(database: Database, cls: str, text: str) -> List[str]:
+    """The references of the rows of a class that the query matches."""
+    table = database.tables[cls]
+
+    def reader(name: str) -> Reader:
+        if name == "_ref":
+            return lambda ref, row: ref
+        field = table.cls.columns.get(name)
+        if field is None:
+            return _missing(name)
+        if field.derived:
+            found = field
+            return lambda ref, row: stored_text(database.derived(found, ref))
+        wire_name = field.name
+        return lambda ref, row: stored_text(row[wire_name])
+
+    expression = parse(text, reader)
+    rows = table.rows
+    candidates = _candidates(table, expression.required)
+    if candidates is None:
+        return [ref for ref, row in rows.items() if expression.test(ref, row)]
+    return [ref for ref in candidates if ref in rows and expression.test(ref, rows[ref])]
+
+
+def _candidates(table: Table, required: List[Tuple[str, str]]) -> Optional[List[str]]:
+    """The fewest rows an index leaves to look at; None if no index helps."""
+    best: Optional[List[str]] = None
+    for column, text in required:
+        field = table.cls.columns.get(column)
+        if field is None:
+            return None
+        index: Optional[Dict[str, Any]] = None
+        if field.name in table.back and text and text != "OpaqueRef:NULL":
+            index = table.back[field.name].get(text, {})
+        elif field.name == "name_label" and table.has_label:
+            index = table.labels.get(text, {})
+        elif field.name == "uuid":
+            index = {table.uuids[text]: None} if text in table.uuids else {}
+        if index is not None and (best is None or len(index) < len(best)):
+            best = list(index)
+    return best

@@ -1,0 +1,217 @@
+"""The simulated pool: the model, its clock and its one entry for calls, with no socket anywhere."""
+
+import threading
+from datetime import datetime, timezone
+from random import Random
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from . import classes, datamodel, state, vm_operations
+from .database import Database
+from .dispatch import TRUSTED, Dispatcher, Origin, as_xapi_error
+from .errors import XapiError
+from .kernel import Condition, Kernel, Process
+from .messages import MessageStore
+from .plugins import Plugins
+from .sessions import Sessions
+from .storage import Durations, Storage
+from .values import NULL
+from .waiting import Waiting
+
+Done = Callable[[Any, Optional[XapiError]], None]
+
+
+class Traffic(NamedTuple):
+    """What one method has cost on the server's side."""
+
+    calls: int
+    bytes_in: int
+    bytes_out: int
+
+
+class Pending:
+    """A call that has not ended; `process` is None when it ended at once."""
+
+    __slots__ = ("process",)
+
+    def __init__(self, process: Optional[Process]) -> None:
+        self.process = process
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether only the passing of simulated time can end it (not a plugin's child process)."""
+        return self.process is not None and not self.process.finished and not self.process.outside
+
+
+class Simulator:
+    """An embedded xapi.
+
+    With clock "virtual", time stands still except while a call waits for it; with "real" it runs on
+    from `now`, `speed` times as fast as the wall clock.
+    """
+
+    def __init__(
+        self,
+        seed: int = 1,
+        now: Optional[datetime] = None,
+        clock: str = "virtual",
+        speed: float = 1.0,
+        plugins: Optional[str] = None,
+        plugin_environment: Optional[Dict[str, str]] = None,
+        password: str = "simulator",  # noqa: S107, the documented default
+        durations: Optional[Durations] = None,
+        content: Optional[Tuple[Dict[str, Any], str]] = None,
+    ) -> None:
+        if clock not in ("virtual", "real"):
+            raise ValueError("clock is neither virtual nor real: %s" % clock)
+        self.random = Random(seed)  # noqa: S311, a simulation
+        start = now if now is not None else datetime.now(timezone.utc)
+        self.kernel = Kernel(start.timestamp(), None if clock == "virtual" else speed)
+        self.model = datamodel.load()
+        self.db = Database(self.model, self.random)
+        self.lock = threading.Condition(threading.RLock())
+        self.counts: Dict[str, int] = {}
+        self.bytes_in: Dict[str, int] = {}
+        self.bytes_out: Dict[str, int] = {}
+        self.cancelled: Set[str] = set()
+        self.password = password
+        self.state_path: Optional[str] = None
+        self.wake: Callable[[], None] = self._wake_waiter
+        self.this_host = NULL
+        self.sessions = Sessions(self)
+        self.waiting = Waiting(self)
+        self.storage = Storage(self, durations or Durations())
+        self.messages = MessageStore(self)
+        self.plugins = Plugins(self, plugins, plugin_environment or {})
+        self.changed = Condition(self.kernel)
+        self.db.listener = self.changed.notify_all
+        self.vmss_backup: Dict[str, str] = {}
+        self.checkpoints = classes.vm_copy.HostQueue()
+        self.dispatcher = Dispatcher(self)
+        self.model_method_names = [
+            method.wire_name for cls in self.model.classes.values() for method in cls.methods.values()
+        ]
+        if content is None:
+            classes.pool.create_pool(self)
+        else:
+            state.restore(self, *content)
+
+    # --- calls ---
+
+    def begin(self, name: str, params: List[Any], origin: Origin, done: Done) -> Pending:
+        """Start a call; `done` gets its result or its error, at once or later. Every call passes here."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+        try:
+            outcome = self.dispatcher.call(name, params, origin)
+        except Exception as error:  # noqa: BLE001, a bug here must not end the server
+            done(None, as_xapi_error(error))
+            return Pending(None)
+        if not hasattr(outcome, "send"):
+            done(outcome, None)
+            return Pending(None)
+        return Pending(self.kernel.spawn(outcome, lambda result, error: _deliver(done, result, error)))
+
+    def call(self, name: str, *params: Any) -> Any:
+        """Run one call to its end; in virtual time the clock moves as far as the call needs."""
+        ended: List[Any] = []
+        with self.lock:
+            pending = self.begin(
+                name, list(params), TRUSTED, lambda result, error: ended.append((result, error))
+            )
+            self.kernel.run_due()
+            while not ended:
+                self._let_time_pass(pending)
+            self.wake()
+        result, error = ended[0]
+        if error is not None:
+            raise error
+        return _copied(result)
+
+    def _let_time_pass(self, pending: Pending) -> None:
+        when = self.kernel.next_timer()
+        if self.kernel.virtual and pending.waits_for_time:
+            if not self.kernel.advance():
+                raise RuntimeError("a call waits for something that will never happen")
+            return
+        timeout = None if self.kernel.virtual or when is None else self.kernel.seconds_until(when)
+        if timeout is None or timeout > 0:
+            self.lock.wait(timeout)
+        self.kernel.run_due()
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Run a callback on behalf of another thread (the end of a plugin's child process)."""
+        with self.lock:
+            callback()
+            self.kernel.run_due()
+            self.lock.notify_all()
+            self.wake()
+
+    def _wake_waiter(self) -> None:
+        """A server replaces this: it looks again at what is due."""
+
+    # --- the clock ---
+
+    def now(self) -> datetime:
+        """The simulated time; safe to read from another thread."""
+        return datetime.fromtimestamp(self.kernel.now(), timezone.utc)
+
+    def set_time(self, now: datetime) -> None:
+        """Step the clock; what falls due on the way happens. Safe to call from another thread."""
+        with self.lock:
+            self.step_clock(now.timestamp())
+            self.lock.notify_all()
+            self.wake()
+
+    def step_clock(self, seconds: float) -> None:
+        self.kernel.set_time(seconds)
+
+    def run_clock(self, now: datetime, speed: float) -> None:
+        """Let the clock run with the wall clock from here on."""
+        self.kernel.run_with_wall(now.timestamp(), speed)
+
+    def refresh_operations(self, cls: str, ref: str) -> None:
+        """Recompute what an object allows, after something about it was changed from outside a call."""
+        if cls == "VM":
+            vm_operations.refresh(self.db, ref)
+        elif cls in ("SR", "VDI"):
+            self.storage.refresh(cls, ref)
+
+    # --- counting ---
+
+    def traffic(self) -> Dict[str, Traffic]:
+        return {
+            name: Traffic(calls, self.bytes_in.get(name, 0), self.bytes_out.get(name, 0))
+            for name, calls in self.counts.items()
+        }
+
+    def reset_counts(self) -> None:
+        self.counts.clear()
+        self.bytes_in.clear()
+        self.bytes_out.clear()
+
+    # --- state ---
+
+    def save(self, path: str) -> None:
+        """Write everything persistent to a file, atomically."""
+        with self.lock:
+            state.save(self, path)
+
+    @classmethod
+    def load(cls, path: str, **options: Any) -> "Simulator":
+        """A simulator with the content of a state file; raises StateError when the file is not one."""
+        content = state.read(path)
+        if options.get("now") is None:
+            options["now"] = state.time_of(content)
+        return cls(content=(content, path), **options)
+
+
+def _deliver(done: Done, result: Any, error: Optional[BaseException]) -> None:
+    done(result, None if error is None else as_xapi_error(error))
+
+
+def _copied(value: Any) -> Any:
+    """Stored values are shared; a caller in this process gets its own."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value

@@ -1,0 +1,74 @@
+"""Waiting for busy objects, as xapi's server does it (xapi: ocaml/xapi/helpers.ml).
+
+A call that finds its object busy sleeps 1 to 20 s at random and tries again, for up to 2 hours. The end of an
+operation wakes one waiter early. More than 100 waiters in the pool are refused.
+"""
+
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, Tuple
+
+from .errors import XapiError
+from .kernel import Condition, Wait
+
+if TYPE_CHECKING:
+    from .dispatch import Call
+    from .simulator import Simulator
+
+WAITERS_MAX = 100
+WAIT_SECONDS_MAX = 2 * 3600.0
+PAUSE_SECONDS = (1.0, 20.0)
+BUSY = "OTHER_OPERATION_IN_PROGRESS"
+
+
+class Waiting:
+    """All calls of the pool that wait for a busy object."""
+
+    def __init__(self, sim: "Simulator") -> None:
+        self.sim = sim
+        self.count = 0
+        self.conditions: Dict[Tuple[str, str], Condition] = {}
+
+    def until_free(self, call: "Call", attempt: Callable[[], Any]) -> Generator[Any, Any, Any]:
+        """Repeat `attempt` until it does not find its object busy; return what it returns.
+
+        `attempt` checks and marks in one go, so that nothing comes between.
+        """
+        kernel = self.sim.kernel
+        deadline = kernel.now() + WAIT_SECONDS_MAX
+        while True:
+            try:
+                return attempt()
+            except XapiError as error:
+                if error.code != BUSY or kernel.now() >= deadline:
+                    raise
+                key = (error.details[1], error.details[2])
+            if self.count >= WAITERS_MAX:
+                raise XapiError("TOO_MANY_PENDING_TASKS")
+            self.count += 1
+            try:
+                condition = self.conditions.setdefault(key, Condition(kernel))
+                yield Wait(condition, self.sim.random.uniform(*PAUSE_SECONDS))
+            finally:
+                self.count -= 1
+            call.check_cancelled()
+
+    def released(self, cls: str, ref: str) -> None:
+        """An operation on this object has ended: wake one of those who wait for it."""
+        condition = self.conditions.get((cls, ref))
+        if condition is None:
+            return
+        # On a real host a wake-up is sometimes lost between a waiter's look and its sleep.
+        if self.sim.random.random() >= self.sim.storage.durations.lost_wakeup:
+            condition.notify_one()
+        if not condition.waiters:
+            del self.conditions[(cls, ref)]
+
+
+def check_not_busy(cls: str, ref: str, operations: Dict[str, str], names: Dict[str, str]) -> None:
+    """Raise OTHER_OPERATION_IN_PROGRESS if `operations` (task -> operation) is not empty."""
+    if not operations:
+        return
+    tasks: List[str] = list(operations)
+    words = [names.get(operation, operation) for operation in operations.values()]
+    if len(tasks) == 1:
+        raise XapiError(BUSY, cls, ref, words[0], tasks[0])
+    raise XapiError(BUSY, cls, ref, "{%s}" % ",".join(words), "{%s}" % ",".join(tasks))

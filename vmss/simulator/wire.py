@@ -1,0 +1,242 @@
+"""XML-RPC and JSON-RPC on the wire, as xapi reads and writes them.
+
+Sources: ocaml-rpc src/lib/xmlrpc.ml and jsonrpc.ml, xapi ocaml/xapi/api_server.ml. Ints and strings are sent
+without a type tag, a void result is an empty string, API errors are never XML-RPC faults.
+"""
+
+import json
+import re
+from datetime import datetime
+from typing import Any, Dict, List, NamedTuple, Tuple
+from xml.etree import ElementTree
+
+from .errors import XapiError
+from .values import Count, DateText, date_text, float_text
+
+PROLOGUE = '<?xml version="1.0"?>'
+
+_SPECIAL = re.compile('[&<>"\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]')
+_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+
+
+class Malformed(Exception):
+    """A body that is no RPC request; answered with HTTP 500."""
+
+
+class Request(NamedTuple):
+    """A call as it came in; `version` and `identity` belong to JSON-RPC."""
+
+    method: str
+    params: List[Any]
+    version: str
+    identity: Any
+
+
+def escape(text: str) -> str:
+    """Escape XML characters and drop the control characters XML cannot carry."""
+    if _SPECIAL.search(text) is None:
+        return text
+    return _SPECIAL.sub(lambda match: _ESCAPES.get(match.group(), ""), text)
+
+
+# --- XML-RPC ---
+
+
+def decode_xml(body: bytes) -> Request:
+    """Read a methodCall."""
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314, expat guards itself against entities
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise Malformed("Xmlm.Error(%s)" % error)
+    name = root.find("methodName")
+    if root.tag != "methodCall" or name is None:
+        raise Malformed("Xmlm.Error(1:1, expected methodCall)")
+    values = [read_value(element) for element in root.iterfind("params/param/value")]
+    return Request((name.text or "").strip(), values, "xml", None)
+
+
+def read_value(element: Any) -> Any:
+    """A <value> element as a Python value."""
+    if not len(element):
+        return element.text or ""
+    child = element[0]
+    tag = child.tag
+    text = child.text or ""
+    if tag == "string":
+        return text
+    if tag in ("int", "i4", "i8"):
+        return _number(int, text)
+    if tag == "boolean":
+        return text.strip() == "1"
+    if tag == "double":
+        return _number(float, text)
+    if tag == "dateTime.iso8601":
+        return DateText(text)
+    if tag == "array":
+        return [read_value(item) for item in child.iterfind("data/value")]
+    if tag == "struct":
+        return dict(_member(member) for member in child.iterfind("member"))
+    if tag == "nil":
+        return None
+    raise Malformed("Xmlm.Error(unexpected element %s)" % tag)
+
+
+def _number(kind: Any, text: str) -> Any:
+    try:
+        return kind(text.strip())
+    except ValueError:
+        raise Malformed("Failure(%s)" % text)
+
+
+def _member(member: Any) -> Tuple[str, Any]:
+    name = member.find("name")
+    value = member.find("value")
+    if name is None or value is None:
+        raise Malformed("Xmlm.Error(malformed member)")
+    return name.text or "", read_value(value)
+
+
+def encode_value(value: Any, out: List[str]) -> None:
+    """Append a value as a <value> element."""
+    kind = type(value)
+    if kind is str:
+        out.append("<value>%s</value>" % escape(value))
+    elif kind is bool:
+        out.append("<value><boolean>%d</boolean></value>" % value)
+    elif kind is int:
+        out.append("<value>%d</value>" % value)
+    elif kind is dict:
+        out.append("<value><struct>")
+        for name, item in value.items():
+            # Member names go out as they are: xapi does not escape them.
+            out.append("<member><name>%s</name>" % (name,))
+            encode_value(item, out)
+            out.append("</member>")
+        out.append("</struct></value>")
+    elif kind is list:
+        out.append("<value><array><data>")
+        for item in value:
+            encode_value(item, out)
+        out.append("</data></array></value>")
+    elif kind is datetime:
+        out.append("<value><dateTime.iso8601>%s</dateTime.iso8601></value>" % date_text(value))
+    elif kind is float:
+        out.append("<value><double>%s</double></value>" % float_text(value))
+    elif kind is Count:
+        out.append("<value><i4>%d</i4></value>" % value)
+    elif value is None:
+        out.append("<value></value>")
+    else:
+        raise TypeError("cannot encode %r" % (value,))
+
+
+def value_text(value: Any) -> str:
+    """A value as the text of its element: what task.result holds."""
+    out: List[str] = []
+    encode_value(value, out)
+    return "".join(out)
+
+
+_HEAD = PROLOGUE + "<methodResponse><params><param>"
+_TAIL = "</param></params></methodResponse>"
+_SUCCESS = (
+    _HEAD + "<value><struct><member><name>Status</name><value>Success</value></member>"
+    "<member><name>Value</name>"
+)
+_FAILURE = (
+    _HEAD + "<value><struct><member><name>Status</name><value>Failure</value></member>"
+    "<member><name>ErrorDescription</name>"
+)
+_END = "</member></struct></value>" + _TAIL
+
+
+def encode_xml_success(value: Any, bare: bool = False) -> bytes:
+    """A methodResponse; `bare` leaves the Status struct out (system.listMethods)."""
+    out = [_HEAD if bare else _SUCCESS]
+    encode_value(value, out)
+    out.append(_TAIL if bare else _END)
+    return "".join(out).encode("utf-8")
+
+
+def encode_xml_failure(error: XapiError) -> bytes:
+    out = [_FAILURE]
+    encode_value([str(detail) for detail in error.details], out)
+    out.append(_END)
+    return "".join(out).encode("utf-8")
+
+
+def encode_plugin_call(function: str, session: str, args: Dict[str, str]) -> str:
+    """The methodCall a plugin gets in its argument; here the member names are escaped too."""
+    out = [PROLOGUE, "<methodCall><methodName>", escape(function), "</methodName><params><param>"]
+    encode_value(session, out)
+    out.append("</param><param><value><struct>")
+    for name, value in args.items():
+        out.append("<member><name>%s</name>" % escape(name))
+        encode_value(value, out)
+        out.append("</member>")
+    out.append("</struct></value></param></params></methodCall>")
+    return "".join(out)
+
+
+# --- JSON-RPC ---
+
+
+def decode_json(body: bytes) -> Request:
+    """Read a JSON-RPC 1.0 or 2.0 request."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        text = body.decode("utf-8", "surrogateescape")
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise Malformed("Jsonrpc.Malformed_method_request(%s)" % error)
+    if not isinstance(data, dict) or not isinstance(data.get("method"), str):
+        raise Malformed("Jsonrpc.Malformed_method_request")
+    version = "2.0" if data.get("jsonrpc") == "2.0" else "1.0"
+    params = data.get("params")
+    if params is None and version == "2.0":
+        params = []
+    elif isinstance(params, dict) and version == "2.0":
+        params = [params]
+    if not isinstance(params, list) or not isinstance(data.get("id"), (str, int)):
+        raise Malformed("Jsonrpc.Malformed_method_request")
+    return Request(data["method"], params, version, data["id"])
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return date_text(value)
+    if isinstance(value, dict):
+        return {str(name): _to_json(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_to_json(item) for item in value]
+    return "" if value is None else value
+
+
+def encode_json_success(value: Any, request: Request) -> bytes:
+    if request.version == "2.0":
+        answer = {"jsonrpc": "2.0", "result": _to_json(value), "id": request.identity}
+    else:
+        answer = {"result": _to_json(value), "error": None, "id": request.identity}
+    return _json_bytes(answer)
+
+
+def encode_json_failure(error: XapiError, request: Request) -> bytes:
+    details = [str(detail) for detail in error.details]
+    if request.version == "2.0":
+        failure = {"code": 1, "message": details[0], "data": details[1:]}
+        return _json_bytes({"jsonrpc": "2.0", "error": failure, "id": request.identity})
+    return _json_bytes({"result": None, "error": details, "id": request.identity})
+
+
+def encode_json_early_failure(error: XapiError, request: Request) -> bytes:
+    """What xapi answers when it refuses a request before it has looked at its id."""
+    if request.version == "2.0":
+        return _json_bytes({"jsonrpc": "2.0", "error": error.details, "id": 0})
+    return _json_bytes({"result": None, "error": error.details, "id": 0})
+
+
+def _json_bytes(answer: Any) -> bytes:
+    text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogateescape")
