@@ -142,6 +142,12 @@ def run_plugin(argument: str, environment: Dict[str, str]) -> Dict[str, Any]:
     return answer
 
 
+def test_without_a_locale_arguments_may_still_hold_any_characters(pool: TestPool) -> None:
+    call = xmlrpc.client.dumps(("OpaqueRef:x", {"vmss_uuid": "m\u00e4\U0001f4f7"}), "snapshot_now")
+    answer = run_plugin(call, dict(files(pool), PATH="/usr/bin:/bin"))
+    assert answer["ErrorDescription"] == ["INVALID_VALUE", "vmss_uuid", "m\u00e4\U0001f4f7"]
+
+
 @pytest.mark.parametrize("argument", ["", "<", "<methodCall/>", "<html>", xmlrpc.client.dumps((1,), "status")])
 def test_an_argument_that_is_no_call_is_a_failure(pool: TestPool, argument: str) -> None:
     assert run_plugin(argument, files(pool))["Status"] == "Failure"
