@@ -19,9 +19,9 @@ def parse_datetime(value: Any) -> datetime:
     text = str(value)
     try:
         instant = isoparse(text)
+        return (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("%s is not a date and time" % quoted(text))
-    return (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant).astimezone(UTC)
 
 
 def format_datetime(instant: datetime) -> str:

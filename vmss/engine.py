@@ -15,7 +15,7 @@ Rules of order:
 - Nothing of an expired snapshot is destroyed before the VM's new one exists, and before it has been recorded
   what is going to be destroyed (`to_record`, `recorded`).
 """
-from collections import deque
+from collections import Counter, deque
 from typing import Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 # What an operation does to its object; the object is a VM, a snapshot or a VDI.
@@ -127,6 +127,7 @@ class Engine:
         # Operations that wait for their turn, by the SR that leads them; "" for those that touch none.
         self._snapshots: Dict[str, Deque[Operation]] = {}
         self._deletions: Dict[str, Deque[Operation]] = {}
+        self._waiting: "Counter[str]" = Counter()  # snapshots that wait, by token
         self._expiring: Dict[int, _Deletion] = {}
         self._unrecorded: Dict[int, None] = {}  # jobs in the order they came to expire
         self._may_record = False
@@ -200,6 +201,8 @@ class Engine:
         srs = [token for token in operation.tokens if token in self._work]
         lead = max(srs, key=lambda sr: (self._work[sr], sr)) if srs else ""
         queues.setdefault(lead, deque()).append(operation)
+        if queues is self._snapshots:
+            self._waiting.update(operation.tokens)
 
     def _next(self, queues: Dict[str, Deque[Operation]]) -> Optional[Operation]:
         # Those that touch no SR first: they cost nothing, and storage work waits for them.
@@ -212,9 +215,14 @@ class Engine:
                     queue.remove(operation)
                     if not queue:
                         del queues[lead]
-                        self._may_record = True
+                    if queues is self._snapshots:
+                        self._no_longer_waits(operation)
                     return operation
         return None
+
+    def _no_longer_waits(self, snapshot: Operation) -> None:
+        self._waiting.subtract(snapshot.tokens)
+        self._may_record = self._may_record or not all(self._waiting[token] for token in snapshot.tokens)
 
     def _done_with(self, work: Iterator[Tuple[str, int]]) -> None:
         for sr, disks in work:
@@ -242,9 +250,11 @@ class Engine:
         for lead in list(self._snapshots):
             quiesced = [item for item in self._snapshots[lead] if item.action == TAKE_QUIESCED]
             waiting.extend(quiesced)
-            self._snapshots[lead] = deque(item for item in self._snapshots[lead] if item not in quiesced)
+            self._snapshots[lead] = deque(item for item in self._snapshots[lead] if item.action != TAKE_QUIESCED)
             if not self._snapshots[lead]:
                 del self._snapshots[lead]
+            for item in quiesced:
+                self._no_longer_waits(item)
         for item in waiting:
             self._update(item.job, degraded=True)
             self._queue(self._snapshots, item._replace(action=TAKE_SNAPSHOT))
@@ -263,7 +273,7 @@ class Engine:
 
     def _drained(self, number: int) -> bool:
         """Whether no snapshot waits for an SR that this job's deletions need."""
-        return not any(disk.sr in self._snapshots for disk in _disks(self.jobs[number].expired))
+        return not any(self._waiting[disk.sr] for disk in _disks(self.jobs[number].expired))
 
     def _next_doomed(self, number: int) -> None:
         """Start on the oldest expired snapshot that is left, or end the job."""
@@ -296,7 +306,7 @@ class Engine:
         error = () if already_gone(operation, outcome) else outcome.error
         if error and operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
             # Pinned since it was read: it stays, whole, and is no failure.
-            deletion.left.popleft()
+            self._done_with((disk.sr, 1) for disk in deletion.left.popleft().disks)
             self._next_doomed(number)
         elif operation.action == DESTROY_VDI:
             self._done_with((disk.sr, 1) for disk in deletion.left[0].disks if disk.ref == operation.ref)

@@ -14,8 +14,8 @@ def one_line(text: str, length_max: int = 2000) -> str:
     """Given any text, return it on one line in valid UTF-8: unsafe characters escaped, its middle left out
     where it is longer than `length_max` characters."""
     if len(text) > length_max:
-        half = (length_max - 3) // 2
-        text = text[:half] + "..." + text[-half:]
+        kept = max(0, length_max - 3)
+        text = text[: kept - kept // 2] + "..."[:length_max] + text[len(text) - kept // 2:]
     if text.isprintable():  # the usual case, and a fast one
         return text
     return "".join(
@@ -30,7 +30,11 @@ def _escaped(character: str) -> str:
 
 def quoted(value: Any) -> str:
     """Given a value of any type, return it for a message: short, on one line, in single quotes."""
-    return "'%s'" % one_line(value if isinstance(value, str) else repr(value), 80)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:  # Python refuses to write a number of thousands of digits
+        text = "a value that cannot be shown"
+    return "'%s'" % one_line(text, 80)
 
 
 def is_uuid(text: Any) -> bool:

@@ -1,0 +1,843 @@
+"""The state machine of a pass, driven by hand and at random, with books kept from outside."""
+import os
+from random import Random
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vmss.engine import (
+    DESTROY_VDI,
+    DESTROY_VM,
+    SHUT_DOWN,
+    TAKE_CHECKPOINT,
+    TAKE_QUIESCED,
+    TAKE_SNAPSHOT,
+    Disk,
+    Doomed,
+    Engine,
+    Error,
+    Job,
+    Operation,
+    Outcome,
+    State,
+)
+
+TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
+
+# VMSS_TEST_EXAMPLES=20 looks twenty times as long.
+EXAMPLES = int(os.environ.get("VMSS_TEST_EXAMPLES", "1"))
+
+FULL: Error = ("SR_BACKEND_FAILURE_44", "", "There is insufficient space", "")
+NOT_OF_THE_OBJECT: Error = ("HANDLE_INVALID", "task", "OpaqueRef:some task")
+BLOCKED: Error = ("OPERATION_BLOCKED", "OpaqueRef:snapshot", "destroy")
+REMOVED: Error = ("MESSAGE_REMOVED", "VM.snapshot_with_quiesce")
+
+
+# Jobs, in short
+
+
+def vm(
+    name: str, srs: str = "", take: str = TAKE_SNAPSHOT, host: str = "", expired: Sequence[Doomed] = (),
+    recorded: bool = False,
+) -> Job:
+    """A VM with a disk on each SR; `srs` has a letter for each disk: AAB is two disks on A and one on B."""
+    tokens = frozenset(srs) | frozenset([host] if host else [])
+    return Job(
+        policy="policy", vm=name, uuid="uuid of " + name, name=name, take=take,
+        tokens=tokens if take else frozenset(),
+        work=tuple((sr, srs.count(sr)) for sr in sorted(set(srs))) if take else (),
+        expired=tuple(expired), recorded=recorded,
+    )
+
+
+def served(name: str, *expired: Doomed, recorded: bool = True) -> Job:
+    """A VM that has its snapshot already; what expires stands recorded."""
+    return vm(name, take="", expired=expired, recorded=recorded)
+
+
+def old(name: str, srs: str = "", suspended: bool = False) -> Doomed:
+    """An expired snapshot; its disks are called by its name and their number: old0, old1."""
+    disks = tuple(Disk("%s%d" % (name, number), "uuid", sr) for number, sr in enumerate(srs))
+    return Doomed(name, "uuid of " + name, suspended, disks)
+
+
+def leftover(name: str, srs: str) -> Job:
+    """The disks of a snapshot whose record is gone."""
+    return served(name, old(name, srs)._replace(ref=""))
+
+
+# Driving by hand
+
+
+class Hand:
+    """An engine, and what it runs by what it does: ("VM.snapshot", "vm1")."""
+
+    def __init__(self, *jobs: Job, operations_max: int = 10, plain_instead: bool = True) -> None:
+        self.engine = Engine(jobs, operations_max, plain_instead)
+
+    def start(self) -> List[Tuple[str, str]]:
+        return [(operation.action, operation.ref) for operation in self.engine.start()]
+
+    def end(self, ref: str, *error: str) -> Optional[int]:
+        operation = next(item for item in self.engine.running if item.ref == ref)
+        return self.engine.end(operation, Outcome("new of " + ref, tuple(error)))
+
+    def record(self, most: int = 10) -> List[int]:
+        jobs = self.engine.to_record(most)
+        self.engine.recorded(jobs)
+        return jobs
+
+    def follow(self, ref: str, *error: str) -> List[Tuple[str, str]]:
+        """End an operation, record what may be recorded, and return what starts."""
+        self.end(ref, *error)
+        self.record()
+        return self.start()
+
+    def state(self, job: int = 0) -> State:
+        return self.engine.states[job]
+
+
+def test_a_pass_without_jobs_is_finished_and_starts_nothing() -> None:
+    hand = Hand()
+    assert hand.engine.finished
+    assert hand.start() == []
+    assert hand.record() == []
+
+
+def test_a_vm_without_expired_snapshots_is_done_when_its_snapshot_is_taken() -> None:
+    hand = Hand(vm("vm", "A"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "vm")]
+    assert hand.end("vm") == 0
+    assert hand.engine.finished
+    assert hand.state() == State(snapshot="new of vm", done=True)
+
+
+def test_a_vm_that_is_served_and_has_nothing_expired_is_done_from_the_start() -> None:
+    hand = Hand(served("vm"))
+    assert hand.engine.finished and hand.state() == State(done=True)
+
+
+def test_an_operation_that_was_started_is_not_started_again() -> None:
+    hand = Hand(vm("vm", "A"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "vm")]
+    assert hand.start() == []
+    assert [operation.ref for operation in hand.engine.running] == ["vm"]
+    assert not hand.engine.finished
+
+
+# Tokens
+
+
+def test_two_vms_on_one_sr_are_taken_one_after_the_other() -> None:
+    hand = Hand(vm("one", "A"), vm("two", "A"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "one")]
+    assert hand.follow("one") == [(TAKE_SNAPSHOT, "two")]
+
+
+def test_vms_on_different_srs_are_taken_at_the_same_time() -> None:
+    hand = Hand(vm("one", "A"), vm("two", "B"))
+    assert sorted(hand.start()) == [(TAKE_SNAPSHOT, "one"), (TAKE_SNAPSHOT, "two")]
+
+
+def test_a_vm_with_disks_on_two_srs_waits_for_both_and_holds_both() -> None:
+    hand = Hand(vm("one", "AAA"), vm("both", "AB"), vm("two", "BB"))
+    assert sorted(hand.start()) == [(TAKE_SNAPSHOT, "one"), (TAKE_SNAPSHOT, "two")]
+    assert hand.follow("one") == []
+    assert hand.follow("two") == [(TAKE_SNAPSHOT, "both")]
+
+
+def test_one_that_has_to_wait_does_not_hold_up_those_behind_it() -> None:
+    hand = Hand(vm("busy", "A"), vm("both", "AB"), vm("behind", "B"))
+    assert sorted(hand.start()) == [(TAKE_SNAPSHOT, "behind"), (TAKE_SNAPSHOT, "busy")]
+    hand = Hand(
+        vm("one", "AAA", TAKE_CHECKPOINT, host="host"), vm("two", "B", TAKE_CHECKPOINT, host="host"),
+        vm("behind", "B"),
+    )
+    assert hand.start() == [(TAKE_CHECKPOINT, "one"), (TAKE_SNAPSHOT, "behind")]
+
+
+def test_a_vm_without_disks_waits_for_no_sr() -> None:
+    hand = Hand(vm("disks", "A"), vm("diskless"))
+    assert sorted(hand.start()) == [(TAKE_SNAPSHOT, "diskless"), (TAKE_SNAPSHOT, "disks")]
+
+
+def test_one_checkpoint_at_a_time_runs_on_a_host() -> None:
+    hand = Hand(
+        vm("one", "A", TAKE_CHECKPOINT, host="host1"), vm("two", "B", TAKE_CHECKPOINT, host="host1"),
+        vm("three", "C", TAKE_CHECKPOINT, host="host2"), vm("diskless", "", TAKE_CHECKPOINT, host="host2"),
+    )
+    first = {ref for _, ref in hand.start()}
+    assert len(first) == 2 and len(first & {"one", "two"}) == 1
+    one = (first & {"one", "two"}).pop()
+    assert [ref for _, ref in hand.follow(one)] == [({"one", "two"} - first).pop()]
+
+
+def test_a_snapshot_does_not_wait_for_a_checkpoint_of_the_same_host() -> None:
+    hand = Hand(vm("memory", "A", TAKE_CHECKPOINT, host="host"), vm("plain", "B"))
+    assert len(hand.start()) == 2
+
+
+@pytest.mark.parametrize("operations_max", [1, 2, 3, 5])
+def test_no_more_operations_run_than_are_allowed(operations_max: int) -> None:
+    hand = Hand(*[vm("vm%s" % sr, sr) for sr in "ABCD"], operations_max=operations_max)
+    started = hand.start()
+    assert len(started) == min(4, operations_max)
+    assert len(hand.follow(started[0][1])) == (1 if operations_max < 4 else 0)
+
+
+# Order
+
+
+def test_the_sr_with_most_work_goes_first() -> None:
+    hand = Hand(vm("a", "A"), vm("b1", "B"), vm("b2", "BB"), vm("c", "CC"), operations_max=1)
+    assert hand.start() == [(TAKE_SNAPSHOT, "b1")]
+    # Two disks are left on B and on C.
+    assert hand.follow("b1")[0][1] in ("b2", "c")
+
+
+def test_disks_that_are_to_be_destroyed_are_work_too() -> None:
+    hand = Hand(vm("a", "AA"), vm("b", "B", expired=[old("x", "BB")]), operations_max=1)
+    assert hand.start() == [(TAKE_SNAPSHOT, "b")]
+
+
+def test_work_that_will_not_be_done_counts_no_longer() -> None:
+    hand = Hand(vm("b", "B", expired=[old("x", "BBBB")]), vm("b2", "B"), vm("a", "AA"), operations_max=1)
+    assert hand.start() == [(TAKE_SNAPSHOT, "b")]
+    assert hand.follow("b", *FULL) == [(TAKE_SNAPSHOT, "a")]
+
+
+def test_the_disks_of_a_pinned_snapshot_count_as_work_no_longer() -> None:
+    hand = Hand(served("vm", old("pin", "AAAAA")), leftover("a", "A"), leftover("b", "BBB"), operations_max=1)
+    assert hand.start() == [(DESTROY_VM, "pin")]
+    assert hand.follow("pin", *BLOCKED) == [(DESTROY_VDI, "b0")]  # three disks are left on B, one on A
+
+
+def test_snapshots_go_before_deletions() -> None:
+    hand = Hand(leftover("gone", "AAAA"), served("served", old("x", "B")), vm("vm", "A"), operations_max=1)
+    assert hand.start() == [(TAKE_SNAPSHOT, "vm")]
+
+
+def test_a_deletion_does_not_wait_for_a_snapshot_that_cannot_start() -> None:
+    hand = Hand(vm("one", "A"), vm("two", "A"), leftover("gone", "B"))
+    assert sorted(hand.start()) == [(DESTROY_VDI, "gone0"), (TAKE_SNAPSHOT, "one")]
+
+
+def test_what_touches_no_storage_goes_before_other_deletions() -> None:
+    hand = Hand(leftover("gone", "AAA"), served("served", old("x", "A")), operations_max=1)
+    assert hand.start() == [(DESTROY_VM, "x")]
+
+
+# Deletion
+
+
+def test_nothing_is_destroyed_before_the_snapshot_exists_and_is_recorded() -> None:
+    hand = Hand(vm("vm", "A", expired=[old("x", "A")]))
+    assert hand.record() == []
+    assert hand.start() == [(TAKE_SNAPSHOT, "vm")]
+    assert hand.record() == [] and hand.start() == []
+    assert hand.end("vm") is None
+    assert hand.start() == []
+    assert hand.record() == [0]
+    assert hand.start() == [(DESTROY_VM, "x")]
+
+
+def test_an_expired_snapshot_is_destroyed_first_and_then_its_disks() -> None:
+    hand = Hand(served("vm", old("x", "AAB")))
+    assert hand.start() == [(DESTROY_VM, "x")]
+    assert sorted(hand.follow("x")) == [(DESTROY_VDI, "x0"), (DESTROY_VDI, "x2")]  # one at a time on A
+    assert hand.follow("x2") == []
+    assert hand.follow("x0") == [(DESTROY_VDI, "x1")]
+    assert hand.end("x1") == 0
+    assert hand.state() == State(destroyed=1, done=True)
+
+
+def test_a_vm_record_is_destroyed_while_its_sr_is_busy() -> None:
+    hand = Hand(served("vm", old("x", "A")), vm("busy", "A"))
+    assert sorted(hand.start()) == [(DESTROY_VM, "x"), (TAKE_SNAPSHOT, "busy")]
+
+
+def test_the_memory_of_a_checkpoint_goes_before_its_record() -> None:
+    hand = Hand(served("vm", old("x", "AB", suspended=True)), vm("busy", "B"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "busy")]  # the memory is on an SR, and any of them is held
+    assert hand.follow("busy") == [(SHUT_DOWN, "x")]
+    assert hand.engine.running == {Operation(0, SHUT_DOWN, "x", frozenset("AB"))}
+    assert hand.follow("x") == [(DESTROY_VM, "x")]
+    assert sorted(hand.follow("x")) == [(DESTROY_VDI, "x0"), (DESTROY_VDI, "x1")]
+
+
+def test_a_snapshot_without_disks_is_gone_with_its_record() -> None:
+    hand = Hand(served("vm", old("x"), old("y")))
+    assert hand.start() == [(DESTROY_VM, "x")]
+    assert hand.follow("x") == [(DESTROY_VM, "y")]
+    assert hand.end("y") == 0
+    assert hand.state() == State(destroyed=2, done=True)
+
+
+def test_the_next_oldest_begins_when_the_oldest_is_gone_with_all_its_disks() -> None:
+    hand = Hand(served("vm", old("x", "A"), old("y", "B")))
+    assert hand.start() == [(DESTROY_VM, "x")]
+    assert hand.follow("x") == [(DESTROY_VDI, "x0")]
+    assert hand.follow("x0") == [(DESTROY_VM, "y")]
+
+
+def test_where_only_the_disks_are_left_only_they_are_destroyed() -> None:
+    hand = Hand(leftover("gone", "AB"))
+    assert sorted(hand.start()) == [(DESTROY_VDI, "gone0"), (DESTROY_VDI, "gone1")]
+    assert hand.end("gone0") is None
+    assert hand.end("gone1") == 0
+    assert hand.state() == State(destroyed=1, done=True)
+
+
+def test_one_record_serves_many_jobs_but_no_more_than_it_may() -> None:
+    hand = Hand(*[vm("vm%d" % number, "", expired=[old("x%d" % number)]) for number in range(5)])
+    hand.start()
+    for number in (3, 0, 4, 1, 2):
+        hand.end("vm%d" % number)
+    assert hand.record(3) == [3, 0, 4]
+    assert hand.record(3) == [1, 2]
+    assert hand.record(3) == []
+    assert len(hand.start()) == 5
+
+
+def test_nothing_is_recorded_while_snapshots_wait_for_the_same_sr() -> None:
+    hand = Hand(vm("one", "A", expired=[old("x", "A")]), vm("two", "A", expired=[old("y", "A")]))
+    hand.start()
+    hand.end("one")
+    assert hand.record() == []
+    assert hand.start() == [(TAKE_SNAPSHOT, "two")]
+    assert hand.record() == [0]  # nobody waits for A any more
+    hand.end("two")
+    assert hand.record() == [1]
+
+
+def test_what_stands_recorded_already_is_not_recorded_again() -> None:
+    hand = Hand(served("vm", old("x")), served("other", old("y"), recorded=False))
+    assert hand.start() == [(DESTROY_VM, "x")]
+    assert hand.record() == [1]
+    assert hand.start() == [(DESTROY_VM, "y")]
+
+
+# Failures
+
+
+def test_after_a_snapshot_that_failed_nothing_of_the_vm_is_deleted() -> None:
+    hand = Hand(vm("vm", "A", expired=[old("x", "A")]), vm("other", "A"))
+    hand.start()
+    assert hand.end("vm", *FULL) == 0
+    assert hand.record() == []
+    assert hand.state() == State(error=FULL, done=True)
+    assert hand.start() == [(TAKE_SNAPSHOT, "other")]
+    assert hand.end("other") == 1
+    assert hand.state(1) == State(snapshot="new of other", done=True)
+
+
+@pytest.mark.parametrize("error", [
+    ("HANDLE_INVALID", "VM", "vm"), ("OPERATION_BLOCKED", "vm", "snapshot"), ("VDI_MISSING", "A", "vm"),
+])
+@pytest.mark.parametrize("take", TAKES)
+def test_a_vm_that_is_gone_or_blocked_has_no_snapshot(take: str, error: Error) -> None:
+    hand = Hand(vm("vm", "A", take, expired=[old("x", "A")]))
+    hand.start()
+    assert hand.end("vm", *error) == 0
+    assert hand.state() == State(error=error, done=True)
+
+
+def test_a_snapshot_that_cannot_be_destroyed_keeps_its_disks_and_the_younger_ones_stay() -> None:
+    hand = Hand(vm("vm", "A", expired=[old("x", "A"), old("y", "A"), old("z", "A")]))
+    hand.start()
+    assert hand.follow("vm") == [(DESTROY_VM, "x")]
+    hand.follow("x")
+    assert hand.follow("x0") == [(DESTROY_VM, "y")]
+    assert hand.end("y", "VM_BAD_POWER_STATE", "y", "halted", "suspended") == 0
+    assert hand.start() == []
+    assert hand.state() == State(
+        snapshot="new of vm", error=("VM_BAD_POWER_STATE", "y", "halted", "suspended"), destroyed=1, done=True
+    )
+
+
+def test_memory_that_cannot_be_dropped_ends_the_job() -> None:
+    hand = Hand(served("vm", old("x", "A", suspended=True), old("y")))
+    hand.start()
+    assert hand.end("x", "INTERNAL_ERROR", "trouble") == 0
+    assert hand.state() == State(error=("INTERNAL_ERROR", "trouble"), done=True)
+
+
+def test_a_disk_that_cannot_be_destroyed_does_not_spare_the_others_of_its_snapshot() -> None:
+    hand = Hand(served("vm", old("x", "AAB"), old("y", "C")))
+    hand.start()
+    hand.follow("x")
+    assert hand.follow("x0", "VDI_IN_USE", "x0", "destroy") == [(DESTROY_VDI, "x1")]
+    assert hand.end("x2", *FULL) is None
+    assert hand.end("x1") == 0
+    assert hand.start() == []
+    assert hand.state() == State(error=("VDI_IN_USE", "x0", "destroy"), done=True)  # the first one
+
+
+def test_a_snapshot_that_was_pinned_meanwhile_stays_whole_and_is_no_failure() -> None:
+    hand = Hand(served("vm", old("x", "A"), old("y", "A")))
+    hand.start()
+    assert hand.follow("x", "OPERATION_BLOCKED", "x", "destroy") == [(DESTROY_VM, "y")]
+    hand.follow("y")
+    assert hand.end("y0") == 0
+    assert hand.state() == State(destroyed=1, done=True)
+
+
+def test_a_job_whose_last_expired_snapshot_is_pinned_ends_well() -> None:
+    hand = Hand(served("vm", old("x", "A")))
+    hand.start()
+    assert hand.end("x", *BLOCKED) == 0
+    assert hand.state() == State(done=True)
+
+
+def test_a_disk_that_may_not_be_destroyed_is_a_failure() -> None:
+    hand = Hand(leftover("x", "A"))
+    hand.start()
+    assert hand.end("x0", "OPERATION_BLOCKED", "x0", "destroy") == 0
+    assert hand.state().error == ("OPERATION_BLOCKED", "x0", "destroy")
+
+
+def test_what_is_gone_already_counts_as_destroyed() -> None:
+    hand = Hand(served("vm", old("x", "AB", suspended=True), old("y")))
+    assert hand.start() == [(SHUT_DOWN, "x")]
+    assert hand.follow("x", "HANDLE_INVALID", "VM", "x") == [(DESTROY_VM, "x")]
+    assert len(hand.follow("x", "HANDLE_INVALID", "VM", "x")) == 2  # its disks may be there still
+    hand.end("x0", "HANDLE_INVALID", "VDI", "x0")
+    assert hand.follow("x1", "VDI_MISSING", "B", "x1") == [(DESTROY_VM, "y")]
+    assert hand.end("y") == 0
+    assert hand.state() == State(destroyed=2, done=True)
+
+
+@pytest.mark.parametrize("error", [
+    NOT_OF_THE_OBJECT, ("HANDLE_INVALID", "VM", "another"), ("HANDLE_INVALID",),
+    ("VDI_MISSING", "A", "another"),
+    ("INTERNAL_ERROR", "x"), ("x",),
+])
+def test_trouble_with_another_object_is_an_error(error: Error) -> None:
+    hand = Hand(served("vm", old("x", "A")))
+    hand.start()
+    assert hand.end("x", *error) == 0
+    assert hand.state() == State(error=error, done=True)
+    hand = Hand(leftover("x", "A"))
+    hand.start()
+    assert hand.end("x0", *error) == 0
+    assert hand.state() == State(error=error, done=True)
+
+
+# Quiesced snapshots
+
+
+def test_where_quiescing_was_removed_plain_snapshots_are_taken_and_marked() -> None:
+    hand = Hand(vm("one", "A", TAKE_QUIESCED), vm("two", "A", TAKE_QUIESCED), vm("three", "A"))
+    assert hand.start() == [(TAKE_QUIESCED, "one")]
+    assert hand.end("one", *REMOVED) is None
+    taken = []
+    for _ in range(3):
+        [(action, ref)] = hand.start()
+        assert action == TAKE_SNAPSHOT
+        taken.append(ref)
+        hand.end(ref)
+    assert sorted(taken) == ["one", "three", "two"]
+    assert hand.engine.finished
+    assert hand.state(0) == State(snapshot="new of one", degraded=True, done=True)
+    assert hand.state(1) == State(snapshot="new of two", degraded=True, done=True)
+    assert hand.state(2) == State(snapshot="new of three", done=True)
+
+
+def test_quiesced_snapshots_that_run_when_the_first_is_refused_are_taken_again_when_they_are() -> None:
+    hand = Hand(vm("one", "A", TAKE_QUIESCED), vm("two", "B", TAKE_QUIESCED))
+    assert len(hand.start()) == 2
+    assert hand.follow("one", *REMOVED) == [(TAKE_SNAPSHOT, "one")]
+    assert hand.follow("two", *REMOVED) == [(TAKE_SNAPSHOT, "two")]
+    assert hand.end("one") == 0 and hand.end("two") == 1
+    assert hand.state(1) == State(snapshot="new of two", degraded=True, done=True)
+
+
+def test_a_plain_snapshot_instead_can_fail_and_says_both() -> None:
+    hand = Hand(vm("vm", "A", TAKE_QUIESCED))
+    hand.start()
+    hand.follow("vm", *REMOVED)
+    assert hand.end("vm", *FULL) == 0
+    assert hand.state() == State(error=FULL, degraded=True, done=True)
+
+
+def test_where_plain_ones_are_not_wanted_a_removed_quiescing_is_a_failure() -> None:
+    hand = Hand(vm("vm", "A", TAKE_QUIESCED, expired=[old("x")]), plain_instead=False)
+    hand.start()
+    assert hand.end("vm", *REMOVED) == 0
+    assert hand.state() == State(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", "vm"), done=True)
+
+
+def test_another_refusal_of_a_quiesced_snapshot_is_that_vms_failure() -> None:
+    hand = Hand(vm("one", "A", TAKE_QUIESCED), vm("two", "A", TAKE_QUIESCED))
+    hand.start()
+    assert hand.end("one", "VM_SNAPSHOT_WITH_QUIESCE_FAILED", "one") == 0
+    assert hand.start() == [(TAKE_QUIESCED, "two")]
+
+
+def test_a_message_that_was_removed_is_a_failure_of_any_other_operation() -> None:
+    hand = Hand(vm("vm", "A", TAKE_CHECKPOINT))
+    hand.start()
+    assert hand.end("vm", "MESSAGE_REMOVED", "VM.checkpoint") == 0
+    assert hand.state().error == ("MESSAGE_REMOVED", "VM.checkpoint")
+
+
+# At random, with books kept from outside
+
+
+class Pool(NamedTuple):
+    jobs: Tuple[Job, ...]
+    operations_max: int
+    plain_instead: bool
+    quiescing: bool  # whether the server has quiesced snapshots
+    trouble: float  # how often an operation fails
+    record_max: int
+    seed: int
+
+    def outcome(self, operation: Operation) -> Outcome:
+        """How an operation ends: always the same, whatever happens around it."""
+        if operation.action == TAKE_QUIESCED and not self.quiescing:
+            return Outcome(error=REMOVED)
+        random = Random("%d %s %s" % (self.seed, operation.action, operation.ref))
+        if random.random() >= self.trouble:
+            return Outcome("new of " + operation.ref)
+        return Outcome(error=random.choice([
+            FULL, FULL, NOT_OF_THE_OBJECT, ("HANDLE_INVALID", "VM", operation.ref),
+            ("VDI_MISSING", "A", operation.ref), ("OPERATION_BLOCKED", operation.ref, "destroy"),
+        ]))
+
+
+SRS = frozenset("ABCD")
+srs_of_a_vm = st.text("ABCD", max_size=3)
+expired_of_a_vm = st.lists(st.tuples(srs_of_a_vm, st.booleans()), max_size=3)
+shapes = st.tuples(
+    st.sampled_from([TAKE_SNAPSHOT, TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT, "", "leftover"]),
+    srs_of_a_vm, st.sampled_from(["host1", "host2"]), expired_of_a_vm, st.booleans(),
+)
+Shape = Tuple[str, str, str, List[Tuple[str, bool]], bool]
+
+
+def job_of(number: int, shape: Shape) -> Job:
+    take, srs, host, expired, recorded = shape
+    name = "vm%d" % number
+    if take == "leftover":
+        return leftover(name, srs)
+    return vm(
+        name, srs, take, host if take == TAKE_CHECKPOINT else "",
+        [old("%s_%d_" % (name, index), disks, suspended) for index, (disks, suspended) in enumerate(expired)],
+        recorded and not take,
+    )
+
+
+pools = st.builds(
+    Pool,
+    st.lists(shapes, max_size=10).map(lambda all_of_them: tuple(map(job_of, range(10), all_of_them))),
+    st.integers(1, 6), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.1, 0.5]), st.integers(1, 4),
+    st.integers(0, 2 ** 32),
+)
+at_random = settings(max_examples=250 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Books:
+    """What an onlooker of a pass knows: what waits, what runs, what was done, and the work left on each SR.
+
+    Every step is compared with them. `steps` is what happened: ("start", operation), ("end", operation),
+    ("recorded", job).
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.engine = Engine(pool.jobs, pool.operations_max, pool.plain_instead)
+        self.waiting: Set[Operation] = set()
+        self.running: List[Operation] = []
+        self.unrecorded: Set[int] = set()
+        self.left: Dict[int, List[Doomed]] = {}
+        self.disks: Dict[int, Set[str]] = {}
+        self.broken: Set[int] = set()
+        self.ended: List[int] = []
+        self.steps: List[Tuple[str, Operation]] = []
+        self.recorded_at: Dict[int, int] = {}
+        self.work = dict.fromkeys(SRS, 0)
+        for number, job in enumerate(pool.jobs):
+            for sr, disks in job.work:
+                self.work[sr] += disks
+            for doomed in job.expired:
+                self._account(doomed, 1)
+            if job.take:
+                self.waiting.add(Operation(number, job.take, job.vm, job.tokens))
+            else:
+                self._expire(number)
+
+    # The steps
+
+    def start(self) -> None:
+        for operation in self.engine.start():
+            assert operation in self.waiting, "it must not start yet, or again"
+            assert not operation.tokens & self.taken, "a token is held twice"
+            self._check_order(operation)
+            self.waiting.remove(operation)
+            self.running.append(operation)
+            self.steps.append(("start", operation))
+        assert len(self.running) <= self.pool.operations_max
+        assert self.engine.running == frozenset(self.running)
+        if len(self.running) < self.pool.operations_max:
+            assert not self._could_start(), "something waits that could start"
+
+    def record(self) -> None:
+        while True:
+            jobs = self.engine.to_record(self.pool.record_max)
+            assert len(set(jobs)) == len(jobs) <= self.pool.record_max
+            assert self.unrecorded.issuperset(jobs)
+            self.engine.recorded(jobs)
+            alone = {sr for srs in self._srs_waited_for() if len(srs) == 1 for sr in srs}
+            for number in jobs:
+                assert not self._srs_of_expired(number) & alone, "snapshots wait for its SRs"
+                self.unrecorded.remove(number)
+                self.recorded_at[number] = len(self.steps)
+                self._next_doomed(number)
+            if not jobs:
+                break
+        wanted = {sr for srs in self._srs_waited_for() for sr in srs}
+        for number in self.unrecorded:
+            assert self._srs_of_expired(number) & wanted, "no snapshot waits for its SRs: record it"
+
+    def end(self, operation: Operation) -> None:
+        outcome = self.pool.outcome(operation)
+        number = operation.job
+        done_before = self.engine.states[number].done
+        finished = self.engine.end(operation, outcome)
+        assert not done_before
+        assert finished == (number if self.engine.states[number].done else None)
+        if finished is not None:
+            self.ended.append(finished)
+        self.running.remove(operation)
+        self.steps.append(("end", operation))
+        self._follow(operation, outcome.error)
+        busy = {item.job for item in self.running} | {item.job for item in self.waiting} | self.unrecorded
+        assert self.engine.states[number].done == (number not in busy)
+
+    def run(self, random: Random) -> "Books":
+        """Everything to its end, in an order drawn at random."""
+        while True:
+            if not self.running or random.random() < 0.7:
+                self.record()
+            self.start()
+            if not self.running:
+                break
+            for _ in range(random.randint(1, len(self.running))):
+                self.end(random.choice(self.running))
+        assert self.engine.finished, "nothing runs, nothing can start, and it is not at its end"
+        assert not self.waiting and not self.unrecorded
+        assert not any(self.work.values())
+        return self
+
+    # What follows from what
+
+    @property
+    def taken(self) -> FrozenSet[str]:
+        return frozenset(token for operation in self.running for token in operation.tokens)
+
+    def _could_start(self) -> List[Operation]:
+        return [operation for operation in self.waiting if not operation.tokens & self.taken]
+
+    def _srs_waited_for(self) -> List[FrozenSet[str]]:
+        return [item.tokens & SRS for item in self.waiting if item.action in TAKES]
+
+    def _srs_of_expired(self, number: int) -> Set[str]:
+        return {disk.sr for doomed in self.pool.jobs[number].expired for disk in doomed.disks}
+
+    def _check_order(self, operation: Operation) -> None:
+        candidates = self._could_start()
+        snapshots = [item for item in candidates if item.action in TAKES]
+        if snapshots:
+            assert operation.action in TAKES, "snapshots go before deletions"
+            candidates = snapshots
+        srs = [item.tokens & SRS for item in candidates]
+        if all(len(item) <= 1 for item in srs):  # of several SRs none is the one that counts
+            if frozenset() in srs:
+                assert not operation.tokens & SRS, "what touches no storage goes first"
+            else:
+                assert self._work_of(operation) == max(map(self._work_of, candidates)), "the busiest SR first"
+
+    def _work_of(self, operation: Operation) -> int:
+        return max(self.work[sr] for sr in operation.tokens & SRS)
+
+    def _account(self, doomed: Doomed, sign: int) -> None:
+        for disk in doomed.disks:
+            self.work[disk.sr] += sign
+
+    def _follow(self, operation: Operation, error: Error) -> None:
+        if operation.action in TAKES:
+            self._after_take(operation, error)
+            return
+        number, left = operation.job, self.left[operation.job]
+        gone = bool(error) and error[0] in ("HANDLE_INVALID", "VDI_MISSING") and operation.ref in error
+        if operation.action == DESTROY_VDI:
+            self.disks[number].remove(operation.ref)
+            self.work[next(iter(operation.tokens))] -= 1
+            if error and not gone:
+                self.broken.add(number)
+            if not self.disks[number]:
+                left.pop(0)
+                self._next_doomed(number)
+        elif error and not gone:
+            if operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
+                self._account(left.pop(0), -1)
+            else:
+                self.broken.add(number)
+            self._next_doomed(number)
+        elif operation.action == SHUT_DOWN:
+            self.waiting.add(Operation(number, DESTROY_VM, operation.ref, frozenset()))
+        else:
+            self._destroy_disks(number)
+
+    def _after_take(self, operation: Operation, error: Error) -> None:
+        number = operation.job
+        if error == REMOVED and operation.action == TAKE_QUIESCED and self.pool.plain_instead:
+            quiesced = {item for item in self.waiting if item.action == TAKE_QUIESCED}
+            self.waiting -= quiesced
+            self.waiting |= {item._replace(action=TAKE_SNAPSHOT) for item in quiesced | {operation}}
+            return
+        for sr, disks in self.pool.jobs[number].work:
+            self.work[sr] -= disks
+        if not error:
+            self._expire(number)
+            return
+        for doomed in self.pool.jobs[number].expired:
+            self._account(doomed, -1)
+
+    def _expire(self, number: int) -> None:
+        job = self.pool.jobs[number]
+        self.left[number] = list(job.expired)
+        if job.recorded or not job.expired:
+            self._next_doomed(number)
+        else:
+            self.unrecorded.add(number)
+
+    def _next_doomed(self, number: int) -> None:
+        left = self.left[number]
+        if number in self.broken:
+            for doomed in left:
+                self._account(doomed, -1)
+            left.clear()
+        elif left and left[0].suspended:
+            srs = frozenset(disk.sr for disk in left[0].disks)
+            self.waiting.add(Operation(number, SHUT_DOWN, left[0].ref, srs))
+        elif left and left[0].ref:
+            self.waiting.add(Operation(number, DESTROY_VM, left[0].ref, frozenset()))
+        elif left:
+            self._destroy_disks(number)
+
+    def _destroy_disks(self, number: int) -> None:
+        doomed = self.left[number][0]
+        self.disks[number] = {disk.ref for disk in doomed.disks}
+        for disk in doomed.disks:
+            self.waiting.add(Operation(number, DESTROY_VDI, disk.ref, frozenset([disk.sr])))
+        if not doomed.disks:
+            self.left[number].pop(0)
+            self._next_doomed(number)
+
+    # Looking back
+
+    def where(self, what: str, action: str, ref: str) -> List[int]:
+        return [
+            index for index, (happened, operation) in enumerate(self.steps)
+            if (happened, operation.action, operation.ref) == (what, action, ref)
+        ]
+
+    def started(self, number: int) -> List[Operation]:
+        return [operation for what, operation in self.steps if what == "start" and operation.job == number]
+
+
+def run(pool: Pool, seed: int) -> Books:
+    return Books(pool).run(Random(seed))
+
+
+def results(books: Books) -> List[Tuple[State, bool]]:
+    """How each job ended, and whether well: which of several disks failed first depends on the order."""
+    return [(state._replace(error=()), not state.error) for state in books.engine.states]
+
+
+seeds = st.integers(0, 2 ** 32)
+
+
+@given(pools, seeds)
+@at_random
+def test_every_pass_keeps_its_limits_wastes_no_time_and_comes_to_its_end(pool: Pool, seed: int) -> None:
+    books = run(pool, seed)
+    assert all(state.done for state in books.engine.states)
+    at_once = [number for number, job in enumerate(pool.jobs) if not job.take and not books.started(number)]
+    assert sorted(books.ended + at_once) == list(range(len(pool.jobs)))
+
+
+@given(pools, seeds)
+@at_random
+def test_nothing_is_deleted_before_the_new_snapshot_exists_and_is_recorded(pool: Pool, seed: int) -> None:
+    books = run(pool, seed)
+    for number, job in enumerate(pool.jobs):
+        deletions = [
+            index for index, (what, operation) in enumerate(books.steps)
+            if what == "start" and operation.job == number and operation.action not in TAKES
+        ]
+        if not deletions:
+            continue
+        if job.take:
+            assert books.engine.states[number].snapshot == "new of " + job.vm
+            taken = max(index for take in TAKES for index in books.where("end", take, job.vm))
+            assert taken < min(deletions)
+        assert job.recorded or books.recorded_at[number] <= min(deletions)
+
+
+@given(pools, seeds)
+@at_random
+def test_what_expires_goes_oldest_first_its_record_before_its_disks_and_each_once(
+    pool: Pool, seed: int
+) -> None:
+    books = run(pool, seed)
+    for number, job in enumerate(pool.jobs):
+        asked = [operation for operation in books.started(number) if operation.action not in TAKES]
+        assert len({(operation.action, operation.ref) for operation in asked}) == len(asked)
+        expected: List[List[Tuple[str, str]]] = []
+        for doomed in job.expired:
+            expected.append([(SHUT_DOWN, doomed.ref)] if doomed.suspended else [])
+            expected.append([(DESTROY_VM, doomed.ref)] if doomed.ref else [])
+            expected.append([(DESTROY_VDI, disk.ref) for disk in doomed.disks])
+        stage = {step: index for index, steps in enumerate(expected) for step in steps}
+        stages = [stage[operation.action, operation.ref] for operation in asked]
+        assert stages == sorted(stages)
+
+
+@given(pools.map(lambda pool: pool._replace(trouble=0.0)), seeds)
+@at_random
+def test_where_nothing_fails_every_expired_snapshot_is_gone_with_all_its_disks(pool: Pool, seed: int) -> None:
+    books = run(pool, seed)
+    for number, (job, state) in enumerate(zip(pool.jobs, books.engine.states)):
+        if job.take == TAKE_QUIESCED and not pool.quiescing and not pool.plain_instead:
+            assert state == State(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm), done=True)
+            continue
+        degraded = job.take == TAKE_QUIESCED and not pool.quiescing
+        snapshot = "new of " + job.vm if job.take else ""
+        assert state == State(snapshot, (), len(job.expired), degraded, True)
+        disks = [operation.ref for operation in books.started(number) if operation.action == DESTROY_VDI]
+        assert sorted(disks) == sorted(disk.ref for doomed in job.expired for disk in doomed.disks)
+
+
+@given(pools, seeds, seeds)
+@at_random
+def test_the_result_does_not_depend_on_the_order_in_which_operations_end(
+    pool: Pool, seed: int, another: int
+) -> None:
+    one_by_one = pool._replace(operations_max=1)
+    assert results(run(pool, seed)) == results(run(one_by_one, another))
+
+
+@given(pools, seeds, st.integers(0, 9))
+@at_random
+def test_a_job_that_fails_changes_no_other_ones_result(pool: Pool, seed: int, victim: int) -> None:
+    class Failing(Pool):
+        def outcome(self, operation: Operation) -> Outcome:
+            return Outcome(error=FULL) if operation.job == victim else super().outcome(operation)
+
+    well, ill = results(run(pool, seed)), results(run(Failing(*pool), seed))
+    assert well[:victim] + well[victim + 1:] == ill[:victim] + ill[victim + 1:]
