@@ -2,8 +2,10 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -267,6 +269,39 @@ def test_a_simulator_in_one_shell_and_a_pass_in_another(tmp_path: Path) -> None:
         session.logout()
     finally:
         assert shell.end() == 0
+
+
+def without_its_own_methods(path: str, server: str) -> None:
+    """A socket that hands calls on to a simulator, but as to a server that has no methods of a simulator's."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(5)
+
+    def copy(source: socket.socket, sink: socket.socket, old: bytes, new: bytes) -> None:
+        for data in iter(lambda: source.recv(1 << 20), b""):
+            sink.sendall(data.replace(old, new) if old else data)
+        sink.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        while True:
+            client, _ = listener.accept()
+            upstream = socket.socket(socket.AF_UNIX)
+            upstream.connect(server)
+            for words in ((client, upstream, b"simulator.", b"nonsense_."), (upstream, client, b"", b"")):
+                threading.Thread(target=copy, args=words, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def test_a_real_servers_clock_is_not_set(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], schedule={"min": "0"})
+    front = str(pool.folder / "real.sock")
+    without_its_own_methods(front, pool.socket)
+    ended = vmss(pool.folder, "run", "--at", "2026-03-02T11:00:00Z", VMSS_XAPI="unix:" + front)
+    one_line(ended, 2, "--at: only a simulator's clock can be set")
+    assert pool.snapshots(vm) == [] and pool.sessions() == 0
+    assert vmss(pool.folder, "run", "--dry-run", "--at", "2026-03-02T11:00:00Z", VMSS_XAPI="unix:" + front).status == 0
 
 
 def test_a_state_file_that_is_cut_off(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from vmss.engine import (
     Operation,
     Outcome,
     State,
+    already_gone,
 )
 
 TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
@@ -423,6 +424,17 @@ def test_trouble_with_another_object_is_an_error(error: Error) -> None:
     hand.start()
     assert hand.end("x0", *error) == 0
     assert hand.state() == State(error=error, done=True)
+
+
+@pytest.mark.parametrize("action, gone", [
+    (SHUT_DOWN, True), (DESTROY_VM, True), (DESTROY_VDI, True),
+    (TAKE_SNAPSHOT, False), (TAKE_QUIESCED, False), (TAKE_CHECKPOINT, False),
+])
+def test_only_what_was_to_be_destroyed_can_be_gone_already(action: str, gone: bool) -> None:
+    operation = Operation(0, action, "x", frozenset())
+    assert already_gone(operation, Outcome(error=("HANDLE_INVALID", "VM", "x"))) == gone
+    assert not already_gone(operation, Outcome(error=NOT_OF_THE_OBJECT))
+    assert not already_gone(operation, Outcome("x"))
 
 
 # Quiesced snapshots

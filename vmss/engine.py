@@ -127,7 +127,7 @@ class Engine:
         # Operations that wait for their turn, by the SR that leads them; "" for those that touch none.
         self._snapshots: Dict[str, Deque[Operation]] = {}
         self._deletions: Dict[str, Deque[Operation]] = {}
-        self._waiting: "Counter[str]" = Counter()  # snapshots that wait, by token
+        self._waiting: Counter[str] = Counter()  # snapshots that wait, by token
         self._expiring: Dict[int, _Deletion] = {}
         self._unrecorded: Dict[int, None] = {}  # jobs in the order they came to expire
         self._may_record = False
