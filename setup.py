@@ -21,9 +21,10 @@ setup(
     python_requires=">=3.6",
     packages=find_packages(include=["vmss", "vmss.*"]),
     package_data={"vmss": ["py.typed"], "vmss.simulator": ["datamodel.json"]},
-    install_requires=["XenAPI", "python-dateutil", "python-crontab"],
+    install_requires=["XenAPI", "python-dateutil>=2.7"],
     extras_require={
-        "test": ["pytest", "hypothesis", "setuptools"],
+        "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without
+        "test": ["pytest", "hypothesis", "python-crontab", "setuptools"],
         "lint": ["pytest", "hypothesis", "mypy", "ruff", "types-python-dateutil", "types-setuptools"],
     },
     entry_points={"console_scripts": ["vmss = vmss.commands:main"]},

@@ -313,6 +313,22 @@ def test_nothing_is_recorded_while_snapshots_wait_for_the_same_sr() -> None:
     assert hand.record() == [1]
 
 
+def test_a_vm_on_two_srs_that_waits_for_the_busier_one_does_not_leave_the_other_idle() -> None:
+    # A is busy 121 times. B has its 50 snapshots done after 50, and 50 disks to destroy meanwhile.
+    quick = [vm("b%d" % number, "B", expired=[old("x%d_" % number, "B")]) for number in range(50)]
+    busy = [vm("a%d" % number, "A") for number in range(120)]
+    hand = Hand(*busy, *quick, vm("both", "AB"))
+    rounds = 0
+    while not hand.engine.finished:
+        rounds += 1
+        while hand.record():
+            pass
+        assert hand.start()
+        for operation in hand.engine.running:
+            hand.end(operation.ref)
+    assert rounds <= 121 * 1.05  # the busiest SR alone, and 5%
+
+
 def test_what_stands_recorded_already_is_not_recorded_again() -> None:
     hand = Hand(served("vm", old("x")), served("other", old("y"), recorded=False))
     assert hand.start() == [(DESTROY_VM, "x")]

@@ -44,10 +44,15 @@ def weekly(clock: str, *days: int) -> Schedule:
 
 def slots(schedule: Schedule, zone: str, first: str, last: str) -> List[str]:
     """The slots after `first` and up to `last`, found one from the other."""
-    found, slot = [], next_slot(schedule, time_zone(zone), at(first))
-    while slot <= at(last):
-        found.append(slot.strftime("%Y-%m-%dT%H:%M"))
+    return [slot.strftime("%Y-%m-%dT%H:%M") for slot in slots_between(schedule, zone, at(first), at(last))]
+
+
+def slots_between(schedule: Schedule, zone: str, first: datetime, last: datetime) -> List[datetime]:
+    found, slot = [], next_slot(schedule, time_zone(zone), first)
+    while slot <= last:
+        found.append(slot)
         slot = next_slot(schedule, time_zone(zone), slot)
+        assert slot > found[-1]
     return found
 
 
@@ -428,10 +433,7 @@ def test_the_hourly_slots_of_two_days_are_those_that_the_walked_clock_has(
     zone, now = moment
     first, last = seconds_of(now), seconds_of(now) + 2 * oracle.DAY
     walk = oracle.slots(zone, first, last, HOURLY, minute, 0, frozenset())
-    found, slot = [], next_slot(hourly(minute), time_zone(zone), now)
-    while slot <= instant(last):
-        found.append(slot)
-        slot = next_slot(hourly(minute), time_zone(zone), slot)
+    found = slots_between(hourly(minute), zone, now, instant(last))
     assert found == [instant(second) for second in walk if instant(second) > now]
 
 

@@ -1,6 +1,7 @@
 """Alerts: the messages of class VMSS that XenCenter shows as a policy's run history."""
 from datetime import datetime, timedelta
 from typing import Dict, List, NamedTuple, Sequence
+from xml.sax.saxutils import escape
 
 from vmss.clock import Clock
 from vmss.datetimes import format_datetime, local
@@ -34,7 +35,7 @@ SENTENCES = {
 }
 _KINDS = {1: "error", 3: "warn", 5: "info"}
 
-# A call to xapi may have 300 KiB (its Constants.http_limit_max_rpc_size); quoting can make XML longer.
+# A call to xapi may have 300 KiB (its Constants.http_limit_max_rpc_size), in XML.
 _BODY_BYTES_MAX = 100000
 _NAME_LENGTH_MAX = 200
 _ELEMENT_LENGTH_MAX = 500
@@ -78,7 +79,7 @@ def failed_body(victims: Sequence[Victim], summary: str) -> str:
     size = 0
     for victim in victims:
         line = failure_line(victim)
-        size += len(line.encode("utf-8")) + 1
+        size += len(escape(line).encode("utf-8")) + 1
         if size > _BODY_BYTES_MAX:
             lines.append("%d more VMs failed: see /var/log/VMSSlog." % (len(victims) - len(lines)))
             break
@@ -97,7 +98,7 @@ def _advice(victims: Sequence[Victim]) -> List[str]:
     for victim in victims:
         failure = explain(victim.error)
         code = _element(victim.error[0] if victim.error else "", 80)
-        lines["%s: %s. %s" % (code, failure.sentence, failure.remedy)] = None
+        lines["%s: %s. %s" % (code, _element(failure.sentence, 200), failure.remedy)] = None
     return list(lines)
 
 

@@ -1,14 +1,14 @@
 """The policies that are in hand at once: what is read for them, planned, carried out and told."""
 from datetime import datetime, tzinfo
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
 from vmss import journal, plan, world
 from vmss.alerts import Victim
 from vmss.clock import Clock
 from vmss.datetimes import local
-from vmss.engine import DESTROY_VM, SHUT_DOWN, Engine, Job, Operation, Outcome, already_gone
-from vmss.execute import TAKES, Execution, Observer
-from vmss.journal import Journal
+from vmss.engine import DESTROY_VM, SHUT_DOWN, Doomed, Engine, Job, Operation, Outcome, already_gone
+from vmss.execute import TAKES, Execution, Watch
+from vmss.journal import Entries, Journal
 from vmss.log import Log
 from vmss.plan import Turn
 from vmss.settings import Settings
@@ -18,7 +18,8 @@ from vmss.xapi import NULL, Xapi
 
 
 class Context(NamedTuple):
-    """What the batches of a pass share. `say` takes lines of progress for people."""
+    """What the batches of a pass share. `say` takes lines of progress for people; `unsettled` tells whether
+    operations of an earlier pass are still under way."""
 
     xapi: Xapi
     pool: Pool
@@ -27,6 +28,7 @@ class Context(NamedTuple):
     log: Log
     journal: Journal
     say: Callable[[str], None]
+    unsettled: bool = False
 
 
 class Served(NamedTuple):
@@ -51,8 +53,8 @@ class Served(NamedTuple):
 class Batch:
     """Some due policies of a pass; none, where there is only something to finish.
 
-    After `serve`, `changed` tells whether anything in the pool was, and `pending` are the tasks that still take
-    a snapshot.
+    After `serve`, `changed` tells whether anything in the pool was, `pending` are the tasks that have not ended,
+    and `lost` tells whether there may be one more.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Batch:
     ) -> None:
         """`now` is the time to decide by; `finish` is told of each policy whose run is over."""
         self.changed = False
+        self.lost = False
         self.pending: List[str] = []
         self._context = context
         self._log = context.log
@@ -100,16 +103,17 @@ class Batch:
         )
         execution = Execution(
             context.xapi, context.clock, context.settings, context.journal, self._engine, names, self._under_way,
-            Observer(self._on_start, self._on_end, self._on_finish),
+            Watch(self._on_start, self._on_end, self._on_finish, self._spared, self._taken),
         )
         try:
-            for key, numbers in records:
-                execution.adopt(key, numbers)
+            for key, numbers, undecided in records:
+                execution.adopt(key, numbers, undecided)
             self._finish_idle()
             return execution.run()
         finally:
-            self.pending = execution.pending_snapshots()
+            self.pending = execution.pending()
             self.changed = execution.changed
+            self.lost = execution.lost
 
     # Before
 
@@ -131,20 +135,24 @@ class Batch:
                 self._log(line)
         return [plan.job(expiry, disks, self._context.pool.suspend_sr) for expiry in expiries]
 
-    def _leftovers(self) -> List[Tuple[str, List[int]]]:
+    def _leftovers(self) -> List[Tuple[str, List[int], Entries]]:
         """Add jobs for the disks of snapshots that an earlier pass has destroyed and recorded. Return the
-        records with the numbers of their jobs."""
+        records, with the numbers of their jobs and what cannot be decided yet."""
         xapi, records = self._context.xapi, []
         for key, snapshots in self._context.journal.left():
-            numbers = []
+            numbers: List[int] = []
+            undecided: Entries = {}
             for snapshot, uuids in sorted(snapshots.items()):
                 if journal.still_there(xapi, snapshot):
+                    # Nothing of it was destroyed, and retention decides anew; unless its end is still under way.
+                    if self._context.unsettled:
+                        undecided[snapshot] = uuids
                     continue
                 disks = journal.disks(xapi, uuids)
                 self._log("Finishing the deletion of snapshot: %s. Disks left: %d" % (snapshot, len(disks)))
                 numbers.append(len(self._jobs))
                 self._jobs.append(plan.leftover(snapshot, disks))
-            records.append((key, numbers))
+            records.append((key, numbers, undecided))
         return records
 
     def _finish_idle(self) -> None:
@@ -156,6 +164,37 @@ class Batch:
         for ref, numbers in self._numbers.items():
             if not numbers:
                 self._finish_policy(ref)
+
+    # What the execution asks
+
+    def _spared(self, doomed: Sequence[Doomed]) -> FrozenSet[str]:
+        """Disks of expired snapshots that somebody has taken into use since the plan was made; checkpoints that
+        were pinned since, which would lose their memory before xapi refuses to destroy them."""
+        xapi, spared = self._context.xapi, set()
+        now = world.read_disks(xapi, [snapshot.ref for snapshot in doomed])
+        for snapshot in doomed:
+            if snapshot.suspended and world.is_pinned(xapi, snapshot.ref):
+                spared.add(snapshot.ref)
+                continue
+            disks = now.get(snapshot.ref, [])
+            known = {disk.ref for disk in disks}
+            for disk in snapshot.disks:
+                if disk.ref not in known:  # its memory, which has no VBD
+                    disks.extend(world.read_disk(xapi, disk.ref))
+            left = {disk.ref for disk in snapshot.disks} - {disk.ref for disk in disks if plan.ours(disk, 1)}
+            if left:
+                self._log("Disks of snapshot %s are left alone: %d (in use elsewhere, or gone)"
+                          % (snapshot.uuid, len(left)))
+            spared |= left
+        return frozenset(spared)
+
+    def _taken(self, number: int) -> str:
+        """The scheduled snapshot of a job's VM that has come since this batch began, if there is one."""
+        vm = self._jobs[number].vm
+        for ref, snapshot in world.read_snapshots(self._context.xapi, [vm]).get(vm, {}).items():
+            if snapshot.time >= self._started.replace(microsecond=0):
+                return ref
+        return ""
 
     # What the execution tells us
 

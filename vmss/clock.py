@@ -1,4 +1,5 @@
 """The clock of a pass: the coordinator's time, a monotonic time for deadlines, and sleeping."""
+import os
 import select
 import time
 from datetime import datetime, timedelta, timezone
@@ -24,8 +25,8 @@ class Clock:
         pipe = wakeup()
         if pipe is None:
             time.sleep(max(0.0, seconds))
-        else:
-            select.select([pipe], [], [], max(0.0, seconds))
+        elif select.select([pipe], [], [], max(0.0, seconds))[0]:
+            os.read(pipe, 1024)
 
 
 class RemoteClock(Clock):

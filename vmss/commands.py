@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from typing import Callable, Optional, Sequence
 
@@ -101,12 +102,18 @@ def _run(arguments: argparse.Namespace) -> int:
     except NoSession as error:
         print("vmss: %s" % error, file=sys.stderr)
         return 3
-    print(report.line, file=sys.stderr if report.status else sys.stdout)
+    if report.status:
+        print(report.line, file=sys.stderr)
+    else:
+        _say(report.line)
     return report.status
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    # Whatever becomes of the terminal, and whatever it can show: the pass goes on.
+    with suppress(OSError, ValueError):
+        encoding = sys.stdout.encoding or "ascii"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def _be_quiet(text: str) -> None:

@@ -15,7 +15,7 @@ Rules of order:
 - Nothing of an expired snapshot is destroyed before the VM's new one exists, and before it has been recorded
   what is going to be destroyed (`to_record`, `recorded`).
 """
-from collections import Counter, deque
+from collections import deque
 from typing import Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 # What an operation does to its object; the object is a VM, a snapshot or a VDI.
@@ -127,7 +127,6 @@ class Engine:
         # Operations that wait for their turn, by the SR that leads them; "" for those that touch none.
         self._snapshots: Dict[str, Deque[Operation]] = {}
         self._deletions: Dict[str, Deque[Operation]] = {}
-        self._waiting: Counter[str] = Counter()  # snapshots that wait, by token
         self._expiring: Dict[int, _Deletion] = {}
         self._unrecorded: Dict[int, None] = {}  # jobs in the order they came to expire
         self._may_record = False
@@ -181,7 +180,8 @@ class Engine:
     def to_record(self, most: int) -> List[int]:
         """The jobs, at most `most`, whose deletions wait only for a record of what they destroy.
 
-        None as long as snapshots are waiting for the same SRs: so one record serves many jobs.
+        None as long as snapshots are waiting that are led by the same SRs: so one record serves many jobs, and
+        no SR is left idle for a VM that waits for another.
         """
         if not self._may_record:
             return []
@@ -189,10 +189,19 @@ class Engine:
         self._may_record = len(ready) > most
         return ready[:most]
 
-    def recorded(self, jobs: Sequence[int]) -> None:
-        """Be told that what these jobs destroy stands in the pool's database now."""
+    def recorded(self, jobs: Sequence[int], spared: FrozenSet[str] = frozenset()) -> None:
+        """Be told that what these jobs destroy stands in the pool's database now: all of it but `spared`, which
+        are disks that others have taken into use since they were read, and snapshots that were pinned."""
         for number in jobs:
             del self._unrecorded[number]
+            deletion = self._expiring[number]
+            before = tuple(deletion.left)
+            deletion.left = deque(
+                doomed._replace(disks=tuple(disk for disk in doomed.disks if disk.ref not in spared))
+                for doomed in before if doomed.ref not in spared
+            )
+            kept = {disk.ref for disk in _disks(tuple(deletion.left))}
+            self._done_with((disk.sr, 1) for disk in _disks(before) if disk.ref not in kept)
             self._next_doomed(number)
 
     # Inside
@@ -201,8 +210,6 @@ class Engine:
         srs = [token for token in operation.tokens if token in self._work]
         lead = max(srs, key=lambda sr: (self._work[sr], sr)) if srs else ""
         queues.setdefault(lead, deque()).append(operation)
-        if queues is self._snapshots:
-            self._waiting.update(operation.tokens)
 
     def _next(self, queues: Dict[str, Deque[Operation]]) -> Optional[Operation]:
         # Those that touch no SR first: they cost nothing, and storage work waits for them.
@@ -215,14 +222,9 @@ class Engine:
                     queue.remove(operation)
                     if not queue:
                         del queues[lead]
-                    if queues is self._snapshots:
-                        self._no_longer_waits(operation)
+                        self._may_record = True
                     return operation
         return None
-
-    def _no_longer_waits(self, snapshot: Operation) -> None:
-        self._waiting.subtract(snapshot.tokens)
-        self._may_record = self._may_record or not all(self._waiting[token] for token in snapshot.tokens)
 
     def _done_with(self, work: Iterator[Tuple[str, int]]) -> None:
         for sr, disks in work:
@@ -253,8 +255,6 @@ class Engine:
             self._snapshots[lead] = deque(item for item in self._snapshots[lead] if item.action != TAKE_QUIESCED)
             if not self._snapshots[lead]:
                 del self._snapshots[lead]
-            for item in quiesced:
-                self._no_longer_waits(item)
         for item in waiting:
             self._update(item.job, degraded=True)
             self._queue(self._snapshots, item._replace(action=TAKE_SNAPSHOT))
@@ -272,8 +272,8 @@ class Engine:
             self._may_record = self._may_record or self._drained(number)
 
     def _drained(self, number: int) -> bool:
-        """Whether no snapshot waits for an SR that this job's deletions need."""
-        return not any(self._waiting[disk.sr] for disk in _disks(self.jobs[number].expired))
+        """Whether no snapshot waits that is led by an SR which this job's deletions need."""
+        return not any(disk.sr in self._snapshots for disk in _disks(self.jobs[number].expired))
 
     def _next_doomed(self, number: int) -> None:
         """Start on the oldest expired snapshot that is left, or end the job."""

@@ -1,27 +1,36 @@
 """Carries out the operations that the engine says may start, and waits for all of them at once."""
-from typing import Callable, Dict, List, NamedTuple, Optional, Set
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set
 
 from vmss import engine, stop
 from vmss.clock import Clock
-from vmss.engine import Engine, Operation, Outcome
-from vmss.failures import TIMED_OUT
-from vmss.journal import RECORD_MAX, Journal
+from vmss.engine import Doomed, Engine, Operation, Outcome
+from vmss.failures import RESULT_LOST, TIMED_OUT
+from vmss.journal import Entries, Journal
 from vmss.settings import Settings
-from vmss.xapi import Refused, Tasks, Xapi
+from vmss.xapi import Refused, Tasks, Unanswered, Xapi
 
 TAKES = (engine.TAKE_SNAPSHOT, engine.TAKE_QUIESCED, engine.TAKE_CHECKPOINT)
 
 # One wait on events at most, so that a request to stop is seen; and how long a cancelled task may take to end.
 _WAIT_S = 10.0
 _CANCEL_S = 30.0
+# VMs whose expired snapshots are recorded together.
+_JOBS_AT_ONCE = 300
 
 
-class Observer(NamedTuple):
-    """Who is told: of an operation that starts, of one that ended, of a job that ended (by its number)."""
+class Watch(NamedTuple):
+    """Who is told, and asked.
+
+    Told: of an operation that starts, of one that ended, of a job that ended (by its number). Asked: which of
+    these expired snapshots, and of their disks, are not to be destroyed after all; and for the snapshot that a
+    job has taken though nobody said so (empty if there is none).
+    """
 
     started: Callable[[Operation], None]
     ended: Callable[[Operation, Outcome], None]
     finished: Callable[[int], None]
+    spared: Callable[[Sequence[Doomed]], FrozenSet[str]]
+    taken: Callable[[int], str]
 
 
 class _Flight:
@@ -33,28 +42,39 @@ class _Flight:
         self.cancelled = False
 
 
+class _Record:
+    """A record of the journal: the jobs in it that have not ended, and what of theirs could not be destroyed."""
+
+    def __init__(self, jobs: Set[int]) -> None:
+        self.jobs = jobs
+        self.left: Entries = {}
+
+
 class Execution:
-    """Runs one engine to its end against one session."""
+    """Runs one engine to its end against one session.
+
+    `changed` tells whether anything in the pool was; `lost`, whether the answer to an operation was, which then
+    may have been started.
+    """
 
     def __init__(
         self, xapi: Xapi, clock: Clock, settings: Settings, journal: Journal, work: Engine,
-        names: Dict[int, str], under_way: Dict[int, str], observer: Observer,
+        names: Dict[int, str], under_way: Dict[int, str], watch: Watch,
     ) -> None:
         """`names` gives the name of the snapshot that each job takes; `under_way` the task of one that is being
         taken already."""
-        self._xapi = xapi
+        self.changed = False
+        self.lost = False
         self._clock = clock
         self._settings = settings
         self._journal = journal
         self._engine = work
         self._names = names
         self._under_way = under_way
-        self._observer = observer
+        self._watch = watch
         self._tasks = Tasks(xapi, clock)
         self._flights: Dict[str, _Flight] = {}
-        self._records: Dict[str, Set[int]] = {}  # jobs in each record of the journal that have not ended
-        self._spoiled: Set[str] = set()  # records of which something could not be destroyed
-        self.changed = False
+        self._records: Dict[str, _Record] = {}
 
     def run(self) -> bool:
         """Carry out everything. Return whether it came to its end: False if we were asked to stop."""
@@ -75,18 +95,24 @@ class Execution:
                 return False
             self._wait(stop_by)
 
-    def adopt(self, key: str, jobs: List[int]) -> None:
-        """Take over a record of an earlier pass: it goes when these jobs have ended well."""
-        self._records[key] = {job for job in jobs if not self._engine.states[job].done}
-        if not self._records[key]:
+    def adopt(self, key: str, jobs: List[int], undecided: Entries) -> None:
+        """Take over a record of an earlier pass: it goes when these jobs have ended, but for what is undecided
+        of it."""
+        self._records[key] = _Record({job for job in jobs if not self._engine.states[job].done})
+        self._records[key].left = undecided
+        if jobs or not undecided:
             self._close_record(key)
+        else:
+            del self._records[key]  # it stays as it is
 
-    def pending_snapshots(self) -> List[str]:
-        """Tasks that still take a snapshot, which needs our session to be marked as a scheduled one."""
-        return [task for task, method in self._tasks.pending.items() if method in TAKES]
+    def pending(self) -> List[str]:
+        """Tasks of ours that have not ended."""
+        return list(self._tasks.pending)
+
+    # Operations
 
     def _start(self, operation: Operation) -> None:
-        self._observer.started(operation)
+        self._watch.started(operation)
         params = [operation.ref]
         if operation.action in TAKES:
             params.append(self._names[operation.job])
@@ -100,6 +126,9 @@ class Execution:
         except Refused as refused:
             self._end(operation, Outcome(error=refused.error))
             return
+        except Unanswered:
+            self.lost = True
+            raise
         self._flights[task] = _Flight(operation, self._clock.monotonic() + self._limit(operation))
 
     def _limit(self, operation: Operation) -> int:
@@ -143,29 +172,52 @@ class Execution:
         return Outcome(error=(TIMED_OUT, operation.action, "%d s" % self._limit(operation)))
 
     def _end(self, operation: Operation, outcome: Outcome) -> None:
-        self._observer.ended(operation, outcome)
+        if operation.action in TAKES and outcome.error[:1] == (RESULT_LOST,):
+            # Unknown is not failed: the pool is looked at.
+            snapshot = self._watch.taken(operation.job)
+            outcome = Outcome(value=snapshot) if snapshot else outcome
+        self._watch.ended(operation, outcome)
+        self._note_left(operation, outcome)
         finished = self._engine.end(operation, outcome)
         if finished is not None:
-            for key in [key for key, jobs in self._records.items() if finished in jobs]:
-                self._records[key].discard(finished)
-                if self._engine.states[finished].error:
-                    self._spoiled.add(key)
-                if not self._records[key]:
-                    self._close_record(key)
-            self._observer.finished(finished)
+            for key in [key for key, record in self._records.items() if finished in record.jobs]:
+                self._records[key].jobs.discard(finished)
+                self._close_record(key)
+            self._watch.finished(finished)
+
+    # The journal
 
     def _record(self) -> None:
         while True:
-            jobs = self._engine.to_record(RECORD_MAX)
+            jobs = self._engine.to_record(_JOBS_AT_ONCE)
             if not jobs:
                 return
-            key = self._journal.write([doomed for job in jobs for doomed in self._engine.jobs[job].expired])
-            self._records[key] = set(jobs)
+            doomed = [item for job in jobs for item in self._engine.jobs[job].expired]
+            spared = self._watch.spared(doomed)
+            entries = {
+                item.uuid: [disk.uuid for disk in item.disks if disk.ref not in spared]
+                for item in doomed if item.ref not in spared
+            }
             self.changed = True
-            self._engine.recorded(jobs)
+            for key in self._journal.write(entries):
+                self._records[key] = _Record(set(jobs))
+            self._engine.recorded(jobs, spared)
+
+    def _note_left(self, operation: Operation, outcome: Outcome) -> None:
+        """Keep in mind what could not be destroyed, or may yet be."""
+        if operation.action in TAKES or not outcome.error or engine.already_gone(operation, outcome):
+            return
+        for doomed in self._engine.jobs[operation.job].expired:
+            disks = [disk.uuid for disk in doomed.disks if operation.ref in (disk.ref, doomed.ref)]
+            if disks and (operation.action == engine.DESTROY_VDI or outcome.error[0] in (TIMED_OUT, RESULT_LOST)):
+                records = (record for record in self._records.values() if operation.job in record.jobs)
+                next(records).left.setdefault(doomed.uuid, []).extend(disks)
 
     def _close_record(self, key: str) -> None:
-        del self._records[key]
-        if key not in self._spoiled:
-            self._journal.remove(key)
+        """If all jobs of a record have ended, replace it by one of what is left, if anything is."""
+        record = self._records[key]
+        if not record.jobs:
+            del self._records[key]
             self.changed = True
+            self._journal.write(record.left)
+            self._journal.remove(key)

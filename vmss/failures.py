@@ -12,7 +12,6 @@ OPERATOR = "operator"  # licence or configuration: somebody has to change someth
 # Codes of our own, for what no XAPI error describes.
 TIMED_OUT = "VMSS_OPERATION_TIMED_OUT"  # [method, seconds]
 RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
-STOPPED = "VMSS_STOPPED"  # []
 
 
 class Failure(NamedTuple):
@@ -96,7 +95,6 @@ CATALOGUE = {
         UNKNOWN, "The operation did not end in time", "Look at its task: xe task-list; raise the limit if it was slow."
     ),
     "VMSS_RESULT_LOST": Failure(UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."),
-    "VMSS_STOPPED": Failure(UNKNOWN, "The run was stopped", "The next tick goes on with it."),
 }
 
 

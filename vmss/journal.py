@@ -1,21 +1,24 @@
 """What is going to be destroyed, written into the pool's database before it is, for the next pass to finish.
 
-A record is one key of pool.other_config: `vmss-destroying:N` with, by the uuid of each expired snapshot, the
+A record is one key of pool.other_config: `vmss-destroying:…` with, by the uuid of each expired snapshot, the
 uuids of its disks. It is only read for snapshots that are gone: as long as a snapshot's record exists, nothing
 of it has been destroyed, and retention decides about it anew.
 """
 import json
-from typing import Dict, List, Mapping, Sequence, Tuple
+import os
+from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
+from uuid import uuid4
 
-from vmss.engine import Doomed
 from vmss.text import is_uuid
 from vmss.world import Disk, Pool, read_disk
 from vmss.xapi import Refused, Xapi
 
 PREFIX = "vmss-destroying:"
 
-# Snapshots in one record: the pool's record is read at every tick, also by other clients.
-RECORD_MAX = 300
+# The pool's record is read at every tick, also by other clients; and in XML a quote takes six bytes.
+_RECORD_BYTES_MAX = 30000
+
+Entries = Dict[str, List[str]]
 
 
 class Journal:
@@ -25,28 +28,42 @@ class Journal:
         self._xapi = xapi
         self._pool = pool
         self._left = [(key, _parse(text)) for key, text in pool.other_config.items() if key.startswith(PREFIX)]
-        self._keys = {key for key, _ in self._left}
+        self._written = 0
 
-    def left(self) -> List[Tuple[str, Dict[str, List[str]]]]:
-        """The records that earlier passes left, by key: the disks of each snapshot. Handed out once."""
+    def left(self) -> List[Tuple[str, Entries]]:
+        """The records that earlier passes left, by key. Handed out once."""
         left, self._left = self._left, []
         return sorted(left)
 
-    def write(self, doomed: Sequence[Doomed]) -> str:
-        """Record what is going to be destroyed; return the key of the record."""
-        number = 0
-        while PREFIX + str(number) in self._keys:
-            number += 1
-        key = PREFIX + str(number)
-        value = json.dumps({item.uuid: [disk.uuid for disk in item.disks] for item in doomed}, separators=(",", ":"))
-        self._xapi.call("pool.add_to_other_config", self._pool.ref, key, value)
-        self._keys.add(key)
-        return key
+    def write(self, entries: Entries) -> List[str]:
+        """Record what is going to be destroyed; return the keys of the records."""
+        return [self._write(part) for part in _parts(entries)]
 
     def remove(self, key: str) -> None:
         """Everything in this record is gone."""
         self._xapi.call("pool.remove_from_other_config", self._pool.ref, key)
-        self._keys.discard(key)
+
+    def _write(self, entries: Entries) -> str:
+        # A name that no other pass can have given: what is there already is not ours to know.
+        self._written += 1
+        key = "%s%d-%s-%d" % (PREFIX, os.getpid(), uuid4().hex[:8], self._written)
+        value = json.dumps(entries, separators=(",", ":"), sort_keys=True)
+        self._xapi.call("pool.add_to_other_config", self._pool.ref, key, value)
+        return key
+
+
+def _parts(entries: Entries) -> Iterator[Entries]:
+    """Split entries so that each part fits into one call to xapi, which takes 300 KiB."""
+    part: Entries = {}
+    size = 0
+    for snapshot, disks in entries.items():
+        size += 42 + 39 * len(disks)
+        if part and size > _RECORD_BYTES_MAX:
+            yield part
+            part, size = {}, 42 + 39 * len(disks)
+        part[snapshot] = disks
+    if part:
+        yield part
 
 
 def still_there(xapi: Xapi, snapshot_uuid: str) -> bool:
@@ -55,12 +72,19 @@ def still_there(xapi: Xapi, snapshot_uuid: str) -> bool:
 
 
 def disks(xapi: Xapi, uuids: Sequence[str]) -> List[Disk]:
-    """The disks with these uuids, as far as they are still there."""
+    """The disks with these uuids, as far as they are still there and no suspended VM's memory."""
     found: List[Disk] = []
     for uuid in uuids:
         for ref in _by_uuid(xapi, "VDI", uuid):
-            found.extend(read_disk(xapi, ref))
+            found.extend(disk for disk in read_disk(xapi, ref) if not _is_memory(xapi, disk))
     return found
+
+
+def _is_memory(xapi: Xapi, disk: Disk) -> bool:
+    # A memory image has no VBD that would tell whose it is.
+    return disk.type == "suspend" and bool(
+        xapi.call("VM.get_all_records_where", 'field "suspend_VDI" = "%s"' % disk.ref)
+    )
 
 
 def _by_uuid(xapi: Xapi, cls: str, uuid: str) -> List[str]:
@@ -72,7 +96,7 @@ def _by_uuid(xapi: Xapi, cls: str, uuid: str) -> List[str]:
         return []
 
 
-def _parse(text: str) -> Dict[str, List[str]]:
+def _parse(text: str) -> Entries:
     """A record as it was written; of one that somebody else has written, what has its form."""
     try:
         value = json.loads(text)

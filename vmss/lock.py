@@ -4,9 +4,14 @@ import fcntl
 import json
 import os
 import stat
+import time
+from contextlib import suppress
 from typing import Any, Dict, Optional, Sequence
 
 from vmss.text import one_line
+
+# How often a lock that is taken is tried again at once.
+_GLANCES = 3
 
 
 class LockError(Exception):
@@ -55,6 +60,7 @@ class LockDirectory:
 
         A key `session` of the holder is for the next run alone, should this one die; nobody else is told.
         """
+        glances = 0
         while True:
             descriptor = self._open(pool + ".lock", os.O_RDWR | os.O_CREAT)
             try:
@@ -63,19 +69,30 @@ class LockDirectory:
                 found = _public(_parse(_read(descriptor)))
                 os.close(descriptor)
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise Held(found)
+                    if glances == _GLANCES:
+                        raise Held(found)
+                    # It may be somebody who only looks who holds it, see `holder`.
+                    glances += 1
+                    time.sleep(0.05)
+                    continue
                 raise LockError("%s: the lock cannot be taken: %s" % (one_line(self.path), error.strerror))
             if self._is(pool + ".lock", descriptor):
                 return Lock(descriptor, holder)
             os.close(descriptor)  # somebody removed the file between opening and locking it
 
     def holder(self, pool: str) -> Optional[Dict[str, Any]]:
-        """What the run that holds the pool's lock wrote into it; None if nobody holds it."""
+        """What the run that holds the pool's lock wrote into it; None if nobody holds it. Nothing is written:
+        what a run that died has left is for the next one."""
         try:
-            lock = self.acquire(pool, {})
-        except Held as held:
-            return held.holder
-        lock.release()
+            descriptor = self._open(pool + ".lock", os.O_RDONLY)
+        except LockError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return _public(_parse(_read(descriptor)))
+        finally:
+            os.close(descriptor)
         return None
 
     def read(self, name: str) -> Dict[str, Any]:
@@ -148,11 +165,10 @@ class Lock:
 
     def _write(self) -> None:
         text = json.dumps(self._holder).encode("ascii")
-        try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, text, 0)
-        except OSError:
-            pass  # a full disk: the lock itself holds all the same
+        with suppress(OSError):  # a full disk: the lock itself holds all the same
+            # Padded, so that at no instant it is neither the old text nor the new one.
+            length = os.fstat(self._descriptor).st_size
+            os.pwrite(self._descriptor, text.ljust(length), 0)
 
 
 def _read(descriptor: int) -> bytes:

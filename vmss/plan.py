@@ -6,6 +6,7 @@ from vmss import engine, policy
 from vmss.engine import Doomed, Job
 from vmss.policy import Policy
 from vmss.retention import Snapshot, expired
+from vmss.text import one_line
 from vmss.world import Disk, Vm
 from vmss.xapi import NULL
 
@@ -69,7 +70,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
 
 def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:
     """The job that destroys the disks of a snapshot which an earlier pass has destroyed and recorded."""
-    doomed = Doomed("", snapshot_uuid, False, tuple(_engine_disk(disk) for disk in disks if _ours(disk, 0)))
+    doomed = Doomed("", snapshot_uuid, False, tuple(_engine_disk(disk) for disk in disks if ours(disk, 0)))
     return Job("", "", snapshot_uuid, "", "", frozenset(), (), (doomed,), recorded=True)
 
 
@@ -88,13 +89,13 @@ def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
     for turn in turns:
         mine = [item for item in jobs if item.policy == turn.policy.ref]
         text.append("%s (%s): %s of %d VMs, slot %s, %d kept each" % (
-            turn.policy.name or "(no name)", turn.policy.uuid, turn.policy.type, len(mine),
+            one_line(turn.policy.name, 100) or "(no name)", turn.policy.uuid, turn.policy.type, len(mine),
             turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ"), turn.policy.retained,
         ))
         for item in mine:
             what = item.take or "has its snapshot of this slot"
             gone = ", then delete %s" % ", ".join(doomed.uuid for doomed in item.expired) if item.expired else ""
-            text.append("  %s (%s): %s%s" % (item.name, item.uuid, what, gone))
+            text.append("  %s (%s): %s%s" % (one_line(item.name, 100), item.uuid, what, gone))
     return text
 
 
@@ -111,7 +112,7 @@ def _take(chosen: Policy, vm: Vm) -> str:
 def _doomed(snapshot: Snapshot, disks: Sequence[Disk]) -> Doomed:
     return Doomed(
         snapshot.ref, snapshot.uuid, snapshot.suspended,
-        tuple(_engine_disk(disk) for disk in disks if _ours(disk, 1)),
+        tuple(_engine_disk(disk) for disk in disks if ours(disk, 1)),
     )
 
 
@@ -119,9 +120,9 @@ def _engine_disk(disk: Disk) -> engine.Disk:
     return engine.Disk(disk.ref, disk.uuid, disk.sr)
 
 
-def _ours(disk: Disk, vbds: int) -> bool:
-    """Whether a disk may be destroyed with its snapshot: it is a snapshot itself, or a memory image; no base
-    copy of the storage layer; and no other VM has it."""
+def ours(disk: Disk, vbds: int) -> bool:
+    """Whether a disk may be destroyed with its snapshot, which has so many of its VBDs: it is a snapshot itself,
+    or a memory image; no base copy of the storage layer; and no other VM has it."""
     if disk.type == "suspend":
         return disk.managed and not disk.vbds
     return disk.is_a_snapshot and disk.managed and len(disk.vbds) <= vbds
@@ -132,7 +133,7 @@ def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[
     for uuid in expiry.vm.suspect:
         yield "Snapshot %s of VM %s is left alone: its records contradict each other" % (uuid, expiry.vm.uuid)
     for snapshot in expiry.expired:
-        left = [disk.uuid for disk in disks.get(snapshot.ref, ()) if not _ours(disk, 1)]
+        left = [disk.uuid for disk in disks.get(snapshot.ref, ()) if not ours(disk, 1)]
         if left:
             yield "Disks of snapshot %s are left alone: %s (in use elsewhere, or no snapshots)" % (
                 snapshot.uuid, ", ".join(left)

@@ -8,11 +8,14 @@ import os
 import sys
 import xmlrpc.client
 from contextlib import suppress
+from datetime import timezone
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from xml.parsers.expat import ExpatError
 
 from vmss import alerts, stop
+from vmss.clock import Clock
 from vmss.lock import LockDirectory, LockError
+from vmss.log import Log
 from vmss.run import FAILED, LOCKED, BadInput, Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
 from vmss.sessions import NoSession
 from vmss.settings import SettingsError, load, place
@@ -143,6 +146,9 @@ def _child(request: Request, pipe: int) -> None:
             os.dup2(null, descriptor)
         stop.install()
         code = _report(request, lambda message: _tell(pipe, message))
+    except BaseException as bug:  # noqa: BLE001 - nobody else would ever hear of it
+        _tell(pipe, {"error": ["INTERNAL_ERROR", repr(bug)]})
+        Log(place(os.environ).log, Clock().now, timezone.utc)("The run ended in an error of its own: %r" % bug)
     finally:
         os._exit(code)
 

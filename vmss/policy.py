@@ -28,11 +28,12 @@ class Policy(NamedTuple):
     last_run: Optional[datetime]
     vms: Tuple[str, ...]
 
-    def due(self, zone: tzinfo, now: datetime) -> Optional[datetime]:
-        """The slot that waits to be served now, or None: also when disabled, or without any VM."""
+    def due(self, zone: tzinfo, now: datetime, since: Optional[datetime] = None) -> Optional[datetime]:
+        """The slot that waits to be served now, or None: also when disabled, or without any VM. `since` is the
+        first tick that could not serve what was due, if it was not this one."""
         if not self.enabled or not self.vms:
             return None
-        return due_slot(self.schedule, zone, self.last_run, now)
+        return due_slot(self.schedule, zone, self.last_run, now, since)
 
 
 def from_record(ref: str, record: Mapping[str, Any]) -> Policy:

@@ -1,7 +1,8 @@
 """One pass over the pool, from the lock to the lock, in the order of the vendor's article CTX224169."""
 import os
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss import alerts, sessions, world
 from vmss.alerts import Alerts, Victim
@@ -136,7 +137,8 @@ class Pass:
         self.around = around
         self.log = log
         self.xapi = xapi
-        self.pending: List[str] = []  # tasks that still take a snapshot when the pass ends
+        self.pending: List[str] = []  # tasks that have not ended when the pass does
+        self.lost = False  # whether there may be one more
         self.pool = world.read_pool(xapi)
         self.settings, mistakes = of_pool(around.settings, self.pool.other_config)
         for mistake in mistakes:
@@ -149,7 +151,9 @@ class Pass:
             xapi, self.pool, self.settings, self.clock, log, Journal(xapi, self.pool), around.say
         )
         self.served: List[Served] = []
-        self.changed = False
+        self.changed = False  # anything in the pool, since the last look at what is due
+        self.waiting_since = self.clock.now()
+        self.known: Optional[Set[str]] = None  # policies that were there when the pass began
 
     def _clock(self, clock: Clock) -> Clock:
         if self.request.at is not None and not self.request.dry_run:
@@ -173,24 +177,38 @@ class Pass:
         except Held as held:
             return self.put_off(held)
         try:
-            sessions.close_old(self.xapi, directory, self.pool.uuid, str(lock.died.get("session", "")))
+            self.take_over(directory, lock)
             look = self.look(self.request.policy)
             self.around.started()
             self.logon_failures(directory, look.turns)
             complete = self.serve(look, lock)
             # A run that holds the lock makes others come back later. So before it gives the lock back it looks
             # once more for what became due meanwhile.
-            while complete and look.turns:
+            while complete and self.changed:
+                self.sync_database()
                 look = self.look()
                 complete = self.serve(look, lock, again=True)
-            self.sync_database()
         finally:
-            # The session first: until the lock is given back, the next pass would find it there.
-            if self.pending:
-                sessions.leave_open(self.xapi, directory, self.pool.uuid, self.pending, self.log)
-            sessions.log_out(self.xapi)
-            lock.release()
+            try:
+                # The session first: until the lock is given back, the next pass would find it there.
+                if self.pending or self.lost:
+                    sessions.leave_open(self.xapi, directory, self.pool.uuid, self.pending, self.log)
+                sessions.log_out(self.xapi)
+            finally:
+                lock.release()
         return self.report(complete)
+
+    def take_over(self, directory: LockDirectory, lock: Lock) -> None:
+        """See to what passes before this one have left: their sessions, and ticks that nobody could serve."""
+        died = str(lock.died.get("session", ""))
+        settled = sessions.close_old(self.xapi, directory, self.pool.uuid, died, self.log)
+        self.context = self.context._replace(unsettled=not settled)
+        failures = sessions.failures(directory)
+        if failures is not None:
+            self.waiting_since = min(self.waiting_since, failures[0])
+        if died:
+            with suppress(ValueError):
+                self.waiting_since = min(self.waiting_since, parse_datetime(lock.died.get("since")))
 
     # What is due
 
@@ -213,9 +231,13 @@ class Pass:
             if policy.last_run is not None and policy.last_run > now:
                 self.log("Warning: the last run of policy %s, %s, lies in the future: taken as never"
                          % (policy.uuid, format_datetime(policy.last_run)))
-            slot = policy.due(self.log.zone, now)
+            # One that never ran is late, not lost, if its tick was another's; not if it is newer than that.
+            since = self.waiting_since if self.known is None or policy.ref in self.known else None
+            slot = policy.due(self.log.zone, now, since)
             if slot is not None and (policy.ref not in done or done[policy.ref] < slot):
                 turns.append(Turn(policy, slot))
+        if self.known is None:
+            self.known = {policy.ref for policy in policies}
         return turns
 
     def wanted(self, uuid: str, policies: Sequence[Policy], errors: Sequence[Tuple[str, str]]) -> Turn:
@@ -256,6 +278,7 @@ class Pass:
                 complete = batch.serve()
             finally:
                 self.pending += batch.pending
+                self.lost = self.lost or batch.lost
                 self.changed = self.changed or batch.changed
             if not complete:
                 return False
@@ -307,11 +330,11 @@ class Pass:
 
     def sync_database(self) -> None:
         """xapi writes its database every five minutes; what we destroyed must not come back if it dies."""
-        if self.changed:
-            try:
-                self.xapi.call("pool.sync_database")
-            except Refused as refused:
-                self.log("The pool's database could not be written: %s" % refused)
+        self.changed = False
+        try:
+            self.xapi.call("pool.sync_database")
+        except Refused as refused:
+            self.log("The pool's database could not be written: %s" % refused)
 
     # What keeps a policy from being served
 
@@ -338,20 +361,17 @@ class Pass:
 
     def logon_failures(self, directory: LockDirectory, turns: Sequence[Turn]) -> None:
         """Earlier ticks could not log in: tell the policies that waited for them."""
-        kept = directory.read(sessions.LOGON_FAILURE)
-        if not kept:
+        failures = sessions.failures(directory)
+        if failures is None:
             return
-        try:
-            since, last = parse_datetime(kept.get("since")), parse_datetime(kept.get("last"))
-        except ValueError:
-            since = last = self.clock.now()
+        since, last = failures
         for turn in turns:
             if turn.slot <= last:
                 self.alerts.create(alerts.LOGON_FAILURE, turn.policy.uuid, alerts.body(
                     alerts.LOGON_FAILURE,
                     "No session from %s to %s." % (local(since, self.log.zone), local(last, self.log.zone)),
                 ))
-        directory.keep(sessions.LOGON_FAILURE, {})
+        sessions.forget_failures(directory, self.log)
 
     # Reports
 

@@ -52,17 +52,20 @@ def next_slot(schedule: Schedule, zone: tzinfo, instant: datetime) -> datetime:
     return min(slot for slot in _slots_around(schedule, zone, instant) if slot > instant)
 
 
-def due_slot(schedule: Schedule, zone: tzinfo, last_run: Optional[datetime], now: datetime) -> Optional[datetime]:
+def due_slot(
+    schedule: Schedule, zone: tzinfo, last_run: Optional[datetime], now: datetime, since: Optional[datetime] = None
+) -> Optional[datetime]:
     """Return the slot that waits to be served now, or None.
 
     Only the latest slot counts, however many were missed. `last_run` is the end of the last run, None if
     there was none; one that lies in the future comes from a wrong clock and counts as none, lest the policy
     stay silent until then. A policy that never ran waits for a slot of its own: it is due only in the tick
-    of that slot, not for one that passed before it was made.
+    of that slot, not for one that passed before it was made. `since` is the first tick, if it was not this
+    one, that could not serve what was due: a slot of then is late, not lost.
     """
     slot = latest_slot(schedule, zone, now)
     if last_run is None or last_run > now:
-        return slot if now - slot < TICK else None
+        return slot if slot > min(since or now, now) - TICK else None
     return slot if slot > last_run else None
 
 

@@ -1,11 +1,12 @@
 """Opening the session of a pass, and closing it, now or later."""
 from contextlib import suppress
-from typing import Any, Callable, Dict, List
+from datetime import datetime
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from vmss import alerts, stop
 from vmss.clock import Clock
-from vmss.datetimes import format_datetime, local
-from vmss.lock import LockDirectory
+from vmss.datetimes import format_datetime, local, parse_datetime
+from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
 from vmss.settings import Place, Settings
 from vmss.text import one_line
@@ -45,7 +46,27 @@ def remember_failure(directory: LockDirectory, clock: Clock, log: Log, error: No
         log(line)
     log(str(error))
     since = directory.read(LOGON_FAILURE).get("since", format_datetime(now))
-    directory.keep(LOGON_FAILURE, {"since": since, "last": format_datetime(now)})
+    try:
+        directory.keep(LOGON_FAILURE, {"since": since, "last": format_datetime(now)})
+    except LockError as full:
+        log(str(full))
+
+
+def failures(directory: LockDirectory) -> Optional[Tuple[datetime, datetime]]:
+    """The first and the last time nobody got in, since somebody did; None if there was none."""
+    kept = directory.read(LOGON_FAILURE)
+    try:
+        return (parse_datetime(kept.get("since")), parse_datetime(kept.get("last"))) if kept else None
+    except ValueError:
+        return None
+
+
+def forget_failures(directory: LockDirectory, log: Log) -> None:
+    """The alert has been raised."""
+    try:
+        directory.keep(LOGON_FAILURE, {})
+    except LockError as error:
+        log(str(error))
 
 
 def log_out(xapi: Xapi) -> None:
@@ -55,42 +76,58 @@ def log_out(xapi: Xapi) -> None:
             xapi.logout()
 
 
-def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, pending: List[str], log: Log) -> None:
-    """Write the session down, for a later pass to close: with it these tasks still take snapshots.
+def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str], log: Log) -> None:
+    """Write the session down, for a later pass to close: some of its operations have not ended.
 
     xapi decides at the end of a snapshot, from its session, whether it is a scheduled one: without the session
     it would be kept for ever.
     """
-    kept = _kept(directory, pool)
-    directory.keep(_name(pool), {"sessions": kept + [{"session": xapi.session, "tasks": pending}]})
-    xapi.session = ""
-    log("The session is left open for %d snapshots that have not ended" % len(pending))
+    session, xapi.session = xapi.session, ""
+    log("The session is left open: %d of its operations have not ended, or their answer was lost" % len(tasks))
+    _keep(directory, pool, _kept(directory, pool) + [{"session": session, "tasks": tasks}], log)
 
 
-def close_old(xapi: Xapi, directory: LockDirectory, pool: str, died: str) -> None:
-    """Close the sessions that earlier passes left open, if their snapshots have ended; `died` is the session
-    of one that was killed, or empty."""
-    kept = _kept(directory, pool)
-    if died:
-        with suppress(Refused):  # ended with xapi
-            kept.append({"session": died, "tasks": xapi.call("session.get_tasks", died)})
-    if kept:
-        still = [entry for entry in kept if not _closed(xapi, entry)]
-        directory.keep(_name(pool), {"sessions": still} if still else {})
+def close_old(xapi: Xapi, directory: LockDirectory, pool: str, died: str, log: Log) -> bool:
+    """Close the sessions that earlier passes left open, if their operations have ended; `died` is the session
+    of one that was killed, or empty. Return whether all are closed."""
+    kept = _kept(directory, pool) + ([{"session": died, "tasks": []}] if died else [])
+    if not kept:
+        return True
+    still = [entry for entry in kept if not _closed(xapi, entry)]
+    _keep(directory, pool, still, log)
+    return not still
 
 
 def _closed(xapi: Xapi, entry: Dict[str, Any]) -> bool:
     """Close one session, unless one of its tasks is still pending."""
-    for task in entry.get("tasks") or []:
-        try:
-            if xapi.call("task.get_status", str(task)) == "pending":
-                return False
-            xapi.call("task.destroy", str(task))
-        except Refused:
-            pass  # collected
+    session = str(entry.get("session"))
+    tasks = [str(task) for task in entry.get("tasks") or []]
     with suppress(Refused):  # ended with xapi
-        xapi.logout(str(entry.get("session")))
+        tasks += [str(task) for task in xapi.call("session.get_tasks", session)]
+    pending = [task for task in tasks if _pending(xapi, task)]
+    if pending:
+        return False
+    with suppress(Refused):
+        xapi.logout(session)
     return True
+
+
+def _pending(xapi: Xapi, task: str) -> bool:
+    """Whether a task has not ended; the record of one that has is destroyed.
+
+    One that still waits for a busy VM has no sign of which VM that is, and so could not be told from one that
+    has to be started: it is cancelled.
+    """
+    try:
+        record = xapi.call("task.get_record", task)
+        if record["status"] != "pending":
+            xapi.call("task.destroy", task)
+            return False
+        if record["name_label"].startswith("Async.VM.") and "applies_to" not in record["other_config"]:
+            xapi.call("task.cancel", task)
+        return True
+    except Refused:
+        return False  # collected
 
 
 def _name(pool: str) -> str:
@@ -100,3 +137,10 @@ def _name(pool: str) -> str:
 def _kept(directory: LockDirectory, pool: str) -> List[Dict[str, Any]]:
     entries = directory.read(_name(pool)).get("sessions")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _keep(directory: LockDirectory, pool: str, entries: List[Dict[str, Any]], log: Log) -> None:
+    try:
+        directory.keep(_name(pool), {"sessions": entries} if entries else {})
+    except LockError as error:  # a full disk: xapi itself closes a session that is idle for a day
+        log(str(error))

@@ -50,7 +50,6 @@ class Vm(NamedTuple):
     power_state: str
     host: str
     suspend_sr: str
-    suspend_vdi: str
     disks: Tuple[Disk, ...] = ()
     snapshots: Tuple[Snapshot, ...] = ()
     suspect: Tuple[str, ...] = ()
@@ -96,13 +95,12 @@ def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
             policy=str(record["snapshot_schedule"]),
             power_state=str(record["power_state"]),
             host=str(record["resident_on"]),
-            suspend_sr=str(record["suspend_SR"]),
-            suspend_vdi=str(record["suspend_VDI"]),
+            suspend_sr=_memory_sr(xapi, record),
             taking=_taking(xapi, ref, record["current_operations"]),
         )
         snapshot_refs[ref] = tuple(record["snapshots"])
     disks = read_disks(xapi, list(vms))
-    found = _read_snapshots(xapi, [ref for ref in vms if snapshot_refs[ref]])
+    found = read_snapshots(xapi, [ref for ref in vms if snapshot_refs[ref]])
     complete = []
     for ref, vm in vms.items():
         mine = found.get(ref, {})
@@ -144,6 +142,14 @@ def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
         return []
 
 
+def is_pinned(xapi: Xapi, snapshot: str) -> bool:
+    """Whether a snapshot may not be destroyed."""
+    try:
+        return "destroy" in xapi.call("VM.get_blocked_operations", snapshot)
+    except Refused:
+        return False
+
+
 def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Dict[str, Disk]:
     # A table has no field for its own references, but xapi stores the back reference, a VDI's list of VBDs,
     # as an S-expression. A disk with one VBD is found by it; one with several is asked for by itself.
@@ -168,7 +174,7 @@ def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
     )
 
 
-def _read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Dict[str, Dict[str, Snapshot]]:
+def read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Dict[str, Dict[str, Snapshot]]:
     """The scheduled snapshots that say they are of these VMs, by VM and reference."""
     found: Dict[str, Dict[str, Snapshot]] = {}
     marked = 'field "is_vmss_snapshot" = "true"'
@@ -199,6 +205,13 @@ def _taking(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
             if "ShowInXenCenter" in marks and marks.get("applies_to") == vm:
                 return str(task)
     return ""
+
+
+def _memory_sr(xapi: Xapi, record: Mapping[str, Any]) -> str:
+    """The SR that a checkpoint of this VM writes memory to, as far as the VM itself says."""
+    for disk in read_disk(xapi, str(record["suspend_VDI"])):
+        return disk.sr
+    return str(record["suspend_SR"])
 
 
 def _time(record: Mapping[str, Any]) -> datetime:
