@@ -144,11 +144,11 @@ class LockDirectory:
 
 
 class Lock:
-    """A lock that is held until it is released, or this process dies. `died` is what the holder before this
-    one wrote, if it died; empty if it gave the lock back."""
+    """A lock that is held until it is released, or this process dies. `before` is what the holder before this
+    one wrote, if it did not come to its end; empty if it did."""
 
     def __init__(self, descriptor: int, holder: Dict[str, Any]) -> None:
-        self.died = _parse(_read(descriptor))
+        self.before = _parse(_read(descriptor))
         self._descriptor = descriptor
         self._holder = dict(holder)
         self._write()
@@ -158,9 +158,14 @@ class Lock:
         self._holder["policies"] = list(policies)
         self._write()
 
-    def release(self) -> None:
-        """Give the lock back."""
-        os.ftruncate(self._descriptor, 0)
+    def release(self, unfinished: Optional[Dict[str, Any]] = None) -> None:
+        """Give the lock back; with what the next holder should know of work that did not come to its end."""
+        with suppress(OSError):
+            if unfinished:
+                self._holder = unfinished
+                self._write()
+            else:
+                os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
 
     def _write(self) -> None:

@@ -176,6 +176,7 @@ class Pass:
             lock = directory.acquire(self.pool.uuid, holder)
         except Held as held:
             return self.put_off(held)
+        complete = False
         try:
             self.take_over(directory, lock)
             look = self.look(self.request.policy)
@@ -195,20 +196,20 @@ class Pass:
                     sessions.leave_open(self.xapi, directory, self.pool.uuid, self.pending, self.log)
                 sessions.log_out(self.xapi)
             finally:
-                lock.release()
+                lock.release(None if complete else {"since": format_datetime(self.waiting_since)})
         return self.report(complete)
 
     def take_over(self, directory: LockDirectory, lock: Lock) -> None:
         """See to what passes before this one have left: their sessions, and ticks that nobody could serve."""
-        died = str(lock.died.get("session", ""))
+        died = str(lock.before.get("session", ""))
         settled = sessions.close_old(self.xapi, directory, self.pool.uuid, died, self.log)
         self.context = self.context._replace(unsettled=not settled)
         failures = sessions.failures(directory)
         if failures is not None:
             self.waiting_since = min(self.waiting_since, failures[0])
-        if died:
+        if lock.before:
             with suppress(ValueError):
-                self.waiting_since = min(self.waiting_since, parse_datetime(lock.died.get("since")))
+                self.waiting_since = min(self.waiting_since, parse_datetime(lock.before.get("since")))
 
     # What is due
 

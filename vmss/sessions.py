@@ -14,6 +14,8 @@ from vmss.xapi import USER, Refused, Unanswered, Xapi
 
 LOGON_FAILURE = "logon-failure"
 
+_TAKES = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.checkpoint")
+
 
 class NoSession(Exception):
     """xapi cannot be reached, or lets nobody in: one line that says why."""
@@ -115,15 +117,15 @@ def _closed(xapi: Xapi, entry: Dict[str, Any]) -> bool:
 def _pending(xapi: Xapi, task: str) -> bool:
     """Whether a task has not ended; the record of one that has is destroyed.
 
-    One that still waits for a busy VM has no sign of which VM that is, and so could not be told from one that
-    has to be started: it is cancelled.
+    A snapshot that still waits for a busy VM has no sign of which VM that is, and so could not be told from one
+    that has to be started: it is cancelled.
     """
     try:
         record = xapi.call("task.get_record", task)
         if record["status"] != "pending":
             xapi.call("task.destroy", task)
             return False
-        if record["name_label"].startswith("Async.VM.") and "applies_to" not in record["other_config"]:
+        if record["name_label"] in _TAKES and "applies_to" not in record["other_config"]:
             xapi.call("task.cancel", task)
         return True
     except Refused:

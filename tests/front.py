@@ -1,0 +1,83 @@
+"""A socket in front of a simulator that meets every call on its way: to do something just then, or to lose it."""
+import socket
+import threading
+from typing import Callable, List, Optional, Tuple
+
+Hook = Callable[[str], None]
+
+
+class Lose(Exception):
+    """Raised by a hook: the connection breaks here."""
+
+
+def _message(connection: socket.socket) -> Optional[Tuple[bytes, bytes]]:
+    """One HTTP message: head and body; None at the end."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            return None
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    (length,) = [int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head, body
+
+
+def _method(body: bytes) -> str:
+    return body.partition(b"<methodName>")[2].partition(b"</methodName>")[0].decode()
+
+
+class Front:
+    """Hands calls on from a unix socket to a server's. `before` is told of each call before the server gets it,
+    `after` when the server has answered; either may do anything, and lose the call."""
+
+    def __init__(self, path: str, server: str, before: Hook = lambda method: None,
+                 after: Hook = lambda method: None) -> None:
+        self.calls: List[str] = []
+        self._server = server
+        self._before = before
+        self._after = after
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(5)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(self._server)
+            try:
+                for request in iter(lambda: _message(client), None):
+                    method = _method(request[1])
+                    self.calls.append(method)
+                    self._before(method)
+                    upstream.sendall(b"\r\n\r\n".join(request))
+                    answer = _message(upstream)
+                    self._after(method)
+                    client.sendall(b"\r\n\r\n".join(answer or (b"", b"")))
+            except Lose:
+                pass
+
+
+class Once:
+    """A hook that acts on the n-th call of a method."""
+
+    def __init__(self, method: str, action: Callable[[], object], number: int = 1) -> None:
+        self.method, self.action, self.number = method, action, number
+
+    def __call__(self, method: str) -> None:
+        if method == self.method:
+            self.number -= 1
+            if self.number == 0:
+                self.action()
+
+
+def lose() -> None:
+    """An action: break the connection."""
+    raise Lose

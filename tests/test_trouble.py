@@ -1,0 +1,320 @@
+"""What happens in the middle of a pass: answers that are lost, others that act, slots that pass, a stop."""
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+from uuid import uuid4
+
+import pytest
+
+from tests.front import Front, Once, lose
+from tests.pool import TestPool
+from tests.test_run import clean
+from vmss import world
+from vmss.journal import Journal
+from vmss.lock import LockDirectory
+from vmss.sessions import NoSession
+
+ROOT = Path(__file__).resolve().parent.parent
+LONG_AGO = "20260302T01:00:00Z"
+
+
+def front(pool: TestPool, **hooks: Any) -> str:
+    """Let passes go through a front; returns the address without it."""
+    direct = pool.place.xapi
+    path = str(pool.folder / ("front%d.sock" % len(list(pool.folder.glob("front*")))))
+    Front(path, pool.socket, **hooks)
+    pool.place = pool.place._replace(xapi="unix:" + path)
+    return direct
+
+
+def due_vm(pool: TestPool, **fields: Any) -> str:
+    """A VM whose hourly policy is due at 10:15."""
+    vm = pool.vm("vm", [pool.sr()])
+    pool.call("VMSS.set_last_run_time", pool.policy([vm], **fields), LONG_AGO)
+    pool.at(10, 15)
+    return vm
+
+
+def slow(pool: TestPool, **seconds: float) -> None:
+    """Let operations take so many seconds."""
+    durations: Dict[str, Any] = {name: (value, value) for name, value in seconds.items()}
+    pool.simulator.storage.durations = pool.simulator.storage.durations._replace(**durations)
+
+
+# Answers that are lost
+
+
+def test_a_snapshot_whose_answer_was_lost_is_marked_adopted_and_not_doubled(pool: TestPool) -> None:
+    vm = due_vm(pool)
+    direct = front(pool, after=Once("Async.VM.snapshot", lose))
+    with pytest.raises(NoSession):
+        pool.tick()
+    assert pool.sessions() == 1  # the snapshot needs it for its mark
+    pool.place = pool.place._replace(xapi=direct)
+    pool.at(10, 30)
+    assert pool.tick().status == 0
+    records = [record for record in pool.call("VM.get_all_records").values() if record["is_a_snapshot"]]
+    assert [record["is_vmss_snapshot"] for record in records] == [True]
+    assert len(pool.snapshots(vm)) == 1
+    clean(pool)
+
+
+def test_a_result_that_xapi_has_lost_is_looked_for_in_the_pool(pool: TestPool) -> None:
+    vm = due_vm(pool)
+
+    def collected() -> None:
+        (task,) = pool.call("task.get_by_name_label", "Async.VM.snapshot")
+        token = ""
+        while pool.call("task.get_status", task) == "pending":
+            token = pool.call("event.from", ["task/" + task], token, 60.0)["token"]
+        pool.call("task.destroy", task)
+
+    front(pool, before=Once("event.from", collected, number=2))
+    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
+
+
+def test_a_policy_whose_first_run_was_broken_off_is_late_and_not_lost(pool: TestPool) -> None:
+    sr = pool.sr()
+    vms = [pool.vm(name, [sr]) for name in ("one", "two")]
+    policy = pool.policy(vms, frequency="weekly", schedule={"hour": "10", "min": "15", "days": "Monday"})
+    pool.at(10, 15)
+    direct = front(pool, before=Once("Async.VM.snapshot", lose, number=2))
+    with pytest.raises(NoSession):
+        pool.tick()
+    pool.place = pool.place._replace(xapi=direct)
+    pool.at(10, 45)
+    assert pool.tick().status == 0
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1]
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
+
+
+# Others that act in the middle of a pass
+
+
+def test_a_disk_that_another_vm_takes_into_use_meanwhile_is_not_destroyed(pool: TestPool) -> None:
+    vm = due_vm(pool, retained_snapshots="1")
+    pool.tick()
+    (vdi,) = pool.snapshot_vdis()
+    other = pool.vm("other")
+    pool.at(11, 15)
+    front(pool, before=Once("Async.VM.snapshot", lambda: pool.vbd(other, vdi, 0)))
+    pool.tick()
+    assert len(pool.call("VM.get_VBDs", other)) == 1 and vdi in pool.snapshot_vdis()
+    assert len(pool.snapshots(vm)) == 1
+
+
+def test_a_checkpoint_that_is_pinned_meanwhile_keeps_its_memory(pool: TestPool) -> None:
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    vm = pool.vm("vm", [sr], running=True)
+    pool.policy([vm], type="checkpoint", retained_snapshots="1", schedule={"min": "15"})
+    pool.at(10, 15)
+    pool.tick()
+    (old,) = pool.call("VM.get_snapshots", vm)
+    pool.at(11, 15)
+    front(pool, before=Once(
+        "Async.VM.checkpoint", lambda: pool.call("VM.add_to_blocked_operations", old, "destroy", "keep")
+    ))
+    assert pool.tick().status == 0
+    assert pool.call("VM.get_power_state", old) == "Suspended"
+    assert pool.call("VM.get_suspend_VDI", old) in pool.snapshot_vdis()
+
+
+def test_a_snapshot_that_somebody_destroys_meanwhile_counts_as_destroyed(pool: TestPool) -> None:
+    vm = due_vm(pool, retained_snapshots="1")
+    pool.tick()
+    (old,) = pool.call("VM.get_snapshots", vm)
+    pool.at(11, 15)
+    front(pool, before=Once("Async.VM.destroy", lambda: pool.call("VM.destroy", old)))
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 1
+    clean(pool)
+
+
+def test_a_policy_that_is_deleted_meanwhile_stops_nobody(pool: TestPool) -> None:
+    sr = pool.sr()
+    one, two = pool.vm("one", [sr]), pool.vm("two", [sr])
+    gone, stays = pool.policy([one], name="gone"), pool.policy([two], name="stays")
+
+    def delete() -> None:
+        pool.call("VM.set_snapshot_schedule", one, "OpaqueRef:NULL")
+        pool.call("VMSS.destroy", gone)
+
+    pool.at(10, 15)
+    front(pool, before=Once("message.create", delete))
+    pool.tick()
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and pool.names(stays) == ["VMSS_SNAPSHOT_SUCCEEDED"]
+    assert any(line.startswith("The alert could not be raised: UUID_INVALID") for line in pool.log())
+    clean(pool)
+
+
+def test_a_vm_that_is_deleted_meanwhile_is_named_and_stops_nobody(pool: TestPool) -> None:
+    one, two = pool.vm("one"), pool.vm("two")
+    policy = pool.policy([one, two])
+    pool.at(10, 15)
+    front(pool, before=Once("Async.VM.snapshot", lambda: pool.call("VM.destroy", one)))
+    assert pool.tick().status == 1
+    assert "VM:one " in pool.alerts(policy)[0]["body"] and "'HANDLE_INVALID'" in pool.alerts(policy)[0]["body"]
+    assert len(pool.snapshots(two)) == 1
+
+
+# Slots that pass in the middle of a pass
+
+
+def put_off(pool: TestPool) -> None:
+    """A tick at 10:15 finds the lock taken, with a connection of its own."""
+    place, pool.place = pool.place, pool.place._replace(xapi="unix:" + pool.socket)
+    pool.at(10, 15)
+    assert pool.tick().status == 4
+    pool.place = place
+
+
+def test_a_policy_that_never_ran_and_finds_the_lock_taken_is_served_when_that_run_is_through(pool: TestPool) -> None:
+    first, second = pool.vm("first", [pool.sr()]), pool.vm("second", [pool.sr("other")])
+    pool.policy([first], schedule={"min": "0"})
+    daily = pool.policy([second], frequency="daily", schedule={"hour": "10", "min": "15"})
+    slow(pool, vdi_snapshot=2400.0)
+    front(pool, before=Once("event.from", lambda: put_off(pool), number=2))
+    pool.tick()
+    assert pool.names(daily) == ["VMSS_SNAPSHOT_LOCK_FAILED", "VMSS_SNAPSHOT_SUCCEEDED"]
+    assert len(pool.snapshots(second)) == 1
+    clean(pool)
+
+
+def test_a_slot_that_passes_while_the_database_is_written_is_not_lost(pool: TestPool) -> None:
+    first, second = pool.vm("first", [pool.sr()]), pool.vm("second", [pool.sr("other")])
+    pool.policy([first], schedule={"min": "0"})
+    daily = pool.policy([second], frequency="daily", schedule={"hour": "10", "min": "15"})
+    front(pool, before=Once("pool.sync_database", lambda: put_off(pool)))
+    pool.tick()
+    assert pool.names(daily) == ["VMSS_SNAPSHOT_LOCK_FAILED", "VMSS_SNAPSHOT_SUCCEEDED"]
+    assert len(pool.snapshots(second)) == 1
+
+
+def test_a_slot_that_passes_while_a_pass_only_finishes_what_was_left_is_not_lost(pool: TestPool) -> None:
+    sr = pool.sr()
+    vm = pool.vm("vm", [sr])
+    daily = pool.policy([vm], frequency="daily", schedule={"hour": "10", "min": "15"})
+    left = pool.call("VDI.snapshot", pool.vdi(sr), {})
+    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], "vmss-destroying:0", json.dumps(
+        {"11111111-1111-1111-1111-111111111111": [pool.uuid("VDI", left)]}
+    ))
+    slow(pool, vdi_destroy=1200.0)
+    front(pool, before=Once("event.from", lambda: put_off(pool), number=2))
+    pool.tick()
+    assert pool.names(daily) == ["VMSS_SNAPSHOT_LOCK_FAILED", "VMSS_SNAPSHOT_SUCCEEDED"]
+    assert left not in pool.call("VDI.get_all")
+
+
+# What is written down
+
+
+def test_a_suspended_vms_memory_is_not_destroyed_by_a_forged_record(pool: TestPool) -> None:
+    sr = pool.sr()
+    ref = pool.call("pool.get_all")[0]
+    pool.call("pool.set_suspend_image_SR", ref, sr)
+    vm = pool.vm("sleeper", [sr], running=True)
+    pool.call("VM.suspend", vm)
+    memory = pool.call("VM.get_suspend_VDI", vm)
+    pool.call("pool.add_to_other_config", ref, "vmss-destroying:0", json.dumps(
+        {"11111111-1111-1111-1111-111111111111": [pool.uuid("VDI", memory)]}
+    ))
+    pool.tick()
+    assert pool.call("VM.get_suspend_VDI", vm) == memory and memory in pool.snapshot_vdis()
+
+
+def test_what_is_destroyed_is_recorded_in_calls_that_xapi_takes(pool: TestPool) -> None:
+    # Retention lowered from 10 to 1 on 300 VMs of four disks: more than one call may carry.
+    entries = {str(uuid4()): [str(uuid4()) for _ in range(4)] for _ in range(2700)}
+    journal = Journal(pool.xapi, world.read_pool(pool.xapi))
+    keys = journal.write(entries)
+    values = pool.other_config()
+    assert max(len(values[key]) for key in keys) < 40000
+    found = {}
+    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi)).left():
+        found.update(record)
+    assert found == entries
+    for key in keys:
+        journal.remove(key)
+    clean(pool)
+
+
+def test_a_record_stays_while_its_snapshots_end_is_still_under_way(pool: TestPool) -> None:
+    vm = due_vm(pool, retained_snapshots="1")
+    pool.tick()
+    (old,) = pool.call("VM.get_snapshots", vm)
+    # Somebody exports it: our destroy has to wait, and the run is told to stop meanwhile.
+    pool.simulator.db.set("VM", old, "current_operations", {"OpaqueRef:foreign": "export"})
+    pool.at(10, 40)
+    stopped(pool, "Async.VM.destroy", "--policy", pool.uuid("VMSS", pool.call("VMSS.get_all")[0]))
+    records = [key for key in pool.other_config() if key.startswith("vmss-destroying:")]
+    assert len(records) == 1
+    pool.at(10, 45)
+    assert pool.tick().line == "no policy is due"
+    assert records[0] in pool.other_config()
+    pool.simulator.db.set("VM", old, "current_operations", {})
+    pool.at(11, 0)
+    assert pool.tick().line == "no policy is due"
+    assert old not in pool.call("VM.get_all") and len(pool.snapshots(vm)) == 1
+    clean(pool)
+
+
+# A stop
+
+
+def stopped(pool: TestPool, method: str, *words: str) -> None:
+    """A pass in a process of its own, which is told to stop as soon as it has made this call."""
+    Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\nstop_limit = 0\ntimezone = UTC\n")
+    processes: List[subprocess.Popen[bytes]] = []
+    direct = front(pool, after=Once(method, lambda: processes[0].send_signal(signal.SIGTERM)))
+    processes.append(subprocess.Popen([sys.executable, "-m", "vmss", "run"] + list(words), env=dict(
+        os.environ, PYTHONPATH=str(ROOT), VMSS_LOG=pool.place.log, VMSS_LOCK_DIR=pool.place.lock_dir,
+        VMSS_CONFIG=pool.place.config, VMSS_XAPI=pool.place.xapi,
+    ), stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    out, err = processes[0].communicate(timeout=60)
+    assert (processes[0].returncode, b"stopped before the end" in err) == (1, True), err
+    pool.place = pool.place._replace(xapi=direct)
+
+
+def test_a_snapshot_that_still_waits_for_a_busy_vm_is_taken_once(pool: TestPool) -> None:
+    vm = due_vm(pool, retained_snapshots="5")
+    pool.simulator.db.set("VM", vm, "current_operations", {"OpaqueRef:foreign": "pool_migrate"})
+    stopped(pool, "Async.VM.snapshot")
+    assert pool.tasks() == ["Async.VM.snapshot"] and pool.sessions() == 1
+    pool.at(10, 30)
+    front(pool, before=Once(
+        "event.from", lambda: pool.simulator.db.set("VM", vm, "current_operations", {}), number=2
+    ))
+    assert pool.tick().status == 0
+    pool.at(10, 45)
+    pool.tick()
+    assert len(pool.snapshots(vm)) == 1
+    clean(pool)
+
+
+def test_the_records_of_tasks_that_a_stopped_pass_left_are_destroyed(pool: TestPool) -> None:
+    vm = due_vm(pool, retained_snapshots="1")
+    pool.tick()
+    slow(pool, vdi_destroy=600.0)
+    pool.at(11, 15)
+    stopped(pool, "Async.VDI.destroy")
+    assert pool.tasks() == ["Async.VDI.destroy"]
+    pool.at(11, 45)
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 1
+    clean(pool)
+
+
+def test_who_asks_for_the_holder_of_the_lock_takes_nothing_from_the_next_pass(tmp_path: Path) -> None:
+    directory = LockDirectory(str(tmp_path))
+    lock = directory.acquire("pool", {"session": "OpaqueRef:1", "pid": 1})
+    assert directory.holder("pool") == {"pid": 1}  # a session is nobody else's business
+    os.close(lock._descriptor)  # as though it had died
+    assert directory.holder("pool") is None
+    assert directory.acquire("pool", {}).before == {"session": "OpaqueRef:1", "pid": 1}
+
