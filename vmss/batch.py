@@ -122,7 +122,7 @@ class Batch:
         vms = world.read_vms(xapi, [turn.policy for turn in self._turns.values()])
         expiries = [plan.decide(vm, self._turns[vm.policy], self._now) for vm in vms]
         doomed = [snapshot for expiry in expiries for snapshot in expiry.expired]
-        disks = world.read_disks(xapi, [snapshot.ref for snapshot in doomed])
+        disks = world.read_disks(xapi, [vm.ref for vm in vms] + [snapshot.ref for snapshot in doomed])
         for snapshot in doomed:
             if snapshot.suspend_vdi != NULL:
                 disks.setdefault(snapshot.ref, []).extend(world.read_disk(xapi, snapshot.suspend_vdi))

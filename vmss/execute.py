@@ -1,4 +1,5 @@
 """Carries out the operations that the engine says may start, and waits for all of them at once."""
+from itertools import islice
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set
 
 from vmss import engine, stop
@@ -75,6 +76,7 @@ class Execution:
         self._tasks = Tasks(xapi, clock)
         self._flights: Dict[str, _Flight] = {}
         self._records: Dict[str, _Record] = {}
+        self._written: Set[int] = set()  # jobs of which it is recorded what they destroy
 
     def run(self) -> bool:
         """Carry out everything. Return whether it came to its end: False if we were asked to stop."""
@@ -192,16 +194,26 @@ class Execution:
             jobs = self._engine.to_record(_JOBS_AT_ONCE)
             if not jobs:
                 return
-            doomed = [item for job in jobs for item in self._engine.jobs[job].expired]
-            spared = self._watch.spared(doomed)
-            entries = {
-                item.uuid: [disk.uuid for disk in item.disks if disk.ref not in spared]
-                for item in doomed if item.ref not in spared
-            }
-            self.changed = True
-            for key in self._journal.write(entries):
-                self._records[key] = _Record(set(jobs))
+            if not self._written.issuperset(jobs):
+                self._write(jobs)
+            spared = self._watch.spared([doomed for job in jobs for doomed in self._engine.jobs[job].expired])
             self._engine.recorded(jobs, spared)
+
+    def _write(self, jobs: Sequence[int]) -> None:
+        """Record what these jobs destroy, and others with them whose turn will come: it costs no more, and what
+        is recorded of a snapshot says nothing as long as that exists."""
+        waiting = (number for number, job in enumerate(self._engine.jobs) if job.expired and not job.recorded)
+        others = (number for number in waiting if number not in self._written and number not in jobs)
+        together = list(jobs) + list(islice(others, max(0, _JOBS_AT_ONCE - len(jobs))))
+        entries = {
+            doomed.uuid: [disk.uuid for disk in doomed.disks]
+            for job in together if job not in self._written for doomed in self._engine.jobs[job].expired
+        }
+        self.changed = True
+        self._written.update(together)
+        unfinished = {job for job in together if not self._engine.states[job].done}
+        for key in self._journal.write(entries):
+            self._records[key] = _Record(set(unfinished))
 
     def _note_left(self, operation: Operation, outcome: Outcome) -> None:
         """Keep in mind what could not be destroyed, or may yet be."""

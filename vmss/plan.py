@@ -41,12 +41,12 @@ def decide(vm: Vm, turn: Turn, now: datetime) -> Expiry:
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
-    """Given what becomes of a VM, the disks of each expired snapshot by its reference, and the SR that the
-    pool suspends VMs to, return the job."""
+    """Given what becomes of a VM, the disks of each VM and expired snapshot by its reference, and the SR that
+    the pool suspends VMs to, return the job."""
     vm = expiry.vm
     take = "" if expiry.served else _take(expiry.turn.policy, vm)
     work: Dict[str, int] = {}
-    for disk in vm.disks:
+    for disk in disks.get(vm.ref, ()):
         work[disk.sr] = work.get(disk.sr, 0) + 1
     tokens = set(work)
     if take == engine.TAKE_CHECKPOINT:

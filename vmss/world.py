@@ -50,7 +50,6 @@ class Vm(NamedTuple):
     power_state: str
     host: str
     suspend_sr: str
-    disks: Tuple[Disk, ...] = ()
     snapshots: Tuple[Snapshot, ...] = ()
     suspect: Tuple[str, ...] = ()
     taking: str = ""
@@ -84,7 +83,7 @@ def read_policies(xapi: Xapi) -> Tuple[List[Policy], List[Tuple[str, str]]]:
 
 
 def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
-    """The VMs of these policies, with their disks and their scheduled snapshots."""
+    """The VMs of these policies, with their scheduled snapshots."""
     vms: Dict[str, Vm] = {}
     snapshot_refs: Dict[str, Tuple[str, ...]] = {}
     for ref, record in _where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]):
@@ -99,7 +98,6 @@ def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
             taking=_taking(xapi, ref, record["current_operations"]),
         )
         snapshot_refs[ref] = tuple(record["snapshots"])
-    disks = read_disks(xapi, list(vms))
     found = read_snapshots(xapi, [ref for ref in vms if snapshot_refs[ref]])
     complete = []
     for ref, vm in vms.items():
@@ -108,9 +106,7 @@ def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
         # database is damaged, and nothing is touched.
         agreed = [snapshot for key, snapshot in mine.items() if key in snapshot_refs[ref] and key != ref]
         suspect = [snapshot.uuid for key, snapshot in mine.items() if key not in snapshot_refs[ref] or key == ref]
-        complete.append(vm._replace(
-            disks=tuple(disks.get(ref, ())), snapshots=tuple(agreed), suspect=tuple(sorted(suspect))
-        ))
+        complete.append(vm._replace(snapshots=tuple(agreed), suspect=tuple(sorted(suspect))))
     return sorted(complete, key=lambda vm: (vm.name, vm.uuid))
 
 
