@@ -146,7 +146,7 @@ def _simulator(words: Sequence[str]) -> int:
     )
     add_arguments(parser)
     parser.set_defaults(plugins=_plugins())
-    return main(parser.parse_args(words))
+    return main(parser.parse_args(words), socket_variable="VMSS_XAPI")
 
 
 def _plugins() -> Optional[str]:

@@ -139,6 +139,7 @@ class Pass:
         self.xapi = xapi
         self.pending: List[str] = []  # tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more
+        self.owing = False  # an alert that could not be stored
         self.pool = world.read_pool(xapi)
         self.settings, mistakes = of_pool(around.settings, self.pool.other_config)
         for mistake in mistakes:
@@ -196,7 +197,8 @@ class Pass:
                     sessions.leave_open(self.xapi, directory, self.pool.uuid, self.pending, self.log)
                 sessions.log_out(self.xapi)
             finally:
-                lock.release(None if complete else {"since": format_datetime(self.waiting_since)})
+                done = complete and not self.owing
+                lock.release(None if done else {"since": format_datetime(self.waiting_since)})
         return self.report(complete)
 
     def take_over(self, directory: LockDirectory, lock: Lock) -> None:
@@ -305,6 +307,8 @@ class Pass:
         self.missed(served, ended)
         if raised:
             self.set_last_run_time(policy, ended)
+        else:
+            self.owing = True  # the next pass finds the policy due still, and tries again
         self.log("Completed processing policy: %s" % policy.uuid)
         self.served.append(served)
         self.changed = True

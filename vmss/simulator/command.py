@@ -54,17 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", metavar="N", type=_speed, default=1.0, help="how fast the clock runs (1)")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status."""
+def main(args: argparse.Namespace, socket_variable: str = "") -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status. `socket_variable` is the environment variable that
+    tells host plugins where the socket is: the real xapi's is always at the same place, and tells them nothing."""
     try:
-        _serve(args)
+        _serve(args, socket_variable)
     except (BadArgument, ServerError, StateError) as error:
         print("vmss simulator: %s" % error, file=sys.stderr)
         return 2
     return 0
 
 
-def _serve(args: argparse.Namespace) -> None:
+def _serve(args: argparse.Namespace, socket_variable: str) -> None:
     if args.socket is None and args.http is None and args.https is None:
         raise BadArgument("say where to serve: --socket, --http or --https")
     if args.hosts < 1:
@@ -72,7 +73,7 @@ def _serve(args: argparse.Namespace) -> None:
     if args.plugins is not None and not os.path.isdir(args.plugins):
         raise BadArgument("the plugin directory %s is not a directory" % args.plugins)
     http, https = _addresses(args)
-    sim = _simulator(args)
+    sim = _simulator(args, socket_variable)
     sim.state_path = args.state
     server = Server(sim, socket=args.socket, http=http, https=https)
     server.run(lambda: _announce(args, server))
@@ -91,11 +92,11 @@ def _addresses(
     return http, _address("--https", args.https) + (args.certificate, args.certificate)
 
 
-def _simulator(args: argparse.Namespace) -> Simulator:
+def _simulator(args: argparse.Namespace, socket_variable: str) -> Simulator:
     """The pool of the state file, or a new one."""
     environment = {}
-    if args.socket is not None:
-        environment["VMSS_XAPI"] = "unix:" + os.path.abspath(args.socket)
+    if args.socket is not None and socket_variable:
+        environment[socket_variable] = "unix:" + os.path.abspath(args.socket)
     options = {
         "seed": args.seed,
         "now": args.now,
