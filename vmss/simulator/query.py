@@ -5,7 +5,7 @@ and `or` of one precedence and left associative, `not` weaker than both, fields 
 """
 
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from .database import Database, Row, Table
 from .errors import XapiError
@@ -43,11 +43,20 @@ def _tokens(text: str) -> List[Token]:
         position = match.end()
 
 
+class Member(NamedTuple):
+    """A column, how to read it, and the texts of which it must have one."""
+
+    column: str
+    read: Reader
+    texts: FrozenSet[str]
+
+
 class Expression(NamedTuple):
-    """A parsed query: how to test a row, and the equalities every match must fulfil (column, text)."""
+    """A parsed query: how to test a row, and what every match must fulfil; `alone` if that is all there is."""
 
     test: Predicate
-    required: List[Tuple[str, str]]
+    required: List[Member]
+    alone: bool = False
 
 
 class _Parser:
@@ -102,12 +111,11 @@ class _Parser:
         left, left_field, left_text = self.value()
         self.take("=")
         right, right_field, right_text = self.value()
-        required = []
         if left_field is not None and right_field is None:
-            required = [(left_field, right_text)]
-        elif right_field is not None and left_field is None:
-            required = [(right_field, left_text)]
-        return Expression(lambda ref, row: left(ref, row) == right(ref, row), required)
+            return _membership(Member(left_field, left, frozenset([right_text])))
+        if right_field is not None and left_field is None:
+            return _membership(Member(right_field, right, frozenset([left_text])))
+        return Expression(lambda ref, row: left(ref, row) == right(ref, row), [])
 
     def value(self) -> Tuple[Reader, Optional[str], str]:
         if self.peek() == "field":
@@ -123,7 +131,16 @@ def _both(left: Expression, right: Expression) -> Expression:
     return Expression(lambda ref, row: one(ref, row) and other(ref, row), left.required + right.required)
 
 
+def _membership(member: Member) -> Expression:
+    read, texts = member.read, member.texts
+    return Expression(lambda ref, row: read(ref, row) in texts, [member], alone=True)
+
+
 def _either(left: Expression, right: Expression) -> Expression:
+    if left.alone and right.alone and left.required[0].column == right.required[0].column:
+        # Many equalities of one column, which is how clients ask for many objects: read it once.
+        member = left.required[0]
+        return _membership(member._replace(texts=member.texts | right.required[0].texts))
     one, other = left.test, right.test
     return Expression(lambda ref, row: one(ref, row) or other(ref, row), [])
 
@@ -169,20 +186,28 @@ def select(database: Database, cls: str, text: str) -> List[str]:
     return [ref for ref in candidates if ref in rows and expression.test(ref, rows[ref])]
 
 
-def _candidates(table: Table, required: List[Tuple[str, str]]) -> Optional[List[str]]:
+def _candidates(table: Table, required: List[Member]) -> Optional[List[str]]:
     """The fewest rows an index leaves to look at; None if no index helps."""
     best: Optional[List[str]] = None
-    for column, text in required:
-        field = table.cls.columns.get(column)
+    for member in required:
+        field = table.cls.columns.get(member.column)
         if field is None:
             return None
-        index: Optional[Dict[str, Any]] = None
-        if field.name in table.back and text and text != "OpaqueRef:NULL":
-            index = table.back[field.name].get(text, {})
-        elif field.name == "name_label" and table.has_label:
-            index = table.labels.get(text, {})
-        elif field.name == "uuid":
-            index = {table.uuids[text]: None} if text in table.uuids else {}
-        if index is not None and (best is None or len(index) < len(best)):
-            best = list(index)
+        found = [_index(table, field.name, text) for text in sorted(member.texts)]
+        if None in found:
+            continue
+        rows = [ref for index in found for ref in index or ()]
+        if best is None or len(rows) < len(best):
+            best = rows
     return best
+
+
+def _index(table: Table, name: str, text: str) -> Optional[Dict[str, Any]]:
+    """The rows in which a field has this text, if there is an index for it."""
+    if name in table.back and text and text != "OpaqueRef:NULL":
+        return table.back[name].get(text, {})
+    if name == "name_label" and table.has_label:
+        return table.labels.get(text, {})
+    if name == "uuid":
+        return {table.uuids[text]: None} if text in table.uuids else {}
+    return None
