@@ -1,13 +1,15 @@
 """Instants as XAPI writes them, and time zones by name."""
+import re
 from datetime import datetime, timezone, tzinfo
 from typing import Any, Optional
 
 from dateutil import tz
-from dateutil.parser import isoparse
 
 from vmss.text import quoted
 
 UTC = timezone.utc
+_CANONICAL = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z\Z")
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # xapi's "never"
 
 
@@ -18,6 +20,12 @@ def parse_datetime(value: Any) -> datetime:
     """
     text = str(value)
     try:
+        match = _CANONICAL.match(text)
+        if match:
+            year, month, day, hour, minute, second = map(int, match.groups())
+            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        from dateutil.parser import isoparse  # slow to load, and xapi itself writes only the form above
+
         instant = isoparse(text)
         return (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant).astimezone(UTC)
     except (ValueError, OverflowError):

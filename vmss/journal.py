@@ -7,7 +7,6 @@ of it has been destroyed, and retention decides about it anew.
 import json
 import os
 from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
-from uuid import uuid4
 
 from vmss.text import is_uuid
 from vmss.world import Disk, Pool, read_disk
@@ -46,7 +45,7 @@ class Journal:
     def _write(self, entries: Entries) -> str:
         # A name that no other pass can have given: what is there already is not ours to know.
         self._written += 1
-        key = "%s%d-%s-%d" % (PREFIX, os.getpid(), uuid4().hex[:8], self._written)
+        key = "%s%d-%s-%d" % (PREFIX, os.getpid(), os.urandom(4).hex(), self._written)
         value = json.dumps(entries, separators=(",", ":"), sort_keys=True)
         self._xapi.call("pool.add_to_other_config", self._pool.ref, key, value)
         return key

@@ -1,8 +1,7 @@
 """The settings: one table for the configuration file, for pool.other_config and for the documentation."""
-import configparser
 import os
 import re
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, TextIO, Tuple
 
 from vmss.datetimes import time_zone
 from vmss.text import one_line, quoted
@@ -139,25 +138,35 @@ def load(path: str) -> Settings:
 
     Raise SettingsError that names every mistake in the file.
     """
-    parser = configparser.ConfigParser(interpolation=None, default_section="\n")
     try:
         with open(path, encoding="utf-8") as file:
-            parser.read_file(file, path)
+            values, mistakes = _read(file, path)
     except FileNotFoundError:
         if path == DEFAULT_CONFIG:
             return Settings()
         raise SettingsError("%s: no such configuration file" % one_line(path))
     except OSError as error:
         raise SettingsError("%s: cannot be read: %s" % (one_line(path), error.strerror))
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise SettingsError("%s: is not an INI file: %s" % (one_line(path), one_line(" ".join(str(error).split()))))
-    mistakes = ["section %s is not known; the only one is [vmss]" % quoted(name)
-                for name in parser.sections() if name != "vmss"]
-    values = dict(parser.items("vmss")) if parser.has_section("vmss") else {}
     settings, wrong = apply(Settings(), values)
     if mistakes or wrong:
         raise SettingsError("%s: %s" % (one_line(path), "; ".join(mistakes + wrong)))
     return settings
+
+
+def _read(file: TextIO, path: str) -> Tuple[Dict[str, str], List[str]]:
+    """The texts of the section [vmss] by name, and what is wrong with the file's sections."""
+    import configparser  # most hosts have no such file
+
+    parser = configparser.ConfigParser(interpolation=None, default_section="\n")
+    try:
+        parser.read_file(file, path)
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise SettingsError("%s: is not an INI file: %s" % (one_line(path), one_line(" ".join(str(error).split()))))
+    strange = [name for name in parser.sections() if name != "vmss"]
+    return (
+        dict(parser.items("vmss")) if parser.has_section("vmss") else {},
+        ["section %s is not known; the only one is [vmss]" % quoted(name) for name in strange],
+    )
 
 
 def apply(settings: Settings, values: Mapping[str, str]) -> Tuple[Settings, List[str]]:
