@@ -3,8 +3,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from vmss.clock import Clock
 from vmss.datetimes import parse_datetime
+from vmss.demo import VirtualClock
 from vmss.run import Report, Request, Surroundings, run
 from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
@@ -30,22 +30,6 @@ VBD = {
     "mode": "RW", "type": "Disk", "unpluggable": True, "empty": False, "bootable": False,
     "other_config": {"owner": ""}, "qos_algorithm_type": "", "qos_algorithm_params": {},
 }
-
-
-class VirtualClock(Clock):
-    """The simulator's clock, as the coordinator's."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
-
-    def now(self) -> datetime:
-        return self._simulator.now()
-
-    def monotonic(self) -> float:
-        return self._simulator.now().timestamp()
-
-    def sleep(self, seconds: float) -> None:
-        pass
 
 
 class TestPool:

@@ -6,7 +6,8 @@ from typing import List
 
 import pytest
 
-from tests.pool import TestPool, VirtualClock
+from tests.pool import TestPool
+from vmss.demo import VirtualClock
 from vmss.xapi import AddressError, Refused, Tasks, Unanswered, Xapi
 
 

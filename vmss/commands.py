@@ -79,12 +79,10 @@ def _count(low: int, high: int) -> Callable[[str], int]:
 
 def _run(arguments: argparse.Namespace) -> int:
     from vmss import stop
-    from vmss.lock import LockError
+    from vmss.problem import Problem
     from vmss.run import BadInput, Request, Surroundings, run
-    from vmss.sessions import NoSession
-    from vmss.settings import SettingsError, load, place
+    from vmss.settings import load, place
     from vmss.text import is_uuid, quoted
-    from vmss.xapi import AddressError
 
     try:
         if arguments.policy is not None and not is_uuid(arguments.policy):
@@ -96,12 +94,9 @@ def _run(arguments: argparse.Namespace) -> int:
         # Progress is for people; the exit status and the log say the rest.
         talkative = arguments.dry_run or sys.stdout.isatty()
         report = run(request, Surroundings(where, settings, say=_say if talkative else _be_quiet))
-    except (BadInput, SettingsError, AddressError, LockError) as error:
-        print("vmss: %s" % error, file=sys.stderr)
-        return 2
-    except NoSession as error:
-        print("vmss: %s" % error, file=sys.stderr)
-        return 3
+    except Problem as problem:
+        print("vmss: %s" % problem, file=sys.stderr)
+        return problem.status
     if report.status:
         print(report.line, file=sys.stderr)
     else:

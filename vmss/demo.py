@@ -47,8 +47,8 @@ _PLANS = (
 )
 
 
-class _VirtualClock(Clock):
-    """The simulated pool's clock; nothing has to be slept through."""
+class VirtualClock(Clock):
+    """A simulated pool's clock, as its coordinator's; nothing has to be slept through."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -70,7 +70,7 @@ def demo(days: int, vms: int, out: TextIO) -> int:
         # An underscore in the path, which the client's own unix transport could not carry.
         socket = os.path.join(folder, "xapi_of_the_demo.sock")
         place = Place("unix:" + socket, log=os.path.join(folder, "VMSSlog"), lock_dir=os.path.join(folder, "lock"))
-        clock = _VirtualClock(simulator)
+        clock = VirtualClock(simulator)
         around = Surroundings(place, Settings(timezone=ZONE), clock=clock)
         with Server(simulator, socket=socket):
             xapi = Xapi(place.xapi)

@@ -8,14 +8,15 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, Optional, Sequence
 
+from vmss.problem import Problem
 from vmss.text import one_line
 
 # How often a lock that is taken is tried again at once.
 _GLANCES = 3
 
 
-class LockError(Exception):
-    """The lock directory cannot be used: one line that says why."""
+class LockError(Problem):
+    """The lock directory cannot be used."""
 
 
 class Held(Exception):

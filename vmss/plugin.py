@@ -16,12 +16,13 @@ from vmss import alerts, stop
 from vmss.clock import Clock
 from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
-from vmss.run import FAILED, LOCKED, BadInput, Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
+from vmss.problem import Problem
+from vmss.run import FAILED, LOCKED, Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
 from vmss.sessions import NoSession
-from vmss.settings import SettingsError, load, place
+from vmss.settings import load, place
 from vmss.text import is_uuid, one_line
 from vmss.version import VERSION
-from vmss.xapi import AddressError, Refused, Unanswered, Xapi
+from vmss.xapi import Refused, Unanswered, Xapi
 
 
 class PluginFailure(Exception):
@@ -41,12 +42,9 @@ def trigger() -> int:
     stop.install()
     try:
         return run(Request(kicked=True), _surroundings()).status
-    except (BadInput, SettingsError, AddressError, LockError) as error:
-        print("vmss: %s" % error, file=sys.stderr)
-        return 2
-    except NoSession as error:
-        print("vmss: %s" % error, file=sys.stderr)
-        return 3
+    except Problem as problem:
+        print("vmss: %s" % problem, file=sys.stderr)
+        return problem.status
 
 
 def _surroundings() -> Surroundings:
@@ -159,7 +157,6 @@ def _tell(pipe: int, message: Dict[str, Any]) -> None:
 
 
 def _report(request: Request, tell: Callable[[Dict[str, Any]], None]) -> int:
-    code = 2
     try:
         where = place(os.environ)
         if where.local and not on_coordinator():
@@ -171,14 +168,14 @@ def _report(request: Request, tell: Callable[[Dict[str, Any]], None]) -> int:
         return report.status
     except PluginFailure as failed:
         tell({"error": failed.error})
-    except UnknownPolicy:
+        return 2
+    except UnknownPolicy as problem:
         tell({"error": ["UUID_INVALID", "VMSS", str(request.policy)]})
-    except (BadInput, SettingsError, AddressError, LockError) as error:
-        tell({"error": ["INTERNAL_ERROR", str(error)]})
-    except NoSession as error:
-        tell({"error": [alerts.LOGON_FAILURE, str(error)]})
-        code = 3
-    return code
+        return problem.status
+    except Problem as problem:
+        code = alerts.LOGON_FAILURE if isinstance(problem, NoSession) else "INTERNAL_ERROR"
+        tell({"error": [code, str(problem)]})
+        return problem.status
 
 
 def _failure(report: Report) -> Optional[List[str]]:

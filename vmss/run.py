@@ -14,6 +14,7 @@ from vmss.lock import Held, Lock, LockDirectory
 from vmss.log import Log
 from vmss.plan import Turn
 from vmss.policy import Policy
+from vmss.problem import Problem
 from vmss.schedule import latest_slot, next_slot
 from vmss.sessions import NoSession
 from vmss.settings import Place, Settings, of_pool
@@ -26,8 +27,8 @@ OK, FAILED, BAD_INPUT, NO_SESSION, LOCKED = range(5)
 POOL_ROLE = "/etc/xensource/pool.conf"
 
 
-class BadInput(Exception):
-    """One line that names the thing, its value and the rule."""
+class BadInput(Problem):
+    """Something that was asked for cannot be done."""
 
 
 class UnknownPolicy(BadInput):
@@ -75,7 +76,7 @@ class Look(NamedTuple):
 
 
 def run(request: Request, around: Surroundings) -> Report:
-    """Carry out one pass. Raise BadInput, LockError or NoSession where it could not begin."""
+    """Carry out one pass. Raise a Problem where it could not begin."""
     if around.place.local and not on_coordinator():
         return Report(OK, "this host is not the pool's coordinator: nothing to do")
     clock = around.clock or Clock()

@@ -8,6 +8,7 @@ from vmss.clock import Clock
 from vmss.datetimes import format_datetime, local, parse_datetime
 from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
+from vmss.problem import Problem
 from vmss.settings import Place, Settings
 from vmss.text import one_line
 from vmss.xapi import USER, Refused, Unanswered, Xapi
@@ -17,8 +18,10 @@ LOGON_FAILURE = "logon-failure"
 _TAKES = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.checkpoint")
 
 
-class NoSession(Exception):
-    """xapi cannot be reached, or lets nobody in: one line that says why."""
+class NoSession(Problem):
+    """xapi cannot be reached, or lets nobody in."""
+
+    status = 3
 
 
 def log_in(xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Callable[[str], None]) -> None:

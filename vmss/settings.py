@@ -4,6 +4,7 @@ import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, TextIO, Tuple
 
 from vmss.datetimes import time_zone
+from vmss.problem import Problem
 from vmss.text import one_line, quoted
 
 DEFAULT_XAPI = "unix:/var/lib/xcp/xapi"
@@ -15,8 +16,8 @@ DEFAULT_LOCK_DIR = "/var/lock/vmss"
 POOL_PREFIX = "vmss:"
 
 
-class SettingsError(Exception):
-    """Bad input of the user: one line that names the thing, its value and the rule."""
+class SettingsError(Problem):
+    """A mistake in the configuration file."""
 
 
 class Place(NamedTuple):

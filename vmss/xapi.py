@@ -14,6 +14,7 @@ import XenAPI
 from vmss.clock import Clock
 from vmss.engine import Outcome
 from vmss.failures import RESULT_LOST
+from vmss.problem import Problem
 from vmss.text import one_line, quoted
 
 NULL = "OpaqueRef:NULL"
@@ -59,8 +60,8 @@ class Unanswered(Exception):
         self.final = final
 
 
-class AddressError(Exception):
-    """VMSS_XAPI is not an address: one line."""
+class AddressError(Problem):
+    """VMSS_XAPI is not an address that we can use."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
