@@ -121,12 +121,14 @@ class Server:
         if self._loop.is_closed():
             return
         self.sim.wake = lambda: None
-        for listener in self._listeners:
-            listener.close()
         for connection in list(self.connections):
             if connection.transport is not None:
                 connection.transport.abort()
-        # Let the transports close before their loop does.
+        # Let the transports close before their listeners do, and these before the loop does.
+        self._loop.call_soon(self._loop.stop)
+        self._loop.run_forever()
+        for listener in self._listeners:
+            listener.close()
         self._loop.call_soon(self._loop.stop)
         self._loop.run_forever()
         self._loop.close()
