@@ -74,7 +74,9 @@ def test_an_unreachable_socket(tmp_path: Path) -> None:
 def test_a_login_that_failed_raises_its_alert_when_the_next_pass_gets_in(pool: TestPool) -> None:
     policy = pool.policy([pool.vm("vm", [pool.sr()])])
     pool.at(10, 15)
-    vmss(pool.folder, "run", VMSS_XAPI="unix:" + str(pool.folder / "nobody.sock"))
+    os.rename(pool.socket, pool.socket + ".away")
+    vmss(pool.folder, "run", VMSS_XAPI=pool.place.xapi)
+    os.rename(pool.socket + ".away", pool.socket)
     # That process had no server to ask for the time: what it kept bears this machine's.
     assert (pool.folder / "lock" / "logon-failure").exists()
     pool.tick()
@@ -139,6 +141,19 @@ def test_a_log_that_cannot_be_written_sends_the_lines_to_standard_error_and_the_
 def test_a_lock_directory_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     one_line(vmss(tmp_path, "run", VMSS_LOCK_DIR=str(tmp_path / "file")), 2, str(tmp_path / "file"), "lock directory")
+
+
+def test_a_failed_login_elsewhere_is_no_business_of_this_pool(pool: TestPool) -> None:
+    policy = pool.policy([pool.vm("vm", [pool.sr()])])
+    pool.at(10, 15)
+    vmss(pool.folder, "run", VMSS_XAPI="unix:" + str(pool.folder / "nobody.sock"))
+    pool.tick()
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_time_in_a_year_that_no_clock_has(pool: TestPool, time: str) -> None:
+    one_line(vmss(pool.folder, "run", "--dry-run", "--at", time, VMSS_XAPI=pool.place.xapi), 2, "--at", time)
 
 
 def test_a_lock_that_another_process_holds(pool: TestPool) -> None:

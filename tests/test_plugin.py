@@ -148,13 +148,14 @@ def test_without_a_locale_arguments_may_still_hold_any_characters(pool: TestPool
     assert answer["ErrorDescription"] == ["INVALID_VALUE", "vmss_uuid", "m\u00e4\U0001f4f7"]
 
 
-@pytest.mark.parametrize("argument", ["", "<", "<methodCall/>", "<html>", xmlrpc.client.dumps((1,), "status")])
+@pytest.mark.parametrize("argument", ["<", "<methodCall/>", "<html>", xmlrpc.client.dumps((1,), "status")])
 def test_an_argument_that_is_no_call_is_a_failure(pool: TestPool, argument: str) -> None:
     assert run_plugin(argument, files(pool))["Status"] == "Failure"
 
 
-def test_run_by_hand_without_an_argument_it_says_what_it_is() -> None:
-    done = subprocess.run([sys.executable, str(PLUGIN)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("words", [[], ["--help"], ["status"], [""]])
+def test_run_by_hand_it_says_what_it_is(words: List[str]) -> None:
+    done = subprocess.run([sys.executable, str(PLUGIN)] + words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.returncode == 2 and done.stdout == b"" and b"host-call-plugin" in done.stderr
 
 

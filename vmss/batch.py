@@ -78,6 +78,10 @@ class Batch:
         self._left = {ref: len(numbers) for ref, numbers in self._numbers.items()}
         self._done, self._total = 0, len(self._jobs)
 
+    def progress(self) -> str:
+        """How far the batch has come, in words."""
+        return "%d of %d VMs are done" % (self._done, self._total)
+
     def lines(self) -> List[str]:
         """The plan in words."""
         return plan.lines(self._jobs, list(self._turns.values()))
@@ -103,7 +107,7 @@ class Batch:
         )
         execution = Execution(
             context.xapi, context.clock, context.settings, context.journal, self._engine, names, self._under_way,
-            Watch(self._on_start, self._on_end, self._on_finish, self._spared, self._taken),
+            Watch(self._on_start, self._on_end, self._on_finish, self._spared, self._taken, self._on_stop),
         )
         try:
             for key, numbers, undecided in records:
@@ -164,6 +168,13 @@ class Batch:
         for ref, numbers in self._numbers.items():
             if not numbers:
                 self._finish_policy(ref)
+
+    def _on_stop(self) -> None:
+        line = "Told to stop: %d operations in flight get up to %d s, and nothing new is started" % (
+            len(self._engine.running), self._context.settings.stop_limit
+        )
+        self._log(line)
+        self._context.say(line)
 
     # What the execution asks
 

@@ -118,13 +118,17 @@ def _be_quiet(text: str) -> None:
 def _instant(text: Optional[str]) -> Optional[datetime]:
     from vmss.datetimes import parse_datetime
     from vmss.run import BadInput
+    from vmss.text import quoted
 
     if text is None:
         return None
     try:
-        return parse_datetime(text)
+        instant = parse_datetime(text)
     except ValueError as error:
         raise BadInput("--at: %s, such as 2026-03-01T10:15:00Z" % error)
+    if not 1970 < instant.year < 9000:
+        raise BadInput("--at: %s is not in a year from 1971 to 8999" % quoted(text))
+    return instant
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,8 @@ _JOBS_AT_ONCE = 300
 class Watch(NamedTuple):
     """Who is told, and asked.
 
-    Told: of an operation that starts, of one that ended, of a job that ended (by its number). Asked: which of
+    Told: of an operation that starts, of one that ended, of a job that ended (by its number), of a request to
+    stop. Asked: which of
     these expired snapshots, and of their disks, are not to be destroyed after all; and for the snapshot that a
     job has taken though nobody said so (empty if there is none).
     """
@@ -32,6 +33,7 @@ class Watch(NamedTuple):
     finished: Callable[[int], None]
     spared: Callable[[Sequence[Doomed]], FrozenSet[str]]
     taken: Callable[[int], str]
+    stopping: Callable[[], None]
 
 
 class _Flight:
@@ -84,6 +86,7 @@ class Execution:
         while True:
             if stop.requested() and stop_by is None:
                 stop_by = self._clock.monotonic() + self._settings.stop_limit
+                self._watch.stopping()
             if stop_by is None:
                 self._record()
                 for operation in self._engine.start():

@@ -189,7 +189,7 @@ def _failure(report: Report) -> Optional[List[str]]:
 
 def main(argv: Sequence[str]) -> int:
     """Answer one call of xapi: `argv` is the plugin's name and the methodCall."""
-    if len(argv) != 2:
+    if len(argv) != 2 or not argv[1].lstrip().startswith("<"):
         print("%s: a host plugin, which xapi runs: xe host-call-plugin plugin=vmss fn=%s host-uuid=COORDINATOR"
               % (argv[0], "|".join(sorted(FUNCTIONS))), file=sys.stderr)
         return 2

@@ -113,7 +113,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             sessions.log_in(xapi, place, settings, clock, around.say)
         except NoSession as error:
             if directory is not None:
-                sessions.remember_failure(directory, clock, log, error)
+                sessions.remember_failure(directory, place, clock, log, error)
             raise
         try:
             one_pass = Pass(request, around, clock, log, xapi)
@@ -140,6 +140,7 @@ class Pass:
         self.xapi = xapi
         self.pending: List[str] = []  # tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more
+        self.progress = ""  # how far a pass came that was stopped
         self.owing = False  # an alert that could not be stored
         self.pool = world.read_pool(xapi)
         self.settings, mistakes = of_pool(around.settings, self.pool.other_config)
@@ -207,7 +208,7 @@ class Pass:
         died = str(lock.before.get("session", ""))
         settled = sessions.close_old(self.xapi, directory, self.pool.uuid, died, self.log)
         self.context = self.context._replace(unsettled=not settled)
-        failures = sessions.failures(directory)
+        failures = sessions.failures(directory, self.around.place)
         if failures is not None:
             self.waiting_since = min(self.waiting_since, failures[0])
         if lock.before:
@@ -285,6 +286,7 @@ class Pass:
                 self.lost = self.lost or batch.lost
                 self.changed = self.changed or batch.changed
             if not complete:
+                self.progress = batch.progress()
                 return False
         return True
 
@@ -367,7 +369,7 @@ class Pass:
 
     def logon_failures(self, directory: LockDirectory, turns: Sequence[Turn]) -> None:
         """Earlier ticks could not log in: tell the policies that waited for them."""
-        failures = sessions.failures(directory)
+        failures = sessions.failures(directory, self.around.place)
         if failures is None:
             return
         since, last = failures
@@ -400,5 +402,6 @@ class Pass:
             sum(served.deleted for served in self.served), failed,
         )
         if not complete:
-            return Report(FAILED, "stopped before the end: " + line, tuple(self.served))
+            stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
+            return Report(FAILED, stopped + line, tuple(self.served))
         return Report(FAILED if failed else OK, line if self.served else "no policy is due", tuple(self.served))

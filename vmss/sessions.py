@@ -44,22 +44,25 @@ def log_in(xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Call
         pause = min(2 * pause, 15.0)
 
 
-def remember_failure(directory: LockDirectory, clock: Clock, log: Log, error: NoSession) -> None:
+def remember_failure(directory: LockDirectory, place: Place, clock: Clock, log: Log, error: NoSession) -> None:
     """Log that nobody got in, and keep it for the next pass that does, to raise the alert."""
     now = clock.now()
     for line in alerts.log_lines(alerts.LOGON_FAILURE, local(now, log.zone)):
         log(line)
     log(str(error))
-    since = directory.read(LOGON_FAILURE).get("since", format_datetime(now))
+    earlier = failures(directory, place)
+    since = format_datetime(earlier[0] if earlier else now)
     try:
-        directory.keep(LOGON_FAILURE, {"since": since, "last": format_datetime(now)})
+        directory.keep(LOGON_FAILURE, {"xapi": place.xapi, "since": since, "last": format_datetime(now)})
     except LockError as full:
         log(str(full))
 
 
-def failures(directory: LockDirectory) -> Optional[Tuple[datetime, datetime]]:
-    """The first and the last time nobody got in, since somebody did; None if there was none."""
+def failures(directory: LockDirectory, place: Place) -> Optional[Tuple[datetime, datetime]]:
+    """The first and the last time nobody got in there, since somebody did; None if there was none."""
     kept = directory.read(LOGON_FAILURE)
+    if kept.get("xapi") != place.xapi:
+        return None
     try:
         return (parse_datetime(kept.get("since")), parse_datetime(kept.get("last"))) if kept else None
     except ValueError:

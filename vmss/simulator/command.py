@@ -13,16 +13,16 @@ from .state import StateError
 
 EPILOG = """\
 examples:
-  vmss simulator --socket run/xapi.sock
+  vmss simulator --socket xapi.sock
       a pool of 2 hosts, 2 SRs and 6 VMs; any XenAPI client may use the socket
-  vmss simulator --socket run/xapi.sock --hosts 3 --srs 4 --vms 40 --seed 7
+  vmss simulator --socket xapi.sock --hosts 3 --srs 4 --vms 40 --seed 7
       another pool, the same one every time
-  vmss simulator --socket run/xapi.sock --state pool.json --vms 0
+  vmss simulator --socket xapi.sock --state pool.json --vms 0
       an empty pool, kept in pool.json when the simulator ends
-  vmss simulator --socket run/xapi.sock --now 2026-03-29T00:50:00Z --speed 60
+  vmss simulator --socket xapi.sock --now 2026-03-29T00:50:00Z --speed 60
       a clock that starts at a given time and runs an hour a minute
   vmss simulator --http 127.0.0.1:8080 --password-file secret
-      XML-RPC for root over HTTP, JSON-RPC on /jsonrpc
+      XML-RPC for root over HTTP, JSON-RPC on /jsonrpc; the password is the first line of the file `secret`
 """
 
 
