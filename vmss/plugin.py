@@ -16,8 +16,8 @@ from vmss import alerts, stop
 from vmss.clock import Clock
 from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
-from vmss.problem import Problem
-from vmss.run import FAILED, LOCKED, Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
+from vmss.problem import BAD_INPUT, FAILED, LOCKED, Problem
+from vmss.run import Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
 from vmss.sessions import NoSession
 from vmss.settings import load, place
 from vmss.text import is_uuid, one_line
@@ -168,7 +168,7 @@ def _report(request: Request, tell: Callable[[Dict[str, Any]], None]) -> int:
         return report.status
     except PluginFailure as failed:
         tell({"error": failed.error})
-        return 2
+        return BAD_INPUT
     except UnknownPolicy as problem:
         tell({"error": ["UUID_INVALID", "VMSS", str(request.policy)]})
         return problem.status

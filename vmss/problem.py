@@ -1,7 +1,9 @@
-"""What keeps a command from being done: one line for the user, and the exit status."""
+"""How a command ends: its exit status, and what keeps it from being done, in one line for the user."""
+
+OK, FAILED, BAD_INPUT, NO_SESSION, LOCKED = range(5)
 
 
 class Problem(Exception):
     """Bad input, of one kind or another: the line names the thing, its value and the rule."""
 
-    status = 2
+    status = BAD_INPUT

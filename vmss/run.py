@@ -14,15 +14,12 @@ from vmss.lock import Held, Lock, LockDirectory
 from vmss.log import Log
 from vmss.plan import Turn
 from vmss.policy import Policy
-from vmss.problem import Problem
+from vmss.problem import FAILED, LOCKED, OK, Problem
 from vmss.schedule import latest_slot, next_slot
 from vmss.sessions import NoSession
 from vmss.settings import Place, Settings, of_pool
 from vmss.text import one_line, quoted
 from vmss.xapi import Refused, Unanswered, Xapi
-
-# Exit status, everywhere.
-OK, FAILED, BAD_INPUT, NO_SESSION, LOCKED = range(5)
 
 POOL_ROLE = "/etc/xensource/pool.conf"
 

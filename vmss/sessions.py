@@ -8,7 +8,7 @@ from vmss.clock import Clock
 from vmss.datetimes import format_datetime, local, parse_datetime
 from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
-from vmss.problem import Problem
+from vmss.problem import NO_SESSION, Problem
 from vmss.settings import Place, Settings
 from vmss.text import one_line
 from vmss.xapi import USER, Refused, Unanswered, Xapi
@@ -21,7 +21,7 @@ _TAKES = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.check
 class NoSession(Problem):
     """xapi cannot be reached, or lets nobody in."""
 
-    status = 3
+    status = NO_SESSION
 
 
 def log_in(xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Callable[[str], None]) -> None:
