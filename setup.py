@@ -20,7 +20,7 @@ setup(
     license="MIT",
     python_requires=">=3.6",
     packages=find_packages(include=["vmss", "vmss.*"]),
-    package_data={"vmss": ["py.typed"], "vmss.simulator": ["datamodel.json"]},
+    package_data={"vmss": ["py.typed"], "vmss.simulator": ["*.json"]},
     install_requires=["XenAPI", "python-dateutil>=2.7"],
     extras_require={
         "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without

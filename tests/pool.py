@@ -9,7 +9,7 @@ from vmss.run import Report, Request, Surroundings, run
 from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
-from vmss.xapi import NULL, Xapi
+from vmss.xapi import NULL, Refused, Xapi
 
 UTC = timezone.utc
 GIB = 1 << 30
@@ -62,8 +62,14 @@ class TestPool:
         self.server.__exit__(*error)
 
     def call(self, method: str, *params: Any) -> Any:
-        """Any call, as root."""
-        return self.xapi.call(method, *params)
+        """Any call, as root; a session that was idle for a simulated day has died of it."""
+        try:
+            return self.xapi.call(method, *params)
+        except Refused as refused:
+            if refused.code != "SESSION_INVALID":
+                raise
+            self.xapi.login("root", "")
+            return self.xapi.call(method, *params)
 
     # Building it
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def pool(tmp_path: Path) -> Iterator[TestPool]:
     """A pool whose clock runs, fast: a process can be met in the middle of something."""
     with TestPool(tmp_path, clock="real", speed=20.0) as pool:
-        pool.simulator.storage.durations = pool.simulator.storage.durations._replace(vdi_snapshot=(12.0, 12.0))
+        pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(12.0, 12.0))
         yield pool
 
 
@@ -97,7 +97,7 @@ def test_after_a_kill_between_a_snapshots_record_and_its_disks_the_disks_go_too(
     assert start(pool).wait(60) == 0
     pool.call("VMSS.set_last_run_time", policy, "20260302T01:00:00Z")
     pool.simulator.set_time(pool.simulator.now().replace(hour=18, minute=15))
-    pool.simulator.storage.durations = pool.simulator.storage.durations._replace(vdi_destroy=(20.0, 20.0))
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_destroy=(20.0, 20.0))
     process = start(pool)
     wait_for_task(pool, "Async.VDI.destroy")
     process.kill()

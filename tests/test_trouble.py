@@ -42,7 +42,7 @@ def due_vm(pool: TestPool, **fields: Any) -> str:
 def slow(pool: TestPool, **seconds: float) -> None:
     """Let operations take so many seconds."""
     durations: Dict[str, Any] = {name: (value, value) for name, value in seconds.items()}
-    pool.simulator.storage.durations = pool.simulator.storage.durations._replace(**durations)
+    pool.simulator.durations = pool.simulator.durations._replace(**durations)
 
 
 # Answers that are lost

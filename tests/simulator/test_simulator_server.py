@@ -289,6 +289,9 @@ def test_the_clock_can_be_set_from_outside_and_from_inside(
     session.xenapi.simulator.set_time(xmlrpc.client.DateTime("20260401T12:00:00Z"))
     assert session.xenapi.host.get_servertime(host).value == "20260401T12:00:00Z"
     assert not session.xenapi.host.get_server_localtime(host).value.endswith("Z")
+    # After a month idle the other session is gone.
+    assert root.error("host.get_all") == ["SESSION_INVALID", root.session]
+    root.session = session.handle
     task = session.xenapi.Async.VDI.create(vdi_record("disk", root.sr(), 1))
     assert session.xenapi.task.get_status(task) == "pending"
     sim.set_time(sim.now().replace(hour=13))

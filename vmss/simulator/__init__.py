@@ -1,8 +1,8 @@
 """An embedded xapi: a simulated XenServer/XCP-ng pool that answers the XenAPI as the real one does."""
 
-from .errors import XapiError
+from .errors import Dropped, XapiError
 from .simulator import Simulator
 from .state import StateError
-from .storage import Durations
+from .durations import Durations
 
-__all__ = ["Durations", "Simulator", "StateError", "XapiError"]
+__all__ = ["Dropped", "Durations", "Simulator", "StateError", "XapiError"]

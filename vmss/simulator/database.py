@@ -1,4 +1,5 @@
-"""The tables: rows, references, back references kept as indexes, and the log of changes that events read.
+"""The tables: rows, references, back references kept as indexes, the log of changes that events read, and what of
+it all has been written to disk.
 
 Values in rows are never changed in place, so they may be handed out without copying.
 """
@@ -13,6 +14,8 @@ from .values import NULL, stored_text
 
 Row = Dict[str, Any]
 DELETED_KEPT = 10000
+# xapi writes its database this often by itself (xapi: ocaml/database/, seen on a real one).
+WRITE_SECONDS = 300.0
 
 
 class Deletion(NamedTuple):
@@ -22,6 +25,15 @@ class Deletion(NamedTuple):
     ref: str
     created: int
     deleted: int
+
+
+class Undo(NamedTuple):
+    """How to take back one change that is not on disk yet: a field's old value, an object's row, or its absence."""
+
+    cls: str
+    ref: str
+    field: Optional[str]
+    old: Any
 
 
 class Table:
@@ -59,6 +71,9 @@ class Database:
         self.changes: "OrderedDict[Tuple[str, str], int]" = OrderedDict()  # noqa: UP037
         self.deletions: Deque[Deletion] = deque(maxlen=DELETED_KEPT)
         self.listener: Callable[[], None] = lambda: None
+        self.clock: Callable[[], float] = lambda: 0.0
+        self._unwritten: List[Undo] = []
+        self._next_write = 0.0
 
     # --- identity ---
 
@@ -134,6 +149,7 @@ class Database:
         if not row.get("uuid"):
             row["uuid"] = self.new_uuid()
         ref = ref or self.new_ref()
+        self._remember(table, ref, None, None)
         self.generation += 1
         table.rows[ref] = row
         table.created[ref] = self.generation
@@ -153,6 +169,7 @@ class Database:
         if old == value and type(old) is type(value):
             return
         table = self.tables[cls]
+        self._remember(table, ref, field, old)
         self.generation += 1
         row[field] = value
         self._log(table.cls, ref)
@@ -175,6 +192,7 @@ class Database:
         """Remove an object; what pointed at it keeps a dangling reference, as in xapi."""
         row = self.row(cls, ref)
         table = self.tables[cls]
+        self._remember(table, ref, None, row)
         self.generation += 1
         del table.rows[ref]
         table.uuids.pop(row["uuid"], None)
@@ -189,12 +207,12 @@ class Database:
         self.listener()
 
     def touch(self, cls: str, ref: str) -> int:
-        """Make an event for an object without changing it; return the new generation."""
+        """Make an event for an object without changing it; return the generation before it."""
         self.row(cls, ref)
         self.generation += 1
         self._log(self.tables[cls].cls, ref)
         self.listener()
-        return self.generation
+        return self.generation - 1
 
     def add_to_map(self, cls: str, ref: str, field: str, key: Any, value: Any) -> None:
         """Add a key; an existing one is MAP_DUPLICATE_KEY, an empty one is refused."""
@@ -210,6 +228,49 @@ class Database:
         old = self.row(cls, ref)[field]
         if key in old:
             self.set(cls, ref, field, {name: value for name, value in old.items() if name != key})
+
+    # --- the disk below ---
+
+    def _remember(self, table: Table, ref: str, field: Optional[str], old: Any) -> None:
+        if not table.cls.persistent:
+            return
+        now = self.clock()
+        if now >= self._next_write:
+            self.written()
+        self._unwritten.append(Undo(table.cls.name, ref, field, old))
+
+    def written(self) -> None:
+        """All that has happened so far is on disk."""
+        self._unwritten.clear()
+        self._next_write = self.clock() + WRITE_SECONDS
+
+    def lose_unwritten(self) -> None:
+        """Take back what is not on disk: what a death of xapi does."""
+        if self.clock() >= self._next_write:
+            self.written()
+        undos, self._unwritten = self._unwritten, []
+        for undo in reversed(undos):
+            if undo.field is not None:
+                self.set(undo.cls, undo.ref, undo.field, undo.old)
+            elif undo.old is not None:
+                self.create(undo.cls, undo.old, undo.ref)
+            else:
+                self.delete(undo.cls, undo.ref)
+        self.written()
+
+    def reload(self) -> None:
+        """Start anew from disk: what does not persist is gone, and sets come in an arbitrary order."""
+        for table in self.tables.values():
+            if not table.cls.persistent:
+                for ref in list(table.rows):
+                    self.delete(table.cls.name, ref)
+        for table in self.tables.values():
+            for index in table.back.values():
+                for target, sources in index.items():
+                    if len(sources) > 1:
+                        refs = list(sources)
+                        self.random.shuffle(refs)
+                        index[target] = dict.fromkeys(refs)
 
     # --- events ---
 

@@ -1,4 +1,4 @@
-"""The data model: classes, fields and methods, read once from datamodel.json and looked up by name."""
+"""The data model: classes, fields and methods, read once from its files and looked up by name."""
 
 import json
 import os
@@ -76,10 +76,14 @@ class Class(NamedTuple):
     persistent: bool
 
 
-class Model:
-    """Every class of the data model."""
+# Classes that were removed as a whole: all their calls say so.
+REMOVED_CLASSES = ("VBD_metrics",)
 
-    def __init__(self, data: Dict[str, Any]) -> None:
+
+class Model:
+    """Every class of the data model; `others` are the methods of the classes that a real xapi has besides."""
+
+    def __init__(self, data: Dict[str, Any], others: Dict[str, str]) -> None:
         self.types = Types(data["enums"])
         self.roles: Dict[str, List[str]] = data["role_sets"]
         self.classes: Dict[str, Class] = {
@@ -87,6 +91,7 @@ class Model:
         }
         self.by_lower: Dict[str, Class] = {name.lower(): cls for name, cls in self.classes.items()}
         self.message_priorities: Dict[str, int] = data["message_types"]
+        self.others: Dict[str, List[str]] = {cls: names.split() for cls, names in others.items()}
 
     def _class(self, item: Dict[str, Any]) -> Class:
         fields = {field["name"]: self._field(item["name"], field) for field in item["fields"]}
@@ -161,13 +166,17 @@ def _column(cls: str, field: str) -> str:
     return field
 
 
+def _read(name: str) -> Any:
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+    with open(path, encoding="utf-8") as stream:
+        return json.load(stream)
+
+
 _loaded: Dict[str, Model] = {}
 
 
 def load() -> Model:
     """The data model shipped with the package; read from disk once."""
     if "model" not in _loaded:
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "datamodel.json")
-        with open(path, encoding="utf-8") as stream:
-            _loaded["model"] = Model(json.load(stream))
+        _loaded["model"] = Model(_read("datamodel.json"), _read("other_classes.json"))
     return _loaded["model"]

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
 
 from . import query
-from .datamodel import Method, Parameter
+from .datamodel import REMOVED_CLASSES, Method, Parameter
 from .errors import XapiError, internal_error, type_failure
 from .registry import Handler, handlers, simulator_signatures
 from .values import EPOCH, NULL, from_seconds, to_string
@@ -22,9 +22,11 @@ Steps = Generator[Any, Any, Any]
 
 
 class Origin(NamedTuple):
-    """How a call reached the server: over the trusted unix socket, or over the network."""
+    """How a call reached the pool: over a host's trusted unix socket, or over the network; `host` is where, and
+    "" stands for the coordinator, whichever host that is."""
 
     trusted: bool
+    host: str = ""
 
 
 TRUSTED = Origin(True)
@@ -72,6 +74,9 @@ class Dispatcher:
         for cls in sim.model.classes.values():
             for method in cls.methods.values():
                 self._enter(method)
+        self.others = {
+            "%s.%s" % (cls, name) for cls, names in sim.model.others.items() for name in names
+        }
         for name, parameters in simulator_signatures.items():
             self._enter(self._simulator_method(name, parameters))
 
@@ -103,6 +108,8 @@ class Dispatcher:
         asynchronous = name.startswith(("Async.", "InternalAsync."))
         plain = name.split(".", 1)[1] if asynchronous else name
         method = self._find(plain, params)
+        if method is None:
+            return self._other(plain, params)
         args = self._arguments(method, params)
         session = params[0] if method.has_session else NULL
         if method.has_session:
@@ -117,17 +124,36 @@ class Dispatcher:
             return self._with_task(method, session, args, origin)
         return self._body(method, Call(self.sim, method.wire_name, session, NULL, origin), args)
 
-    def _find(self, name: str, params: List[Any]) -> Method:
+    def _find(self, name: str, params: List[Any]) -> Optional[Method]:
+        """The method of this name; None for one of a class that has no objects here."""
         method = self.methods.get(name)
         if method is None and "." not in name:
             # Class_method is an alias of the synchronous form.
             method = self.methods.get(name.replace("_", ".", 1))
-        if method is None:
+        if method is None and name not in self.others:
             if params:
                 # xapi takes it for an extension, and checks the session first.
                 self.check_session(to_string(params[0]))
             raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
         return method
+
+    def _other(self, name: str, params: List[Any]) -> Any:
+        """A method of a class that xapi has and this pool has no objects of."""
+        if not params:
+            raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", name, "0", "-1")
+        self.check_session(to_string(params[0]))
+        cls, _, short = name.partition(".")
+        if cls in REMOVED_CLASSES:
+            raise XapiError("MESSAGE_REMOVED")
+        if short in ("get_all", "get_by_name_label", "get_all_where"):
+            return []
+        if short in ("get_all_records", "get_all_records_where"):
+            return {}
+        if short == "get_by_uuid" and len(params) > 1:
+            raise XapiError("UUID_INVALID", cls, to_string(params[1]))
+        if short.startswith("get_") and len(params) > 1:
+            raise XapiError("HANDLE_INVALID", cls, to_string(params[1]))
+        raise XapiError("NOT_IMPLEMENTED", name)
 
     def _arguments(self, method: Method, params: List[Any]) -> List[Any]:
         received = len(params) - (1 if method.has_session else 0)
@@ -228,10 +254,14 @@ class Dispatcher:
         """Start the call in the background; return its task."""
         task = self.new_task(name, session, parent)
         call = Call(self.sim, method.wire_name, session, task, origin)
-        self.sim.kernel.spawn(
-            self._steps(method, call, args), lambda result, error: self.finish_task(task, result, error)
-        )
+        steps = self._faulty(method.wire_name, args, self._steps(method, call, args))
+        self.sim.kernel.spawn(steps, lambda result, error: self.finish_task(task, result, error), "xapi")
         return task
+
+    def _faulty(self, name: str, args: List[Any], steps: Steps) -> Steps:
+        """What runs in the background meets the faults that are meant for it."""
+        rule = self.sim.faults.meet(name, args) if self.sim.faults.active else None
+        return steps if rule is None else self.sim.faults.around(rule, steps)
 
     def _steps(self, method: Method, call: Call, args: List[Any]) -> Steps:
         result = self._body(method, call, args)
@@ -270,20 +300,24 @@ class Dispatcher:
         task = self.new_task("Async." + name, call.session, call.task)
         inner = Call(self.sim, name, call.session, task, call.origin)
         try:
-            result = self._handle(method, inner, list(args))
-            if self._is_steps(method):
-                result = yield from result
+            result = yield from self._faulty(name, list(args), self._handled(method, inner, list(args)))
         except Exception as error:
             self.finish_task(task, None, error)
             raise
         self._remove_task(task)
         return result
 
+    def _handled(self, method: Method, call: Call, args: List[Any]) -> Steps:
+        result = self._handle(method, call, args)
+        if self._is_steps(method):
+            result = yield from result
+        return result
+
     # --- introspection ---
 
     def _system(self, name: str, params: List[Any]) -> Any:
         if name == "system.listMethods":
-            return BareList(sorted(self.sim.model_method_names))
+            return BareList(sorted([*self.sim.model_method_names, *self.others]))
         if name.startswith("system.isAlive") and params:
             return params[0]
         raise XapiError("MESSAGE_METHOD_UNKNOWN", name)

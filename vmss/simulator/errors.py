@@ -1,4 +1,4 @@
-"""The one exception that a XAPI call ends with: an error code and its parameters."""
+"""How a XAPI call ends that does not succeed: with an error code and its parameters, or without an answer."""
 
 from typing import List
 
@@ -16,6 +16,10 @@ class XapiError(Exception):
 
     def __str__(self) -> str:
         return str(self.details)
+
+
+class Dropped(Exception):
+    """The connection breaks before the answer: xapi has died, or a fault was asked for."""
 
 
 def internal_error(text: str) -> XapiError:

@@ -1,14 +1,14 @@
 """A discrete-event kernel: simulated time, timers and processes that are Python generators.
 
-Nothing here knows XAPI, sockets or threads. A process is a generator that yields `Sleep`, `Wait` or `Child`
-and is resumed when what it waits for has come; everything that may run now runs in a fixed order, so the same
-seed gives the same history.
+Nothing here knows XAPI, sockets or threads. A process is a generator that yields `Sleep`, `Wait`, `Child` or
+`Join` and is resumed when what it waits for has come; everything that may run now runs in a fixed order, so the
+same seed gives the same history.
 """
 
 import heapq
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Generator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Generator, List, NamedTuple, Optional, Tuple, Union
 
 Steps = Generator[Any, Any, Any]
 Done = Callable[[Any, Optional[BaseException]], None]
@@ -33,14 +33,35 @@ class Child(NamedTuple):
     start: Callable[[Callable[[Any], None]], None]
 
 
+class Join(NamedTuple):
+    """Wait for another process, started here, to end; resumed with its result, or its exception is raised.
+
+    The other process belongs to `domain`: what dies with the waiting one is not to take it along.
+    """
+
+    steps: Steps
+    domain: str
+
+
+class Killed(BaseException):
+    """Raised inside a process that is killed, where it stands."""
+
+
+class _Raise(NamedTuple):
+    """What a process is resumed with when it is to raise."""
+
+    error: BaseException
+
+
 class Process:
-    """One running generator."""
+    """One running generator; `domain` says with whom it dies."""
 
-    __slots__ = ("steps", "done", "timer", "condition", "outside", "finished")
+    __slots__ = ("steps", "done", "domain", "timer", "condition", "outside", "finished")
 
-    def __init__(self, steps: Steps, done: Optional[Done]) -> None:
+    def __init__(self, steps: Steps, done: Optional[Done], domain: str) -> None:
         self.steps = steps
         self.done = done
+        self.domain = domain
         self.timer: Optional[Timer] = None
         self.condition: Optional[Condition] = None
         self.outside = False
@@ -99,6 +120,12 @@ class Kernel:
         self._sequence = 0
         self._ready: Deque[Tuple[Process, Any]] = deque()
         self._running = False
+        # In the order they began, which is the order they are killed in.
+        self._alive: Dict[Process, None] = {}
+        # Regular housekeeping: `upkeep` is called once time has come to `upkeep_due`, and sets the next instant.
+        # It is no timer: nobody waits for it, and virtual time does not move because of it.
+        self.upkeep: Callable[[], None] = lambda: None
+        self.upkeep_due: Optional[float] = None
 
     @property
     def virtual(self) -> bool:
@@ -118,6 +145,8 @@ class Kernel:
         back = self.now() - now
         if back > 0:
             self._timers = [(when - back, sequence, timer) for when, sequence, timer in self._timers]
+            if self.upkeep_due is not None:
+                self.upkeep_due -= back
         when = self.next_timer()
         while when is not None and when <= now:
             self._restart(max(self.now(), when))
@@ -165,6 +194,8 @@ class Kernel:
     def run_due(self) -> None:
         """Run every timer that is due, then everything that became ready."""
         self.run()
+        if self.upkeep_due is not None and self.now() >= self.upkeep_due:
+            self.upkeep()
         while True:
             when = self.next_timer()
             if when is None or when > self.now():
@@ -174,11 +205,36 @@ class Kernel:
                 callback()
             self.run()
 
-    def spawn(self, steps: Steps, done: Optional[Done] = None) -> Process:
+    def spawn(self, steps: Steps, done: Optional[Done] = None, domain: str = "") -> Process:
         """Start a process; `done` is called with its result or its exception."""
-        process = Process(steps, done)
+        process = Process(steps, done, domain)
+        self._alive[process] = None
         self._ready.append((process, None))
         return process
+
+    def alive(self, domain: str) -> int:
+        """How many processes of a domain have not ended."""
+        return sum(1 for process in self._alive if process.domain == domain)
+
+    def kill(self, domain: str) -> List[Done]:
+        """End all processes of a domain where they stand; return whom that leaves without an answer."""
+        orphans = []
+        for process in [process for process in self._alive if process.domain == domain]:
+            if process.finished:
+                continue
+            self._detach(process)
+            process.finished = True
+            del self._alive[process]
+            _end(process.steps)
+            if process.done is not None:
+                orphans.append(process.done)
+        return orphans
+
+    def _detach(self, process: Process) -> None:
+        if process.timer is not None:
+            process.timer.cancel()
+        if process.condition is not None:
+            process.condition.waiters.pop(process, None)
 
     def resume(self, process: Process, value: Any) -> None:
         """Make a waiting process ready to go on with `value`."""
@@ -197,13 +253,17 @@ class Kernel:
         try:
             while self._ready:
                 process, value = self._ready.popleft()
-                self._step(process, value)
+                if not process.finished:
+                    self._step(process, value)
         finally:
             self._running = False
 
     def _step(self, process: Process, value: Any) -> None:
         try:
-            wish = process.steps.send(value)
+            if isinstance(value, _Raise):
+                wish = process.steps.throw(value.error)
+            else:
+                wish = process.steps.send(value)
         except StopIteration as stop:
             self._finish(process, stop.value, None)
         except Exception as error:  # noqa: BLE001, it is handed to the process's owner
@@ -211,8 +271,11 @@ class Kernel:
         else:
             self._park(process, wish)
 
-    def _park(self, process: Process, wish: Any) -> None:
-        if isinstance(wish, Sleep):
+    def _park(self, process: Process, wish: Union[Sleep, Wait, Child, Join]) -> None:
+        if process.finished:
+            # It was killed by what it did itself.
+            _end(process.steps)
+        elif isinstance(wish, Sleep):
             process.timer = self.at(self.now() + wish.seconds, lambda: self.resume(process, None))
         elif isinstance(wish, Wait):
             process.condition = wish.condition
@@ -222,8 +285,14 @@ class Kernel:
         elif isinstance(wish, Child):
             process.outside = True
             wish.start(lambda value: self.resume(process, value))
+        elif isinstance(wish, Join):
+            self.spawn(wish.steps, lambda result, error: self._joined(process, result, error), wish.domain)
         else:
             raise TypeError("a process yielded %r" % (wish,))
+
+    def _joined(self, process: Process, result: Any, error: Optional[BaseException]) -> None:
+        if not process.finished:
+            self.resume(process, result if error is None else _Raise(error))
 
     def _time_out(self, process: Process) -> None:
         if process.condition is not None:
@@ -231,6 +300,21 @@ class Kernel:
         self.resume(process, False)
 
     def _finish(self, process: Process, result: Any, error: Optional[BaseException]) -> None:
+        if process.finished:
+            return
         process.finished = True
+        del self._alive[process]
         if process.done is not None:
             process.done(result, error)
+
+
+def _end(steps: Steps) -> None:
+    """Kill a generator: whatever it wants to wait for on its way out, it does not get."""
+    while True:
+        try:
+            steps.throw(Killed())
+        except (StopIteration, Killed):
+            return
+        except Exception:  # noqa: BLE001, nobody is left to be told
+            # Also raised by the one that runs just now: it ends when it comes to wait.
+            return

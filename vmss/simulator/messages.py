@@ -74,6 +74,10 @@ class MessageStore:
             del self.refs_by_object[record["obj_uuid"]]
         self._event("del", ref, record)
 
+    def forget_events(self) -> None:
+        """xapi has started anew: of its messages it knows only those that are there."""
+        self.events.clear()
+
     def record(self, ref: str) -> Dict[str, Any]:
         if ref not in self.records:
             raise XapiError("HANDLE_INVALID", "message", ref)

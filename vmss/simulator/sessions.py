@@ -42,6 +42,11 @@ class Sessions:
         self.last_used.pop(session, None)
         self.sim.db.delete("session", session)
 
+    def forget(self) -> None:
+        """All sessions have gone with xapi."""
+        self.roles.clear()
+        self.last_used.clear()
+
     def used(self, session: str) -> None:
         """Refresh last_active, at most every 600 s."""
         now = self.sim.kernel.now()

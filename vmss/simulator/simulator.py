@@ -3,21 +3,26 @@
 import threading
 from datetime import datetime, timezone
 from random import Random
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import classes, datamodel, state, vm_operations
 from .database import Database
 from .dispatch import TRUSTED, Dispatcher, Origin, as_xapi_error
-from .errors import XapiError
-from .kernel import Condition, Kernel, Process
+from .durations import Durations
+from .errors import Dropped
+from .faults import Faults, Rule
+from .hosts import Hosts
+from .kernel import Condition, Kernel, Process, Sleep
 from .messages import MessageStore
 from .plugins import Plugins
 from .sessions import Sessions
-from .storage import Durations, Storage
+from .storage import Storage
+from .upkeep import Upkeep
 from .values import NULL
 from .waiting import Waiting
 
-Done = Callable[[Any, Optional[XapiError]], None]
+# How a call ends: with a result, with a XapiError, or without an answer (Dropped).
+Done = Callable[[Any, Optional[Exception]], None]
 
 
 class Traffic(NamedTuple):
@@ -60,6 +65,7 @@ class Simulator:
         password: str = "simulator",  # noqa: S107, the documented default
         durations: Optional[Durations] = None,
         content: Optional[Tuple[Dict[str, Any], str]] = None,
+        faults: Sequence[Rule] = (),
     ) -> None:
         if clock not in ("virtual", "real"):
             raise ValueError("clock is neither virtual nor real: %s" % clock)
@@ -68,6 +74,8 @@ class Simulator:
         self.kernel = Kernel(start.timestamp(), None if clock == "virtual" else speed)
         self.model = datamodel.load()
         self.db = Database(self.model, self.random)
+        self.db.clock = self.kernel.now
+        self.durations = durations or Durations()
         self.lock = threading.Condition(threading.RLock())
         self.counts: Dict[str, int] = {}
         self.bytes_in: Dict[str, int] = {}
@@ -76,10 +84,17 @@ class Simulator:
         self.password = password
         self.state_path: Optional[str] = None
         self.wake: Callable[[], None] = self._wake_waiter
+        self.hang_up: Callable[[], None] = self._hang_up_nobody
+        # The coordinator; which life of xapi this is; whether it is about to end.
         self.this_host = NULL
+        self.life = 1
+        self.stopping = False
+        self.hosts = Hosts(self)
+        self.faults = Faults(self)
+        self.upkeep = Upkeep(self)
         self.sessions = Sessions(self)
         self.waiting = Waiting(self)
-        self.storage = Storage(self, durations or Durations())
+        self.storage = Storage(self)
         self.messages = MessageStore(self)
         self.plugins = Plugins(self, plugins, plugin_environment or {})
         self.changed = Condition(self.kernel)
@@ -94,6 +109,9 @@ class Simulator:
             classes.pool.create_pool(self)
         else:
             state.restore(self, *content)
+        self.db.written()
+        for rule in faults:
+            self.faults.add(rule)
 
     # --- calls ---
 
@@ -101,14 +119,28 @@ class Simulator:
         """Start a call; `done` gets its result or its error, at once or later. Every call passes here."""
         self.counts[name] = self.counts.get(name, 0) + 1
         try:
-            outcome = self.dispatcher.call(name, params, origin)
+            self.hosts.admit(name, origin)
+            ours = name.startswith("simulator.")
+            rule = self.faults.meet(name, params) if self.faults.active and not ours else None
+            if rule is None:
+                outcome = self.dispatcher.call(name, params, origin)
+            else:
+                outcome = self.faults.around(rule, self._late(name, params, origin))
         except Exception as error:  # noqa: BLE001, a bug here must not end the server
-            done(None, as_xapi_error(error))
+            done(None, _ending(error))
             return Pending(None)
         if not hasattr(outcome, "send"):
             done(outcome, None)
             return Pending(None)
-        return Pending(self.kernel.spawn(outcome, lambda result, error: _deliver(done, result, error)))
+        domain = "simulator" if ours else "xapi"
+        return Pending(self.kernel.spawn(outcome, lambda result, error: _deliver(done, result, error), domain))
+
+    def _late(self, name: str, params: List[Any], origin: Origin) -> Any:
+        """A call that is looked at only when its turn comes."""
+        outcome = self.dispatcher.call(name, params, origin)
+        if hasattr(outcome, "send"):
+            outcome = yield from outcome
+        return outcome
 
     def call(self, name: str, *params: Any) -> Any:
         """Run one call to its end; in virtual time the clock moves as far as the call needs."""
@@ -147,6 +179,13 @@ class Simulator:
 
     def _wake_waiter(self) -> None:
         """A server replaces this: it looks again at what is due."""
+
+    def _hang_up_nobody(self) -> None:
+        """A server replaces this: it closes the connections on which no call is under way."""
+
+    def draw(self, name: str) -> Sleep:
+        """The time one operation takes."""
+        return Sleep(self.random.uniform(*getattr(self.durations, name)))
 
     # --- the clock ---
 
@@ -205,7 +244,11 @@ class Simulator:
 
 
 def _deliver(done: Done, result: Any, error: Optional[BaseException]) -> None:
-    done(result, None if error is None else as_xapi_error(error))
+    done(result, None if error is None else _ending(error))
+
+
+def _ending(error: BaseException) -> Exception:
+    return error if isinstance(error, Dropped) else as_xapi_error(error)
 
 
 def _copied(value: Any) -> Any:

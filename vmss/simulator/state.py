@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict
 
 from .errors import XapiError
+from .lifecycle import forget_operations
 from .values import date_text, from_seconds, parse_date
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def save(sim: "Simulator", path: str) -> None:
         "generation": sim.db.generation,
         "random": sim.random.getstate()[1],
         "tables": sim.db.dump(),
-        "storage": sim.storage.dump(),
+        "storage": sim.storage.manager.dump(),
         "messages": {
             ref: dict(record, timestamp=sim.messages.times[ref])
             for ref, record in sim.messages.records.items()
@@ -100,20 +101,10 @@ def _restore(sim: "Simulator", document: Dict[str, Any]) -> None:
     """Operations that were running are forgotten, as after a restart of xapi."""
     sim.db.restore(document["tables"])
     sim.this_host = document["host"]
-    sim.storage.restore(document["storage"])
+    sim.storage.manager.restore(document["storage"])
     for ref, record in document["messages"].items():
         when = record["timestamp"]
         sim.messages.enter(ref, dict(record, timestamp=from_seconds(when)), when)
     sim.db.generation = max(sim.db.generation, document["generation"])
     sim.random.setstate((3, tuple(document["random"]), None))
-    _forget_operations(sim)
-
-
-def _forget_operations(sim: "Simulator") -> None:
-    for name, table in sim.db.tables.items():
-        if "current_operations" not in table.cls.fields:
-            continue
-        for ref, row in table.rows.items():
-            if row["current_operations"]:
-                sim.db.set(name, ref, "current_operations", {})
-                sim.refresh_operations(name, ref)
+    forget_operations(sim)

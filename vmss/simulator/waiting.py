@@ -57,7 +57,7 @@ class Waiting:
         if condition is None:
             return
         # On a real host a wake-up is sometimes lost between a waiter's look and its sleep.
-        if self.sim.random.random() >= self.sim.storage.durations.lost_wakeup:
+        if self.sim.random.random() >= self.sim.durations.lost_wakeup:
             condition.notify_one()
         if not condition.waiters:
             del self.conditions[(cls, ref)]

@@ -15,19 +15,6 @@ Steps = Generator[Any, Any, Any]
 BATCH_SECONDS = 0.05
 TIMEOUT_MAX = 24 * 3600.0
 
-# Classes that a real xapi has and the data model here has not: there are no such objects.
-_OTHER_CLASSES = [
-    "auth", "blob", "bond", "caller", "certificate", "cluster", "cluster_host", "console", "crashdump",
-    "data_source", "diagnostics", "dr_task", "driver_variant", "event", "feature", "gpu_group",
-    "host_cpu", "host_crashdump", "host_driver", "host_patch", "lvhd", "message", "network",
-    "network_sriov", "observer", "pci", "pgpu", "pif", "pif_metrics", "pool_patch", "pool_update",
-    "probe_result", "pusb", "pvs_cache_storage", "pvs_proxy", "pvs_server", "pvs_site", "rate_limit",
-    "repository", "role", "sdn_controller", "secret", "sr_stat", "subject", "tunnel", "usb_group",
-    "user", "vbd_metrics", "vdi_nbd_server_info", "vgpu", "vgpu_type", "vif", "vif_metrics", "vlan",
-    "vm_appliance", "vm_group", "vtpm", "vusb",
-]  # fmt: skip
-
-
 class Subscription(NamedTuple):
     """What a client wants to hear of: everything, whole classes (lower case), single objects."""
 
@@ -155,7 +142,8 @@ def _event(number: int, cls: str, operation: str, ref: str, snapshot: Any) -> Di
 
 
 def _answer(call: "Call", events: List[Dict[str, Any]], messages: int) -> Dict[str, Any]:
-    counts: Dict[str, Any] = {name: Count(0) for name in _OTHER_CLASSES}
+    classes = (*call.sim.model.classes, *call.sim.model.others)
+    counts: Dict[str, Any] = {name.lower(): Count(0) for name in classes}
     counts.update((name.lower(), Count(len(table.rows))) for name, table in call.db.tables.items())
     token = "%020d,%020d" % (call.db.generation, messages)
     return {"events": events, "valid_ref_counts": counts, "token": token}

@@ -31,9 +31,9 @@ def destroy(call: "Call", pbd: str) -> None:
 @method("PBD.plug")
 def plug(call: "Call", pbd: str) -> Steps:
     if not call.db.row("PBD", pbd)["currently_attached"]:
-        yield call.sim.storage.draw("pbd_plug")
+        yield call.sim.draw("pbd_plug")
         call.db.set("PBD", pbd, "currently_attached", True)
-        call.sim.storage.kick_collector(call.db.row("PBD", pbd)["SR"])
+        call.sim.storage.manager.collector.kick(call.db.row("PBD", pbd)["SR"])
 
 
 @method("PBD.unplug")
@@ -45,7 +45,7 @@ def unplug(call: "Call", pbd: str) -> Steps:
             if fields["currently_attached"] and call.db.row("VM", fields["VM"])["resident_on"] == row["host"]:
                 raise XapiError("VDI_IN_USE", vdi, "unplug")
     if row["currently_attached"]:
-        yield call.sim.storage.draw("pbd_plug")
+        yield call.sim.draw("pbd_plug")
         call.db.set("PBD", pbd, "currently_attached", False)
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Dict
 
 from ..errors import XapiError
 from ..registry import method
-from ..storage import SR_TYPES
+from ..sr_types import SR_TYPES
 from . import host as hosts
 
 if TYPE_CHECKING:
@@ -39,10 +39,14 @@ def create_pool(sim: "Simulator") -> None:
             "SM",
             {
                 "name_label": kind.label,
+                "name_description": kind.description,
                 "type": kind.name,
                 "vendor": "Citrix Systems Inc",
+                "copyright": "(C) 2008 Citrix Systems Inc",
                 "version": "1.0",
-                "required_api_version": "1.0",
+                "required_api_version": kind.required_api_version,
+                "configuration": kind.configuration,
+                "driver_filename": kind.driver,
                 "features": dict.fromkeys(sorted(kind.features), 1),
                 "capabilities": sorted(kind.features),
             },

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 @simulator_method("simulator.set_time", ("value", "datetime"))
 def set_time(call: "Call", value: datetime) -> Any:
-    """Step the clock; what falls due on the way happens before the answer."""
+    """Step the clock; what falls due on the way happens before the answer. The caller's session does not age."""
+    call.sim.sessions.last_used[call.session] = to_seconds(value)
     call.sim.step_clock(to_seconds(value))
 
 
@@ -55,4 +56,4 @@ def create_session(call: "Call", user: str, role: str) -> str:
 def write(call: "Call", vdi: str, count: int) -> None:
     """Put new data into a disk, as its guest would."""
     call.db.row("VDI", vdi)
-    call.sim.storage.write(vdi, count)
+    call.sim.storage.manager.write(vdi, count)

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
 from ..errors import XapiError, internal_error
 from ..registry import method
-from ..storage import DEFAULT_SR_SIZE, SR_TYPES, backend_failure
+from ..sr_types import NEEDED_CONFIG, SR_TYPES
+from ..storage_manager import failure
 
 if TYPE_CHECKING:
     from ..dispatch import Call
 
 Steps = Generator[Any, Any, Any]
-_NEEDED_CONFIG = {"file": "location"}
+DEFAULT_SR_SIZE = 1 << 40
 
 
 def _record(
@@ -47,16 +48,17 @@ def create(
     call.db.row("host", host)
     if kind not in SR_TYPES:
         raise internal_error('Unix.Unix_error(Unix.ENOENT, "connect", "")')
-    needed = _NEEDED_CONFIG.get(kind)
+    needed = NEEDED_CONFIG.get(kind)
     if needed is not None and needed not in device_config:
-        raise backend_failure(94, "The request is missing the %s parameter" % needed)
-    yield call.sim.storage.draw("sr_create")
+        raise failure(94, "The request is missing the %s parameter" % needed)
+    yield call.sim.draw("sr_create")
     sr = _record(call, name, description, kind, content, shared, sm_config)
     call.db.set("SR", sr, "physical_size", physical_size or DEFAULT_SR_SIZE)
     hosts = list(call.db.tables["host"].rows) if shared else [host]
     for each in hosts:
         fields = {"host": each, "SR": sr, "device_config": device_config, "currently_attached": True}
         call.db.create("PBD", fields)
+    call.sim.storage.manager.create_repository(sr, physical_size or DEFAULT_SR_SIZE, device_config)
     call.sim.storage.refresh("SR", sr)
     return sr
 
@@ -83,12 +85,8 @@ def introduce(
 
 def _remove(call: "Call", sr: str) -> None:
     for vdi in call.db.get("SR", sr, "VDIs"):
-        if vdi in call.sim.storage.nodes:
-            call.sim.storage.nodes.pop(vdi)
         call.db.delete("VDI", vdi)
-    call.sim.storage.hidden.pop(sr, None)
-    call.sim.storage.used.pop(sr, None)
-    call.sim.storage.virtual.pop(sr, None)
+    call.sim.upkeep.dangling = True
     call.db.delete("SR", sr)
 
 
@@ -104,6 +102,7 @@ def destroy(call: "Call", sr: str) -> None:
     _check_unplugged(call, sr)
     if any(call.db.row("VDI", vdi)["managed"] for vdi in call.db.get("SR", sr, "VDIs")):
         raise XapiError("SR_NOT_EMPTY")
+    call.sim.storage.manager.repositories.pop(call.db.row("SR", sr)["uuid"], None)
     _remove(call, sr)
 
 
@@ -119,9 +118,7 @@ def scan(call: "Call", sr: str) -> Steps:
     call.db.row("SR", sr)
 
     def work() -> Steps:
-        yield call.sim.storage.draw("sr_scan")
-        call.sim.storage.show_sizes(sr)
-        call.sim.storage.kick_collector(sr)
+        return call.sim.storage.manager.scan(sr)
 
     yield from call.sim.storage.operation(call, sr, "scan", None, work)
 
@@ -129,7 +126,7 @@ def scan(call: "Call", sr: str) -> Steps:
 @method("SR.update")
 def update(call: "Call", sr: str) -> None:
     call.db.row("SR", sr)
-    call.sim.storage.show_sizes(sr)
+    call.sim.storage.manager.show_sizes(sr)
 
 
 @method("SR.set_name_label", "SR.set_name_description", "SR.set_shared", "SR.set_physical_size")

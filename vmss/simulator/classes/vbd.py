@@ -112,7 +112,7 @@ def set_attached(call: "Call", vbd: str, attached: bool) -> None:
     row = call.db.row("VBD", vbd)
     call.db.set("VBD", vbd, "currently_attached", attached)
     if not row["empty"]:
-        call.sim.storage.attached(row["VDI"], attached and row["mode"] == "RW")
+        call.sim.storage.manager.attached(row["VDI"], attached and row["mode"] == "RW")
     refresh(call.db, vbd)
 
 

@@ -1,4 +1,4 @@
-"""Disks (xapi: ocaml/xapi/xapi_vdi.ml); what happens below their records is in storage.py."""
+"""Disks (xapi: ocaml/xapi/xapi_vdi.ml); what happens below their records is in storage_manager.py."""
 
 from typing import TYPE_CHECKING, Any, Dict, Generator
 
@@ -17,7 +17,7 @@ def create(call: "Call", fields: Dict[str, Any]) -> Steps:
     call.db.row("SR", sr)
 
     def work() -> Steps:
-        return call.sim.storage.create_vdi(call, sr, fields)
+        return call.sim.storage.manager.create(sr, fields)
 
     return (yield from call.sim.storage.operation(call, sr, "vdi_create", None, work))
 
@@ -70,7 +70,7 @@ def snapshot(call: "Call", vdi: str, driver_params: Dict[str, str]) -> Steps:
     is_snapshot = call.method == "VDI.snapshot"
 
     def work() -> Steps:
-        return call.sim.storage.snapshot_vdi(call, vdi, is_snapshot)
+        return call.sim.storage.manager.snapshot(vdi, is_snapshot)
 
     operation = "vdi_snapshot" if is_snapshot else "vdi_clone"
     return (yield from call.sim.storage.operation(call, sr, operation, vdi, work))
@@ -81,7 +81,7 @@ def destroy(call: "Call", vdi: str) -> Steps:
     sr = call.db.row("VDI", vdi)["SR"]
 
     def work() -> Steps:
-        return call.sim.storage.destroy_vdi(call, vdi)
+        return call.sim.storage.manager.destroy(vdi)
 
     yield from call.sim.storage.operation(call, sr, "vdi_destroy", vdi, work)
 
@@ -91,7 +91,7 @@ def resize(call: "Call", vdi: str, size: int) -> Steps:
     sr = call.db.row("VDI", vdi)["SR"]
 
     def work() -> Steps:
-        return call.sim.storage.resize_vdi(call, vdi, size)
+        return call.sim.storage.manager.resize(vdi, size)
 
     yield from call.sim.storage.operation(call, sr, "vdi_resize", vdi, work)
 

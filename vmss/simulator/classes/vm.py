@@ -129,7 +129,7 @@ def power_off(call: "Call", vm: str, power_state: str) -> None:
 def start(call: "Call", vm: str, start_paused: bool, force: bool) -> Steps:
     def work() -> Steps:
         host = _choose_host(call, vm)
-        yield call.sim.storage.draw("vm_start")
+        yield call.sim.draw("vm_start")
         power_on(call, vm, host, "Paused" if start_paused else "Running")
 
     yield from run(call, vm, "start", work)
@@ -143,7 +143,7 @@ def start_on(call: "Call", vm: str, host: str, start_paused: bool, force: bool) 
     def work() -> Steps:
         if host not in hosts_seeing(call.sim, vm):
             raise XapiError("NO_HOSTS_AVAILABLE")
-        yield call.sim.storage.draw("vm_start")
+        yield call.sim.draw("vm_start")
         power_on(call, vm, host, "Paused" if start_paused else "Running")
 
     yield from run(call, vm, "start_on", work)
@@ -164,7 +164,7 @@ def pause(call: "Call", vm: str) -> Steps:
 @method("VM.clean_shutdown", "VM.shutdown")
 def clean_shutdown(call: "Call", vm: str) -> Steps:
     def work() -> Steps:
-        yield call.sim.storage.draw("vm_shutdown")
+        yield call.sim.draw("vm_shutdown")
         power_off(call, vm, "Halted")
 
     yield from run(call, vm, "clean_shutdown", work)
@@ -179,7 +179,7 @@ def hard_shutdown(call: "Call", vm: str) -> Steps:
         row = call.db.row("VM", vm)
         suspended = row["power_state"] == "Suspended"
         image = row["suspend_VDI"]
-        yield call.sim.storage.draw("vm_hard_shutdown")
+        yield call.sim.draw("vm_hard_shutdown")
         if suspended and call.db.exists("VDI", image):
             yield from call.sim.dispatcher.subtask(call, "VDI.destroy", image)
         call.db.set("VM", vm, "suspend_VDI", NULL)
@@ -228,8 +228,8 @@ def save_memory(call: "Call", vm: str) -> Steps:
         "sm_config": {},
     }
     image = yield from call.sim.dispatcher.subtask(call, "VDI.create", fields)
-    yield Sleep(size / call.sim.storage.durations.memory_bytes_per_second)
-    call.sim.storage.write(image, size)
+    yield Sleep(size / call.sim.durations.memory_bytes_per_second)
+    call.sim.storage.manager.write(image, size)
     call.db.set("VM", vm, "suspend_VDI", image)
     power_off(call, vm, "Suspended")
 
@@ -238,7 +238,7 @@ def load_memory(call: "Call", vm: str, host: str) -> Steps:
     """Bring a suspended VM back, and remove its image."""
     row = call.db.row("VM", vm)
     image = row["suspend_VDI"]
-    yield Sleep(row["memory_dynamic_max"] / call.sim.storage.durations.memory_bytes_per_second)
+    yield Sleep(row["memory_dynamic_max"] / call.sim.durations.memory_bytes_per_second)
     power_on(call, vm, host, "Running")
     call.db.set("VM", vm, "suspend_VDI", NULL)
     if call.db.exists("VDI", image):

@@ -1,0 +1,201 @@
+"""What lies on the SRs, whatever xapi's database says of it: trees of VHD images, their sizes, the space that is left.
+
+Sources: sm: libs/sm/vhdutil.py, lvhdutil.py, drivers/FileSR.py, LVHDSR.py. Sizes are bytes. An image's name is the
+uuid of its disk.
+"""
+
+from typing import Any, Dict, Iterator, List, Optional
+
+KIB = 1024
+MIB = 1024 * KIB
+BLOCK = 2 * MIB
+EXTENT = 4 * MIB
+LV_METADATA = 4329472
+LV_EMPTY = 8 * MIB
+LV_JOURNALS = 2 * EXTENT
+CHAIN_MAX = 30
+FILE_MARGIN = 64 * KIB
+
+
+class Image:
+    """One image; `used` counts the data in this image alone.
+
+    `inflated` is a logical volume of full size; `fault` is "missing" or "corrupt" for a file that somebody moved away
+    or overwrote.
+    """
+
+    __slots__ = ("parent", "children", "used", "size", "hidden", "raw", "inflated", "virtual", "writing_since", "fault")
+
+    def __init__(self, virtual: int) -> None:
+        self.parent: Optional[str] = None
+        self.children: Dict[str, None] = {}
+        self.used = 0
+        self.size = 0
+        self.hidden = False
+        self.raw = False
+        self.inflated = False
+        self.virtual = virtual
+        self.writing_since: Optional[float] = None
+        self.fault = ""
+
+
+class Repository:
+    """The images of one SR. `filler` is what foreign files take; `read_only` is a file system that has failed."""
+
+    def __init__(self, capacity: int, lvm: bool, thick: bool) -> None:
+        self.capacity = capacity
+        self.lvm = lvm
+        self.thick = thick
+        self.images: Dict[str, Image] = {}
+        self.hidden: Dict[str, None] = {}
+        self.used = 0
+        self.virtual = 0
+        self.filler = 0
+        self.read_only = False
+
+    @property
+    def free(self) -> int:
+        return self.capacity - self.used - self.filler
+
+    # --- the tree ---
+
+    def add(self, name: str, virtual: int, parent: Optional[str] = None) -> Image:
+        image = Image(virtual)
+        self.images[name] = image
+        self.virtual += virtual
+        self.link(name, parent)
+        return image
+
+    def drop(self, name: str) -> None:
+        """Remove an image; its parent stays for the garbage collector."""
+        image = self.images.pop(name)
+        self.used -= image.size
+        if image.hidden:
+            del self.hidden[name]
+        else:
+            self.virtual -= image.virtual
+        if image.parent in self.images:
+            self.images[image.parent].children.pop(name, None)
+
+    def link(self, name: str, parent: Optional[str]) -> None:
+        """Make `parent` the parent of an image."""
+        image = self.images[name]
+        if image.parent in self.images:
+            self.images[image.parent].children.pop(name, None)
+        image.parent = parent
+        if parent is not None:
+            self.images[parent].children[name] = None
+
+    def hide(self, name: str) -> None:
+        """Make an image a base copy."""
+        image = self.images[name]
+        image.hidden = True
+        self.virtual -= image.virtual
+        self.hidden[name] = None
+
+    def rename(self, old: str, new: str) -> None:
+        """Give an image another name, which is free; its tree follows."""
+        image = self.images.pop(old)
+        self.images[new] = image
+        if self.hidden.pop(old, self) is not self:
+            self.hidden[new] = None
+        if image.parent in self.images:
+            siblings = self.images[image.parent].children
+            siblings.pop(old, None)
+            siblings[new] = None
+        for child in image.children:
+            self.images[child].parent = new
+
+    def ancestors(self, name: str) -> Iterator[str]:
+        """The chain above an image, its parent first."""
+        parent = self.images[name].parent
+        while parent is not None:
+            yield parent
+            parent = self.images[parent].parent
+
+    def depth(self, name: str) -> int:
+        """How many images the chain of a disk has, as vhd-util counts it."""
+        return 1 + sum(1 for _ in self.ancestors(name))
+
+    def height(self, name: str) -> int:
+        """How many images the longest chain below an image has, itself included."""
+        return 1 + max((self.height(child) for child in self.images[name].children), default=0)
+
+    # --- sizes ---
+
+    def size_of(self, image: Image) -> int:
+        """The bytes an image takes."""
+        if image.raw:
+            return image.virtual
+        if self.lvm:
+            if image.inflated:
+                return logical_volume(image.virtual)
+            return max(LV_EMPTY, round_up(image.used + LV_METADATA, EXTENT))
+        return vhd_file(image.virtual, image.used, image.parent is not None)
+
+    def resized(self, name: str) -> int:
+        """An image has changed: count its size anew."""
+        image = self.images[name]
+        size = self.size_of(image)
+        self.used += size - image.size
+        image.size = size
+        return size
+
+    def settle(self, name: str, now: float, rate: float) -> None:
+        """Count what a guest has written since the last look, at `rate` bytes a second."""
+        image = self.images[name]
+        if image.writing_since is not None:
+            written = int(max(0.0, now - image.writing_since) * rate)
+            image.writing_since = now
+            self.write(name, written)
+
+    def write(self, name: str, count: int) -> None:
+        """Put `count` bytes of new data into an image."""
+        if count > 0:
+            image = self.images[name]
+            image.used = min(image.virtual, image.used + count)
+            self.resized(name)
+
+    # --- state ---
+
+    def dump(self) -> Dict[str, Any]:
+        images = {
+            name: [i.virtual, i.used, i.parent, i.hidden, i.raw, i.inflated, i.writing_since, i.fault]
+            for name, i in self.images.items()
+        }
+        return {
+            "capacity": self.capacity, "lvm": self.lvm, "thick": self.thick, "filler": self.filler,
+            "read_only": self.read_only, "images": images,
+        }  # fmt: skip
+
+    @classmethod
+    def restore(cls, dumped: Dict[str, Any]) -> "Repository":
+        """What `dump` returned; parents may come after their children."""
+        repository = cls(dumped["capacity"], dumped["lvm"], dumped["thick"])
+        repository.filler, repository.read_only = dumped["filler"], dumped["read_only"]
+        parents: List[Any] = []
+        for name, (virtual, used, parent, hidden, raw, inflated, since, fault) in dumped["images"].items():
+            image = repository.add(name, virtual)
+            image.used, image.raw, image.inflated, image.writing_since, image.fault = used, raw, inflated, since, fault
+            if hidden:
+                repository.hide(name)
+            parents.append((name, parent))
+        for name, parent in parents:
+            repository.link(name, parent)
+            repository.resized(name)
+        return repository
+
+
+def round_up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
+
+
+def logical_volume(virtual: int) -> int:
+    """The size of a full logical volume for a disk (sm: lvhdutil.py)."""
+    return round_up(virtual + LV_METADATA + 4 * KIB * (virtual // BLOCK), EXTENT)
+
+
+def vhd_file(virtual: int, used: int, has_parent: bool) -> int:
+    """A dynamic VHD: headers, the block table, a parent locator, and each block with its bitmap."""
+    table = round_up(4 * -(-virtual // BLOCK), 512)
+    return 3 * KIB + table + (1536 if has_parent else 0) + -(-used // BLOCK) * (BLOCK + 512)

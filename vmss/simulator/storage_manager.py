@@ -1,0 +1,396 @@
+"""The storage manager: what its drivers do to the images of an SR, and what they write into xapi's database.
+
+Each operation is a process of its own, as on a host: it goes on when xapi dies, and then has nobody to tell.
+Sources: sm: drivers/FileSR.py, LVHDSR.py, blktap2.py; the errors are those seen on a real xapi (facts, f.4 and q.3).
+"""
+
+from typing import TYPE_CHECKING, Any, Dict, Generator, List, Optional
+
+from .collector import Collector
+from .errors import XapiError
+from .images import BLOCK, CHAIN_MAX, FILE_MARGIN, LV_EMPTY, LV_JOURNALS, MIB, Image, Repository, logical_volume, round_up
+from .kernel import Condition, Join, Sleep, Wait
+from .sr_types import SR_TYPES, is_thick
+from .values import EPOCH, NULL, from_seconds
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+
+Steps = Generator[Any, Any, Any]
+
+DOMAIN = "storage manager"
+SIZE_MIN, SIZE_MAX = 1, 2088960 * MIB
+# A file that is not there is looked for five times.
+MISSING_SECONDS = 10.0
+_COPIED = ("name_label", "name_description", "other_config", "xenstore_data", "tags", "type", "sharable", "on_boot")
+
+
+class StorageManager:
+    """The drivers of all SRs. Repositories are found by the uuid of their SR: they outlive its record."""
+
+    def __init__(self, sim: "Simulator") -> None:
+        self.sim = sim
+        self.db = sim.db
+        self.repositories: Dict[str, Repository] = {}
+        self.collector = Collector(self)
+        # Disks that are paused for a snapshot just now.
+        self.paused: List[str] = []
+
+    # --- finding things ---
+
+    def create_repository(self, sr: str, capacity: int, device_config: Dict[str, str]) -> None:
+        row = self.db.row("SR", sr)
+        kind = SR_TYPES.get(row["type"])
+        thick = is_thick(row["type"], row["sm_config"], device_config)
+        self.repositories.setdefault(row["uuid"], Repository(capacity, kind is not None and kind.thick, thick))
+
+    def repository(self, sr: str) -> Repository:
+        """What lies on an SR."""
+        uuid = self.db.row("SR", sr)["uuid"]
+        if uuid not in self.repositories:
+            self.create_repository(sr, self.db.row("SR", sr)["physical_size"], {})
+        return self.repositories[uuid]
+
+    def image(self, vdi: str) -> Optional[Image]:
+        """The image of a disk; None if there is none."""
+        row = self.db.row("VDI", vdi)
+        if not self.db.exists("SR", row["SR"]):
+            return None
+        return self.repository(row["SR"]).images.get(row["uuid"])
+
+    def vdi(self, name: str) -> Optional[str]:
+        """The record of an image; None if xapi has none."""
+        return self.db.tables["VDI"].uuids.get(name)
+
+    def layout(self, sr: str) -> str:
+        kind = SR_TYPES.get(self.db.row("SR", sr)["type"])
+        return kind.layout if kind is not None else "vhd"
+
+    # --- running ---
+
+    def run(self, steps: Steps) -> Steps:
+        """Wait for an operation of the storage manager. A xapi that is shutting down starts none."""
+        if self.sim.stopping:
+            yield Wait(Condition(self.sim.kernel))
+        return (yield Join(steps, DOMAIN))
+
+    def _is_orphan(self, life: int) -> bool:
+        """Whether xapi has died since: the driver may have needed it yet, or finishes with nobody to tell."""
+        if self.sim.life == life:
+            return False
+        if self.sim.random.random() >= self.sim.durations.orphan_finishes:
+            raise failure(202, "General backend error [opterr=xapi is gone]")
+        return True
+
+    # --- what xapi asks for ---
+
+    def create(self, sr: str, fields: Dict[str, Any]) -> Steps:
+        """VDI.create: sizes are rounded up to whole VHD blocks."""
+        life = self.sim.life
+        yield self.sim.draw("vdi_create")
+        repository = self.repository(sr)
+        wanted = fields["virtual_size"]
+        if not SIZE_MIN <= wanted <= SIZE_MAX:
+            raise failure(79, "VDI Invalid size [opterr=VDI size must be between 1 MB and 2088960 MB]")
+        virtual = round_up(wanted, BLOCK)
+        if repository.lvm:
+            if (logical_volume(virtual) if repository.thick else LV_EMPTY) > repository.free:
+                raise failure(44, "There is insufficient space")
+        elif repository.free < FILE_MARGIN:
+            raise failure(78, "VDI Creation failed [opterr=error 28]")
+        raw = fields.get("sm_config", {}).get("type") == "raw"
+        uuid = self.db.new_uuid()
+        image = repository.add(uuid, virtual)
+        image.raw, image.inflated = raw, repository.thick and not raw
+        repository.resized(uuid)
+        if self._is_orphan(life):
+            return NULL
+        # xapi leaves this one reference empty in a VDI that a client created.
+        row = dict(fields, uuid=uuid, location=uuid, virtual_size=virtual, managed=True, metadata_of_pool="")
+        row["sm_config"] = {"vdi_type": "aio" if raw else "vhd"} if repository.lvm else {}
+        vdi = self._introduce(sr, row)
+        self.show_space(sr)
+        return vdi
+
+    def _introduce(self, sr: str, row: Dict[str, Any]) -> str:
+        vdi = self.db.create("VDI", row)
+        self._show(sr, row["uuid"])
+        self.sim.storage.refresh("VDI", vdi)
+        return vdi
+
+    def _show(self, sr: str, name: str) -> None:
+        """Write the size and the parent of an image into its record."""
+        repository = self.repository(sr)
+        vdi, image = self.vdi(name), repository.images[name]
+        if vdi is not None:
+            self.db.set("VDI", vdi, "physical_utilisation", repository.resized(name))
+            self._show_parent(vdi, image)
+
+    def _show_parent(self, vdi: str, image: Image) -> None:
+        config = {k: v for k, v in self.db.row("VDI", vdi)["sm_config"].items() if k != "vhd-parent"}
+        if image.parent is not None:
+            config["vhd-parent"] = image.parent
+        self.db.set("VDI", vdi, "sm_config", config)
+
+    def snapshot(self, vdi: str, is_snapshot: bool) -> Steps:
+        """VDI.snapshot and VDI.clone: the old leaf becomes a hidden base copy with two empty children."""
+        life = self.sim.life
+        row = self.db.row("VDI", vdi)
+        sr, name = row["SR"], row["uuid"]
+        self.paused.append(vdi)
+        try:
+            yield self.sim.draw("vdi_snapshot")
+            yield from self._check_image(sr, name)
+            self._check_snapshot(sr, vdi, name)
+            repository = self.repository(sr)
+            copy = self.db.new_uuid()
+            base = self._branch(repository, name, copy)
+        finally:
+            self.paused.remove(vdi)
+        if self._is_orphan(life) or not self.db.exists("VDI", vdi):
+            return NULL
+        return self._record_copy(sr, vdi, copy, base, is_snapshot)
+
+    def _check_image(self, sr: str, name: str) -> Steps:
+        """Open an image, as any command does first."""
+        image = self.repository(sr).images.get(name)
+        if image is None or image.fault == "missing":
+            yield Sleep(MISSING_SECONDS)
+            raise failure(46, "The VDI is not available [opterr=VDI %s not found]" % name)
+        if image.fault == "corrupt":
+            raise failure(65, "Failed to load VDI [opterr=Failed to query %s]" % name)
+
+    def _check_snapshot(self, sr: str, vdi: str, name: str) -> None:
+        repository = self.repository(sr)
+        image = repository.images[name]
+        self.settle(repository, name)
+        if image.raw:
+            raise XapiError("UNIMPLEMENTED_IN_SM_BACKEND", sr)
+        if repository.depth(name) >= CHAIN_MAX:
+            raise failure(109, "The snapshot chain is too long")
+        if "paused" in self.db.row("VDI", vdi)["sm_config"]:
+            text = "Failed to snapshot VDI [opterr=['MAP_DUPLICATE_KEY', 'VDI', 'sm_config', '%s', 'paused']]"
+            raise failure(82, text % vdi)
+        if repository.read_only:
+            path = "/run/sr-mount/%s/%s.vhd" % (self.db.row("SR", sr)["uuid"], name)
+            raise failure(1200, "[Errno 30] Read-only file system: '%s'" % path)
+        self._check_room(repository, image)
+
+    def _check_room(self, repository: Repository, image: Image) -> None:
+        if repository.lvm:
+            # The new leaf, a small volume for the copy, two journals; less what the base gives back.
+            leaf = logical_volume(image.virtual) if image.inflated else LV_EMPTY
+            base = Image(image.virtual)
+            base.used = image.used
+            if repository.free < leaf + LV_EMPTY + LV_JOURNALS - (image.size - repository.size_of(base)):
+                raise failure(44, "There is insufficient space")
+        elif repository.free < FILE_MARGIN:
+            raise failure(81, "Failed to clone VDI [opterr=VDI clone failed error 28]")
+
+    def _branch(self, repository: Repository, name: str, copy: str) -> Optional[str]:
+        """Make the images of a snapshot; return the new base copy, if one was needed."""
+        leaf = repository.images[name]
+        base: Optional[str] = None
+        # An image without data of its own is no use as a base: both go on from its parent.
+        if leaf.used or leaf.parent is None:
+            base = self.db.new_uuid()
+            image = repository.add(base, leaf.virtual, leaf.parent)
+            image.used, leaf.used = leaf.used, 0
+            repository.hide(base)
+            repository.link(name, base)
+            repository.resized(base)
+        repository.add(copy, leaf.virtual, leaf.parent)
+        repository.resized(name)
+        repository.resized(copy)
+        return base
+
+    def _record_copy(self, sr: str, vdi: str, copy: str, base: Optional[str], is_snapshot: bool) -> str:
+        row = self.db.row("VDI", vdi)
+        repository = self.repository(sr)
+        config = {"vdi_type": "vhd"} if repository.lvm else {}
+        if base is not None:
+            fields = {key: row[key] for key in ("SR", "type", "virtual_size")}
+            fields.update(
+                uuid=base, location=base, name_label="base copy", managed=False, read_only=True, sm_config=config,
+                snapshot_time=EPOCH,
+            )  # fmt: skip
+            self._introduce(sr, fields)
+        fields = {key: row[key] for key in (*_COPIED, "SR", "virtual_size")}
+        fields.update(uuid=copy, location=copy, managed=True, sm_config=config)
+        if is_snapshot:
+            fields.update(is_a_snapshot=True, snapshot_of=vdi, snapshot_time=from_seconds(self.sim.kernel.now()))
+        created = self._introduce(sr, fields)
+        # The record of the live disk shows its new size only after a scan.
+        self._show_parent(vdi, repository.images[row["uuid"]])
+        self.show_space(sr)
+        return created
+
+    def destroy(self, vdi: str) -> Steps:
+        """VDI.destroy: the records that point at the disk go with it."""
+        life = self.sim.life
+        row = self.db.row("VDI", vdi)
+        sr, name = row["SR"], row["uuid"]
+        repository = self.repository(sr)
+        yield self.sim.draw("vdi_destroy")
+        image = repository.images.get(name)
+        if image is not None and image.fault == "missing":
+            yield Sleep(MISSING_SECONDS)
+        if name in repository.images:
+            repository.drop(name)
+        if self.sim.life != life:
+            return
+        self.forget(vdi)
+        self.show_space(sr)
+        self.collector.kick(sr)
+
+    def forget(self, vdi: str) -> None:
+        """Remove the record of a disk, the attachments and the reference of a suspended VM."""
+        if not self.db.exists("VDI", vdi):
+            return
+        for vbd in self.db.pointing_at("VBD", "VDI", vdi):
+            self.db.delete("VBD", vbd)
+        if self.db.row("VDI", vdi)["type"] == "suspend":
+            for vm, row in list(self.db.tables["VM"].rows.items()):
+                if row["suspend_VDI"] == vdi:
+                    self.db.set("VM", vm, "suspend_VDI", NULL)
+        self.db.delete("VDI", vdi)
+
+    def resize(self, vdi: str, size: int) -> Steps:
+        life = self.sim.life
+        row = self.db.row("VDI", vdi)
+        repository, name = self.repository(row["SR"]), row["uuid"]
+        yield self.sim.draw("vdi_resize")
+        yield from self._check_image(row["SR"], name)
+        image = repository.images[name]
+        virtual = round_up(size, BLOCK)
+        if virtual < image.virtual:
+            raise failure(79, "VDI Invalid size [opterr=shrinking not allowed]")
+        repository.virtual += virtual - image.virtual
+        image.virtual = virtual
+        if self.sim.life == life:
+            self.db.set("VDI", vdi, "virtual_size", virtual)
+            self._show(row["SR"], name)
+            self.show_space(row["SR"])
+
+    def copy(self, vdi: str, sr: str, target: Optional[str] = None) -> Steps:
+        """VDI.copy: a disk of its own with all the data, on this or another SR."""
+        life = self.sim.life
+        row = self.db.row("VDI", vdi)
+        source = self.repository(row["SR"])
+        used = source.images[row["uuid"]].used + sum(source.images[n].used for n in source.ancestors(row["uuid"]))
+        yield Sleep(1.0 + used / self.sim.durations.merge_bytes_per_second)
+        if target is None:
+            fields = {key: row[key] for key in (*_COPIED, "virtual_size")}
+            target = yield from self.create(sr, dict(fields, SR=sr, sm_config={}))
+        if self.sim.life == life and self.db.exists("VDI", target):
+            self.write(target, used)
+        return target
+
+    def scan(self, sr: str) -> Steps:
+        """SR.scan: bring records and images together, and start the garbage collector."""
+        yield self.sim.draw("sr_scan")
+        repository = self.repository(sr)
+        if any(image.fault == "corrupt" for image in repository.images.values()):
+            raise failure(40, "The SR scan failed  [opterr=uuid=None]")
+        if self.layout(sr) != "none" and self.db.exists("SR", sr):
+            self._reconcile(sr, repository)
+        self.show_sizes(sr)
+        self.collector.kick(sr)
+
+    def _reconcile(self, sr: str, repository: Repository) -> None:
+        present = {name for name, image in repository.images.items() if not image.fault}
+        known = {self.db.row("VDI", vdi)["uuid"]: vdi for vdi in self.db.get("SR", sr, "VDIs")}
+        for name, vdi in known.items():
+            if name not in present:
+                # The attachments stay until the database is tidied.
+                self.db.delete("VDI", vdi)
+                self.sim.upkeep.dangling = True
+        for name in repository.images:
+            if name in present and name not in known:
+                self._introduce_found(sr, name, repository.images[name])
+
+    def _introduce_found(self, sr: str, name: str, image: Image) -> None:
+        """A record for an image of which the database has never heard, or no longer knows."""
+        fields: Dict[str, Any] = {
+            "uuid": name, "location": name, "SR": sr, "virtual_size": image.virtual, "managed": not image.hidden,
+            "read_only": image.hidden, "sm_config": {"vdi_type": "vhd"} if self.repository(sr).lvm else {},
+        }  # fmt: skip
+        self._introduce(sr, fields)
+
+    # --- figures ---
+
+    def show_sizes(self, sr: str) -> None:
+        """Bring the sizes in the records of an SR's disks up to date, as a scan does."""
+        repository = self.repository(sr)
+        for name in list(repository.images):
+            self.settle(repository, name)
+            self._show(sr, name)
+        self.show_space(sr)
+
+    def show_space(self, sr: str) -> None:
+        if self.db.exists("SR", sr):
+            repository = self.repository(sr)
+            used = min(repository.used + repository.filler, repository.capacity)
+            self.db.update("SR", sr, physical_utilisation=used, virtual_allocation=repository.virtual)
+
+    # --- guests ---
+
+    def settle(self, repository: Repository, name: str) -> None:
+        repository.settle(name, self.sim.kernel.now(), self.sim.durations.written_bytes_per_second)
+
+    def attached(self, vdi: str, writing: bool) -> None:
+        """A guest begins or stops to write to a disk."""
+        image = self.image(vdi) if self.db.exists("VDI", vdi) else None
+        if image is None:
+            return
+        row = self.db.row("VDI", vdi)
+        repository = self.repository(row["SR"])
+        self.settle(repository, row["uuid"])
+        image.writing_since = self.sim.kernel.now() if writing else None
+        if repository.lvm and not image.raw:
+            # A thin volume is blown up while somebody may write to it.
+            image.inflated = repository.thick or writing
+            repository.resized(row["uuid"])
+
+    def write(self, vdi: str, count: int) -> None:
+        """Put new data into a disk; its record shows the size."""
+        row = self.db.row("VDI", vdi)
+        repository = self.repository(row["SR"])
+        if row["uuid"] in repository.images:
+            repository.write(row["uuid"], count)
+            self._show(row["SR"], row["uuid"])
+            self.show_space(row["SR"])
+
+    # --- mishaps ---
+
+    def host_lost(self) -> None:
+        """The drivers died too: disks that were paused for a snapshot stay marked."""
+        for vdi in self.paused:
+            if self.db.exists("VDI", vdi):
+                config = self.db.row("VDI", vdi)["sm_config"]
+                self.db.set("VDI", vdi, "sm_config", {"paused": "true", **config})
+        self.paused.clear()
+
+    def reset_disks(self, sr: str) -> None:
+        """What plugging a PBD cures: marks that a dead driver has left."""
+        for vdi in self.db.get("SR", sr, "VDIs"):
+            self.db.remove_from_map("VDI", vdi, "sm_config", "paused")
+
+    # --- state ---
+
+    def dump(self) -> Dict[str, Any]:
+        for repository in self.repositories.values():
+            for name in repository.images:
+                self.settle(repository, name)
+        return {uuid: repository.dump() for uuid, repository in self.repositories.items()}
+
+    def restore(self, dumped: Dict[str, Any]) -> None:
+        for uuid, repository in dumped.items():
+            self.repositories[uuid] = Repository.restore(repository)
+        for sr in self.db.tables["SR"].rows:
+            self.collector.kick(sr)
+
+
+def failure(number: int, description: str) -> XapiError:
+    """An error of the storage manager as clients see it."""
+    return XapiError("SR_BACKEND_FAILURE_%d" % number, "", description, "")
