@@ -694,7 +694,7 @@ def test_list_methods_is_a_bare_array(sim: Simulator, serve: Serve, post: Post) 
 
 
 def test_what_is_not_implemented_is_named(wire: Wire, pool: Pool) -> None:
-    assert wire.error("VM.provision", wire.root, pool.vms[0]) == ["NOT_IMPLEMENTED", "VM.provision"]
+    assert wire.error("host.dmesg", wire.root, pool.hosts[0]) == ["NOT_IMPLEMENTED", "host.dmesg"]
 
 
 def test_unknown_methods_are_named_after_the_session_check(wire: Wire) -> None:

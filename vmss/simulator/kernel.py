@@ -217,10 +217,12 @@ class Kernel:
         return sum(1 for process in self._alive if process.domain == domain)
 
     def kill(self, domain: str) -> List[Done]:
-        """End all processes of a domain where they stand; return whom that leaves without an answer."""
+        """End all processes of a domain, and of those below it (`xapi:…`), where they stand; return whom that leaves
+        without an answer."""
         orphans = []
-        for process in [process for process in self._alive if process.domain == domain]:
-            if process.finished:
+        below = domain + ":"
+        for process in list(self._alive):
+            if process.finished or not (process.domain == domain or process.domain.startswith(below)):
                 continue
             self._detach(process)
             process.finished = True

@@ -32,7 +32,7 @@ def restart(sim: "Simulator", way: str, seconds: float = 0.0, successor: Optiona
         sim.db.written()
     die(sim, way)
     sim.hosts.after_death_of_coordinator(successor)
-    _start(sim)
+    start(sim)
     sim.hosts.restarting(sim.hosts.coordinator, seconds / 2, seconds / 2)
 
 
@@ -66,12 +66,13 @@ def die(sim: "Simulator", way: str) -> None:
     sim.hang_up()
 
 
-def _start(sim: "Simulator") -> None:
+def start(sim: "Simulator") -> None:
     """What xapi does when it starts: read the database, forget what was running, look at its SRs."""
     sim.db.reload()
     sim.sessions.forget()
     sim.messages.forget_events()
     sim.vmss_backup = {}
+    sim.event_queues.clear()
     sim.waiting = Waiting(sim)
     sim.checkpoints = HostQueue()
     forget_operations(sim)

@@ -43,15 +43,20 @@ class Plugins:
         # `#!/usr/bin/env python3` finds the interpreter the simulator runs under.
         path = "%s:%s" % (os.path.dirname(sys.executable), SYSTEM_PATH)
         self.environment = dict(environment, PATH=path)
+        # What a plugin on one host is told besides: where that host's own socket is.
+        self.host_environments: Dict[str, Dict[str, str]] = {}
 
-    def run(self, session: str, plugin: str, function: str, args: Dict[str, str]) -> Generator[Any, Any, str]:
-        """Run a plugin's function to its end; return the string it answers with."""
+    def run(
+        self, session: str, plugin: str, function: str, args: Dict[str, str], host: str = ""
+    ) -> Generator[Any, Any, str]:
+        """Run a plugin's function to its end, on a host (none: the coordinator); return the string it answers with."""
         path = self._find(plugin)
         argument = encode_plugin_call(function, session, args).encode("utf-8")
         if len(argument) + 1 > ARGUMENT_BYTES_MAX or not os.access(path, os.X_OK):
             # execve fails in the child, which xapi sees as an exit without output.
             raise XapiError("XENAPI_PLUGIN_FAILURE", "non-zero exit", "", "")
-        ended = yield Child(lambda done: self._start([os.fsencode(path), argument], done))
+        environment = {**self.environment, **self.host_environments.get(host or self.sim.this_host, {})}
+        ended = yield Child(lambda done: self._start([os.fsencode(path), argument], environment, done))
         return answer(ended)
 
     def _find(self, plugin: str) -> str:
@@ -60,12 +65,12 @@ class Plugins:
             raise XapiError("XENAPI_MISSING_PLUGIN", plugin)
         return os.path.join(os.path.abspath(self.directory), plugin)
 
-    def _start(self, command: List[bytes], done: Callable[[Any], None]) -> None:
+    def _start(self, command: List[bytes], environment: Dict[str, str], done: Callable[[Any], None]) -> None:
         # Files, not pipes: only the child itself is waited for, whatever it leaves running.
         stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         try:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=self.environment, cwd="/"
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, cwd="/"
             )
         except OSError as error:
             stdout.close()

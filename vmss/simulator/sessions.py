@@ -19,12 +19,12 @@ class Sessions:
         self.last_used: Dict[str, float] = {}
 
     def create(
-        self, user: str, originator: str, superuser: bool, parent: str = NULL, pool: bool = False
+        self, user: str, originator: str, superuser: bool, parent: str = NULL, pool: bool = False, host: str = ""
     ) -> str:
         """A new session (xapi: ocaml/xapi/xapi_session.ml)."""
         now = self.sim.kernel.now()
         fields: Dict[str, Any] = {
-            "this_host": self.sim.this_host,
+            "this_host": host or self.sim.this_host,
             "last_active": from_seconds(now),
             "validation_time": from_seconds(now),
             "auth_user_name": user,
@@ -39,6 +39,7 @@ class Sessions:
 
     def destroy(self, session: str) -> None:
         self.roles.pop(session, None)
+        self.sim.event_queues.pop(session, None)
         self.last_used.pop(session, None)
         self.sim.db.delete("session", session)
 

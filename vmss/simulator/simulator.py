@@ -100,6 +100,7 @@ class Simulator:
         self.changed = Condition(self.kernel)
         self.db.listener = self.changed.notify_all
         self.vmss_backup: Dict[str, str] = {}
+        self.event_queues: Dict[str, classes.event.Queue] = {}
         self.checkpoints = classes.vm_copy.HostQueue()
         self.dispatcher = Dispatcher(self)
         self.model_method_names = [

@@ -6,6 +6,7 @@ Source: xapi: ocaml/xapi/xapi_vm_lifecycle.ml.
 from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Generator, List, Set
 
 from .errors import XapiError
+from .kernel import Sleep
 from .waiting import check_not_busy
 
 if TYPE_CHECKING:
@@ -188,6 +189,16 @@ def run(call: "Call", vm: str, operation: str, work: Callable[[], Steps]) -> Ste
             call.db.remove_from_map("VM", vm, "current_operations", key)
             refresh(call.db, vm)
         call.sim.waiting.released("VM", vm)
+
+
+def at_once(change: Callable[[], Any]) -> Callable[[], Steps]:
+    """Work for `run` that takes no time."""
+
+    def work() -> Steps:
+        change()
+        yield Sleep(0.0)
+
+    return work
 
 
 def hosts_seeing(sim: "Simulator", vm: str) -> List[str]:

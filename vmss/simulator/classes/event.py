@@ -1,6 +1,7 @@
 """Waiting for changes (xapi: ocaml/xapi/xapi_event.ml)."""
 
-from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Generator, List, NamedTuple, Tuple
+import hashlib
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Generator, List, NamedTuple, Set, Tuple
 
 from ..errors import XapiError
 from ..kernel import Sleep, Wait
@@ -147,6 +148,63 @@ def _answer(call: "Call", events: List[Dict[str, Any]], messages: int) -> Dict[s
     counts.update((name.lower(), Count(len(table.rows))) for name, table in call.db.tables.items())
     token = "%020d,%020d" % (call.db.generation, messages)
     return {"events": events, "valid_ref_counts": counts, "token": token}
+
+
+# --- the older interface: a queue of single events for each session that registered ---
+
+
+class Queue:
+    """What a session has registered for, and how far it has read."""
+
+    __slots__ = ("classes", "since", "messages_since")
+
+    def __init__(self, since: int) -> None:
+        self.classes: Set[str] = set()
+        self.since = since
+        self.messages_since = since
+
+
+@method("event.register")
+def register(call: "Call", classes: List[str]) -> None:
+    parse_subscription(classes)
+    queue = call.sim.event_queues.setdefault(call.session, Queue(call.db.generation))
+    queue.classes.update(classes)
+
+
+@method("event.unregister")
+def unregister(call: "Call", classes: List[str]) -> None:
+    queue = call.sim.event_queues.get(call.session)
+    if queue is not None:
+        queue.classes.difference_update(classes)
+        if not queue.classes:
+            del call.sim.event_queues[call.session]
+
+
+@method("event.next")
+def event_next(call: "Call") -> Steps:
+    """Wait, however long it takes, for events of the classes that the session has registered for.
+
+    Several changes of one object between two calls are one event here: a real xapi reports each.
+    """
+    while True:
+        if not call.db.exists("session", call.session):
+            raise XapiError("SESSION_INVALID", call.session)
+        queue = call.sim.event_queues.get(call.session)
+        if queue is None:
+            digest = hashlib.md5(call.session.encode("utf-8")).hexdigest()  # noqa: S324, xapi's way to name sessions
+            raise XapiError("SESSION_NOT_REGISTERED", "trackid=" + digest)
+        subscription = parse_subscription(sorted(queue.classes))
+        events, _ = _events(call, subscription, queue.since, queue.messages_since)
+        queue.since = queue.messages_since = call.db.generation
+        if events:
+            return events
+        yield Wait(call.sim.changed)
+
+
+@method("event.get_current_id")
+def get_current_id(call: "Call") -> int:
+    """The number of the last event of this interface; real ones begin at 0 and count what was delivered."""
+    return 0
 
 
 @method("event.inject")

@@ -1,16 +1,20 @@
 """Hosts: records, their clocks, and the plugins they run (xapi: ocaml/xapi/xapi_host.ml)."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict, Generator
+from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
+from .. import lifecycle
 from ..errors import XapiError
+from ..kernel import Sleep
 from ..registry import method
 from ..values import from_seconds
-from ..vm_operations import refresh
+from ..vm_operations import hosts_seeing, refresh
 
 if TYPE_CHECKING:
     from ..dispatch import Call
     from ..simulator import Simulator
+
+Steps = Generator[Any, Any, Any]
 
 GIB = 1024**3
 MEMORY = 64 * GIB
@@ -99,8 +103,13 @@ def _create_dom0(sim: "Simulator", host: str, name: str) -> str:
 def create(
     call: "Call", uuid: str, name: str, description: str, hostname: str, address: str, *rest: Any
 ) -> str:
-    """A further host as a record: calls are not forwarded to it yet."""
-    return create_host(call.sim, uuid, name, description, hostname, address)
+    """A further host of the pool; what the caller does not say of it is as with the first."""
+    host = create_host(call.sim, uuid, name, description, hostname, address)
+    parameters = call.sim.model.classes["host"].methods["create"].parameters[5:]
+    for parameter, value in zip(parameters, rest):
+        if value != parameter.default:
+            call.db.set("host", host, parameter.name, value)
+    return host
 
 
 @method("host.enable", "host.disable")
@@ -127,6 +136,153 @@ def get_server_localtime(call: "Call", host: str) -> datetime:
 def call_plugin(
     call: "Call", host: str, plugin: str, function: str, args: Dict[str, str]
 ) -> Generator[Any, Any, str]:
-    if not call.db.exists("host", host):
-        raise XapiError("HOST_OFFLINE", host)
-    return (yield from call.sim.plugins.run(call.session, plugin, function, args))
+    """On another host than the coordinator the plugin gets a session of its own, below the caller's."""
+    call.sim.hosts.reach(host)
+    if host == call.sim.hosts.coordinator:
+        return (yield from call.sim.plugins.run(call.session, plugin, function, args))
+    user = call.db.row("session", call.session)["auth_user_name"]
+    session = call.sim.sessions.create(user, "", superuser=True, parent=call.session, pool=True, host=host)
+    try:
+        steps = call.sim.plugins.run(session, plugin, function, args, host)
+        return str((yield from call.sim.hosts.run_on(host, steps)))
+    finally:
+        if call.db.exists("session", session):
+            call.sim.sessions.destroy(session)
+
+
+# --- the life of hosts ---
+
+
+@method("host.restart_agent")
+def restart_agent(call: "Call", host: str) -> Steps:
+    """xapi answers, and starts anew a moment later (on a member nothing is lost: the coordinator has it all)."""
+    call.sim.hosts.reach(host)
+    if host == call.sim.hosts.coordinator:
+        seconds = call.sim.draw("restart").seconds
+        call.sim.kernel.spawn(restart_soon(call.sim, seconds), None, "simulator")
+    yield Sleep(0.0)
+
+
+def restart_soon(sim: "Simulator", seconds: float) -> Steps:
+    yield Sleep(1.0)
+    yield from lifecycle.restart(sim, "clean", seconds)
+
+
+@method("host.shutdown", "host.reboot")
+def shut_down(call: "Call", host: str) -> Steps:
+    """Only a disabled host without running VMs goes; the coordinator is not shut down here."""
+    call.sim.hosts.reach(host)
+    if call.db.row("host", host)["enabled"]:
+        raise XapiError("HOST_NOT_DISABLED")
+    if any(not call.db.row("VM", vm)["is_control_domain"] for vm in call.db.pointing_at("VM", "resident_on", host)):
+        raise XapiError("HOST_IN_USE", host, "VM", call.db.pointing_at("VM", "resident_on", host)[0])
+    if host == call.sim.hosts.coordinator:
+        raise XapiError("NOT_IMPLEMENTED", call.method + " of the coordinator")
+    yield call.sim.draw("restart")
+    if call.method == "host.shutdown":
+        call.sim.hosts.die(host)
+
+
+@method("host.destroy")
+def destroy(call: "Call", host: str) -> None:
+    """Forget a host that will not come back."""
+    row = call.db.row("host", host)
+    if host == call.sim.hosts.coordinator:
+        raise XapiError("HOST_IS_SLAVE", call.sim.hosts.address(host))
+    if call.sim.hosts.is_live(host):
+        raise XapiError("HOST_IS_LIVE", host)
+    for pbd in call.db.pointing_at("PBD", "host", host):
+        call.db.delete("PBD", pbd)
+    for vm in call.db.pointing_at("VM", "resident_on", host):
+        if call.db.row("VM", vm)["is_control_domain"]:
+            call.db.delete("VM", vm)
+    if call.db.exists("host_metrics", row["metrics"]):
+        call.db.delete("host_metrics", row["metrics"])
+    call.db.delete("host", host)
+
+
+@method("host.evacuate")
+def evacuate(call: "Call", host: str, *rest: Any) -> Steps:
+    """Move every running VM to another host that sees its disks."""
+    for vm in _guests(call, host):
+        others = [other for other in hosts_seeing(call.sim, vm) if other != host and call.db.row("host", other)["enabled"]]
+        if not others:
+            raise XapiError("NO_HOSTS_AVAILABLE")
+        yield from call.sim.dispatcher.subtask(call, "VM.pool_migrate", vm, others[0], {})
+
+
+def _guests(call: "Call", host: str) -> List[str]:
+    call.db.row("host", host)
+    residents = call.db.pointing_at("VM", "resident_on", host)
+    return [vm for vm in residents if not call.db.row("VM", vm)["is_control_domain"]]
+
+
+@method("host.assert_can_evacuate")
+def assert_can_evacuate(call: "Call", host: str) -> None:
+    for vm in _guests(call, host):
+        if not [other for other in hosts_seeing(call.sim, vm) if other != host]:
+            raise XapiError("NO_HOSTS_AVAILABLE")
+
+
+@method("host.get_uncooperative_resident_VMs")
+def get_uncooperative(call: "Call", host: str) -> List[str]:
+    call.db.row("host", host)
+    return []
+
+
+# --- asking ---
+
+
+@method("host.is_in_emergency_mode")
+def is_in_emergency_mode(call: "Call") -> bool:
+    hosts = call.sim.hosts
+    return hosts.at(call.origin) != hosts.coordinator and not hosts.is_listening(hosts.coordinator)
+
+
+@method("host.list_methods")
+def list_methods(call: "Call") -> List[str]:
+    return sorted(call.sim.model_method_names)
+
+
+@method("host.compute_free_memory")
+def compute_free_memory(call: "Call", host: str) -> int:
+    metrics = call.db.row("host", host)["metrics"]
+    used = sum(call.db.row("VM", vm)["memory_dynamic_max"] for vm in _guests(call, host))
+    return max(0, int(call.db.row("host_metrics", metrics)["memory_free"]) - used)
+
+
+@method("host.compute_memory_overhead")
+def compute_memory_overhead(call: "Call", host: str) -> int:
+    return int(call.db.row("host", host)["memory_overhead"])
+
+
+@method("host.has_extension")
+def has_extension(call: "Call", host: str, name: str) -> bool:
+    call.db.row("host", host)
+    return False
+
+
+@method("host.call_extension")
+def call_extension(call: "Call", host: str, name: str) -> str:
+    call.db.row("host", host)
+    raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
+
+
+@method("host.get_ntp_synchronized")
+def get_ntp_synchronized(call: "Call", host: str) -> bool:
+    call.db.row("host", host)
+    return True
+
+
+@method(
+    "host.set_iscsi_iqn", "host.set_multipathing", "host.set_max_cstate", "host.set_ntp_mode",
+    "host.set_ntp_custom_servers", "host.set_timezone", "host.set_numa_affinity_policy", "host.set_console_idle_timeout",
+    "host.set_ssh_auto_mode", "host.set_https_only", "host.set_ssl_legacy", "host.set_uefi_certificates",
+)  # fmt: skip
+def set_field(call: "Call", host: str, value: Any) -> None:
+    call.db.set("host", host, call.method[len("host.set_") :], value)
+
+
+@method("host.set_power_on_mode")
+def set_power_on_mode(call: "Call", host: str, mode: str, config: Dict[str, str]) -> None:
+    call.db.update("host", host, power_on_mode=mode, power_on_config=config)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List
 from .. import query
 from ..errors import XapiError
 from ..registry import method
-from ..values import stored_text, to_seconds
+from ..values import parse_date, stored_text, to_seconds
 
 if TYPE_CHECKING:
     from ..dispatch import Call
@@ -49,6 +49,21 @@ def destroy(call: "Call", ref: str) -> None:
 def destroy_many(call: "Call", refs: List[str]) -> None:
     for ref in refs:
         call.sim.messages.destroy(ref)
+
+
+@method("message.destroy_all")
+def destroy_all(call: "Call", filters: Dict[str, str]) -> None:
+    """Those before and after given instants, and of one priority; what is not given leaves nothing out."""
+    unknown = sorted(set(filters) - {"before", "after", "priority"})
+    if unknown:
+        raise XapiError("INVALID_VALUE", "filter_name", unknown[0])
+    store = call.sim.messages
+    first = to_seconds(parse_date(filters["after"])) if "after" in filters else float("-inf")
+    last = to_seconds(parse_date(filters["before"])) if "before" in filters else float("inf")
+    for ref, when in list(store.times.items()):
+        priority = str(store.records[ref]["priority"])
+        if first < when < last and filters.get("priority", priority) == priority:
+            store.destroy(ref)
 
 
 @method("message.get")

@@ -1,7 +1,8 @@
 """The pool: its creation as by an installer, its licence, saving the database."""
 
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
+from .. import lifecycle
 from ..errors import XapiError
 from ..registry import method
 from ..sr_types import SR_TYPES
@@ -10,6 +11,8 @@ from . import host as hosts
 if TYPE_CHECKING:
     from ..dispatch import Call
     from ..simulator import Simulator
+
+Steps = Generator[Any, Any, Any]
 
 OPERATIONS = [
     "ha_enable", "cluster_create", "designate_new_master", "tls_verification_enable", "configure_repositories",
@@ -77,7 +80,8 @@ def restrict(sim: "Simulator", feature: str, restricted: bool) -> None:
 
 @method("pool.sync_database")
 def sync_database(call: "Call") -> None:
-    """Write the database out, where the simulator keeps one."""
+    """Write the database out: to the disk of the coordinator, and where the simulator keeps one."""
+    call.db.written()
     if call.sim.state_path is not None:
         call.sim.save(call.sim.state_path)
 
@@ -85,4 +89,68 @@ def sync_database(call: "Call") -> None:
 @method("pool.is_slave")
 def is_slave(call: "Call", host: str) -> bool:
     call.db.row("host", host)
+    return host != call.sim.hosts.coordinator
+
+
+@method("pool.designate_new_master")
+def designate_new_master(call: "Call", host: str) -> Steps:
+    """Hand the role over; both hosts start their xapi anew, and the caller's connection breaks."""
+    call.sim.hosts.reach(host)
+    if host != call.sim.hosts.coordinator:
+        yield from lifecycle.restart(call.sim, "clean", call.sim.draw("restart").seconds, host)
+
+
+@method("pool.emergency_transition_to_master")
+def emergency_transition(call: "Call") -> Steps:
+    """A member takes over from a coordinator that is gone, with what it has of the database."""
+    host = call.sim.hosts.at(call.origin)
+    if host != call.sim.hosts.coordinator:
+        yield from lifecycle.restart(call.sim, "kill", call.sim.draw("restart").seconds, host)
+
+
+@method("pool.recover_slaves")
+def recover_slaves(call: "Call") -> List[str]:
+    hosts = call.sim.hosts
+    return [host for host in call.db.tables["host"].rows if host != hosts.coordinator and hosts.is_listening(host)]
+
+
+@method("pool.eject")
+def eject(call: "Call", host: str) -> None:
+    """A host leaves the pool and is installed afresh: nothing of it stays."""
+    if host == call.sim.hosts.coordinator:
+        raise XapiError("HOST_IS_MASTER")
+    call.sim.hosts.die(host)
+    metrics = call.db.row("host", host)["metrics"]
+    call.db.set("host_metrics", metrics, "live", False)
+    hosts.destroy(call, host)
+
+
+@method("pool.get_license_state")
+def get_license_state(call: "Call", pool: str) -> Dict[str, str]:
+    call.db.row("pool", pool)
+    return {"edition": "xcp-ng", "expiry": "never"}
+
+
+@method("pool.has_extension")
+def has_extension(call: "Call", pool: str, name: str) -> bool:
+    call.db.row("pool", pool)
     return False
+
+
+@method("pool.add_to_guest_agent_config")
+def add_to_guest_agent_config(call: "Call", pool: str, key: str, value: str) -> None:
+    call.db.add_to_map("pool", pool, "guest_agent_config", key, value)
+
+
+@method("pool.remove_from_guest_agent_config")
+def remove_from_guest_agent_config(call: "Call", pool: str, key: str) -> None:
+    call.db.remove_from_map("pool", pool, "guest_agent_config", key)
+
+
+@method(
+    "pool.set_igmp_snooping_enabled", "pool.set_uefi_certificates", "pool.set_custom_uefi_certificates",
+    "pool.set_update_sync_enabled", "pool.set_local_auth_max_threads", "pool.set_ext_auth_max_threads",
+    "pool.set_ext_auth_cache_enabled", "pool.set_ext_auth_cache_size", "pool.set_ext_auth_cache_expiry",
+)  # fmt: skip
+def set_field(call: "Call", pool: str, value: Any) -> None:
+    call.db.set("pool", pool, call.method[len("pool.set_") :], value)

@@ -20,7 +20,19 @@ def login_with_password(
     if not call.origin.trusted and (user != "root" or password != call.sim.password):
         yield Sleep(WRONG_PASSWORD_SECONDS)
         raise XapiError("SESSION_AUTHENTICATION_FAILED", user, "Authentication failure")
-    return call.sim.sessions.create(user, originator, superuser=True)
+    return call.sim.sessions.create(user, originator, superuser=True, host=call.sim.hosts.at(call.origin))
+
+
+@method("session.slave_local_login_with_password", "session.slave_local_login")
+def local_login(call: "Call", *credentials: str) -> str:
+    """A session on the host itself, for the few calls that a host without its coordinator answers."""
+    return call.sim.sessions.create("", "", superuser=True, host=call.sim.hosts.at(call.origin))
+
+
+@method("session.change_password")
+def change_password(call: "Call", old: str, new: str) -> None:
+    """root's password for the network; local root need not know the old one."""
+    call.sim.password = new
 
 
 @method("session.logout", "session.local_logout")

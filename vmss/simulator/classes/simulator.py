@@ -1,8 +1,9 @@
-"""Methods that only the simulator has: its clock, its counters, its licence, its users, its guests."""
+"""Methods that only the simulator has: its clock, its counters, its licence, its users, its guests, its mishaps."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
+from .. import faults, lifecycle
 from ..errors import XapiError
 from ..registry import simulator_method
 from ..values import from_seconds, to_seconds
@@ -11,11 +12,14 @@ from . import pool
 if TYPE_CHECKING:
     from ..dispatch import Call
 
+Steps = Generator[Any, Any, Any]
+
 
 @simulator_method("simulator.set_time", ("value", "datetime"))
 def set_time(call: "Call", value: datetime) -> Any:
     """Step the clock; what falls due on the way happens before the answer. The caller's session does not age."""
-    call.sim.sessions.last_used[call.session] = to_seconds(value)
+    if call.session in call.sim.sessions.last_used:
+        call.sim.sessions.last_used[call.session] = to_seconds(value)
     call.sim.step_clock(to_seconds(value))
 
 
@@ -57,3 +61,83 @@ def write(call: "Call", vdi: str, count: int) -> None:
     """Put new data into a disk, as its guest would."""
     call.db.row("VDI", vdi)
     call.sim.storage.manager.write(vdi, count)
+
+
+# --- mishaps ---
+
+
+@simulator_method("simulator.restart", ("way", "string"), ("seconds", "float"))
+def restart(call: "Call", way: str, seconds: float) -> Steps:
+    """End xapi and start it again after some seconds: clean, kill (what was not written is lost), or host (the
+    storage manager dies too). Answers when xapi has ended."""
+    yield from lifecycle.restart(call.sim, way, seconds)
+
+
+@simulator_method("simulator.fail_over", ("host", "ref host"), ("way", "string"), ("seconds", "float"))
+def fail_over(call: "Call", host: str, way: str, seconds: float) -> Steps:
+    """End xapi, and let another host be the coordinator when it starts again."""
+    call.db.row("host", host)
+    yield from lifecycle.restart(call.sim, way, seconds, host)
+
+
+@simulator_method("simulator.kill_host", ("host", "ref host"))
+def kill_host(call: "Call", host: str) -> None:
+    """A host loses its power. If it is the coordinator, the pool waits for it, or for another to take over."""
+    call.db.row("host", host)
+    if host == call.sim.hosts.coordinator:
+        lifecycle.die(call.sim, "host")
+    call.sim.hosts.die(host)
+
+
+@simulator_method("simulator.start_host", ("host", "ref host"))
+def start_host(call: "Call", host: str) -> None:
+    """A host that was dead is back."""
+    call.db.row("host", host)
+    if host == call.sim.hosts.coordinator and host in call.sim.hosts.dead:
+        lifecycle.start(call.sim)
+    call.sim.hosts.revive(host)
+
+
+@simulator_method("simulator.add_fault", ("rule", "map(string,string)"))
+def add_fault(call: "Call", rule: Dict[str, str]) -> None:
+    """Put a rule in force; its keys are those of a fault in a file (see the manual)."""
+    try:
+        call.sim.faults.add(faults.parse_rule(rule))
+    except faults.BadRule as error:
+        raise XapiError("INVALID_VALUE", "rule", str(error))
+
+
+@simulator_method("simulator.get_faults")
+def get_faults(call: "Call") -> List[Dict[str, str]]:
+    """The rules in force, with how often each has struck."""
+    return call.sim.faults.describe()
+
+
+@simulator_method("simulator.clear_faults")
+def clear_faults(call: "Call") -> None:
+    call.sim.faults.clear()
+
+
+@simulator_method("simulator.fill", ("sr", "ref SR"), ("bytes", "int"))
+def fill(call: "Call", sr: str, count: int) -> None:
+    """Let foreign files take some bytes of an SR; 0 removes them."""
+    call.sim.storage.manager.repository(sr).filler = count
+    call.sim.storage.manager.show_space(sr)
+
+
+@simulator_method("simulator.set_read_only", ("sr", "ref SR"), ("value", "bool"))
+def set_read_only(call: "Call", sr: str, value: bool) -> None:
+    """Let the file system of an SR fail, or mend it."""
+    call.sim.storage.manager.repository(sr).read_only = value
+
+
+@simulator_method("simulator.spoil", ("vdi_uuid", "string"), ("fault", "string"))
+def spoil(call: "Call", uuid: str, fault: str) -> None:
+    """Let the file of a disk be "missing" or "corrupt"; "" mends it."""
+    if fault not in ("", "missing", "corrupt"):
+        raise XapiError("INVALID_VALUE", "fault", fault)
+    for repository in call.sim.storage.manager.repositories.values():
+        if uuid in repository.images:
+            repository.images[uuid].fault = fault
+            return
+    raise XapiError("UUID_INVALID", "VDI", uuid)

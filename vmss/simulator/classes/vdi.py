@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any, Dict, Generator
 
 from ..errors import XapiError
+from ..kernel import Sleep
 from ..registry import method
+from ..values import NULL
 
 if TYPE_CHECKING:
     from ..dispatch import Call
@@ -86,7 +88,7 @@ def destroy(call: "Call", vdi: str) -> Steps:
     yield from call.sim.storage.operation(call, sr, "vdi_destroy", vdi, work)
 
 
-@method("VDI.resize")
+@method("VDI.resize", "VDI.resize_online")
 def resize(call: "Call", vdi: str, size: int) -> Steps:
     sr = call.db.row("VDI", vdi)["SR"]
 
@@ -96,6 +98,47 @@ def resize(call: "Call", vdi: str, size: int) -> Steps:
     yield from call.sim.storage.operation(call, sr, "vdi_resize", vdi, work)
 
 
+@method("VDI.copy")
+def copy(call: "Call", vdi: str, sr: str, base: str, into: str) -> Steps:
+    """A disk of its own with all the data; it locks the SR it is written to, and only marks the original."""
+    call.db.row("VDI", vdi)
+    target = into if into != NULL else None
+    sr = call.db.row("VDI", target)["SR"] if target is not None else sr
+    call.db.row("SR", sr)
+
+    def work() -> Steps:
+        return call.sim.storage.manager.copy(vdi, sr, target)
+
+    return (yield from call.sim.storage.operation(call, sr, "vdi_create", None, work))
+
+
+@method("VDI.forget")
+def forget(call: "Call", vdi: str) -> Steps:
+    """The record goes, the image stays: a scan brings it back."""
+    sr = call.db.row("VDI", vdi)["SR"]
+
+    def work() -> Steps:
+        call.sim.storage.manager.forget(vdi)
+        yield Sleep(0.0)
+
+    yield from call.sim.storage.operation(call, sr, "vdi_forget", vdi, work)
+
+
+@method("VDI.update")
+def update(call: "Call", vdi: str) -> None:
+    call.db.row("VDI", vdi)
+
+
+@method("VDI.generate_config")
+def generate_config(call: "Call", host: str, vdi: str) -> str:
+    raise XapiError("SR_OPERATION_NOT_SUPPORTED", call.db.row("VDI", vdi)["SR"])
+
+
+@method("VDI.enable_cbt", "VDI.disable_cbt")
+def set_tracking(call: "Call", vdi: str) -> None:
+    call.db.set("VDI", vdi, "cbt_enabled", call.method == "VDI.enable_cbt")
+
+
 @method(
     "VDI.set_name_label",
     "VDI.set_name_description",
@@ -103,6 +146,16 @@ def resize(call: "Call", vdi: str, size: int) -> Steps:
     "VDI.set_read_only",
     "VDI.set_on_boot",
     "VDI.set_allow_caching",
+    # What follows is the storage manager's to say; a client that says it is believed.
+    "VDI.set_managed",
+    "VDI.set_missing",
+    "VDI.set_virtual_size",
+    "VDI.set_physical_utilisation",
+    "VDI.set_is_a_snapshot",
+    "VDI.set_snapshot_of",
+    "VDI.set_snapshot_time",
+    "VDI.set_metadata_of_pool",
+    "VDI.set_cbt_enabled",
 )
 def set_field(call: "Call", vdi: str, value: Any) -> None:
     call.db.set("VDI", vdi, call.method[len("VDI.set_") :], value)

@@ -1,4 +1,7 @@
-"""VMs: creation, power states, destruction (xapi: ocaml/xapi/xapi_vm.ml). Copies of VMs are in vm_copy.py."""
+"""VMs: creation, power states, destruction, schedules (xapi: ocaml/xapi/xapi_vm.ml).
+
+What else VMs can do is beside this: vm_copy.py, vm_revert.py, vm_move.py, vm_config.py.
+"""
 
 from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
@@ -6,7 +9,7 @@ from ..errors import XapiError
 from ..kernel import Sleep
 from ..registry import method
 from ..values import EPOCH, NULL, from_seconds
-from ..vm_operations import check_operation, hosts_seeing, refresh, run
+from ..vm_operations import at_once, check_operation, hosts_seeing, refresh, run
 from . import vbd as vbds
 from .pool import require_feature, the_pool
 
@@ -70,7 +73,8 @@ def announce(call: "Call", vm: str, name: str, text: str) -> None:
         call.sim.messages.create(name, 5, "VM", call.db.row("VM", vm)["uuid"], text)
 
 
-def _on_host(call: "Call", vm: str, word: str) -> str:
+def on_host(call: "Call", vm: str, word: str) -> str:
+    """The text of a message about something that happened to a VM on its host."""
     host = call.db.row("host", call.db.row("VM", vm)["resident_on"])
     name = call.db.row("VM", vm)["name_label"]
     return "VM '%s' %s on host: %s (uuid: %s)" % (name, word, host["name_label"], host["uuid"])
@@ -133,7 +137,7 @@ def start(call: "Call", vm: str, start_paused: bool, force: bool) -> Steps:
         power_on(call, vm, host, "Paused" if start_paused else "Running")
 
     yield from run(call, vm, "start", work)
-    announce(call, vm, "VM_STARTED", _on_host(call, vm, "started"))
+    announce(call, vm, "VM_STARTED", on_host(call, vm, "started"))
 
 
 @method("VM.start_on")
@@ -147,7 +151,7 @@ def start_on(call: "Call", vm: str, host: str, start_paused: bool, force: bool) 
         power_on(call, vm, host, "Paused" if start_paused else "Running")
 
     yield from run(call, vm, "start_on", work)
-    announce(call, vm, "VM_STARTED", _on_host(call, vm, "started"))
+    announce(call, vm, "VM_STARTED", on_host(call, vm, "started"))
 
 
 @method("VM.pause", "VM.unpause")
@@ -262,7 +266,7 @@ def resume(call: "Call", vm: str, start_paused: bool, force: bool) -> Steps:
             call.db.set("VM", vm, "power_state", "Paused")
 
     yield from run(call, vm, "resume", work)
-    announce(call, vm, "VM_RESUMED", _on_host(call, vm, "resumed"))
+    announce(call, vm, "VM_RESUMED", on_host(call, vm, "resumed"))
 
 
 # --- the end ---
@@ -284,14 +288,12 @@ def remove(call: "Call", vm: str) -> None:
 
 @method("VM.destroy")
 def destroy(call: "Call", vm: str) -> Steps:
-    def work() -> Steps:
+    def change() -> None:
         if call.db.row("VM", vm)["is_default_template"]:
             raise XapiError("VM_CANNOT_DELETE_DEFAULT_TEMPLATE")
         remove(call, vm)
-        # No storage, no time; the row is gone before anybody else runs.
-        yield Sleep(0.0)
 
-    yield from run(call, vm, "destroy", work)
+    yield from run(call, vm, "destroy", at_once(change))
 
 
 # --- asking ---
@@ -359,45 +361,3 @@ def set_is_a_template(call: "Call", vm: str, value: bool) -> None:
         raise XapiError("VM_ASSIGNED_TO_SNAPSHOT_SCHEDULE", vm, schedule)
     call.db.set("VM", vm, "is_a_template", value)
     refresh(call.db, vm)
-
-
-@method("VM.set_blocked_operations")
-def set_blocked_operations(call: "Call", vm: str, value: Dict[str, str]) -> None:
-    call.db.set("VM", vm, "blocked_operations", value)
-    refresh(call.db, vm)
-
-
-@method("VM.add_to_blocked_operations")
-def add_to_blocked_operations(call: "Call", vm: str, key: str, value: str) -> None:
-    call.db.add_to_map("VM", vm, "blocked_operations", key, value)
-    refresh(call.db, vm)
-
-
-@method("VM.remove_from_blocked_operations")
-def remove_from_blocked_operations(call: "Call", vm: str, key: str) -> None:
-    call.db.remove_from_map("VM", vm, "blocked_operations", key)
-    refresh(call.db, vm)
-
-
-@method(
-    "VM.set_other_config",
-    "VM.set_platform",
-    "VM.set_NVRAM",
-    "VM.set_order",
-    "VM.set_start_delay",
-    "VM.set_shutdown_delay",
-    "VM.set_actions_after_crash",
-    "VM.set_ha_restart_priority",
-)
-def set_field(call: "Call", vm: str, value: Any) -> None:
-    call.db.set("VM", vm, call.method[len("VM.set_") :], value)
-
-
-@method("VM.add_to_other_config", "VM.add_to_platform", "VM.add_to_NVRAM")
-def add_to_field(call: "Call", vm: str, key: str, value: str) -> None:
-    call.db.add_to_map("VM", vm, call.method[len("VM.add_to_") :], key, value)
-
-
-@method("VM.remove_from_other_config", "VM.remove_from_platform", "VM.remove_from_NVRAM")
-def remove_from_field(call: "Call", vm: str, key: str) -> None:
-    call.db.remove_from_map("VM", vm, call.method[len("VM.remove_from_") :], key)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Steps = Generator[Any, Any, Any]
 
 # What a copy does not take over from the VM.
-_NOT_COPIED = (
+NOT_COPIED = (
     "uuid", "allowed_operations", "current_operations", "resident_on", "scheduled_to_be_resident_on",
     "suspend_VDI", "suspend_SR", "metrics", "guest_metrics", "domid", "domarch", "snapshot_schedule",
     "protection_policy", "appliance", "is_vmss_snapshot", "is_default_template", "is_control_domain",
@@ -75,7 +75,7 @@ def copy_record(call: "Call", vm: str, name: str, fields: Dict[str, Any]) -> str
     """A new VM record like this one, with metrics of its own."""
     db = call.db
     source = db.row("VM", vm)
-    row = {key: value for key, value in source.items() if key not in _NOT_COPIED}
+    row = {key: value for key, value in source.items() if key not in NOT_COPIED}
     other = source["other_config"]
     row["other_config"] = {key: value for key, value in other.items() if key not in _NOT_COPIED_KEYS}
     numbers = tuple(call.sim.random.getrandbits(63) for _ in range(2))
@@ -162,20 +162,21 @@ def take_snapshot(
     return copy
 
 
-def _begin(call: "Call", vm: str) -> None:
-    """What snapshot and checkpoint do once they may start."""
+def _begin(call: "Call", vm: str) -> List[str]:
+    """What snapshot and checkpoint do once they may start; return the hosts that could carry them out."""
     mark_task(call, vm)
     if call.db.exists("task", call.task):
         call.db.set("task", call.task, "allowed_operations", ["cancel"])
-    hosts_seeing(call.sim, vm)
+    return hosts_seeing(call.sim, vm)
 
 
 @method("VM.snapshot")
 def snapshot(call: "Call", vm: str, name: str, ignore_vdis: List[str]) -> Steps:
     def work() -> Steps:
-        _begin(call, vm)
+        host = call.sim.random.choice(_begin(call, vm))
         power_state = call.db.row("VM", vm)["power_state"]
-        return (yield from take_snapshot(call, vm, name, ignore_vdis, power_state, memory=False))
+        steps = take_snapshot(call, vm, name, ignore_vdis, power_state, memory=False)
+        return (yield from call.sim.hosts.run_on(host, steps))
 
     copy = yield from run(call, vm, "snapshot", work)
     _announce(call, vm, name, "VM_SNAPSHOTTED", "snapshotted")
@@ -216,12 +217,12 @@ def checkpoint(call: "Call", vm: str, name: str) -> Steps:
     require_feature(call.sim, "Checkpoint")
 
     def work() -> Steps:
-        _begin(call, vm)
+        seeing = _begin(call, vm)
         row = call.db.row("VM", vm)
-        host = row["resident_on"] if row["resident_on"] != NULL else hosts_seeing(call.sim, vm)[0]
+        host = row["resident_on"] if row["resident_on"] != NULL else call.sim.random.choice(seeing)
         yield from call.sim.checkpoints.enter(call, host)
         try:
-            return (yield from _checkpoint_now(call, vm, name))
+            return (yield from call.sim.hosts.run_on(host, _checkpoint_now(call, vm, name)))
         finally:
             call.sim.checkpoints.leave(host)
 

@@ -1,0 +1,119 @@
+"""Going back to a snapshot (xapi: ocaml/xapi/xapi_vm_snapshot.ml)."""
+
+import re
+from typing import TYPE_CHECKING, Any, Dict, Generator, List
+
+from ..errors import XapiError
+from ..registry import method
+from ..values import EPOCH, NULL
+from ..vm_operations import check_operation, refresh, run
+from .vm import announce, power_off
+from .vm_copy import NOT_COPIED, copy_disks, copy_vbds
+
+if TYPE_CHECKING:
+    from ..dispatch import Call
+
+Steps = Generator[Any, Any, Any]
+
+# What a VM keeps when it goes back.
+_KEPT = frozenset(NOT_COPIED) | {"name_label", "is_a_template", "power_state", "generation_id"}
+_NAME = re.compile(r"\('name__label' '((?:[^'\\]|\\.)*)'\)")
+
+
+@method("VM.revert")
+def revert(call: "Call", snapshot: str) -> Steps:
+    row = call.db.row("VM", snapshot)
+    if not row["is_a_snapshot"]:
+        raise XapiError("REVERT_ONLY_ALLOWED_ON_SNAPSHOT")
+    check_operation(call.db, snapshot, "revert")
+    vm = row["snapshot_of"]
+    call.db.row("VM", vm)
+
+    def work() -> Steps:
+        return _revert(call, vm, snapshot)
+
+    yield from run(call, vm, "reverting", work)
+    target = call.db.row("VM", vm)
+    texts = (target["name_label"], target["uuid"], row["name_label"], row["uuid"])
+    announce(call, vm, "VM_SNAPSHOT_REVERTED", "VM '%s' (uuid: %s) reverted to snapshot: %s (uuid %s)" % texts)
+
+
+def _revert(call: "Call", vm: str, snapshot: str) -> Steps:
+    """New disks from the snapshot's, the old ones destroyed, and the record as it was."""
+    db = call.db
+    if db.row("VM", vm)["power_state"] in ("Running", "Paused"):
+        yield call.sim.draw("vm_hard_shutdown")
+        power_off(call, vm, "Halted")
+    vbds = db.pointing_at("VBD", "VM", snapshot)
+    copies = yield from copy_disks(call, snapshot, vbds, "VDI.clone")
+    old_image = db.row("VM", vm)["suspend_VDI"]
+    image = yield from _memory(call, snapshot)
+    yield from _give_up_disks(call, vm, snapshot, copies)
+    if db.exists("VDI", old_image):
+        yield from call.sim.dispatcher.subtask(call, "VDI.destroy", old_image)
+    copy_vbds(call, vm, vbds, copies, [])
+    _restore_record(call, vm, snapshot, image)
+
+
+def _memory(call: "Call", snapshot: str) -> Steps:
+    """The memory of a checkpoint, for the VM to wake up with."""
+    image = call.db.row("VM", snapshot)["suspend_VDI"]
+    if not call.db.exists("VDI", image):
+        return NULL
+    return (yield from call.sim.dispatcher.subtask(call, "VDI.clone", image, {}))
+
+
+def _give_up_disks(call: "Call", vm: str, snapshot: str, copies: Dict[str, str]) -> Steps:
+    """Destroy the VM's disks that a new one stands for; snapshots of the old ones belong to the new ones.
+
+    A disk whose own snapshot is gone is only detached: seen on a real xapi.
+    """
+    db = call.db
+    replaced = _replacements(call, snapshot, copies)
+    for vbd in db.pointing_at("VBD", "VM", vm):
+        disk = db.row("VBD", vbd)["VDI"]
+        db.delete("VBD", vbd)
+        new = replaced.get(disk)
+        if new is None:
+            continue
+        for older in db.pointing_at("VDI", "snapshot_of", disk):
+            db.set("VDI", older, "snapshot_of", new)
+        yield from call.sim.dispatcher.subtask(call, "VDI.destroy", disk)
+
+
+def _replacements(call: "Call", snapshot: str, copies: Dict[str, str]) -> Dict[str, str]:
+    """The live disk that each of the snapshot's disks was taken of, and the new disk made from it."""
+    replaced = {}
+    for vbd, new in copies.items():
+        source = call.db.row("VDI", call.db.row("VBD", vbd)["VDI"])
+        replaced[source["snapshot_of"]] = new
+        call.db.update("VDI", new, snapshot_time=source["snapshot_time"])
+    return replaced
+
+
+def _restore_record(call: "Call", vm: str, snapshot: str, image: str) -> None:
+    db = call.db
+    row = db.row("VM", snapshot)
+    fields: Dict[str, Any] = {name: value for name, value in row.items() if name not in _KEPT}
+    numbers = tuple(call.sim.random.getrandbits(62) for _ in range(2))
+    metrics = db.row("VM", vm)["metrics"]
+    if db.exists("VM_metrics", metrics):
+        db.delete("VM_metrics", metrics)
+    fields.update(
+        name_label=_name(row["snapshot_metadata"], db.row("VM", vm)["name_label"]),
+        parent=snapshot,
+        suspend_VDI=image,
+        power_state="Suspended" if image != NULL else "Halted",
+        generation_id="%d:%d" % numbers,
+        metrics=db.create("VM_metrics", {"last_updated": EPOCH, "start_time": EPOCH, "install_time": EPOCH}),
+    )
+    db.update("VM", vm, **fields)
+    refresh(db, vm)
+
+
+def _name(metadata: str, otherwise: str) -> str:
+    """The name the VM had when the snapshot was taken."""
+    match = _NAME.search(metadata)
+    return re.sub(r"\\(.)", r"\1", match.group(1)) if match is not None else otherwise
+
+
