@@ -5,12 +5,13 @@ Values in rows are never changed in place, so they may be handed out without cop
 """
 
 from collections import OrderedDict, deque
+from contextlib import suppress
 from random import Random
 from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from .datamodel import Class, Field, Model
 from .errors import XapiError
-from .values import NULL, stored_text
+from .values import NULL, read_map, read_stored, stored_text
 
 Row = Dict[str, Any]
 DELETED_KEPT = 10000
@@ -131,6 +132,21 @@ class Database:
             field.name: self.derived(field, ref) if field.derived else row[field.name]
             for field in self.tables[cls].cls.wire_fields
         }
+
+    def read_metadata(self, cls: str, text: str) -> Row:
+        """The stored fields that `metadata_text` wrote, as they are stored; what cannot be read is left out."""
+        fields = self.tables[cls].cls.columns
+        try:
+            columns = read_map(text)
+        except ValueError:
+            return {}
+        stored = {}
+        for column, value in columns.items():
+            field = fields.get(column)
+            if field is not None and not field.derived:
+                with suppress(XapiError, ValueError):
+                    stored[field.name] = field.convert(read_stored(value, field.type))
+        return stored
 
     def metadata_text(self, cls: str, ref: str) -> str:
         """The whole row as one S-expression: what VM.snapshot_metadata holds."""
@@ -259,7 +275,8 @@ class Database:
         self.written()
 
     def reload(self) -> None:
-        """Start anew from disk: what does not persist is gone, and sets come in an arbitrary order."""
+        """Start anew from disk: what does not persist is gone, sets come in an arbitrary order, and to a client that
+        waits for events every object is new."""
         for table in self.tables.values():
             if not table.cls.persistent:
                 for ref in list(table.rows):
@@ -271,6 +288,12 @@ class Database:
                         refs = list(sources)
                         self.random.shuffle(refs)
                         index[target] = dict.fromkeys(refs)
+        self.deletions.clear()
+        self.generation += 1
+        for table in self.tables.values():
+            table.created = dict.fromkeys(table.rows, self.generation)
+            for ref in table.rows:
+                self._log(table.cls, ref)
 
     # --- events ---
 

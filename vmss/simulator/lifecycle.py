@@ -77,12 +77,20 @@ def start(sim: "Simulator") -> None:
     sim.checkpoints = HostQueue()
     forget_operations(sim)
     sim.upkeep.dangling = True
+    _note_start(sim)
     sim.storage.manager.collector.running.clear()
     for sr in list(sim.db.tables["SR"].rows):
         sim.storage.manager.collector.kick(sr)
     if not sim.db.exists("host", sim.this_host):
         # It joined after the database was last written.
         sim.this_host = next(iter(sim.db.tables["host"].rows))
+
+
+def _note_start(sim: "Simulator") -> None:
+    """A host tells since when its xapi runs."""
+    if sim.db.exists("host", sim.this_host):
+        config = {**sim.db.row("host", sim.this_host)["other_config"], "agent_start_time": "%d." % sim.kernel.now()}
+        sim.db.set("host", sim.this_host, "other_config", config)
 
 
 def forget_operations(sim: "Simulator") -> None:

@@ -3,6 +3,7 @@
 Source: xapi: ocaml/xapi/xapi_message.ml.
 """
 
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, NamedTuple
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from .simulator import Simulator
 
 MESSAGES_MAX = 10000
+# The files are XML, which cannot hold these.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 EVENTS_MAX = 512
 EVENTS_KEPT = 256
 
@@ -40,6 +43,7 @@ class MessageStore:
     def create(self, name: str, priority: int, cls: str, obj_uuid: str, body: str) -> str:
         """Keep a new message; beyond the limit the oldest goes, whatever its priority."""
         now = self.sim.kernel.now()
+        name, body = _FORBIDDEN.sub("\ufffd", name), _FORBIDDEN.sub("\ufffd", body)
         record = {
             "uuid": self.sim.db.new_uuid(),
             "name": name,
@@ -91,16 +95,11 @@ class MessageStore:
         return [ref for ref, time in self.times.items() if time > when]
 
     def events_since(self, generation: int) -> Iterator[MessageEvent]:
-        """What came or went after `generation`; a message that did both is not mentioned."""
+        """What came or went after `generation`, in xapi's order: what went, the latest first, then what came and is
+        still there, the oldest first. What did both is told to have gone."""
         fresh = [event for event in self.events if event.generation > generation]
-        added = {event.ref for event in fresh if event.operation == "add"}
-        gone = {event.ref for event in fresh if event.operation == "del"}
-        for event in fresh:
-            if event.operation == "add" and event.ref in gone:
-                continue
-            if event.operation == "del" and event.ref in added:
-                continue
-            yield event
+        yield from (event for event in reversed(fresh) if event.operation == "del")
+        yield from (event for event in fresh if event.operation == "add" and event.ref in self.records)
 
     def _event(self, operation: str, ref: str, record: Dict[str, Any]) -> None:
         self.sim.db.generation += 1

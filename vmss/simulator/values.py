@@ -262,3 +262,51 @@ def stored_text(value: Any) -> str:
         pairs = ("(%s %s)" % (quoted(stored_text(k)), quoted(stored_text(v))) for k, v in value.items())
         return "(%s)" % " ".join(pairs)
     return "(%s)" % " ".join(quoted(stored_text(item)) for item in value)
+
+
+# --- reading such texts again ---
+
+_WORD = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|([()]))")
+
+
+def _words(text: str) -> List[Tuple[str, str]]:
+    """The lexemes of an S-expression: ("word", text) or ("sign", one of the brackets)."""
+    words: List[Tuple[str, str]] = []
+    position, end = 0, len(text.rstrip())
+    while position < end:
+        match = _WORD.match(text, position)
+        if match is None:
+            raise ValueError(text)
+        word, sign = match.groups()
+        words.append(("sign", sign) if sign else ("word", re.sub(r"\\(.)", r"\1", word)))
+        position = match.end()
+    return words
+
+
+def read_set(text: str) -> List[str]:
+    """Given "('a' 'b')", return the texts; raise ValueError otherwise."""
+    words = _words(text)
+    if words[:1] != [("sign", "(")] or words[-1:] != [("sign", ")")] or ("sign", "(") in words[1:]:
+        raise ValueError(text)
+    return [word for _, word in words[1:-1]]
+
+
+def read_map(text: str) -> Dict[str, str]:
+    """Given "(('k' 'v') ('l' 'w'))", return the pairs; raise ValueError otherwise."""
+    words = _words(text)
+    inner = words[1:-1]
+    if words[:1] != [("sign", "(")] or words[-1:] != [("sign", ")")] or len(inner) % 4:
+        raise ValueError(text)
+    pairs = [inner[start : start + 4] for start in range(0, len(inner), 4)]
+    if any([kind for kind, _ in pair] != ["sign", "word", "word", "sign"] for pair in pairs):
+        raise ValueError(text)
+    return {pair[1][1]: pair[2][1] for pair in pairs}
+
+
+def read_stored(text: str, type_name: str) -> Any:
+    """The value behind a stored text, as a client would send it."""
+    if type_name.startswith("map("):
+        return read_map(text)
+    if type_name.startswith("set("):
+        return read_set(text)
+    return text == "true" if type_name == "bool" else text

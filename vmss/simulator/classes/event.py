@@ -77,13 +77,13 @@ def event_from(call: "Call", classes: List[str], token: str, timeout: float) -> 
             raise XapiError("SESSION_INVALID", call.session)
         # Nothing relevant was found up to `looked`; only what came later can matter.
         if looked == since or _relevant(call, subscription, looked, messages_since):
-            events, messages = _events(call, subscription, since, messages_since)
+            events, token = _events(call, subscription, since, messages_since)
             if events:
-                return _answer(call, events, messages)
+                return _answer(call, events, token)
         looked = call.db.generation
         left = deadline - kernel.now()
         if left <= 0:
-            return _answer(call, [], messages_since)
+            return _answer(call, [], (since, messages_since))
         changed = yield Wait(call.sim.changed, left)
         if changed and batch:
             yield Sleep(batch)
@@ -101,32 +101,33 @@ def _relevant(call: "Call", subscription: Subscription, since: int, messages_sin
 
 def _events(
     call: "Call", subscription: Subscription, since: int, messages_since: int
-) -> Tuple[List[Dict[str, Any]], int]:
-    """The events in xapi's order: messages, then what is new, what has changed, what is gone."""
+) -> Tuple[List[Dict[str, Any]], Tuple[int, int]]:
+    """The events in xapi's order, messages, then what is new, what has changed, what is gone; and how far they go."""
     fresh: List[Dict[str, Any]] = []
-    newest = messages_since
+    newest, newest_message = since, messages_since
     if subscription.wants_class("message"):
         for entry in call.sim.messages.events_since(messages_since):
             if subscription.wants("message", entry.ref):
                 snapshot = entry.record if entry.operation == "add" else None
                 fresh.append(_event(0, "message", entry.operation, entry.ref, snapshot))
-                newest = entry.generation
+                newest_message = max(newest_message, entry.generation)
     added: List[Dict[str, Any]] = []
     changed: List[Dict[str, Any]] = []
     for cls, ref, generation in call.db.changed_since(since):
         if subscription.wants(cls.lower(), ref):
+            newest = max(newest, generation)
             created = call.db.tables[cls].created[ref]
             record = call.db.record(cls, ref)
             if created > since:
                 added.append(_event(created, cls, "add", ref, record))
             else:
                 changed.append(_event(generation, cls, "mod", ref, record))
-    gone = [
-        _event(deletion.deleted, deletion.cls, "del", deletion.ref, None)
-        for deletion in call.db.deleted_since(since)
-        if since and subscription.wants(deletion.cls.lower(), deletion.ref)
-    ]
-    return fresh + added + changed + gone, newest
+    gone: List[Dict[str, Any]] = []
+    for deletion in call.db.deleted_since(since):
+        if since and subscription.wants(deletion.cls.lower(), deletion.ref):
+            newest = max(newest, deletion.deleted)
+            gone.append(_event(deletion.deleted, deletion.cls, "del", deletion.ref, None))
+    return fresh + added + changed + gone, (newest, newest_message)
 
 
 def _event(number: int, cls: str, operation: str, ref: str, snapshot: Any) -> Dict[str, Any]:
@@ -142,12 +143,11 @@ def _event(number: int, cls: str, operation: str, ref: str, snapshot: Any) -> Di
     return event
 
 
-def _answer(call: "Call", events: List[Dict[str, Any]], messages: int) -> Dict[str, Any]:
+def _answer(call: "Call", events: List[Dict[str, Any]], token: Tuple[int, int]) -> Dict[str, Any]:
     classes = (*call.sim.model.classes, *call.sim.model.others)
     counts: Dict[str, Any] = {name.lower(): Count(0) for name in classes}
     counts.update((name.lower(), Count(len(table.rows))) for name, table in call.db.tables.items())
-    token = "%020d,%020d" % (call.db.generation, messages)
-    return {"events": events, "valid_ref_counts": counts, "token": token}
+    return {"events": events, "valid_ref_counts": counts, "token": "%020d,%020d" % token}
 
 
 # --- the older interface: a queue of single events for each session that registered ---

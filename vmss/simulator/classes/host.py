@@ -66,6 +66,7 @@ def create_host(sim: "Simulator", uuid: str, name: str, description: str, hostna
         "license_server": {"address": "localhost", "port": "27000"},
         "virtual_hardware_platform_versions": [0, 1, 2],
         "timezone": "Etc/UTC",
+        "other_config": {"agent_start_time": "%d." % sim.kernel.now(), "boot_time": "%d." % (sim.kernel.now() - 120)},
     }  # fmt: skip
     host = db.create("host", fields)
     db.set("host", host, "control_domain", _create_dom0(sim, host, name))
@@ -87,6 +88,7 @@ def _create_dom0(sim: "Simulator", host: str, name: str) -> str:
         "is_control_domain": True,
         "metrics": sim.db.create("VM_metrics", {"memory_actual": DOM0_MEMORY, "VCPUs_number": 2}),
         "domain_type": "pv",
+        "has_vendor_device": False,
         "actions_after_softreboot": "soft_reboot",
         "actions_after_shutdown": "destroy",
         "actions_after_reboot": "destroy",

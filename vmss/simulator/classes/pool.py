@@ -27,7 +27,7 @@ def create_pool(sim: "Simulator") -> None:
     sim.this_host = hosts.create_host(
         sim, sim.db.new_uuid(), "host1", "Default install", "host1", "192.0.2.1"
     )
-    sim.db.set("host", sim.this_host, "enabled", True)
+    sim.db.update("host", sim.this_host, enabled=True, ssl_legacy=False, https_only=True, ssh_auto_mode=True)
     fields: Dict[str, Any] = {
         "master": sim.this_host,
         "other_config": {"memory-ratio-hvm": "0.25", "memory-ratio-pv": "0.25"},

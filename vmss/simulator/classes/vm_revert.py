@@ -1,7 +1,6 @@
 """Going back to a snapshot (xapi: ocaml/xapi/xapi_vm_snapshot.ml)."""
 
-import re
-from typing import TYPE_CHECKING, Any, Dict, Generator, List
+from typing import TYPE_CHECKING, Any, Dict, Generator
 
 from ..errors import XapiError
 from ..registry import method
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 Steps = Generator[Any, Any, Any]
 
 # What a VM keeps when it goes back.
-_KEPT = frozenset(NOT_COPIED) | {"name_label", "is_a_template", "power_state", "generation_id"}
-_NAME = re.compile(r"\('name__label' '((?:[^'\\]|\\.)*)'\)")
+_KEPT = frozenset(NOT_COPIED) | {"is_a_template", "power_state", "generation_id"}
 
 
 @method("VM.revert")
@@ -92,15 +90,15 @@ def _replacements(call: "Call", snapshot: str, copies: Dict[str, str]) -> Dict[s
 
 
 def _restore_record(call: "Call", vm: str, snapshot: str, image: str) -> None:
+    """The VM's record as the snapshot's metadata has it."""
     db = call.db
-    row = db.row("VM", snapshot)
-    fields: Dict[str, Any] = {name: value for name, value in row.items() if name not in _KEPT}
+    stored = db.read_metadata("VM", db.row("VM", snapshot)["snapshot_metadata"])
+    fields: Dict[str, Any] = {name: value for name, value in stored.items() if name not in _KEPT}
     numbers = tuple(call.sim.random.getrandbits(62) for _ in range(2))
     metrics = db.row("VM", vm)["metrics"]
     if db.exists("VM_metrics", metrics):
         db.delete("VM_metrics", metrics)
     fields.update(
-        name_label=_name(row["snapshot_metadata"], db.row("VM", vm)["name_label"]),
         parent=snapshot,
         suspend_VDI=image,
         power_state="Suspended" if image != NULL else "Halted",
@@ -109,11 +107,3 @@ def _restore_record(call: "Call", vm: str, snapshot: str, image: str) -> None:
     )
     db.update("VM", vm, **fields)
     refresh(db, vm)
-
-
-def _name(metadata: str, otherwise: str) -> str:
-    """The name the VM had when the snapshot was taken."""
-    match = _NAME.search(metadata)
-    return re.sub(r"\\(.)", r"\1", match.group(1)) if match is not None else otherwise
-
-
