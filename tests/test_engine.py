@@ -43,12 +43,13 @@ def vm(
     name: str, srs: str = "", take: str = TAKE_SNAPSHOT, host: str = "", expired: Sequence[Doomed] = (),
     recorded: bool = False,
 ) -> Job:
-    """A VM with a disk on each SR; `srs` has a letter for each disk: AAB is two disks on A and one on B."""
+    """A VM with a disk on each SR, which takes as many seconds as it has disks; `srs` has a letter for each disk: AAB
+    is two disks on A and one on B."""
     tokens = frozenset(srs) | frozenset([host] if host else [])
     return Job(
         policy="policy", vm=name, uuid="uuid of " + name, name=name, take=take,
         tokens=tokens if take else frozenset(),
-        work=tuple((sr, srs.count(sr)) for sr in sorted(set(srs))) if take else (),
+        seconds=float(len(srs)),
         expired=tuple(expired), recorded=recorded,
     )
 
@@ -73,10 +74,13 @@ def leftover(name: str, srs: str) -> Job:
 
 
 class Hand:
-    """An engine, and what it runs by what it does: ("VM.snapshot", "vm1")."""
+    """An engine, and what it runs by what it does: ("VM.snapshot", "vm1"). `tight`: SRs with little room."""
 
-    def __init__(self, *jobs: Job, operations_max: int = 10, plain_instead: bool = True) -> None:
-        self.engine = Engine(jobs, operations_max, plain_instead)
+    def __init__(
+        self, *jobs: Job, operations_max: int = 10, plain_instead: bool = True, tight: str = ""
+    ) -> None:
+        self.engine = Engine(operations_max, plain_instead)
+        self.engine.add(jobs, tight)
 
     def start(self) -> List[Tuple[str, str]]:
         return [(operation.action, operation.ref) for operation in self.engine.start()]
@@ -91,10 +95,12 @@ class Hand:
         return jobs
 
     def follow(self, ref: str, *error: str) -> List[Tuple[str, str]]:
-        """End an operation, record what may be recorded, and return what starts."""
+        """End an operation, and return what starts, if need be after a record."""
         self.end(ref, *error)
-        self.record()
-        return self.start()
+        started = self.start()
+        while self.record():
+            started += self.start()
+        return started
 
     def state(self, job: int = 0) -> State:
         return self.engine.states[job]
@@ -143,15 +149,19 @@ def test_vms_on_different_srs_are_taken_at_the_same_time() -> None:
 
 
 def test_a_vm_with_disks_on_two_srs_waits_for_both_and_holds_both() -> None:
-    hand = Hand(vm("one", "AAA"), vm("both", "AB"), vm("two", "BB"))
-    assert sorted(hand.start()) == [(TAKE_SNAPSHOT, "one"), (TAKE_SNAPSHOT, "two")]
+    hand = Hand(vm("one", "A"))
+    hand.start()
+    hand.engine.add([vm("both", "AB"), vm("two", "B")])
+    assert hand.start() == [(TAKE_SNAPSHOT, "two")]
     assert hand.follow("one") == []
     assert hand.follow("two") == [(TAKE_SNAPSHOT, "both")]
 
 
 def test_one_that_has_to_wait_does_not_hold_up_those_behind_it() -> None:
-    hand = Hand(vm("busy", "A"), vm("both", "AB"), vm("behind", "B"))
-    assert sorted(hand.start()) == [(TAKE_SNAPSHOT, "behind"), (TAKE_SNAPSHOT, "busy")]
+    hand = Hand(vm("busy", "A"))
+    hand.start()
+    hand.engine.add([vm("both", "AB"), vm("behind", "B")])
+    assert hand.start() == [(TAKE_SNAPSHOT, "behind")]
     hand = Hand(
         vm("one", "AAA", TAKE_CHECKPOINT, host="host"), vm("two", "B", TAKE_CHECKPOINT, host="host"),
         vm("behind", "B"),
@@ -194,7 +204,7 @@ def test_no_more_operations_run_than_are_allowed(operations_max: int) -> None:
 def test_the_sr_with_most_work_goes_first() -> None:
     hand = Hand(vm("a", "A"), vm("b1", "B"), vm("b2", "BB"), vm("c", "CC"), operations_max=1)
     assert hand.start() == [(TAKE_SNAPSHOT, "b1")]
-    # Two disks are left on B and on C.
+    # Two seconds are left on B and on C.
     assert hand.follow("b1")[0][1] in ("b2", "c")
 
 
@@ -302,15 +312,60 @@ def test_one_record_serves_many_jobs_but_no_more_than_it_may() -> None:
     assert len(hand.start()) == 5
 
 
-def test_nothing_is_recorded_while_snapshots_wait_for_the_same_sr() -> None:
-    hand = Hand(vm("one", "A", expired=[old("x", "A")]), vm("two", "A", expired=[old("y", "A")]))
+def test_nothing_is_recorded_while_snapshots_keep_the_same_sr_busy() -> None:
+    hand = Hand(*[vm(name, "A", expired=[old("x" + name, "A")]) for name in ("one", "two", "three")])
     hand.start()
-    hand.end("one")
-    assert hand.record() == []
+    assert hand.end("one") is None
     assert hand.start() == [(TAKE_SNAPSHOT, "two")]
-    assert hand.record() == [0]  # nobody waits for A any more
-    hand.end("two")
-    assert hand.record() == [1]
+    assert hand.record() == []
+    assert hand.end("two") is None
+    assert hand.start() == [(TAKE_SNAPSHOT, "three")]
+    assert hand.record() == [0, 1]  # nobody waits for A any more
+    assert hand.follow("three") == [(DESTROY_VM, "xone"), (DESTROY_VM, "xtwo"), (DESTROY_VM, "xthree")]
+
+
+def test_an_sr_that_waits_for_a_host_or_another_sr_deletes_meanwhile() -> None:
+    hand = Hand(
+        vm("one", "A", TAKE_CHECKPOINT, host="host", expired=[old("x", "A")]),
+        vm("long", "B", TAKE_CHECKPOINT, host="other"),
+    )
+    assert len(hand.start()) == 2
+    hand.engine.add([vm("two", "AB", TAKE_CHECKPOINT, host="host")])
+    assert hand.follow("one") == [(DESTROY_VM, "x")]  # the other one waits for B
+    assert hand.follow("x") == [(DESTROY_VDI, "x0")]
+
+
+def test_a_vm_on_several_srs_is_tried_before_those_on_one_of_them() -> None:
+    hand = Hand(vm("a", "A"), vm("b", "B"), vm("both", "AB"), vm("a2", "A"), vm("b2", "B"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "both")]
+
+
+def test_where_room_is_short_what_expires_makes_room_first() -> None:
+    jobs = [vm(name, "A", expired=[old("x" + name, "A")]) for name in ("one", "two")]
+    hand = Hand(*jobs, tight="A")
+    assert hand.start() == [(TAKE_SNAPSHOT, "one")]
+    assert hand.end("one") is None
+    assert hand.start() == [(TAKE_SNAPSHOT, "two")]  # what cannot go yet, for it is not recorded, costs no time
+    hand = Hand(*jobs, vm("three", "A"), tight="A")
+    hand.start()
+    assert hand.end("one") is None
+    assert hand.record() == [0]
+    assert sorted(hand.start()) == [(DESTROY_VM, "xone"), (TAKE_SNAPSHOT, "two")]
+    hand.end("xone")
+    assert hand.follow("two") == [(DESTROY_VDI, "xone0"), (DESTROY_VM, "xtwo")]
+    assert hand.follow("xtwo") == []
+    assert hand.follow("xone0") == [(DESTROY_VDI, "xtwo0")]
+    assert hand.follow("xtwo0") == [(TAKE_SNAPSHOT, "three")]
+
+
+def test_jobs_that_come_later_are_taken_in_hand_with_the_others() -> None:
+    hand = Hand(vm("one", "A"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "one")]
+    hand.engine.add([vm("two", "A"), vm("three", "B"), served("four")])
+    assert hand.start() == [(TAKE_SNAPSHOT, "three")]
+    assert hand.follow("one") == [(TAKE_SNAPSHOT, "two")]
+    assert hand.end("two") == 1 and not hand.engine.finished
+    assert hand.end("three") == 2 and hand.engine.finished
 
 
 def test_a_vm_on_two_srs_that_waits_for_the_busier_one_does_not_leave_the_other_idle() -> None:
@@ -321,9 +376,10 @@ def test_a_vm_on_two_srs_that_waits_for_the_busier_one_does_not_leave_the_other_
     rounds = 0
     while not hand.engine.finished:
         rounds += 1
+        started = hand.start()
         while hand.record():
-            pass
-        assert hand.start()
+            started += hand.start()
+        assert started
         for operation in hand.engine.running:
             hand.end(operation.ref)
     assert rounds <= 121 * 1.05  # the busiest SR alone, and 5%
@@ -521,6 +577,8 @@ class Pool(NamedTuple):
     quiescing: bool  # whether the server has quiesced snapshots
     trouble: float  # how often an operation fails
     record_max: int
+    tight: FrozenSet[str]
+    later: int  # how many of the jobs come when the others are under way
     seed: int
 
     def outcome(self, operation: Operation) -> Outcome:
@@ -562,13 +620,14 @@ pools = st.builds(
     Pool,
     st.lists(shapes, max_size=10).map(lambda all_of_them: tuple(map(job_of, range(10), all_of_them))),
     st.integers(1, 6), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.1, 0.5]), st.integers(1, 4),
+    st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from("ABCD"))), st.integers(0, 4),
     st.integers(0, 2 ** 32),
 )
 at_random = settings(max_examples=250 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Books:
-    """What an onlooker of a pass knows: what waits, what runs, what was done, and the work left on each SR.
+    """What an onlooker of a pass knows: what waits, what runs, what was done, and the seconds left for each token.
 
     Every step is compared with them. `steps` is what happened: ("start", operation), ("end", operation),
     ("recorded", job).
@@ -576,7 +635,7 @@ class Books:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.engine = Engine(pool.jobs, pool.operations_max, pool.plain_instead)
+        self.engine = Engine(pool.operations_max, pool.plain_instead)
         self.waiting: Set[Operation] = set()
         self.running: List[Operation] = []
         self.unrecorded: Set[int] = set()
@@ -586,18 +645,24 @@ class Books:
         self.ended: List[int] = []
         self.steps: List[Tuple[str, Operation]] = []
         self.recorded_at: Dict[int, int] = {}
-        self.work = dict.fromkeys(SRS, 0)
-        for number, job in enumerate(pool.jobs):
-            for sr, disks in job.work:
-                self.work[sr] += disks
+        self.work = dict.fromkeys(SRS | {"host1", "host2"}, 0.0)
+        self.admit(len(pool.jobs) - pool.later)
+
+    # The steps
+
+    def admit(self, until: int) -> None:
+        first = len(self.engine.jobs)
+        jobs = self.pool.jobs[first:max(first, until)]
+        self.engine.add(jobs, self.pool.tight)
+        for number, job in enumerate(jobs, first):
+            for token in job.tokens:
+                self.work[token] += job.seconds
             for doomed in job.expired:
                 self._account(doomed, 1)
             if job.take:
                 self.waiting.add(Operation(number, job.take, job.vm, job.tokens))
             else:
                 self._expire(number)
-
-    # The steps
 
     def start(self) -> None:
         for operation in self.engine.start():
@@ -612,23 +677,19 @@ class Books:
         if len(self.running) < self.pool.operations_max:
             assert not self._could_start(), "something waits that could start"
 
-    def record(self) -> None:
-        while True:
-            jobs = self.engine.to_record(self.pool.record_max)
-            assert len(set(jobs)) == len(jobs) <= self.pool.record_max
-            assert self.unrecorded.issuperset(jobs)
-            self.engine.recorded(jobs)
-            alone = {sr for srs in self._srs_waited_for() if len(srs) == 1 for sr in srs}
-            for number in jobs:
-                assert not self._srs_of_expired(number) & alone, "snapshots wait for its SRs"
-                self.unrecorded.remove(number)
-                self.recorded_at[number] = len(self.steps)
-                self._next_doomed(number)
-            if not jobs:
-                break
-        wanted = {sr for srs in self._srs_waited_for() for sr in srs}
-        for number in self.unrecorded:
-            assert self._srs_of_expired(number) & wanted, "no snapshot waits for its SRs: record it"
+    def record(self) -> bool:
+        jobs = self.engine.to_record(self.pool.record_max)
+        assert len(set(jobs)) == len(jobs) <= self.pool.record_max
+        assert self.unrecorded.issuperset(jobs)
+        wanted = any(map(self._may_delete, self.unrecorded)) and len(self.running) < self.pool.operations_max
+        assert bool(jobs) == wanted
+        assert not jobs or any(map(self._may_delete, jobs)), "what keeps an SR idle comes first"
+        self.engine.recorded(jobs)
+        for number in jobs:
+            self.unrecorded.remove(number)
+            self.recorded_at[number] = len(self.steps)
+            self._next_doomed(number)
+        return bool(jobs)
 
     def end(self, operation: Operation) -> None:
         outcome = self.pool.outcome(operation)
@@ -648,11 +709,17 @@ class Books:
     def run(self, random: Random) -> "Books":
         """Everything to its end, in an order drawn at random."""
         while True:
-            if not self.running or random.random() < 0.7:
-                self.record()
             self.start()
+            if not self.running or random.random() < 0.7:
+                while self.record():
+                    self.start()
             if not self.running:
-                break
+                if len(self.engine.jobs) == len(self.pool.jobs):
+                    break
+                self.admit(len(self.pool.jobs))
+                continue
+            if random.random() < 0.2:
+                self.admit(random.randint(0, len(self.pool.jobs)))
             for _ in range(random.randint(1, len(self.running))):
                 self.end(random.choice(self.running))
         assert self.engine.finished, "nothing runs, nothing can start, and it is not at its end"
@@ -669,27 +736,23 @@ class Books:
     def _could_start(self) -> List[Operation]:
         return [operation for operation in self.waiting if not operation.tokens & self.taken]
 
-    def _srs_waited_for(self) -> List[FrozenSet[str]]:
-        return [item.tokens & SRS for item in self.waiting if item.action in TAKES]
-
-    def _srs_of_expired(self, number: int) -> Set[str]:
-        return {disk.sr for doomed in self.pool.jobs[number].expired for disk in doomed.disks}
+    def _may_delete(self, number: int) -> bool:
+        """Whether deletions of a job would hold no snapshot back, on one of its SRs at least."""
+        waited_for = {token for item in self.waiting if item.action in TAKES for token in item.tokens}
+        snapshots_wait = any(item.action in TAKES for item in self.waiting)
+        srs = {disk.sr for doomed in self.pool.jobs[number].expired for disk in doomed.disks}
+        if not srs:
+            return not snapshots_wait
+        return any(sr not in waited_for or sr not in self.taken or sr in self.pool.tight for sr in srs)
 
     def _check_order(self, operation: Operation) -> None:
-        candidates = self._could_start()
-        snapshots = [item for item in candidates if item.action in TAKES]
-        if snapshots:
-            assert operation.action in TAKES, "snapshots go before deletions"
-            candidates = snapshots
-        srs = [item.tokens & SRS for item in candidates]
-        if all(len(item) <= 1 for item in srs):  # of several SRs none is the one that counts
-            if frozenset() in srs:
-                assert not operation.tokens & SRS, "what touches no storage goes first"
-            else:
-                assert self._work_of(operation) == max(map(self._work_of, candidates)), "the busiest SR first"
+        assert self._rank(operation) == min(map(self._rank, self._could_start()))
 
-    def _work_of(self, operation: Operation) -> int:
-        return max(self.work[sr] for sr in operation.tokens & SRS)
+    def _rank(self, operation: Operation) -> Tuple[int, List[float]]:
+        after = 0 if operation.tokens & self.pool.tight else 2
+        rank = 1 if operation.action in TAKES else after
+        # The busiest first, and of those that are equally busy the one whose next token is busier.
+        return rank, sorted(-self.work[token] for token in operation.tokens) + [0.0] if operation.tokens else []
 
     def _account(self, doomed: Doomed, sign: int) -> None:
         for disk in doomed.disks:
@@ -727,8 +790,8 @@ class Books:
             self.waiting -= quiesced
             self.waiting |= {item._replace(action=TAKE_SNAPSHOT) for item in quiesced | {operation}}
             return
-        for sr, disks in self.pool.jobs[number].work:
-            self.work[sr] -= disks
+        for token in self.pool.jobs[number].tokens:
+            self.work[token] -= self.pool.jobs[number].seconds
         if not error:
             self._expire(number)
             return

@@ -24,7 +24,7 @@ def test_every_alert_is_in_the_table_with_its_priority() -> None:
 def test_every_line_of_the_log_is_explained() -> None:
     table = README.split("## What the log says")[1].split("## What the alerts mean")[0]
     explained = table.replace("UUID", "").replace("NAME", "").replace("…", "")
-    for module in ("run", "batch", "sessions", "alerts", "plan"):
+    for module in ("run", "service", "planning", "sessions", "alerts", "plan"):
         source = (ROOT / "vmss" / (module + ".py")).read_text(encoding="utf-8")
         for text in re.findall(r'\b_?log\(\s*"([^"%]{12,}?)[%(:"]', source):
             assert text.strip().split("  ")[0][:25] in explained or text in explained, text

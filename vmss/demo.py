@@ -4,10 +4,10 @@ import tempfile
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 
-from vmss.batch import Served
 from vmss.clock import Clock
 from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
 from vmss.run import Request, Surroundings, run
+from vmss.service import Served
 from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
 from vmss.simulator.build import build_pool

@@ -10,13 +10,18 @@ checkpoint runs on, and one of a number for the whole pool.
 
 Rules of order:
 
-- Snapshots go before deletions on an SR: what matters to users is how close to its slot the data was frozen.
-- The SR with most work left goes first, so that the pass ends when its busiest SR does.
+- Whatever could start within the limits starts. An operation that lacks a token keeps the others from nobody; so
+  one that needs several has to find them free together, and is tried first whenever they are.
+- Snapshots go before deletions: what matters to users is how close to its slot the data was frozen. Deletions fill
+  what snapshots leave idle. On a tight SR, one with too little room for the snapshots that it is to take, it is the
+  other way round: what expires makes room.
+- The SR or host with most work left goes first, so that the pass ends when the busiest of them does.
 - Nothing of an expired snapshot is destroyed before the VM's new one exists, and before it has been recorded
   what is going to be destroyed (`to_record`, `recorded`).
 """
 from collections import deque
-from typing import Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from itertools import islice
+from typing import Deque, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 # What an operation does to its object; the object is a VM, a snapshot or a VDI.
 TAKE_SNAPSHOT = "VM.snapshot"
@@ -26,7 +31,11 @@ SHUT_DOWN = "VM.hard_shutdown"
 DESTROY_VM = "VM.destroy"
 DESTROY_VDI = "VDI.destroy"
 
+# What the destruction of a disk is taken to last, in seconds; the order of magnitude matters, beside that of snapshots.
+DESTROY_SECONDS = 1.0
+
 Error = Tuple[str, ...]
+Tokens = FrozenSet[str]
 
 
 class Disk(NamedTuple):
@@ -49,9 +58,9 @@ class Doomed(NamedTuple):
 class Job(NamedTuple):
     """One VM of one due policy. `take` is empty for a VM that has its snapshot of the slot already.
 
-    `tokens` are those of the snapshot: references of SRs and, for a checkpoint, of a host. `work` is the
-    number of disk operations the snapshot makes on each SR. `recorded`: what expires stands recorded already,
-    by a pass that did not come to its end.
+    `tokens` are those of the snapshot: references of SRs and, for a checkpoint, of a host. `seconds` is how long
+    the snapshot may be expected to take. `recorded`: what expires stands recorded already, by a pass that did not
+    come to its end.
     """
 
     policy: str
@@ -59,8 +68,8 @@ class Job(NamedTuple):
     uuid: str
     name: str
     take: str
-    tokens: FrozenSet[str]
-    work: Tuple[Tuple[str, int], ...]
+    tokens: Tokens
+    seconds: float
     expired: Tuple[Doomed, ...] = ()
     recorded: bool = False
 
@@ -71,7 +80,7 @@ class Operation(NamedTuple):
     job: int
     action: str
     ref: str
-    tokens: FrozenSet[str]
+    tokens: Tokens
 
 
 class Outcome(NamedTuple):
@@ -111,33 +120,98 @@ class _Deletion:
         self.disks: Set[str] = set()  # of the current one, not yet destroyed
 
 
+class _Waiting:
+    """Operations that wait for their turn. Those that need the same tokens form a line."""
+
+    def __init__(self) -> None:
+        self.lines: Dict[Tokens, Deque[Operation]] = {}
+        self._by_token: Dict[str, Dict[Tokens, None]] = {}  # the lines that need a token, in a stable order
+
+    def __bool__(self) -> bool:
+        return bool(self.lines)
+
+    def wants(self, token: str) -> bool:
+        """Whether anything that waits needs this token."""
+        return token in self._by_token
+
+    def add(self, operation: Operation) -> None:
+        line = self.lines.get(operation.tokens)
+        if line is None:
+            line = self.lines[operation.tokens] = deque()
+            for token in operation.tokens:
+                self._by_token.setdefault(token, {})[operation.tokens] = None
+        line.append(operation)
+
+    def take(self, tokens: Tokens) -> Operation:
+        """The first of a line, which leaves it."""
+        operation = self.lines[tokens].popleft()
+        if not self.lines[tokens]:
+            self._close(tokens)
+        return operation
+
+    def remove_all(self, action: str) -> List[Operation]:
+        """All operations of a kind, which leave their lines."""
+        removed: List[Operation] = []
+        for tokens, line in list(self.lines.items()):
+            removed.extend(operation for operation in line if operation.action == action)
+            self.lines[tokens] = deque(operation for operation in line if operation.action != action)
+            if not self.lines[tokens]:
+                self._close(tokens)
+        return removed
+
+    def free(self, tokens: Iterable[str], taken: Set[str]) -> Iterator[Tokens]:
+        """The lines that need at least one of these tokens and none that is taken; and the one that needs none."""
+        if frozenset() in self.lines:
+            yield frozenset()
+        seen: Set[Tokens] = set()
+        for token in tokens:
+            for line in self._by_token.get(token, ()):
+                if line not in seen and line.isdisjoint(taken):
+                    seen.add(line)
+                    yield line
+
+    def _close(self, tokens: Tokens) -> None:
+        del self.lines[tokens]
+        for token in tokens:
+            del self._by_token[token][tokens]
+            if not self._by_token[token]:
+                del self._by_token[token]
+
+
 class Engine:
-    """Given the jobs of a pass and the number of operations that may run at once, says what to start.
+    """Given jobs and the number of operations that may run at once, says what to start.
 
     `plain_instead`: where the server turns out to have no quiesced snapshots, plain ones are taken.
     """
 
-    def __init__(self, jobs: Sequence[Job], operations_max: int, plain_instead: bool = True) -> None:
-        self.jobs = list(jobs)
-        self.states: List[State] = [State() for _ in jobs]
+    def __init__(self, operations_max: int, plain_instead: bool = True) -> None:
+        self.jobs: List[Job] = []
+        self.states: List[State] = []
         self._operations_max = operations_max
         self._plain_instead = plain_instead
         self._running: Set[Operation] = set()
         self._taken: Set[str] = set()  # tokens of running operations
-        # Operations that wait for their turn, by the SR that leads them; "" for those that touch none.
-        self._snapshots: Dict[str, Deque[Operation]] = {}
-        self._deletions: Dict[str, Deque[Operation]] = {}
+        self._stirred: Dict[str, None] = {}  # tokens with which something may start that could not before
+        self._snapshots = _Waiting()
+        self._deletions = _Waiting()
         self._expiring: Dict[int, _Deletion] = {}
-        self._unrecorded: Dict[int, None] = {}  # jobs in the order they came to expire
-        self._may_record = False
-        self._unfinished = len(self.jobs)
-        self._work: Dict[str, int] = {}
-        for job in self.jobs:
-            for sr, disks in job.work:
-                self._work[sr] = self._work.get(sr, 0) + disks
-            for disk in _disks(job.expired):
-                self._work[disk.sr] = self._work.get(disk.sr, 0) + 1
-        for number, job in enumerate(self.jobs):
+        # Jobs that have come to expire and are not recorded, by the SRs of what they destroy; "" for no disk.
+        self._unrecorded: Dict[str, Dict[int, None]] = {}
+        self._unfinished = 0
+        self._work: Dict[str, float] = {}  # expected seconds that are left, by token
+        self._tight: Set[str] = set()
+
+    def add(self, jobs: Sequence[Job], tight: Iterable[str] = ()) -> None:
+        """Take further jobs in hand; `tight` are SRs with too little room for what they are to take."""
+        first = len(self.jobs)
+        self.jobs.extend(jobs)
+        self.states.extend(State() for _ in jobs)
+        self._unfinished += len(jobs)
+        self._tight.update(tight)
+        for job in jobs:
+            self._expect((token, job.seconds) for token in (job.tokens if job.take else ()))
+            self._expect((disk.sr, DESTROY_SECONDS) for disk in _disks(job.expired))
+        for number, job in enumerate(jobs, first):
             if job.take:
                 self._queue(self._snapshots, Operation(number, job.take, job.vm, job.tokens))
             else:
@@ -155,19 +229,22 @@ class Engine:
     def start(self) -> List[Operation]:
         """The operations that may start now. They count as running until `end` is told of them."""
         started: List[Operation] = []
-        while len(self._running) < self._operations_max:
-            operation = self._next(self._snapshots) or self._next(self._deletions)
-            if operation is None:
-                break
-            self._running.add(operation)
-            self._taken |= operation.tokens
-            started.append(operation)
+        for waiting, tokens in self._candidates():
+            while tokens in waiting.lines and tokens.isdisjoint(self._taken):
+                if len(self._running) >= self._operations_max:
+                    return started  # what is stirred stays so
+                operation = waiting.take(tokens)
+                self._running.add(operation)
+                self._taken |= tokens
+                started.append(operation)
+        self._stirred.clear()
         return started
 
     def end(self, operation: Operation, outcome: Outcome) -> Optional[int]:
         """Take in how a running operation ended. Return its job's number if that ended the job."""
         self._running.remove(operation)
         self._taken -= operation.tokens
+        self._stirred.update(dict.fromkeys(sorted(operation.tokens)))
         before = self.states[operation.job]
         if operation.action in (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT):
             self._taken_or_failed(operation, outcome)
@@ -178,22 +255,30 @@ class Engine:
     # What is to be destroyed, before it is
 
     def to_record(self, most: int) -> List[int]:
-        """The jobs, at most `most`, whose deletions wait only for a record of what they destroy.
+        """After `start`: the jobs, at most `most`, whose deletions wait only for a record of what they destroy.
 
-        None as long as snapshots are waiting that are led by the same SRs: so one record serves many jobs, and
-        no SR is left idle for a VM that waits for another.
+        None as long as snapshots wait for all SRs that they need and keep them busy: so one record serves many
+        jobs, and no SR is left idle.
         """
-        if not self._may_record:
+        if not self._unrecorded or len(self._running) >= self._operations_max:
             return []
-        ready = [number for number in self._unrecorded if self._drained(number)]
-        self._may_record = len(ready) > most
-        return ready[:most]
+        if not any(self._may_delete(sr) for sr in self._unrecorded):
+            return []
+        # The others too: a record costs the same for one job and for many.
+        ready = dict.fromkeys(
+            number for sr in sorted(self._unrecorded, key=lambda sr: not self._may_delete(sr))
+            for number in islice(self._unrecorded[sr], most)
+        )
+        return list(islice(ready, most))
 
     def recorded(self, jobs: Sequence[int], spared: FrozenSet[str] = frozenset()) -> None:
         """Be told that what these jobs destroy stands in the pool's database now: all of it but `spared`, which
         are disks that others have taken into use since they were read, and snapshots that were pinned."""
         for number in jobs:
-            del self._unrecorded[number]
+            for sr in self._srs_of_expired(number):
+                del self._unrecorded[sr][number]
+                if not self._unrecorded[sr]:
+                    del self._unrecorded[sr]
             deletion = self._expiring[number]
             before = tuple(deletion.left)
             deletion.left = deque(
@@ -201,34 +286,45 @@ class Engine:
                 for doomed in before if doomed.ref not in spared
             )
             kept = {disk.ref for disk in _disks(tuple(deletion.left))}
-            self._done_with((disk.sr, 1) for disk in _disks(before) if disk.ref not in kept)
+            self._gone(disk for disk in _disks(before) if disk.ref not in kept)
             self._next_doomed(number)
 
     # Inside
 
-    def _queue(self, queues: Dict[str, Deque[Operation]], operation: Operation) -> None:
-        srs = [token for token in operation.tokens if token in self._work]
-        lead = max(srs, key=lambda sr: (self._work[sr], sr)) if srs else ""
-        queues.setdefault(lead, deque()).append(operation)
+    def _candidates(self) -> List[Tuple[_Waiting, Tokens]]:
+        """The lines whose first may start as far as is known now, in the order in which they are to be asked."""
+        snapshots = [(1, self._urgency(tokens), tokens) for tokens in self._snapshots.free(self._stirred, self._taken)]
+        deletions = [
+            (2 if tokens.isdisjoint(self._tight) else 0, self._urgency(tokens), tokens)
+            for tokens in self._deletions.free(self._stirred, self._taken)
+        ]
+        ranked = sorted(snapshots + deletions, key=lambda entry: entry[:2])
+        return [(self._snapshots if rank == 1 else self._deletions, tokens) for rank, _, tokens in ranked]
 
-    def _next(self, queues: Dict[str, Deque[Operation]]) -> Optional[Operation]:
-        # Those that touch no SR first: they cost nothing, and storage work waits for them.
-        for lead in sorted(queues, key=lambda sr: (sr != "", -self._work.get(sr, 0))):
-            if lead in self._taken:
-                continue
-            queue = queues[lead]
-            for operation in queue:
-                if not operation.tokens & self._taken:
-                    queue.remove(operation)
-                    if not queue:
-                        del queues[lead]
-                        self._may_record = True
-                    return operation
-        return None
+    def _urgency(self, tokens: Tokens) -> List[float]:
+        """A line's place among those of its kind, lower ones first: by the work that is left for its busiest token,
+        then for the next. What needs several goes before what needs some of them, for it does not often find them
+        all free; and what needs none before all, for it is over soon and storage work waits for it."""
+        return sorted(-self._work[token] for token in tokens) + [0.0] if tokens else []
 
-    def _done_with(self, work: Iterator[Tuple[str, int]]) -> None:
-        for sr, disks in work:
-            self._work[sr] -= disks
+    def _queue(self, waiting: _Waiting, operation: Operation) -> None:
+        waiting.add(operation)
+        self._stirred.update(dict.fromkeys(sorted(operation.tokens)))
+
+    def _may_delete(self, sr: str) -> bool:
+        """Whether deletions on an SR would hold no snapshot back: none waits for it; or those that do cannot
+        start, for it is idle; or it is tight."""
+        if not sr:
+            return not self._snapshots
+        return not self._snapshots.wants(sr) or sr not in self._taken or sr in self._tight
+
+    def _expect(self, work: Iterable[Tuple[str, float]]) -> None:
+        for token, seconds in work:
+            self._work[token] = self._work.get(token, 0.0) + seconds
+
+    def _gone(self, disks: Iterable[Disk]) -> None:
+        """These disks are no work any more."""
+        self._expect((disk.sr, -DESTROY_SECONDS) for disk in disks)
 
     def _taken_or_failed(self, operation: Operation, outcome: Outcome) -> None:
         job, number = self.jobs[operation.job], operation.job
@@ -237,10 +333,10 @@ class Engine:
                 self._without_quiesce(operation)
                 return
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
-        self._done_with(iter(job.work))
+        self._expect((token, -job.seconds) for token in job.tokens)
         if outcome.error:
             # Without a new snapshot nothing of this VM is deleted.
-            self._done_with((disk.sr, 1) for disk in _disks(job.expired))
+            self._gone(_disks(job.expired))
             self._update(number, error=outcome.error, done=True)
         else:
             self._update(number, snapshot=outcome.value)
@@ -248,14 +344,7 @@ class Engine:
 
     def _without_quiesce(self, refused: Operation) -> None:
         """The server has no quiescing any more: plain snapshots for this VM and all that wait."""
-        waiting = [refused]
-        for lead in list(self._snapshots):
-            quiesced = [item for item in self._snapshots[lead] if item.action == TAKE_QUIESCED]
-            waiting.extend(quiesced)
-            self._snapshots[lead] = deque(item for item in self._snapshots[lead] if item.action != TAKE_QUIESCED)
-            if not self._snapshots[lead]:
-                del self._snapshots[lead]
-        for item in waiting:
+        for item in [refused] + self._snapshots.remove_all(TAKE_QUIESCED):
             self._update(item.job, degraded=True)
             self._queue(self._snapshots, item._replace(action=TAKE_SNAPSHOT))
 
@@ -268,12 +357,11 @@ class Engine:
         if job.recorded:
             self._next_doomed(number)
         else:
-            self._unrecorded[number] = None
-            self._may_record = self._may_record or self._drained(number)
+            for sr in self._srs_of_expired(number):
+                self._unrecorded.setdefault(sr, {})[number] = None
 
-    def _drained(self, number: int) -> bool:
-        """Whether no snapshot waits that is led by an SR which this job's deletions need."""
-        return not any(disk.sr in self._snapshots for disk in _disks(self.jobs[number].expired))
+    def _srs_of_expired(self, number: int) -> Iterable[str]:
+        return {disk.sr: None for disk in _disks(self.jobs[number].expired)} or ("",)
 
     def _next_doomed(self, number: int) -> None:
         """Start on the oldest expired snapshot that is left, or end the job."""
@@ -306,10 +394,10 @@ class Engine:
         error = () if already_gone(operation, outcome) else outcome.error
         if error and operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
             # Pinned since it was read: it stays, whole, and is no failure.
-            self._done_with((disk.sr, 1) for disk in deletion.left.popleft().disks)
+            self._gone(deletion.left.popleft().disks)
             self._next_doomed(number)
         elif operation.action == DESTROY_VDI:
-            self._done_with((disk.sr, 1) for disk in deletion.left[0].disks if disk.ref == operation.ref)
+            self._gone(disk for disk in deletion.left[0].disks if disk.ref == operation.ref)
             deletion.disks.discard(operation.ref)
             if error:
                 self._note(number, error)
@@ -335,7 +423,7 @@ class Engine:
             self._next_doomed(number)
 
     def _finish(self, number: int) -> None:
-        self._done_with((disk.sr, 1) for disk in _disks(tuple(self._expiring.pop(number).left)))
+        self._gone(_disks(tuple(self._expiring.pop(number).left)))
         self._update(number, done=True)
 
     def _note(self, number: int, error: Error) -> None:

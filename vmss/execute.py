@@ -23,9 +23,9 @@ class Watch(NamedTuple):
     """Who is told, and asked.
 
     Told: of an operation that starts, of one that ended, of a job that ended (by its number), of a request to
-    stop. Asked: which of
-    these expired snapshots, and of their disks, are not to be destroyed after all; and for the snapshot that a
-    job has taken though nobody said so (empty if there is none).
+    stop. Asked: which of these expired snapshots, and of their disks, are not to be destroyed after all; for the
+    snapshot that a job has taken though nobody said so (empty if there is none); and to admit further jobs, which
+    is answered by the seconds until it has to be asked again.
     """
 
     started: Callable[[Operation], None]
@@ -34,13 +34,16 @@ class Watch(NamedTuple):
     spared: Callable[[Sequence[Doomed]], FrozenSet[str]]
     taken: Callable[[int], str]
     stopping: Callable[[], None]
+    admit: Callable[[], float]
 
 
 class _Flight:
-    """An operation in flight: its task's deadline on the monotonic clock, and whether it has been cancelled."""
+    """An operation in flight: when it began (None if that was before us) and its task's deadline, both on the
+    monotonic clock, and whether it has been cancelled."""
 
-    def __init__(self, operation: Operation, deadline: float) -> None:
+    def __init__(self, operation: Operation, began: Optional[float], deadline: float) -> None:
         self.operation = operation
+        self.began = began
         self.deadline = deadline
         self.cancelled = False
 
@@ -57,7 +60,7 @@ class Execution:
     """Runs one engine to its end against one session.
 
     `changed` tells whether anything in the pool was; `lost`, whether the answer to an operation was, which then
-    may have been started.
+    may have been started; `took` gives the seconds that each job's snapshot took.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Execution:
         taken already."""
         self.changed = False
         self.lost = False
+        self.took: Dict[int, float] = {}
         self._clock = clock
         self._settings = settings
         self._journal = journal
@@ -84,21 +88,24 @@ class Execution:
         """Carry out everything. Return whether it came to its end: False if we were asked to stop."""
         stop_by: Optional[float] = None
         while True:
+            within = _WAIT_S
             if stop.requested() and stop_by is None:
                 stop_by = self._clock.monotonic() + self._settings.stop_limit
                 self._watch.stopping()
             if stop_by is None:
-                self._record()
-                for operation in self._engine.start():
-                    self._start(operation)
+                within = min(within, self._watch.admit())
+                self._start_all()
             if not self._flights:
-                # What was refused at once has made room for others.
-                if self._engine.finished or stop_by is not None:
+                if stop_by is not None:
                     return self._engine.finished
-                continue
+                if self._engine.finished:
+                    self._watch.admit()
+                    if self._engine.finished:
+                        return True
+                continue  # what was refused at once has made room for others
             if stop_by is not None and self._clock.monotonic() >= stop_by:
                 return False
-            self._wait(stop_by)
+            self._wait(within, stop_by)
 
     def adopt(self, key: str, jobs: List[int], undecided: Entries) -> None:
         """Take over a record of an earlier pass: it goes when these jobs have ended, but for what is undecided
@@ -116,6 +123,16 @@ class Execution:
 
     # Operations
 
+    def _start_all(self) -> None:
+        """Start whatever may start, and record what has to be recorded for more to start."""
+        while True:
+            for operation in self._engine.start():
+                self._start(operation)
+            jobs = self._engine.to_record(_JOBS_AT_ONCE)
+            if not jobs:
+                return
+            self._record(jobs)
+
     def _start(self, operation: Operation) -> None:
         self._watch.started(operation)
         params = [operation.ref]
@@ -123,6 +140,7 @@ class Execution:
             params.append(self._names[operation.job])
         self.changed = True
         task = self._under_way.pop(operation.job, "") if operation.action in TAKES else ""
+        adopted = bool(task)
         try:
             if task:
                 self._tasks.adopt(task, operation.action)
@@ -134,20 +152,22 @@ class Execution:
         except Unanswered:
             self.lost = True
             raise
-        self._flights[task] = _Flight(operation, self._clock.monotonic() + self._limit(operation))
+        now = self._clock.monotonic()
+        self._flights[task] = _Flight(operation, None if adopted else now, now + self._limit(operation))
 
     def _limit(self, operation: Operation) -> int:
         if operation.action == engine.TAKE_CHECKPOINT:
             return self._settings.checkpoint_limit
         return self._settings.snapshot_limit if operation.action in TAKES else self._settings.destroy_limit
 
-    def _wait(self, stop_by: Optional[float]) -> None:
+    def _wait(self, within: float, stop_by: Optional[float]) -> None:
         now = self._clock.monotonic()
-        until = min([flight.deadline for flight in self._flights.values()] + [stop_by or now + _WAIT_S])
-        ended = self._tasks.wait(min(_WAIT_S, max(0.0, until - now)))
+        until = min([flight.deadline for flight in self._flights.values()] + [stop_by or now + within])
+        ended = self._tasks.wait(min(within, max(0.0, until - now)))
         for task, outcome in ended.items():
             flight = self._flights.pop(task, None)
             if flight is not None:  # else it was given up before
+                self._note_duration(flight, outcome)
                 self._end(flight.operation, self._late(flight, outcome))
         for task, flight in list(self._flights.items()):
             if self._clock.monotonic() >= flight.deadline:
@@ -173,6 +193,11 @@ class Execution:
             del self._flights[task]
             self._end(flight.operation, self._timed_out(flight.operation))
 
+    def _note_duration(self, flight: _Flight, outcome: Outcome) -> None:
+        operation = flight.operation
+        if operation.action in TAKES and not outcome.error and flight.began is not None:
+            self.took[operation.job] = self._clock.monotonic() - flight.began
+
     def _timed_out(self, operation: Operation) -> Outcome:
         return Outcome(error=(TIMED_OUT, operation.action, "%d s" % self._limit(operation)))
 
@@ -192,15 +217,11 @@ class Execution:
 
     # The journal
 
-    def _record(self) -> None:
-        while True:
-            jobs = self._engine.to_record(_JOBS_AT_ONCE)
-            if not jobs:
-                return
-            if not self._written.issuperset(jobs):
-                self._write(jobs)
-            spared = self._watch.spared([doomed for job in jobs for doomed in self._engine.jobs[job].expired])
-            self._engine.recorded(jobs, spared)
+    def _record(self, jobs: Sequence[int]) -> None:
+        if not self._written.issuperset(jobs):
+            self._write(jobs)
+        spared = self._watch.spared([doomed for job in jobs for doomed in self._engine.jobs[job].expired])
+        self._engine.recorded(jobs, spared)
 
     def _write(self, jobs: Sequence[int]) -> None:
         """Record what these jobs destroy, and others with them whose turn will come: it costs no more, and what

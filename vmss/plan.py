@@ -1,14 +1,21 @@
 """What a pass is going to do, as values: which VM gets what, what expires, what must not be touched."""
 from datetime import datetime
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from vmss import engine, policy
 from vmss.engine import Doomed, Job
 from vmss.policy import Policy
 from vmss.retention import Snapshot, expired
 from vmss.text import one_line
-from vmss.world import Disk, Vm
+from vmss.world import Disk, Space, Vm
 from vmss.xapi import NULL
+
+# How long a snapshot is taken to last where nothing is known of the VM: seconds for each disk (two snapshots at a time
+# took 3.3 s in xen-api's pull request 2671), and bytes of memory that a checkpoint writes in a second.
+_DISK_SECONDS = 2.0
+_MEMORY_PER_SECOND = 100e6
+
+_MIB = 1 << 20
 
 # Checkpoints of VMs that run nowhere (suspended ones): xapi picks a host; so one at a time.
 _ANY_HOST = "any host"
@@ -20,6 +27,14 @@ class Turn(NamedTuple):
     policy: Policy
     slot: datetime
     forced: bool = False
+
+
+class Need(NamedTuple):
+    """What the snapshot of one disk, or of a VM's memory, may need of its SR, in bytes: where only the differences
+    take room, and where whole volumes do."""
+
+    thin: int
+    thick: int
 
 
 class Expiry(NamedTuple):
@@ -45,17 +60,14 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
     the pool suspends VMs to, return the job."""
     vm = expiry.vm
     take = "" if expiry.served else _take(expiry.turn.policy, vm)
-    work: Dict[str, int] = {}
-    for disk in disks.get(vm.ref, ()):
-        work[disk.sr] = work.get(disk.sr, 0) + 1
-    tokens = set(work)
+    mine = disks.get(vm.ref, ())
+    tokens = {disk.sr for disk in mine}
+    seconds = _DISK_SECONDS * max(1, len(mine))
     if take == engine.TAKE_CHECKPOINT:
         # The memory is written to an SR too, and xapi makes one checkpoint per host at a time.
-        memory_sr = vm.suspend_sr if vm.suspend_sr != NULL else suspend_sr
-        if memory_sr != NULL:
-            work[memory_sr] = work.get(memory_sr, 0) + 1
-            tokens.add(memory_sr)
+        tokens.update(_memory_sr(vm, suspend_sr))
         tokens.add(vm.host if vm.host != NULL else _ANY_HOST)
+        seconds += vm.memory / _MEMORY_PER_SECOND
     return Job(
         policy=expiry.turn.policy.ref,
         vm=vm.ref,
@@ -63,15 +75,48 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         name=vm.name,
         take=take,
         tokens=frozenset(tokens) if take else frozenset(),
-        work=tuple(sorted(work.items())) if take else (),
+        seconds=seconds if vm.took is None else vm.took,
         expired=tuple(_doomed(snapshot, disks.get(snapshot.ref, ())) for snapshot in expiry.expired),
     )
+
+
+def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> Iterator[Tuple[str, Need]]:
+    """What the snapshot of a VM, which has these disks, may need of each SR.
+
+    On LVM it is what the disk's data takes (sm: LVHDSR.py), which only the storage layer knows: at most the disk's
+    size. Elsewhere it is the map of a new VHD.
+    """
+    if not job.take:
+        return
+    for disk in disks:
+        yield disk.sr, Need(thin=8 * _MIB + disk.virtual_size // 500, thick=disk.virtual_size + 24 * _MIB)
+    if job.take == engine.TAKE_CHECKPOINT:
+        for sr in _memory_sr(expiry.vm, suspend_sr):
+            yield sr, Need(expiry.vm.memory, expiry.vm.memory + 24 * _MIB)
+
+
+def room(space: Space, wanted: Sequence[Need]) -> int:
+    """The bytes that are left on an SR when it has got what is wanted; negative if that may be too much."""
+    return space.size - space.used - sum(need.thick if space.thick else need.thin for need in wanted)
+
+
+def worth_noting(job: Job, seconds: float) -> bool:
+    """Whether a job's snapshot took so long, or so short, that it has to be noted for the next time: a difference
+    below twice changes no order worth the calls."""
+    return not job.seconds / 2 <= seconds <= job.seconds * 2
+
+
+def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:
+    """The SR that a checkpoint of this VM writes its memory to."""
+    sr = vm.suspend_sr if vm.suspend_sr != NULL else suspend_sr
+    if sr != NULL:
+        yield sr
 
 
 def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:
     """The job that destroys the disks of a snapshot which an earlier pass has destroyed and recorded."""
     doomed = Doomed("", snapshot_uuid, False, tuple(_engine_disk(disk) for disk in disks if ours(disk, 0)))
-    return Job("", "", snapshot_uuid, "", "", frozenset(), (), (doomed,), recorded=True)
+    return Job("", "", snapshot_uuid, "", "", frozenset(), 0.0, (doomed,), recorded=True)
 
 
 def snapshot_name(turn: Turn) -> str:

@@ -1,21 +1,23 @@
 """One pass over the pool, from the lock to the lock, in the order of the vendor's article CTX224169."""
 import os
+from collections import deque
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Callable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Callable, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss import alerts, sessions, world
 from vmss.alerts import Alerts, Victim
-from vmss.batch import Batch, Context, Served
 from vmss.clock import Clock, RemoteClock
 from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
 from vmss.journal import Journal
 from vmss.lock import Held, Lock, LockDirectory
 from vmss.log import Log
-from vmss.plan import Turn
+from vmss.plan import Turn, lines
+from vmss.planning import make_plan
 from vmss.policy import Policy
 from vmss.problem import FAILED, LOCKED, OK, Problem
-from vmss.schedule import latest_slot, next_slot
+from vmss.schedule import latest_slot, next_slot, next_tick
+from vmss.service import Context, Served, Service
 from vmss.sessions import NoSession
 from vmss.settings import Place, Settings, of_pool
 from vmss.text import one_line, quoted
@@ -154,6 +156,8 @@ class Pass:
         self.changed = False  # anything in the pool, since the last look at what is due
         self.waiting_since = self.clock.now()
         self.known: Optional[Set[str]] = None  # policies that were there when the pass began
+        self.batches = 0
+        self.next_look = self.clock.now()
 
     def _clock(self, clock: Clock) -> Clock:
         if self.request.at is not None and not self.request.dry_run:
@@ -216,6 +220,7 @@ class Pass:
 
     def look(self, wanted: Optional[str] = None) -> Look:
         """Go through all policies and find those whose turn it is: the due ones, or the one that is wanted."""
+        self.next_look = next_tick(self.now())
         policies, errors = world.read_policies(self.xapi)
         turns = [self.wanted(wanted, policies, errors)] if wanted else self.due(policies)
         due = {turn.policy.ref for turn in turns}
@@ -259,33 +264,47 @@ class Pass:
     # Serving it
 
     def serve(self, look: Look, lock: Lock, again: bool = False) -> bool:
-        """Serve the policies that are due, and finish what an earlier pass has recorded. Return whether all
-        came to its end."""
+        """Serve the policies that are due, those too that become due meanwhile, and finish what an earlier pass has
+        recorded. Return whether all came to its end."""
         if not again:
             self.log("No of Policies: %d" % (len(look.turns) + len(look.idle) + len(look.errors)))
             self.log("Max number of threads allocated for policy : %d" % self.settings.max_policies)
             for uuid, error in look.errors:
                 self.log("Not processing policy: %s (%s)" % (uuid, error))
-        size = self.settings.max_policies
-        batches = [look.turns[start:start + size] for start in range(0, len(look.turns), size)] or [[]]
-        for number, turns in enumerate(batches):
-            if turns or (look.idle and not again):
-                self.log("Policy Batch: %d" % number)
-            if number == 0 and not again:
-                for policy in look.idle:
-                    self.log("Not processing policy: %s" % policy.uuid)
-            lock.working_on([turn.policy.uuid for turn in turns])
-            batch = Batch(self.context, turns, self.now(), self.finish)
-            try:
-                complete = batch.serve()
-            finally:
-                self.pending += batch.pending
-                self.lost = self.lost or batch.lost
-                self.changed = self.changed or batch.changed
-            if not complete:
-                self.progress = batch.progress()
-                return False
-        return True
+        idle = [] if again else list(look.idle)
+        if idle and not look.turns:
+            self.open_batch(idle)
+        waiting = deque(look.turns)
+        service = Service(self.context, self.finish, lambda: self.admit(service, lock, waiting, idle))
+        try:
+            complete = service.serve()
+        finally:
+            self.pending += service.pending
+            self.lost = self.lost or service.lost
+            self.changed = self.changed or service.changed
+        if not complete:
+            self.progress = service.progress()
+        return complete
+
+    def admit(self, service: Service, lock: Lock, waiting: Deque[Turn], idle: List[Policy]) -> float:
+        """Admit what has become due, as far as there is room. Return the seconds until the next look."""
+        if self.now() >= self.next_look:
+            known = {policy.ref for policy in service.in_hand} | {turn.policy.ref for turn in waiting}
+            waiting.extend(turn for turn in self.look().turns if turn.policy.ref not in known)
+        while waiting and len(service.in_hand) < self.settings.max_policies:
+            room = self.settings.max_policies - len(service.in_hand)
+            turns = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+            self.open_batch(idle)
+            lock.working_on([policy.uuid for policy in service.in_hand] + [turn.policy.uuid for turn in turns])
+            service.admit(turns, self.now())
+        return max(0.0, (self.next_look - self.now()).total_seconds())
+
+    def open_batch(self, idle: List[Policy]) -> None:
+        """Log that a batch begins; and once, which policies have to wait for another time."""
+        self.log("Policy Batch: %d" % self.batches)
+        self.batches += 1
+        while idle:
+            self.log("Not processing policy: %s" % idle.pop(0).uuid)
 
     def finish(self, served: Served) -> None:
         """One policy's run is over: the alert, then last-run-time, in this order, so that a crash between the
@@ -383,9 +402,10 @@ class Pass:
     def rehearse(self) -> Report:
         """Say what a pass would do now, and change nothing."""
         look = self.look(self.request.policy)
-        size = self.settings.max_policies
-        for start in range(0, len(look.turns), size):
-            for line in Batch(self.context, look.turns[start:start + size], self.now(), self.finish).lines():
+        for start in range(0, len(look.turns), self.settings.max_policies):
+            turns = look.turns[start:start + self.settings.max_policies]
+            planned = make_plan(self.xapi, self.pool, self.log, turns, self.now())
+            for line in lines(planned.jobs, turns):
                 self.around.say(line)
         return Report(OK, "policies that would run: %d of %d; nothing was changed" % (
             len(look.turns), len(look.turns) + len(look.idle) + len(look.errors)

@@ -52,6 +52,11 @@ def next_slot(schedule: Schedule, zone: tzinfo, instant: datetime) -> datetime:
     return min(slot for slot in _slots_around(schedule, zone, instant) if slot > instant)
 
 
+def next_tick(instant: datetime) -> datetime:
+    """The first instant after this one at which a slot can be: they are quarters of an hour, in every zone."""
+    return datetime.fromtimestamp((instant.timestamp() // 900 + 1) * 900, UTC)
+
+
 def due_slot(
     schedule: Schedule, zone: tzinfo, last_run: Optional[datetime], now: datetime, since: Optional[datetime] = None
 ) -> Optional[datetime]:

@@ -4,7 +4,7 @@ Records are large on the wire (a VM 9 kB, a snapshot 12 kB, a disk 3 kB), so bul
 concerned and no others: a query names the references it wants, as many as fit one expression.
 """
 from datetime import datetime
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.datetimes import parse_datetime
 from vmss.policy import Policy, PolicyError, from_record
@@ -26,6 +26,18 @@ class Pool(NamedTuple):
     suspend_sr: str
 
 
+# The key of VM.other_config with the seconds that the VM's last scheduled snapshot took.
+TOOK_KEY = "vmss:seconds"
+
+
+class Space(NamedTuple):
+    """The room on an SR, in bytes. `thick`: each disk takes its whole size, as by default on LVM."""
+
+    size: int
+    used: int
+    thick: bool
+
+
 class Disk(NamedTuple):
     """A VDI; `vbds` are references of all its VBDs."""
 
@@ -36,12 +48,14 @@ class Disk(NamedTuple):
     is_a_snapshot: bool
     managed: bool
     vbds: Tuple[str, ...]
+    virtual_size: int = 0
 
 
 class Vm(NamedTuple):
     """A VM of a policy, with its scheduled snapshots. `suspect` are uuids of snapshots whose records
     contradict each other; they are not among `snapshots`. `taking` is the task, if there is one, that takes a
-    scheduled snapshot of the VM at this moment: of a pass that was killed, or gave it up."""
+    scheduled snapshot of the VM at this moment: of a pass that was killed, or gave it up. `memory` is in bytes;
+    `took`, if it is known, how many seconds the last scheduled snapshot took."""
 
     ref: str
     uuid: str
@@ -53,6 +67,8 @@ class Vm(NamedTuple):
     snapshots: Tuple[Snapshot, ...] = ()
     suspect: Tuple[str, ...] = ()
     taking: str = ""
+    memory: int = 0
+    took: Optional[float] = None
 
 
 def read_pool(xapi: Xapi) -> Pool:
@@ -96,6 +112,8 @@ def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
             host=str(record["resident_on"]),
             suspend_sr=_memory_sr(xapi, record),
             taking=_taking(xapi, ref, record["current_operations"]),
+            memory=int(record["memory_dynamic_max"]),
+            took=_took(record["other_config"]),
         )
         snapshot_refs[ref] = tuple(record["snapshots"])
     found = read_snapshots(xapi, [ref for ref in vms if snapshot_refs[ref]])
@@ -138,6 +156,37 @@ def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
         return []
 
 
+def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
+    """The VMs, snapshots among them, that have each of these disks."""
+    users: Dict[str, Set[str]] = {}
+    for _, record in _where(xapi, "VBD", "VDI", vdis):
+        users.setdefault(str(record["VDI"]), set()).add(str(record["VM"]))
+    return users
+
+
+def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
+    """The room on an SR; None if it is gone. Single fields: the record lists all disks of the SR."""
+    try:
+        kind = str(xapi.call("SR.get_type", sr))
+        size, used = xapi.call("SR.get_physical_size", sr), xapi.call("SR.get_physical_utilisation", sr)
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return None
+    return Space(int(size), int(used), kind.startswith("lvm"))
+
+
+def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
+    """Note how many seconds a VM's scheduled snapshot took, where it follows the VM."""
+    entry = (vm, TOOK_KEY, "%.1f" % seconds)
+    try:
+        xapi.call("VM.add_to_other_config", *entry)
+    except Refused as refused:
+        if refused.code == "MAP_DUPLICATE_KEY":
+            xapi.call("VM.remove_from_other_config", vm, TOOK_KEY)
+            xapi.call("VM.add_to_other_config", *entry)
+
+
 def is_pinned(xapi: Xapi, snapshot: str) -> bool:
     """Whether a snapshot may not be destroyed."""
     try:
@@ -167,6 +216,7 @@ def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
         is_a_snapshot=record["is_a_snapshot"] is True,
         managed=record["managed"] is True,
         vbds=tuple(record["VBDs"]),
+        virtual_size=int(record["virtual_size"]),
     )
 
 
@@ -208,6 +258,14 @@ def _memory_sr(xapi: Xapi, record: Mapping[str, Any]) -> str:
     for disk in read_disk(xapi, str(record["suspend_VDI"])):
         return disk.sr
     return str(record["suspend_SR"])
+
+
+def _took(other_config: Mapping[str, str]) -> Optional[float]:
+    try:
+        seconds = float(other_config.get(TOOK_KEY, ""))
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < 1e6 else None
 
 
 def _time(record: Mapping[str, Any]) -> datetime:

@@ -1,0 +1,258 @@
+"""The policies that a pass has in hand: planned when they are admitted, carried out together, told one by one."""
+from datetime import datetime, tzinfo
+from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Tuple
+
+from vmss import journal, plan, world
+from vmss.alerts import Victim
+from vmss.clock import Clock
+from vmss.datetimes import local
+from vmss.engine import DESTROY_VM, SHUT_DOWN, Doomed, Engine, Job, Operation, Outcome, already_gone
+from vmss.execute import TAKES, Execution, Watch
+from vmss.journal import Entries, Journal
+from vmss.log import Log
+from vmss.plan import Turn
+from vmss.planning import make_plan
+from vmss.policy import Policy
+from vmss.settings import Settings
+from vmss.text import one_line, quoted
+from vmss.world import Disk, Pool
+from vmss.xapi import Xapi
+
+
+class Context(NamedTuple):
+    """What a pass serves its policies with. `say` takes lines of progress for people; `unsettled` tells whether
+    operations of an earlier pass are still under way."""
+
+    xapi: Xapi
+    pool: Pool
+    settings: Settings
+    clock: Clock
+    log: Log
+    journal: Journal
+    say: Callable[[str], None]
+    unsettled: bool = False
+
+
+class Served(NamedTuple):
+    """How one policy's run went. `taken` counts the VMs that have their snapshot of the slot."""
+
+    turn: Turn
+    started: datetime
+    vms: int = 0
+    taken: int = 0
+    deleted: int = 0
+    victims: Tuple[Victim, ...] = ()
+    degraded: bool = False
+
+    def summary(self, zone: tzinfo) -> str:
+        """The run in one sentence."""
+        return "%s: %d of %d VMs have their snapshot of %s (%s); %d expired snapshots deleted." % (
+            quoted(self.turn.policy.name), self.taken, self.vms, local(self.turn.slot, zone),
+            self.turn.slot.astimezone(zone).tzname(), self.deleted,
+        )
+
+
+class Service:
+    """What a pass has in hand: the policies that were admitted and have not ended, and what an earlier pass left.
+
+    After `serve`, `changed` tells whether anything in the pool was, `pending` are the tasks that have not ended,
+    and `lost` tells whether there may be one more.
+    """
+
+    def __init__(self, context: Context, finish: Callable[[Served], None], admit: Callable[[], float]) -> None:
+        """`finish` is told of each policy whose run is over. `admit` is called whenever something may have
+        changed: it admits what there is room for, and returns the seconds until it has to be called again."""
+        self._context = context
+        self._log = context.log
+        self._finish = finish
+        self._turns: Dict[str, Turn] = {}  # by policy, as all that follows
+        self._started: Dict[str, datetime] = {}
+        self._numbers: Dict[str, List[int]] = {}  # of the policy's jobs
+        self._left: Dict[str, int] = {}  # jobs that have not ended
+        self._done, self._total = 0, 0
+        self._names: Dict[int, str] = {}  # of the snapshots, by job
+        self._under_way: Dict[int, str] = {}  # tasks, by job, that take the snapshot already
+        self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
+        self._execution = Execution(
+            context.xapi, context.clock, context.settings, context.journal, self._engine, self._names,
+            self._under_way,
+            Watch(self._on_start, self._on_end, self._on_finish, self._spared, self._taken, self._on_stop, admit),
+        )
+
+    @property
+    def in_hand(self) -> List[Policy]:
+        """The policies that were admitted and whose runs are not over."""
+        return [self._turns[ref].policy for ref, left in self._left.items() if left]
+
+    @property
+    def changed(self) -> bool:
+        return self._execution.changed
+
+    @property
+    def lost(self) -> bool:
+        return self._execution.lost
+
+    @property
+    def pending(self) -> List[str]:
+        return self._execution.pending()
+
+    def progress(self) -> str:
+        """How far it has come, in words."""
+        return "%d of %d VMs are done" % (self._done, self._total)
+
+    def serve(self) -> bool:
+        """Finish what an earlier pass has left, and carry out what is admitted; return whether all came to its
+        end."""
+        for key, leftovers, undecided in self._leftovers():
+            numbers = self._add([plan.leftover(snapshot, disks) for snapshot, disks in leftovers])
+            self._execution.adopt(key, numbers, undecided)
+        complete = self._execution.run()
+        if complete:
+            self._note_durations()
+        return complete
+
+    def admit(self, turns: Sequence[Turn], now: datetime) -> None:
+        """Take these policies in hand; `now` is the time to decide by."""
+        context = self._context
+        started = context.clock.now()
+        planned = make_plan(context.xapi, context.pool, context.log, turns, now)
+        self._turns.update((turn.policy.ref, turn) for turn in turns)
+        self._started.update((turn.policy.ref, started) for turn in turns)
+        numbers = range(len(self._engine.jobs), len(self._engine.jobs) + len(planned.jobs))
+        self._total += len(planned.jobs)
+        by_policy: Dict[str, List[int]] = {turn.policy.ref: [] for turn in turns}
+        for number, job in zip(numbers, planned.jobs):
+            by_policy[job.policy].append(number)
+            if job.take:
+                self._names[number] = plan.snapshot_name(self._turns[job.policy])
+            if job.vm in planned.under_way:
+                self._under_way[number] = planned.under_way[job.vm]
+        for turn in turns:
+            self._announce(turn, len(by_policy[turn.policy.ref]))
+        self._numbers.update(by_policy)
+        self._left.update((ref, len(mine)) for ref, mine in by_policy.items())
+        self._add(planned.jobs, planned.tight)
+        # What has nothing to wait for: VMs that were served and have nothing that expires, policies whose VMs
+        # are gone.
+        for number in numbers:
+            if self._engine.states[number].done:
+                self._on_finish(number)
+        for ref, mine in by_policy.items():
+            if not mine:
+                self._finish_policy(ref)
+
+    # Inside
+
+    def _add(self, jobs: Sequence[Job], tight: Sequence[str] = ()) -> List[int]:
+        first = len(self._engine.jobs)
+        self._engine.add(jobs, tight)
+        return list(range(first, first + len(jobs)))
+
+    def _announce(self, turn: Turn, vms: int) -> None:
+        self._log("Processing policy: %s" % turn.policy.uuid)
+        self._log("No of VMs: %d" % vms)
+        self._log("Max number of threads for processing VM: %d" % self._context.settings.max_operations)
+        self._context.say("%s: %s of %d VMs" % (
+            one_line(turn.policy.name, 60) or turn.policy.uuid, turn.policy.type, vms
+        ))
+
+    def _leftovers(self) -> Iterator[Tuple[str, List[Tuple[str, List[Disk]]], Entries]]:
+        """The records of earlier passes: their keys, the snapshots that are gone with those of their disks that
+        are not, and what cannot be decided yet."""
+        xapi = self._context.xapi
+        for key, snapshots in self._context.journal.left():
+            gone: List[Tuple[str, List[Disk]]] = []
+            undecided: Entries = {}
+            for snapshot, uuids in sorted(snapshots.items()):
+                if journal.still_there(xapi, snapshot):
+                    # Nothing of it was destroyed, and retention decides anew; unless its end is still under way.
+                    if self._context.unsettled:
+                        undecided[snapshot] = uuids
+                    continue
+                gone.append((snapshot, journal.disks(xapi, uuids)))
+                self._log("Finishing the deletion of snapshot: %s. Disks left: %d" % (snapshot, len(gone[-1][1])))
+            yield key, gone, undecided
+
+    def _note_durations(self) -> None:
+        """For the next pass: which SR has most work. Last, when no SR waits for us."""
+        for number, seconds in self._execution.took.items():
+            job = self._engine.jobs[number]
+            if plan.worth_noting(job, seconds):
+                world.note_took(self._context.xapi, job.vm, seconds)
+
+    def _on_stop(self) -> None:
+        line = "Told to stop: %d operations in flight get up to %d s, and nothing new is started" % (
+            len(self._engine.running), self._context.settings.stop_limit
+        )
+        self._log(line)
+        self._context.say(line)
+
+    # What the execution asks
+
+    def _spared(self, doomed: Sequence[Doomed]) -> FrozenSet[str]:
+        """Disks of expired snapshots that somebody has taken into use since the plan was made; checkpoints that
+        were pinned since, which would lose their memory before xapi refuses to destroy them."""
+        xapi, spared = self._context.xapi, set()
+        users = world.read_users(xapi, [disk.ref for snapshot in doomed for disk in snapshot.disks])
+        for snapshot in doomed:
+            if snapshot.suspended and world.is_pinned(xapi, snapshot.ref):
+                spared.add(snapshot.ref)
+                continue
+            used = {disk.ref for disk in snapshot.disks if users.get(disk.ref, set()) - {snapshot.ref}}
+            if used:
+                self._log("Disks of snapshot %s are left alone: %d (in use elsewhere)" % (snapshot.uuid, len(used)))
+            spared |= used
+        return frozenset(spared)
+
+    def _taken(self, number: int) -> str:
+        """The scheduled snapshot of a job's VM that has come since its policy was admitted, if there is one."""
+        job = self._engine.jobs[number]
+        for ref, snapshot in world.read_snapshots(self._context.xapi, [job.vm]).get(job.vm, {}).items():
+            if snapshot.time >= self._started[job.policy].replace(microsecond=0):
+                return ref
+        return ""
+
+    # What the execution tells us
+
+    def _on_start(self, operation: Operation) -> None:
+        job = self._engine.jobs[operation.job]
+        if operation.action in TAKES:
+            self._log("Processing VM: %s" % job.uuid)
+            return
+        for doomed in job.expired:
+            if doomed.ref == operation.ref and operation.action == (SHUT_DOWN if doomed.suspended else DESTROY_VM):
+                self._log("Snapshot retention value reached for VM: %s. Deleting the oldest snapshot: %s"
+                          % (job.uuid, doomed.uuid))
+
+    def _on_end(self, operation: Operation, outcome: Outcome) -> None:
+        job = self._engine.jobs[operation.job]
+        if outcome.error and not already_gone(operation, outcome):
+            self._log("%s failed for VM: %s (%s): %s" % (
+                operation.action, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000)
+            ))
+
+    def _on_finish(self, number: int) -> None:
+        job, state = self._engine.jobs[number], self._engine.states[number]
+        if job.policy not in self._turns:
+            return
+        self._log("Completed processing VM: %s" % job.uuid)
+        self._done += 1
+        result = "failed: %s" % one_line(" ".join(state.error), 200) if state.error else "ok"
+        if state.destroyed:
+            result += ", %d expired" % state.destroyed
+        self._context.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), result))
+        self._left[job.policy] -= 1
+        if self._left[job.policy] == 0:
+            self._finish_policy(job.policy)
+
+    def _finish_policy(self, ref: str) -> None:
+        mine = [(self._engine.jobs[number], self._engine.states[number]) for number in self._numbers[ref]]
+        self._finish(Served(
+            turn=self._turns[ref],
+            started=self._started[ref],
+            vms=len(mine),
+            taken=sum(1 for job, state in mine if state.snapshot or not job.take),
+            deleted=sum(state.destroyed for _, state in mine),
+            victims=tuple(Victim(job.name, job.uuid, state.error) for job, state in mine if state.error),
+            degraded=any(state.degraded for _, state in mine),
+        ))
