@@ -160,10 +160,11 @@ class TestPool:
         return [line.split("] ", 1)[1] for line in lines]
 
     def tasks(self) -> List[str]:
-        """The names of the tasks in the database, without xapi's own: the garbage collector's, and subtasks,
-        which stay when they failed."""
+        """The names of the tasks in the database, without xapi's own: the garbage collector's, those of the SRs'
+        making, and subtasks, which stay when they failed."""
         records = [record for record in self.call("task.get_all_records").values() if record["subtask_of"] == NULL]
-        return [str(record["name_label"]) for record in records if record["name_label"] != "Garbage Collection"]
+        own = ("Garbage Collection", "Async.PBD.plug")
+        return [str(record["name_label"]) for record in records if record["name_label"] not in own]
 
     def sessions(self) -> int:
         """Sessions that are open, ours not counted."""

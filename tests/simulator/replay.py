@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
+from vmss.simulator.wire import encode_xml_success
 
 from .client import UnixConnection
 
@@ -139,9 +140,13 @@ FREE_FIELDS = {
     "boot_time", "snapshot_metadata", "domid", "memory_free", "memory_total",
     # dom0's, of a class that is not modelled.
     "consoles",
+    # A map of the blocks that are in use, which the simulator only counts.
+    "vhd-blocks",
 }  # fmt: skip
 # Objects of these classes come and go with the daemon itself.
-FREE_COUNTS = {"user", "secret", "network", "console", "session", "task", "pif", "pif_metrics", "role", "sm", "vbd_metrics"}
+FREE_COUNTS = {
+    "user", "secret", "network", "console", "session", "task", "pif", "pif_metrics", "role", "sm", "vbd_metrics",
+}  # fmt: skip
 
 
 class Comparison:
@@ -187,7 +192,10 @@ class Comparison:
         known = {self._our_key(key) for key in recorded}
         unknown = [key for key in ours if key not in known]
         for key in left:
-            if not self._pair("%s.%s" % (path, key), key, recorded[key], unknown, ours):
+            # It may have been named by what came before.
+            if self._our_key(key) in ours:
+                self.values("%s.%s" % (path, key), recorded[key], ours[self._our_key(key)])
+            elif not self._pair("%s.%s" % (path, key), key, recorded[key], unknown, ours):
                 self.differences.append("%s: %s is missing" % (path, _short({key: recorded[key]})))
         for key in unknown:
             self.differences.append("%s: %s is ours alone" % (path, _short({key: ours[key]})))
@@ -234,12 +242,22 @@ class Comparison:
             return
         self.names.back_to(mark)
         rest = list(ours)
+        if self._is_same_crowd(recorded, ours):
+            return
         for number, one in enumerate(recorded):
             if not self._take("%s[%d]" % (path, number), one, rest):
                 # Neither order fits; what was bound on the way is worth nothing.
                 self.names.back_to(mark)
                 self.differences += [*attempt.differences, "%s: nothing of ours is like %s" % (path, _short(one))]
                 return
+
+    def _is_same_crowd(self, recorded: List[Any], ours: List[Any]) -> bool:
+        """Whether two sets of references are the same as far as they are known; who the others are does not show."""
+        if not all(isinstance(item, str) and item.startswith("OpaqueRef:") for item in recorded):
+            return False
+        known = {self.names.ours[item] for item in recorded if item in self.names.ours}
+        strangers = [item for item in ours if item not in known]
+        return known <= set(ours) and not any(item in self.names.taken for item in strangers)
 
     def _take(self, path: str, value: Any, rest: List[Any]) -> bool:
         for position, other in enumerate(rest):
@@ -282,6 +300,7 @@ class Outcome(NamedTuple):
     details: List[str]
 
 
+UNEXPLAINED = "a look at the host, not an answer of xapi"
 SAME, DIFFERENT, MISSING, APART = "same", "different", "not implemented", "not comparable"
 
 
@@ -289,8 +308,6 @@ class Replay:
     """One recording played against one simulator. Subclasses know what happened beside the calls."""
 
     name = ""
-    # Calls that cannot be compared, and why.
-    apart: Dict[int, str] = {}
     # Fields that are free in one call, and why the recording differs there.
     free: Dict[int, Set[str]] = {}
 
@@ -309,29 +326,30 @@ class Replay:
         """Play every trace in order."""
         with self.server:
             for trace in self.traces.values():
+                self.before(trace)
                 direction = getattr(self, "before_%d" % trace.number, None)
                 if direction is not None:
                     direction()
                 self.outcomes.append(self.play(trace))
         return self.outcomes
 
+    def before(self, trace: Trace) -> None:
+        """What happened before a call, where it is the same for many; `before_N` is for one."""
+
     def play(self, trace: Trace) -> Outcome:
         if trace.observation:
             return self.observe(trace)
-        if trace.number in self.apart and self.apart[trace.number].startswith("skip"):
-            return Outcome(trace, APART, [self.apart[trace.number]])
         self.log_in_as_recorded(trace)
+        self.find_as_recorded(trace)
         self.wait_as_recorded(trace)
         status, answer = self.send(trace)
         if trace.http and status != trace.http.split(" ", 1)[0]:
             return Outcome(trace, DIFFERENT, ["HTTP status %s, ours %s" % (trace.http.split("\r\n")[0], status)])
         recorded, ours = parse(trace.response), parse(answer)
-        comparison = Comparison(self.names, FREE_FIELDS | self.free.get(trace.number, set()))
+        comparison = Comparison(self.names, FREE_FIELDS | self.free_fields(trace))
         if _code(recorded) == "INTERNAL_ERROR" == _code(ours):
             return Outcome(trace, SAME, [])
         comparison.values("", recorded, ours)
-        if trace.number in self.apart:
-            return Outcome(trace, APART, [self.apart[trace.number]])
         if _code(ours) == "NOT_IMPLEMENTED":
             return Outcome(trace, MISSING, [])
         return Outcome(trace, DIFFERENT if comparison.differences else SAME, comparison.differences)
@@ -340,9 +358,13 @@ class Replay:
         """A look at the host: compared where a check was written for it."""
         check: Optional[Callable[[str], List[str]]] = getattr(self, "look_%d" % trace.number, None)
         if check is None:
-            return Outcome(trace, APART, [self.apart.get(trace.number, "a look at the host, not an answer of xapi")])
+            return Outcome(trace, APART, [self.reason_apart(trace)])
         differences = check(trace.observation)
         return Outcome(trace, DIFFERENT if differences else SAME, differences)
+
+    def reason_apart(self, trace: Trace) -> str:
+        """Why a look at the host cannot be compared."""
+        return UNEXPLAINED
 
     def log_in_as_recorded(self, trace: Trace) -> None:
         """A session that no recorded call has opened was opened by one that was not written down."""
@@ -351,9 +373,37 @@ class Replay:
         if not known and "login" not in trace.method and match is not None:
             self.names.bind(match.group(), self.sim.call("session.login_with_password", "__dom0__vmss", ""))
 
+    def find_as_recorded(self, trace: Trace) -> None:
+        """An object that no recorded call has shown was found by one that was not written down: whichever of ours has
+        the record that the answer shows."""
+        cls, _, method = trace.method.partition(".")
+        if method != "get_record" or cls not in self.sim.db.tables:
+            return
+        params, recorded = _params(trace.request), parse(trace.response)
+        ref = params[-1]
+        if ref in self.names.ours or recorded["Status"] != "Success":
+            return
+        for candidate in self.sim.db.tables[cls].rows:
+            mark = self.names.mark()
+            comparison = Comparison(self.names, FREE_FIELDS | self.free_fields(trace))
+            if self.names.bind(ref, candidate):
+                comparison.values("", recorded["Value"], self.record(cls, candidate))
+                if not comparison.differences:
+                    return
+            self.names.back_to(mark)
+
+    def record(self, cls: str, ref: str) -> Any:
+        """One of our records as a client sees it."""
+        body = encode_xml_success(self.sim.db.record(cls, ref)).decode("utf-8")
+        return parse(body)["Value"]
+
+    def free_fields(self, trace: Trace) -> Set[str]:
+        """Fields of an answer that are free in this recording."""
+        return self.free.get(trace.number, set())
+
     def wait_as_recorded(self, trace: Trace) -> None:
         """Where a recorded answer shows that an operation had ended, the client had waited for it."""
-        if trace.method.startswith("task.") and trace.number not in self.apart:
+        if trace.method.startswith("task."):
             recorded = parse(trace.response)
             value = recorded.get("Value") if isinstance(recorded, dict) else None
             ended = value.get("status") not in (None, "pending") if isinstance(value, dict) else False
@@ -433,10 +483,16 @@ def table(outcomes: List[Outcome]) -> Iterator[str]:
     sections = list(dict.fromkeys(outcome.trace.section for outcome in outcomes))
     yield "%-60s %6s %9s %15s %14s" % ("section", *verdicts)
     for section in [*sections, ""]:
-        counts = [
-            sum(1 for o in outcomes if o.verdict == verdict and section in ("", o.trace.section)) for verdict in verdicts
-        ]
-        yield "%-60.60s %6d %9d %15d %14d" % (section or "all", *counts)
+        of_section = [outcome for outcome in outcomes if section in ("", outcome.trace.section)]
+        counts = [sum(1 for outcome in of_section if outcome.verdict == verdict) for verdict in verdicts]
+        yield "%-60.60s %6s %9s %15s %14s" % (section or "all", *counts)
+
+
+def described(name: str, outcome: Outcome) -> Iterator[str]:
+    """One outcome in full."""
+    trace = outcome.trace
+    yield "%s %d %s (%s): %s" % (name, trace.number, trace.method, trace.note, outcome.verdict)
+    yield from ("    " + line for line in outcome.details)
 
 
 def main(arguments: List[str]) -> int:
@@ -446,12 +502,9 @@ def main(arguments: List[str]) -> int:
     for name in [word for word in arguments if word in RECORDINGS] or list(RECORDINGS):
         outcomes = play(name)
         for outcome in outcomes:
-            if outcome.trace.number in numbers or (not numbers and outcome.verdict in (DIFFERENT, MISSING)):
-                print("%s %d %s (%s): %s" % (name, *outcome.trace[:1], outcome.trace.method, outcome.trace.note, outcome.verdict))
-                for line in outcome.details[:8]:
-                    print("    " + line)
-            elif "--all" in arguments and outcome.verdict == APART:
-                print("%s %d %s: %s" % (name, outcome.trace.number, outcome.trace.method, "; ".join(outcome.details)))
+            wanted = outcome.verdict in (DIFFERENT, MISSING) or ("--all" in arguments and outcome.verdict == APART)
+            if outcome.trace.number in numbers or (wanted and not numbers):
+                print("\n".join(described(name, outcome)))
         print("\n".join(table(outcomes)))
     return 0
 

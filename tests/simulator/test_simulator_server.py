@@ -1,12 +1,8 @@
-"""The server: HTTP, many clients, plugins as child processes, the command and its state file."""
+"""The server: many clients, plugins as child processes, the command and its state file."""
 
-import http.client
-import json
 import os
-import re
 import signal
 import socket
-import ssl
 import stat
 import subprocess
 import sys
@@ -22,7 +18,7 @@ from vmss.simulator import Durations, Simulator, StateError, XapiError
 from vmss.simulator.build import Pool, build_pool, vdi_record
 from vmss.simulator.server import Server, ServerError
 
-from .client import Client, Connect, Post, Serve
+from .client import Client, Connect, Serve
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMAND = (
@@ -34,165 +30,6 @@ COMMAND = (
 
 def request(method: Any, *params: Any) -> Any:
     return xmlrpc.client.dumps(params, method, allow_none=True).encode()
-
-
-def raw(server: Any, *requests: Any) -> Any:
-    """Send bytes on one connection; return all that comes until the server hangs up."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(server.socket_path)
-    connection.sendall(b"".join(requests))
-    connection.shutdown(socket.SHUT_WR)
-    data = b""
-    while True:
-        chunk = connection.recv(65536)
-        if not chunk:
-            connection.close()
-            return data
-        data += chunk
-
-
-# --- HTTP ---
-
-
-def test_the_answer_and_its_headers_are_those_of_xapi(
-    sim: Simulator, pool: Pool, serve: Serve, post: Post
-) -> None:
-    server = serve(sim)
-    status, headers, body = post(server, request("VM.get_power_state", pool.session, pool.vms[0]))
-    assert status == 200
-    assert headers == {
-        "content-length": str(len(body)),
-        "connection": "keep-alive",
-        "cache-control": "no-cache, no-store",
-        "content-type": "text/xml",
-        "access-control-allow-origin": "*",
-        "access-control-allow-headers": "X-Requested-With",
-    }
-    assert body == (
-        b'<?xml version="1.0"?><methodResponse><params><param><value><struct><member><name>Status</name>'
-        b"<value>Success</value></member><member><name>Value</name><value>Running</value></member></struct>"
-        b"</value></param></params></methodResponse>"
-    )
-
-
-def test_values_are_written_as_xapi_writes_them(sim: Simulator, pool: Pool, serve: Serve, post: Post) -> None:
-    server = serve(sim)
-    vm = pool.vms[0]
-    sim.call("VM.set_name_label", pool.session, vm, "a<&>\"'\x01\té")
-    body = post(server, request("VM.get_record", pool.session, vm))[2].decode()
-    assert "<name>name_label</name><value>a&lt;&amp;&gt;&quot;'\té</value>" in body
-    assert "<name>user_version</name><value>1</value>" in body
-    assert "<name>is_a_template</name><value><boolean>0</boolean></value>" in body
-    assert "<name>HVM_shadow_multiplier</name><value><double>1</double></value>" in body
-    assert "<dateTime.iso8601>19700101T00:00:00Z</dateTime.iso8601>" in body
-    assert "<string>" not in body and "<i4>" not in body
-    void = post(server, request("VM.set_name_label", pool.session, vm, "x"))[2]
-    assert b"<name>Value</name><value></value>" in void
-
-
-def test_a_connection_is_kept_and_its_requests_are_answered_in_order(
-    sim: Simulator, pool: Pool, serve: Serve
-) -> None:
-    server = serve(sim)
-    bodies = [request("VM.get_name_label", pool.session, vm) for vm in pool.vms[:3]]
-    heads = [b"POST /RPC2 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) for body in bodies]
-    data = raw(server, *[head + body for head, body in zip(heads, bodies)])
-    assert re.findall(rb"<name>Value</name><value>(\w+)</value>", data) == [b"web01", b"db01", b"mail01"]
-
-
-def test_http_1_0_closes_unless_asked_and_1_1_stays_unless_asked(
-    sim: Simulator, pool: Pool, serve: Serve
-) -> None:
-    server = serve(sim)
-    body = request("pool.get_all", pool.session)
-    for version, header, kept in (
-        (b"1.0", b"", False),
-        (b"1.0", b"Connection: keep-alive\r\n", True),
-        (b"1.1", b"", True),
-        (b"1.1", b"Connection: close\r\n", False),
-    ):
-        head = b"POST / HTTP/%s\r\n%sContent-Length: %d\r\n\r\n" % (version, header, len(body))
-        data = raw(server, head + body)
-        assert data.startswith(b"HTTP/%s 200 OK" % version)
-        assert (b"connection: keep-alive" in data) is kept
-
-
-@pytest.mark.parametrize(
-    "data, status",
-    [
-        (b"POST / HTTP/1.1\r\n\r\n", b"500"),
-        (b"POST / HTTP/1.1\r\nContent-Length: 307201\r\n\r\n", b"500"),
-        (b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n<xml", b"500"),
-        (b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"500"),
-        (b"PUT /x HTTP/1.1\r\n\r\n", b"501"),
-        (b"POST x HTTP/1.1\r\n\r\n", b"403"),
-        (b"nonsense\r\n\r\n", b"500"),
-    ],
-)
-def test_what_is_no_call_gets_an_html_page(sim: Simulator, serve: Serve, data: Any, status: Any) -> None:
-    answer = raw(serve(sim), data)
-    assert answer.startswith(b"HTTP/1.1 " + status) and b"<html>" in answer
-
-
-def test_headers_over_the_network_are_limited(sim: Simulator, serve: Serve) -> None:
-    server = serve(sim, http=("127.0.0.1", 0))
-    connection = http.client.HTTPConnection(*(server.http_address or ()))
-    connection.request("POST", "/", b"", {"X": "y" * 1100})
-    assert connection.getresponse().status == 431
-    connection.close()
-
-
-def test_json_rpc_speaks_both_versions(sim: Simulator, pool: Pool, serve: Serve, post: Post) -> None:
-    server = serve(sim)
-    (the_pool,) = sim.call("pool.get_all", pool.session)
-
-    def call(**body: Any) -> Any:
-        status, headers, answer = post(server, json.dumps(body), "/jsonrpc")
-        assert headers["content-type"] == "application/json" and status == 200
-        return json.loads(answer.decode())
-
-    two = call(jsonrpc="2.0", method="pool.get_all", params=[pool.session], id=1)
-    assert two == {"jsonrpc": "2.0", "result": [the_pool], "id": 1}
-    one = call(method="pool.get_all", params=[pool.session], id="a")
-    assert one == {"result": [the_pool], "error": None, "id": "a"}
-    error = call(jsonrpc="2.0", method="VM.get_record", params=[pool.session, "x"], id=2)
-    assert error["error"] == {"code": 1, "message": "HANDLE_INVALID", "data": ["VM", "x"]}
-    assert call(method="VM.get_record", params=[pool.session, "x"], id=3)["error"] == [
-        "HANDLE_INVALID",
-        "VM",
-        "x",
-    ]
-    vcpus = call(jsonrpc="2.0", method="VM.get_VCPUs_max", params=[pool.session, pool.vms[0]], id=4)
-    assert vcpus["result"] == 2
-    assert post(server, json.dumps({"method": "pool.get_all", "params": []}), "/jsonrpc")[0] == 500
-
-
-def test_https_needs_only_a_certificate(sim: Simulator, serve: Serve, tmp_path: Path) -> None:
-    pem = str(tmp_path / "server.pem")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        pem,
-        "-out",
-        pem + ".crt",
-    ]
-    try:
-        subprocess.check_output(command + ["-subj", "/CN=localhost"], stderr=subprocess.STDOUT)
-    except FileNotFoundError:
-        pytest.skip("no openssl here")
-    server = serve(sim, https=("127.0.0.1", 0, pem + ".crt", pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(pem + ".crt")
-    connection = http.client.HTTPSConnection(*(server.https_address or ()), context=context)
-    connection.request("POST", "/", request("session.login_with_password", "root", "simulator"))
-    assert b"Success" in connection.getresponse().read()
-    connection.close()
 
 
 # --- clients side by side ---

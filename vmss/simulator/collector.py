@@ -1,8 +1,10 @@
 """The garbage collector of each SR: it removes and merges base copies that snapshots have left (sm: cleanup.py)."""
 
-from typing import TYPE_CHECKING, Any, Dict, Generator, NamedTuple, Optional, Set
+import base64
+import zlib
+from typing import TYPE_CHECKING, Any, Dict, Generator, List, NamedTuple, Optional, Set
 
-from .images import MIB, Image, Repository, logical_volume
+from .images import BLOCK, MIB, Image, Repository, logical_volume
 from .kernel import Sleep
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ Steps = Generator[Any, Any, Any]
 
 DOMAIN = "garbage collector"
 QUIET_SECONDS = 300.0
+BOOTING_SECONDS = 15.0
 STEP_SECONDS = 1.0
 # A leaf in use is merged in one go when little is left, or when that takes no time.
 LIVE_BYTES_MAX = 20 * MIB
@@ -19,6 +22,10 @@ LIVE_SECONDS_MAX = 5.0
 ROUNDS_MAX = 20
 ROUNDS_WITHOUT_PROGRESS_MAX = 3
 GROWTH_MAX = 1.2
+# The key under which an SR and a disk name the message that there is no room to merge.
+NO_SPACE = "gc_no_space"
+# The key under which the record of a base copy has the map of its blocks.
+BLOCKS = "vhd-blocks"
 
 
 class Work(NamedTuple):
@@ -38,82 +45,160 @@ class Collector:
         self.running: Set[str] = set()
 
     def kick(self, sr: str) -> None:
-        """Start the collector of an SR, unless it runs, is switched off, or has nothing to do."""
-        if sr in self.running or not self.db.exists("SR", sr):
+        """Start the collector of an SR, unless it runs, may not, or has nothing to do."""
+        if sr in self.running or not self._may_run(sr):
             return
-        if self._config(sr).get("gc") == "false" or self._next(sr, set()) is None:
+        lacking: Dict[str, None] = {}
+        if not self._plan(sr, set(), lacking):
+            self._show_lack(sr, lacking)
             return
         self.running.add(sr)
         sim = self.manager.sim
         task = sim.dispatcher.new_task("Garbage Collection", "OpaqueRef:NULL")
+        self.db.update(
+            "task", task, name_description="Garbage collection for SR %s" % self.db.row("SR", sr)["uuid"],
+            other_config={"applies_to": sr},
+        )  # fmt: skip
 
         def done(result: Any, error: Optional[BaseException]) -> None:
             self.running.discard(sr)
-            sim.dispatcher.finish_task(task, None, error)
+            self._end_task(task, error)
 
         sim.kernel.spawn(self._collect(sr, task), done, DOMAIN)
+
+    def _end_task(self, task: str, error: Optional[BaseException]) -> None:
+        """The collector is a client of xapi: it sets the status of its task, and nobody notes when that was."""
+        if error is not None:
+            self.manager.sim.dispatcher.finish_task(task, None, error)
+        elif self.db.exists("task", task):
+            self.db.update("task", task, status="success", progress=1.0)
+
+    def _may_run(self, sr: str) -> bool:
+        """Whether the SR is there, attached, and not switched off."""
+        if not self.db.exists("SR", sr) or not self.manager.sim.storage.is_plugged(sr):
+            return False
+        return self._config(sr).get("gc") != "false"
 
     def _config(self, sr: str) -> Dict[str, str]:
         config: Dict[str, str] = self.db.row("SR", sr)["other_config"]
         return config
 
     def _collect(self, sr: str, task: str) -> Steps:
+        hosts = self.manager.sim.hosts
+        while not hosts.is_up(hosts.coordinator):
+            yield Sleep(BOOTING_SECONDS)
         yield Sleep(QUIET_SECONDS)
         failed: Set[str] = set()
+        lacking: Dict[str, None] = {}
         ended, total = 0, 1
-        while self.db.exists("SR", sr):
-            work = self._next(sr, failed)
-            if work is None:
-                return
+        plan: List[Work] = []
+        while self._may_run(sr):
+            if not plan:
+                self._show_blocks(sr)
+                plan = self._plan(sr, failed, lacking)
+            if not plan:
+                break
+            work = plan.pop(0)
+            if not self._is_due(sr, work, lacking):
+                continue
             total = max(total, ended + len(self.manager.repository(sr).hidden))
             if not (yield from self._carry_out(sr, work)):
                 failed.add(work.name)
             ended += 1
             if self.db.exists("task", task):
                 self.db.set("task", task, "progress", min(1.0, ended / total))
+        if self.db.exists("SR", sr):
+            self._show_lack(sr, lacking)
+
+    def _show_blocks(self, sr: str) -> None:
+        """Note in the records of base copies which blocks they have, where that is not known yet."""
+        repository = self.manager.repository(sr)
+        for name in repository.hidden:
+            vdi, image = self.manager.vdi(name), repository.images[name]
+            if vdi is not None and image.children and BLOCKS not in self.db.row("VDI", vdi)["sm_config"]:
+                self._note_blocks(vdi, image)
+
+    def _note_blocks(self, vdi: str, image: Image) -> None:
+        config = self.db.row("VDI", vdi)["sm_config"]
+        self.db.set("VDI", vdi, "sm_config", {**config, BLOCKS: block_map(image)})
 
     # --- what to do ---
 
-    def _next(self, sr: str, failed: Set[str]) -> Optional[Work]:
-        """The next thing to do: an orphan first, then the candidate with the tallest tree."""
+    def _plan(self, sr: str, failed: Set[str], lacking: Dict[str, None]) -> List[Work]:
+        """What to do next: orphans first, then base copies, those of the tallest tree first, then leaves.
+
+        The real one looks at everything again after each piece of work. So does this one where there is little to do;
+        of much it plans the first sixteenth. What there is no room for goes into `lacking`.
+        """
         repository = self.manager.repository(sr)
+        if any(image.fault == "corrupt" for image in repository.images.values()):
+            return []
         config = self._config(sr)
-        best: Optional[Work] = None
-        tallest = 0
-        for base in repository.hidden:
-            work = self._candidate(repository, base, config)
-            if work is None or work.name in failed:
-                continue
-            if work.kind == "orphan":
-                return work
-            height = repository.height(base) + repository.depth(base)
-            # Leaves come after all other work.
-            rank = height + (1000 if work.kind == "coalesce" else 0)
-            if rank > tallest:
-                tallest, best = rank, work
-        return best
+        found = (self._candidate(repository, base, config) for base in repository.hidden)
+        works = [work for work in found if work is not None and work.name not in failed]
+        count = 1 + len(works) // 16
+        orphans = [work for work in works if work.kind == "orphan"]
+        if orphans:
+            return orphans[:count]
+        heights: Dict[str, int] = {}
+        plan: List[Work] = []
+        for work in sorted(works, key=lambda work: self._rank(repository, work, heights)):
+            if not self._has_room(repository, work.name, repository.images[work.name]):
+                lacking[work.name] = None
+            elif len(plan) < count:
+                plan.append(work)
+            else:
+                break
+        return plan
+
+    def _is_due(self, sr: str, work: Work, lacking: Dict[str, None]) -> bool:
+        """Whether what was planned is still to be done, and can be."""
+        repository = self.manager.repository(sr)
+        image = repository.images.get(work.name)
+        if image is None:
+            return False
+        base = work.name if work.kind == "orphan" else image.parent
+        if base is None or self._candidate(repository, base, self._config(sr)) != work:
+            return False
+        if work.kind != "orphan" and not self._has_room(repository, work.name, image):
+            return False
+        lacking.pop(work.name, None)
+        self._unmark(work.name)
+        return True
+
+    def _rank(self, repository: Repository, work: Work, heights: Dict[str, int]) -> int:
+        """The lowest is done first. Leaves come after all other work, in any order."""
+        if work.kind == "leaf":
+            return 1
+        root = [work.name, *repository.ancestors(work.name)][-1]
+        if root not in heights:
+            heights[root] = repository.height(root)
+        return -heights[root]
 
     def _candidate(self, repository: Repository, base: str, config: Dict[str, str]) -> Optional[Work]:
         """What can be done about a base copy."""
         image = repository.images[base]
+        if image.fault:
+            return None
         if not image.children:
             return Work("orphan", base)
-        if len(image.children) > 1:
+        if len(image.children) > 1 or config.get("coalesce") == "false":
             return None
         (child,) = image.children
-        if not repository.images[child].hidden:
-            return Work("leaf", child) if self._may_merge_leaf(child, config) else None
-        return None if config.get("coalesce") == "false" else Work("coalesce", child)
+        if repository.images[child].fault:
+            return None
+        if repository.images[child].hidden:
+            return Work("coalesce", child)
+        return Work("leaf", child) if self._may_merge_leaf(child, config) else None
 
     def _may_merge_leaf(self, name: str, config: Dict[str, str]) -> bool:
         vdi = self.manager.vdi(name)
-        if vdi is None:
+        if vdi is None or config.get("leaf-coalesce") == "false":
             return False
         row = self.db.row("VDI", vdi)
-        wish = row["other_config"].get("leaf-coalesce")
-        if wish == "false" or (config.get("leaf-coalesce") == "false" and wish != "force"):
+        if row["other_config"].get("leaf-coalesce") == "false" or row["current_operations"]:
             return False
-        return not row["current_operations"] and row["on_boot"] != "reset" and not row["allow_caching"]
+        return row["on_boot"] != "reset" and not row["allow_caching"]
 
     # --- doing it ---
 
@@ -121,23 +206,18 @@ class Collector:
         """Do one piece of work; return whether it was done. The world may change while it takes its time."""
         repository = self.manager.repository(sr)
         image = repository.images[work.name]
-        if work.kind == "orphan":
-            yield Sleep(STEP_SECONDS)
-            if work.name in repository.images and not image.children:
-                self._remove(repository, work.name)
-                self.manager.show_space(sr)
-            return True
-        if not self._has_room(repository, work.name, image):
-            self._tell_no_space(sr, work.name)
+        if work.kind == "leaf" and not (yield from self._shrink_leaf(repository, work, image)):
             return False
-        self._clear_no_space(sr, work.name)
-        if work.kind == "leaf":
-            if not (yield from self._shrink_leaf(repository, work.name, image)):
-                return False
-        yield Sleep(STEP_SECONDS + image.used / self.manager.sim.durations.merge_bytes_per_second)
-        if not self._is_still(repository, work, image):
+        moved = 0 if work.kind == "orphan" else image.used
+        yield Sleep(STEP_SECONDS + moved / self.manager.sim.durations.merge_bytes_per_second)
+        if repository.read_only:
+            return False
+        if not self._may_run(sr) or not self._is_still(repository, work, image):
+            # Somebody else was faster: the next look will show.
             return True
-        if work.kind == "leaf":
+        if work.kind == "orphan":
+            self._remove(repository, work.name)
+        elif work.kind == "leaf":
             self._merge_leaf(repository, work.name, image)
         else:
             self._merge_base(repository, work.name, image)
@@ -145,58 +225,92 @@ class Collector:
         return True
 
     def _is_still(self, repository: Repository, work: Work, image: Image) -> bool:
-        if repository.images.get(work.name) is not image or image.parent not in repository.images:
+        """Whether the tree is yet as it was when the work was chosen."""
+        if repository.images.get(work.name) is not image:
             return False
-        return len(repository.images[image.parent].children) == 1 and image.hidden == (work.kind == "coalesce")
+        if work.kind == "orphan":
+            return not image.children
+        if image.parent is None or image.hidden != (work.kind == "coalesce"):
+            return False
+        return list(repository.images[image.parent].children) == [work.name]
 
     def _has_room(self, repository: Repository, name: str, image: Image) -> bool:
         """Merging needs room before it gives any back: for the parent's growth, or for its full volume."""
         parent = repository.images[image.parent or name]
         if repository.lvm:
-            return repository.free >= logical_volume(parent.virtual) - parent.size
+            return repository.free >= logical_volume(max(parent.virtual, image.virtual)) - parent.size
         return repository.free >= min(image.used, parent.virtual - parent.used)
 
-    def _tell_no_space(self, sr: str, name: str) -> None:
+    # --- telling that there is no room ---
+
+    def _show_lack(self, sr: str, lacking: Dict[str, None]) -> None:
+        """One message for an SR on which something cannot be merged, until everything can be."""
         row = self.db.row("SR", sr)
-        vdi = self.manager.vdi(name)
-        if "gc_no_space" not in row["sm_config"]:
+        messages = self.manager.sim.messages
+        message = row["sm_config"].get(NO_SPACE)
+        if not lacking:
+            if message is not None:
+                if message in messages.records:
+                    messages.destroy(message)
+                self.db.remove_from_map("SR", sr, "sm_config", NO_SPACE)
+            return
+        if message not in messages.records:
             text = "Unable to perform data coalesce due to a lack of space in SR %s" % row["uuid"]
-            message = self.manager.sim.messages.create("SM_GC_NO_SPACE", 3, "SR", row["uuid"], text)
-            self.db.set("SR", sr, "sm_config", {**row["sm_config"], "gc_no_space": message})
-        if vdi is not None:
-            config = {**self.db.row("VDI", vdi)["sm_config"]}
-            config["gc_no_space"] = self.db.row("SR", sr)["sm_config"]["gc_no_space"]
-            self.db.set("VDI", vdi, "sm_config", config)
+            message = messages.create("SM_GC_NO_SPACE", 3, "SR", row["uuid"], text)
+            self.db.set("SR", sr, "sm_config", {**row["sm_config"], NO_SPACE: message})
+        for name in lacking:
+            vdi = self.manager.vdi(name)
+            if vdi is not None:
+                config = {**self.db.row("VDI", vdi)["sm_config"], NO_SPACE: message}
+                self.db.set("VDI", vdi, "sm_config", config)
 
-    def _clear_no_space(self, sr: str, name: str) -> None:
-        self.db.remove_from_map("SR", sr, "sm_config", "gc_no_space")
+    def _unmark(self, name: str) -> None:
         vdi = self.manager.vdi(name)
         if vdi is not None:
-            self.db.remove_from_map("VDI", vdi, "sm_config", "gc_no_space")
+            self.db.remove_from_map("VDI", vdi, "sm_config", NO_SPACE)
 
-    def _shrink_leaf(self, repository: Repository, name: str, image: Image) -> Steps:
-        """Move the data of a leaf that a guest writes to, round by round, until what is left is little."""
+    # --- merging ---
+
+    def _shrink_leaf(self, repository: Repository, work: Work, image: Image) -> Steps:
+        """Move the data of a leaf that a guest writes to, round by round, until what is left is little; return
+        whether that came to be. A leaf that is told so is merged as it is."""
         rate = self.manager.sim.durations.merge_bytes_per_second
+        little = max(LIVE_BYTES_MAX, LIVE_SECONDS_MAX * rate)
         stuck = 0
         for _ in range(ROUNDS_MAX):
-            if image.writing_since is None or image.used <= max(LIVE_BYTES_MAX, LIVE_SECONDS_MAX * rate):
+            if image.writing_since is None or image.used <= little or self._is_forced(work.name):
                 return True
-            parent = repository.images[image.parent or name]
-            before, image.used = image.used, 0
-            parent.used = min(parent.virtual, parent.used + before)
+            before = self._flush_leaf(repository, work.name, image)
             yield Sleep(STEP_SECONDS + before / rate)
-            if repository.images.get(name) is not image:
-                return False
-            self.manager.settle(repository, name)
+            if not self._is_still(repository, work, image):
+                return True
+            self.manager.settle(repository, work.name)
             stuck += image.used >= before
             if stuck > ROUNDS_WITHOUT_PROGRESS_MAX or image.used > before * GROWTH_MAX:
                 return False
-        return False
+        return image.used <= little
+
+    def _is_forced(self, name: str) -> bool:
+        vdi = self.manager.vdi(name)
+        return vdi is not None and self.db.row("VDI", vdi)["other_config"].get("leaf-coalesce") == "force"
+
+    def _flush_leaf(self, repository: Repository, name: str, image: Image) -> int:
+        """Put what a leaf holds into its parent, and let it begin anew; return how much that was."""
+        parent = image.parent or name
+        base, before = repository.images[parent], image.used
+        base.virtual = max(base.virtual, image.virtual)
+        base.used = min(base.virtual, base.used + before)
+        image.used = 0
+        repository.resized(parent)
+        repository.resized(name)
+        return before
 
     def _merge_base(self, repository: Repository, name: str, image: Image) -> None:
         """Put the data of a base copy into its parent; its children go on from there."""
         parent = image.parent or name
         base = repository.images[parent]
+        # The disk may have grown since its base was made.
+        base.virtual = max(base.virtual, image.virtual)
         base.used = min(base.virtual, base.used + image.used)
         for child in list(image.children):
             repository.link(child, parent)
@@ -206,11 +320,14 @@ class Collector:
                 self.db.set("VDI", vdi, "sm_config", config)
         self._remove(repository, name)
         repository.resized(parent)
+        grown = self.manager.vdi(parent)
+        if grown is not None:
+            self._note_blocks(grown, base)
 
     def _merge_leaf(self, repository: Repository, name: str, image: Image) -> None:
         """Put the data of a leaf into its parent, which takes the leaf's name.
 
-        The record of the disk names the old parent until a scan: seen on a real xapi.
+        The record of the disk names the old parent until a scan, unless it has none any more: seen on a real xapi.
         """
         parent = image.parent or name
         base = repository.images[parent]
@@ -218,9 +335,20 @@ class Collector:
         repository.link(name, base.parent)
         self._remove(repository, parent)
         repository.resized(name)
+        vdi = self.manager.vdi(name)
+        if vdi is not None and image.parent is None:
+            self.db.remove_from_map("VDI", vdi, "sm_config", "vhd-parent")
 
     def _remove(self, repository: Repository, name: str) -> None:
         repository.drop(name)
         vdi = self.manager.vdi(name)
         if vdi is not None:
             self.db.delete("VDI", vdi)
+
+
+def block_map(image: Image) -> str:
+    """One bit for each block of a disk, packed: only how many are in use is known here, so they are the first."""
+    used, total = -(-image.used // BLOCK), -(-image.virtual // BLOCK)
+    bits = "".join("1" if number < used else "0" for number in range(-(-total // 8) * 8))
+    packed = bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
+    return base64.b64encode(zlib.compress(packed)).decode("ascii")

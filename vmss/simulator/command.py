@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from datetime import datetime, timezone
-from typing import Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .build import build_pool
-from .server import Server, ServerError
+from .faults import BadRule, Rule, read_rules
+from .server import Endpoint, Server, ServerError
 from .simulator import Simulator
 from .state import StateError
 
@@ -23,6 +24,12 @@ examples:
       a clock that starts at a given time and runs an hour a minute
   vmss simulator --http 127.0.0.1:8080 --password-file secret
       XML-RPC for root over HTTP, JSON-RPC on /jsonrpc; the password is the first line of the file `secret`
+  vmss simulator --socket xapi.sock --http 127.0.0.1:8080 --hosts 3 --members
+      every host has sockets of its own: the others are on xapi.sock.host2, port 8081, and so on
+  vmss simulator --socket xapi.sock --faults faults.json
+      calls that fail, hang, break off or are late; with this faults.json the second VM.snapshot kills xapi, which is
+      back after 30 s:
+      [{"method": "*VM.snapshot", "skip": 1, "action": "restart", "way": "kill", "seconds": 30}]
 """
 
 
@@ -50,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=int, default=1, help="seed of everything random (1)")
     parser.add_argument("--state", metavar="FILE", help="keep the pool in this file from run to run")
     parser.add_argument("--plugins", metavar="DIR", help="directory of host plugins")
+    parser.add_argument(
+        "--members", action="store_true", help="serve every other host too: at PATH.host2 and so on, at the next ports"
+    )
+    parser.add_argument("--faults", metavar="FILE", help="faults to put in force: a JSON array of rules")
     parser.add_argument("--now", metavar="TIME", type=_time, help="what time it is at the start (ISO 8601)")
     parser.add_argument("--speed", metavar="N", type=_speed, default=1.0, help="how fast the clock runs (1)")
 
@@ -59,7 +70,7 @@ def main(args: argparse.Namespace, socket_variable: str = "") -> int:
     tells host plugins where the socket is: the real xapi's is always at the same place, and tells them nothing."""
     try:
         _serve(args, socket_variable)
-    except (BadArgument, ServerError, StateError) as error:
+    except (BadArgument, BadRule, ServerError, StateError) as error:
         print("vmss simulator: %s" % error, file=sys.stderr)
         return 2
     return 0
@@ -72,32 +83,71 @@ def _serve(args: argparse.Namespace, socket_variable: str) -> None:
         raise BadArgument("--hosts must be at least 1")
     if args.plugins is not None and not os.path.isdir(args.plugins):
         raise BadArgument("the plugin directory %s is not a directory" % args.plugins)
-    http, https = _addresses(args)
-    sim = _simulator(args, socket_variable)
+    first = _endpoint(args)
+    environment = _plugin_environment(socket_variable, first)
+    sim = _simulator(args, environment, _read_faults(args.faults))
     sim.state_path = args.state
-    server = Server(sim, socket=args.socket, http=http, https=https)
-    server.run(lambda: _announce(args, server))
+    members = _members(sim, first) if args.members else None
+    if members is not None:
+        # A plugin talks to its own host, whichever is the coordinator by then.
+        for host, endpoint in {sim.hosts.coordinator: first, **members}.items():
+            sim.plugins.host_environments[host] = _plugin_environment(socket_variable, endpoint)
+    server = Server(sim, *first, members=members)
+    server.run(lambda: _announce(sim, server))
     if args.state is not None:
         _save(sim, args.state)
 
 
-def _addresses(
-    args: argparse.Namespace,
-) -> Tuple[Optional[Tuple[str, int]], Optional[Tuple[str, int, str, str]]]:
+def _endpoint(args: argparse.Namespace) -> Endpoint:
+    """Where the coordinator serves."""
     http = None if args.http is None else _address("--http", args.http)
     if args.https is None:
-        return http, None
+        return Endpoint(args.socket, http)
     if args.certificate is None:
         raise BadArgument("--https needs --certificate")
-    return http, _address("--https", args.https) + (args.certificate, args.certificate)
+    host, port = _address("--https", args.https)
+    return Endpoint(args.socket, http, (host, port, args.certificate, args.certificate))
 
 
-def _simulator(args: argparse.Namespace, socket_variable: str) -> Simulator:
+def _members(sim: Simulator, first: Endpoint) -> Dict[str, Endpoint]:
+    """Where the other hosts serve: next to the coordinator."""
+    others = [host for host in sim.db.tables["host"].rows if host != sim.hosts.coordinator]
+    return {host: _neighbour(first, number) for number, host in enumerate(others, 1)}
+
+
+def _neighbour(first: Endpoint, number: int) -> Endpoint:
+    socket, http, https = first
+    if socket is not None:
+        socket = "%s.host%d" % (socket, number + 1)
+    if http is not None:
+        http = (http[0], _port(http[1], number))
+    if https is not None:
+        https = (https[0], _port(https[1], number), https[2], https[3])
+    return Endpoint(socket, http, https)
+
+
+def _port(first: int, number: int) -> int:
+    """The port so many after the first; 0 takes a free one for each."""
+    port = first + number if first else 0
+    if port > 65535:
+        raise BadArgument("there are not enough ports for the members after port %d" % first)
+    return port
+
+
+def _plugin_environment(variable: str, endpoint: Endpoint) -> Dict[str, str]:
+    """What tells a plugin where the socket is."""
+    if endpoint.socket is None or not variable:
+        return {}
+    return {variable: "unix:" + os.path.abspath(endpoint.socket)}
+
+
+def _read_faults(path: Optional[str]) -> List[Rule]:
+    return [] if path is None else read_rules(path)
+
+
+def _simulator(args: argparse.Namespace, environment: Dict[str, str], rules: List[Rule]) -> Simulator:
     """The pool of the state file, or a new one."""
-    environment = {}
-    if args.socket is not None and socket_variable:
-        environment[socket_variable] = "unix:" + os.path.abspath(args.socket)
-    options = {
+    options: Dict[str, Any] = {
         "seed": args.seed,
         "now": args.now,
         "plugins": args.plugins,
@@ -105,13 +155,18 @@ def _simulator(args: argparse.Namespace, socket_variable: str) -> Simulator:
         "password": _password(args.password_file),
     }
     if args.state is not None and os.path.exists(args.state):
-        return Simulator.load(args.state, clock="real", speed=args.speed, **options)
+        return Simulator.load(args.state, clock="real", speed=args.speed, faults=rules, **options)
     # The pool is built in virtual time, which takes none, and then the clock starts.
     sim = Simulator(clock="virtual", **options)
     start = sim.now()
     pool = build_pool(sim.call, args.hosts, args.srs, args.vms, args.disks, args.seed)
+    # It has been there for long: what xapi loses when it is killed is not the pool.
+    sim.call("pool.sync_database", pool.session)
     sim.call("session.logout", pool.session)
     sim.run_clock(start, args.speed)
+    for rule in rules:
+        # Not before, or the building would meet them.
+        sim.faults.add(rule)
     return sim
 
 
@@ -122,14 +177,16 @@ def _save(sim: Simulator, path: str) -> None:
         raise StateError("cannot write the state file %s: %s" % (path, error.strerror))
 
 
-def _announce(args: argparse.Namespace, server: Server) -> None:
+def _announce(sim: Simulator, server: Server) -> None:
     """Say where the server is; the lines are the sign that it serves."""
-    if args.socket is not None:
-        print("ready: unix:%s" % args.socket)
-    if server.http_address is not None:
-        print("ready: http://%s:%d" % server.http_address)
-    if server.https_address is not None:
-        print("ready: https://%s:%d" % server.https_address)
+    for number, (host, endpoint) in enumerate(server.endpoints.items()):
+        note = " (%s)" % sim.db.row("host", host)["name_label"] if number else ""
+        if endpoint.socket is not None:
+            print("ready: unix:%s%s" % (endpoint.socket, note))
+        if endpoint.http is not None:
+            print("ready: http://%s:%d%s" % (*endpoint.http, note))
+        if endpoint.https is not None:
+            print("ready: https://%s:%d%s" % (*endpoint.https[:2], note))
     sys.stdout.flush()
 
 

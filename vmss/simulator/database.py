@@ -4,10 +4,11 @@ it all has been written to disk.
 Values in rows are never changed in place, so they may be handed out without copying.
 """
 
+import gc
 from collections import OrderedDict, deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from random import Random
-from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from .datamodel import Class, Field, Model
 from .errors import XapiError
@@ -37,11 +38,33 @@ class Undo(NamedTuple):
     old: Any
 
 
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Keep Python from looking for garbage, again and again in all rows, while many objects are made and none lost."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+# A field of the back side of a relation, and the index that holds it; None if this pool has no such objects.
+Back = Tuple[str, Optional[Dict[str, Dict[str, None]]]]
+
+
 class Table:
     """The rows of one class."""
 
     def __init__(self, cls: Class) -> None:
         self.cls = cls
+        self.stored = [field for field in cls.fields.values() if not field.derived]
+        # What a new row holds, and the names of a record in wire order.
+        self.defaults: Row = {field.name: field.default for field in self.stored}
+        self.record: Row = dict.fromkeys(field.name for field in cls.wire_fields)
+        self.internal = [field.name for field in self.stored if field.internal]
+        self.derived: List[Back] = []
         self.rows: Dict[str, Row] = {}
         self.created: Dict[str, int] = {}
         self.uuids: Dict[str, str] = {}
@@ -50,7 +73,6 @@ class Table:
         self.back: Dict[str, Dict[str, Dict[str, None]]] = {
             field.name: {} for field in cls.fields.values() if _is_indexed(field)
         }
-        self.stored = [field for field in cls.fields.values() if not field.derived]
         self.has_label = "name_label" in cls.fields
 
 
@@ -67,6 +89,8 @@ class Database:
         self.tables: Dict[str, Table] = {
             name: Table(cls) for name, cls in model.classes.items() if cls.in_database
         }
+        for table in self.tables.values():
+            table.derived = [(field.name, self._index(field)) for field in table.cls.wire_fields if field.derived]
         self.generation = 1
         # Quoted, because OrderedDict takes no parameters before Python 3.9.
         self.changes: "OrderedDict[Tuple[str, str], int]" = OrderedDict()  # noqa: UP037
@@ -113,25 +137,36 @@ class Database:
 
     def derived(self, field: Field, ref: str) -> List[str]:
         """The back side of a relation, the newest first, as xapi lists it until it restarts."""
-        if field.relation is None:
-            return []
-        cls, _, name = field.relation.partition(".")
+        index = self._index(field)
+        return list(index.get(ref, ()))[::-1] if index is not None else []
+
+    def _index(self, field: Field) -> Optional[Dict[str, Dict[str, None]]]:
+        """Where the back side of a relation is found."""
+        cls, _, name = (field.relation or "").partition(".")
         table = self.tables.get(cls)
-        if table is None or name not in table.back:
-            return []
-        return list(table.back[name].get(ref, ()))[::-1]
+        return table.back.get(name) if table is not None else None
 
     def pointing_at(self, cls: str, field: str, ref: str) -> List[str]:
         """The objects of `cls` whose `field` is `ref`, the newest first."""
         return list(self.tables[cls].back[field].get(ref, ()))[::-1]
 
+    def records(self, cls: str, refs: Iterable[str]) -> Dict[str, Row]:
+        """What a bulk read answers."""
+        with no_garbage():
+            return {ref: self.record(cls, ref) for ref in refs}
+
     def record(self, cls: str, ref: str) -> Row:
         """The fields that clients see, in wire order."""
-        row = self.row(cls, ref)
-        return {
-            field.name: self.derived(field, ref) if field.derived else row[field.name]
-            for field in self.tables[cls].cls.wire_fields
-        }
+        table = self.tables[cls]
+        # The names come first, for their order. This is the inner loop of bulk reads.
+        record = table.record.copy()
+        record.update(self.row(cls, ref))
+        for name in table.internal:
+            del record[name]
+        for name, index in table.derived:
+            sources = index.get(ref) if index is not None else None
+            record[name] = list(sources)[::-1] if sources else []
+        return record
 
     def read_metadata(self, cls: str, text: str) -> Row:
         """The stored fields that `metadata_text` wrote, as they are stored; what cannot be read is left out."""
@@ -161,11 +196,18 @@ class Database:
     def create(self, cls: str, fields: Row, ref: Optional[str] = None) -> str:
         """Make an object; fields left out have their defaults. Return its reference."""
         table = self.tables[cls]
-        row = {field.name: fields.get(field.name, field.default) for field in table.stored}
-        if not row.get("uuid"):
+        row = table.defaults.copy()
+        row.update((name, value) for name, value in fields.items() if name in row)
+        if not row["uuid"]:
             row["uuid"] = self.new_uuid()
         ref = ref or self.new_ref()
         self._remember(table, ref, None, None)
+        self._enter(table, ref, row)
+        self.listener()
+        return ref
+
+    def _enter(self, table: Table, ref: str, row: Row) -> None:
+        """Put a row into its table and into the indexes."""
         self.generation += 1
         table.rows[ref] = row
         table.created[ref] = self.generation
@@ -175,8 +217,6 @@ class Database:
         self._log(table.cls, ref)
         for name in table.back:
             self._point(table, ref, name, row[name])
-        self.listener()
-        return ref
 
     def set(self, cls: str, ref: str, field: str, value: Any) -> None:
         """Change one stored field. Writing the value it already has is no change."""
@@ -251,7 +291,8 @@ class Database:
         if not table.cls.persistent:
             return
         now = self.clock()
-        if now >= self._next_write:
+        # The clock may have been set back.
+        if not self._next_write - WRITE_SECONDS <= now < self._next_write:
             self.written()
         self._unwritten.append(Undo(table.cls.name, ref, field, old))
 
@@ -348,31 +389,37 @@ class Database:
 
     # --- state ---
 
-    def dump(self) -> Dict[str, Any]:
-        """All rows of the classes that persist, as JSON values; fields at their defaults are left out.
+    def dump(self) -> Dict[str, Dict[str, Row]]:
+        """All rows of the classes that persist, as JSON values.
 
         Unlike xapi's own database this keeps the fields that are not persistent too: nothing below the
         simulator would report them again.
         """
-        return {
-            name: {ref: _dump_row(table, row) for ref, row in table.rows.items()}
-            for name, table in self.tables.items()
-            if table.cls.persistent
-        }
+        return {name: dict(self.dump_table(table)) for name, table in self.tables.items() if table.cls.persistent}
 
-    def restore(self, tables: Dict[str, Any]) -> None:
-        """Fill empty tables from what `dump` returned."""
-        for name, rows in tables.items():
-            fields = self.tables[name].cls.fields
-            for ref, row in rows.items():
-                values = {field: fields[field].convert(value) for field, value in row.items()}
-                self.create(name, values, ref)
+    def dump_table(self, table: Table) -> Iterator[Tuple[str, Row]]:
+        """The rows of one class, one at a time; fields at their defaults are left out."""
+        defaults = table.defaults
+        dates = [field.name for field in table.stored if field.type == "datetime"]
+        for ref, row in table.rows.items():
+            dumped = {name: value for name, value in row.items() if value != defaults[name]}
+            for name in dates:
+                if name in dumped:
+                    dumped[name] = stored_text(dumped[name])
+            yield ref, dumped
 
-
-def _dump_row(table: Table, row: Row) -> Row:
-    dumped: Row = {}
-    for field in table.stored:
-        value = row[field.name]
-        if value != field.default:
-            dumped[field.name] = stored_text(value) if field.type == "datetime" else value
-    return dumped
+    def restore(self, tables: Dict[str, Dict[str, Row]]) -> None:
+        """Add what `dump` gave for each class. Takes the rows out of `tables`, so that nothing is held twice."""
+        same: Dict[str, str] = {}
+        for cls, rows in tables.items():
+            table = self.tables[cls]
+            convert = {field.name: field.convert for field in table.stored}
+            for ref in list(rows):
+                row = table.defaults.copy()
+                for name, value in rows.pop(ref).items():
+                    value = convert[name](value)
+                    # References come many times in a file: one text for each is a tenth less memory.
+                    row[name] = same.setdefault(value, value) if type(value) is str else value
+                row["uuid"] = row["uuid"] or self.new_uuid()
+                self._enter(table, same.setdefault(ref, ref), row)
+        self.listener()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, NamedTup
 
 from . import query
 from .datamodel import REMOVED_CLASSES, Method, Parameter
-from .errors import XapiError, internal_error, type_failure
+from .errors import Dropped, XapiError, internal_error, type_failure
 from .hosts import EMERGENCY_CALLS
 from .registry import Handler, handlers, simulator_signatures
 from .values import EPOCH, NULL, from_seconds, to_string
@@ -22,12 +22,26 @@ log = logging.getLogger(__name__)
 Steps = Generator[Any, Any, Any]
 
 
+class Headers(NamedTuple):
+    """What the headers of a request say about its call.
+
+    `task`: run under this task; `subtask_of`: the parent of the call's own; `other_config`: what to note in it.
+    """
+
+    task: str = ""
+    subtask_of: str = ""
+    other_config: Tuple[Tuple[str, str], ...] = ()
+    originator: str = ""
+    user_agent: str = ""
+
+
 class Origin(NamedTuple):
     """How a call reached the pool: over a host's trusted unix socket, or over the network; `host` is where, and
     "" stands for the coordinator, whichever host that is."""
 
     trusted: bool
     host: str = ""
+    headers: Headers = Headers()
 
 
 TRUSTED = Origin(True)
@@ -55,9 +69,19 @@ class Call:
         return "DummyRef:|%s|%s" % (self.db.new_uuid(), self.method)
 
     def check_cancelled(self) -> None:
-        """Operations notice a cancellation by polling (xapi: ocaml/xapi/taskHelper.ml)."""
-        if self.task in self.sim.cancelled:
-            raise XapiError("TASK_CANCELLED", self.task)
+        """Operations notice a cancellation by polling (xapi: ocaml/xapi/taskHelper.ml), also that of the task they are
+        part of."""
+        tasks = self.db.tables["task"].rows
+        task = self.task
+        while self.sim.cancelled and task in tasks:
+            if task in self.sim.cancelled:
+                raise XapiError("TASK_CANCELLED", task)
+            task = tasks[task]["subtask_of"]
+
+    def allow_cancel(self) -> None:
+        """Show that this call's task may be cancelled; most do not heed it."""
+        if self.db.exists("task", self.task):
+            self.db.set("task", self.task, "allowed_operations", ["cancel"])
 
     def set_progress(self, progress: float) -> None:
         if self.db.exists("task", self.task):
@@ -128,9 +152,9 @@ class Dispatcher:
             if not method.is_async:
                 raise XapiError("Fault", "No async mode for this operation (rpc: %s)" % name)
             return self.start_async(method, name, session, args, origin)
-        if method.is_async:
+        if method.is_async and not origin.headers.task:
             return self._with_task(method, session, args, origin)
-        return self._body(method, Call(self.sim, method.wire_name, session, NULL, origin), args)
+        return self._body(method, Call(self.sim, method.wire_name, session, origin.headers.task or NULL, origin), args)
 
     def _is_emergency(self, method: Method, origin: Origin) -> bool:
         """Whether a host that has lost its coordinator takes this call, with a session that nobody can check."""
@@ -246,7 +270,8 @@ class Dispatcher:
     def finish_task(self, task: str, result: Any, error: Optional[BaseException]) -> None:
         """Write the end of a task into its record."""
         self.sim.cancelled.discard(task)
-        if not self.db.exists("task", task):
+        if not self.db.exists("task", task) or isinstance(error, Dropped):
+            # Gone, or about to go with the xapi that has died.
             return
         fields: Dict[str, Any] = {
             "progress": 1.0,
@@ -263,14 +288,23 @@ class Dispatcher:
             )
         self.db.update("task", task, **fields)
 
-    def start_async(
-        self, method: Method, name: str, session: str, args: List[Any], origin: Origin, parent: str = NULL
-    ) -> str:
+    def _task_of_request(self, name: str, session: str, origin: Origin) -> str:
+        """The task of a call that came in, with what the headers of its request say of it."""
+        task = self.new_task(name, session, origin.headers.subtask_of or NULL)
+        if origin.headers.other_config:
+            noted = {"http:" + key: value for key, value in origin.headers.other_config}
+            self.db.set("task", task, "other_config", noted)
+        return task
+
+    def start_async(self, method: Method, name: str, session: str, args: List[Any], origin: Origin) -> str:
         """Start the call in the background; return its task."""
-        task = self.new_task(name, session, parent)
+        # Who gave a task completes it; InternalAsync has its own all the same (xapi: ocaml/xapi/context.ml).
+        given = "" if name.startswith("InternalAsync.") else origin.headers.task
+        task = given or self._task_of_request(name, session, origin)
         call = Call(self.sim, method.wire_name, session, task, origin)
         steps = self._faulty(method.wire_name, args, self._steps(method, call, args))
-        self.sim.kernel.spawn(steps, lambda result, error: self.finish_task(task, result, error), "xapi")
+        done = None if given else lambda result, error: self.finish_task(task, result, error)
+        self.sim.kernel.spawn(steps, done, "xapi")
         return task
 
     def _faulty(self, name: str, args: List[Any], steps: Steps) -> Steps:
@@ -286,7 +320,7 @@ class Dispatcher:
 
     def _with_task(self, method: Method, session: str, args: List[Any], origin: Origin) -> Any:
         """A synchronous call of a method that has an Async form: a task exists while it runs."""
-        task = self.new_task(method.wire_name, session)
+        task = self._task_of_request(method.wire_name, session, origin)
         call = Call(self.sim, method.wire_name, session, task, origin)
         if self._is_steps(method):
             return self._remove_task_after(self._steps(method, call, args), task)

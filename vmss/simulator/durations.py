@@ -26,3 +26,5 @@ class Durations(NamedTuple):
     lost_wakeup: float = 0.1
     # An operation in storage that xapi has not lived to see the end of: it finishes, or fails for want of xapi.
     orphan_finishes: float = 0.5
+    # A host that is lost in the middle of a snapshot has made the copy's image already, and not yet the disk's.
+    half_made: float = 0.5

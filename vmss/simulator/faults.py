@@ -1,6 +1,7 @@
 """Faults by rule: which calls and operations fail, hang, break off or are late, and when xapi dies meanwhile."""
 
 import json
+import math
 from fnmatch import fnmatchcase
 from random import Random
 from typing import TYPE_CHECKING, Any, Dict, Generator, List, NamedTuple, Optional
@@ -26,7 +27,9 @@ class Rule(NamedTuple):
 
     `method` is a pattern (`VM.snapshot`, `Async.VM.*`, `*`): the wire name of a call, or, without `Async.`, an
     operation that runs in the background, a subtask included. `object` is a reference, uuid or name among its
-    parameters. The first `skip` matches pass, the next `count` (0: all) meet the fault, each with `probability`.
+    parameters. The first `skip` matches pass, of the others each meets the fault with `probability`, until `count`
+    (0: any number) have. A `drop` breaks the caller's connection; an operation in the background ends without a word,
+    and its task stays pending. A `hang` and a `restart` end with xapi.
     """
 
     method: str
@@ -37,7 +40,7 @@ class Rule(NamedTuple):
     seconds: float = 0.0
     way: str = "kill"
     skip: int = 0
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]
     probability: float = 1.0
     seed: int = 1
 
@@ -64,14 +67,29 @@ def _converted(name: str, value: Any) -> Any:
                 raise ValueError
             return details
         if name in ("seconds", "probability"):
-            return float(value)
+            return _finite(value)
         if name in ("skip", "count", "seed"):
-            return int(value)
-    except (TypeError, ValueError):
-        raise BadRule("the fault's key %s cannot be %s" % (name, value))
-    if not isinstance(value, str):
-        raise BadRule("the fault's key %s cannot be %s" % (name, value))
+            return _whole(value)
+        if not isinstance(value, str):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        text = value if isinstance(value, str) else json.dumps(value)
+        raise BadRule("the fault's key %s cannot be %s" % (name, text))
     return value
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _whole(value: Any) -> int:
+    number = int(value)
+    if isinstance(value, bool) or (isinstance(value, float) and number != value):
+        raise ValueError
+    return number
 
 
 def _check(rule: Rule) -> None:
@@ -96,7 +114,14 @@ def read_rules(path: str) -> List[Rule]:
         raise BadRule("the faults %s are no JSON: %s" % (path, error))
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise BadRule("the faults %s are no JSON array of objects" % path)
-    return [parse_rule(item) for item in items]
+    return [_rule_of_file(path, number, item) for number, item in enumerate(items, 1)]
+
+
+def _rule_of_file(path: str, number: int, item: Dict[str, Any]) -> Rule:
+    try:
+        return parse_rule(item)
+    except BadRule as error:
+        raise BadRule("rule %d of the faults %s: %s" % (number, path, error))
 
 
 class _Active:
@@ -139,19 +164,18 @@ class Faults:
         """The rule that strikes this call or operation."""
         for active in self.active:
             rule = active.rule
-            if fnmatchcase(name, rule.method) and (not rule.object or self._is_about(rule.object, name, params)):
-                if active.strikes():
-                    return rule
+            meant = fnmatchcase(name, rule.method) and (not rule.object or self._is_about(rule.object, params))
+            if meant and active.strikes():
+                return rule
         return None
 
-    def _is_about(self, wanted: str, name: str, params: List[Any]) -> bool:
-        if wanted in [param for param in params if isinstance(param, str)]:
+    def _is_about(self, wanted: str, params: List[Any]) -> bool:
+        """Whether one of the parameters is the object, or refers to it."""
+        texts = [param for param in params if isinstance(param, str)]
+        if wanted in texts:
             return True
-        cls = name.split(".")[-2] if "." in name else ""
-        table = self.sim.db.tables.get(cls)
-        rows = table.rows if table is not None else {}
-        found = [rows[param] for param in params if isinstance(param, str) and param in rows]
-        return any(wanted in (row["uuid"], row.get("name_label")) for row in found)
+        rows = (table.rows[text] for table in self.sim.db.tables.values() for text in texts if text in table.rows)
+        return any(wanted in (row["uuid"], row.get("name_label")) for row in rows)
 
     def around(self, rule: Rule, steps: Steps) -> Steps:
         """Carry out `steps` as the rule has it."""
@@ -166,13 +190,13 @@ class Faults:
         if rule.action == "error":
             raise XapiError(*rule.error)
         if rule.action == "drop":
-            raise Dropped()
+            raise Dropped
         if rule.action == "hang":
-            # Until xapi is restarted, which ends it.
             yield Wait(Condition(self.sim.kernel))
         if rule.action == "delay":
             yield Sleep(rule.seconds)
         if rule.action == "restart":
+            # Ends this call too; what is left of it must not run on in the next life.
             yield from restart(self.sim, rule.way, rule.seconds)
 
 

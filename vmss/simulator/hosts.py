@@ -3,10 +3,10 @@
 Source: xapi: ocaml/xapi/api_server.ml, xapi_session.ml, message_forwarding.ml.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, Generator, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, Optional, Set
 
 from .errors import Dropped, XapiError
-from .kernel import Join
+from .kernel import Join, Timer
 
 if TYPE_CHECKING:
     from .dispatch import Origin
@@ -30,9 +30,12 @@ class Hosts:
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.dead: Set[str] = set()
-        # Until when nobody listens, and until when xapi only says that it is booting.
-        self.down_until: Dict[str, float] = {}
-        self.booting_until: Dict[str, float] = {}
+        # Where nobody listens, and where xapi only says that it is booting. Both end by timers, which go on as they
+        # would when the clock is set.
+        self._down: Set[str] = set()
+        self._booting: Set[str] = set()
+        # What is to happen to a host: it comes up, or the pool takes it for dead.
+        self._timers: Dict[str, Timer] = {}
 
     @property
     def coordinator(self) -> str:
@@ -44,33 +47,56 @@ class Hosts:
 
     def is_listening(self, host: str) -> bool:
         """Whether anybody takes connections there."""
-        return host not in self.dead and self.sim.kernel.now() >= self.down_until.get(host, 0.0)
+        if host == self.coordinator and self.sim.stopping:
+            return False
+        return host not in self.dead and host not in self._down
 
-    def _is_booting(self, host: str) -> bool:
-        return self.sim.kernel.now() < self.booting_until.get(host, 0.0)
+    def is_up(self, host: str) -> bool:
+        """Whether xapi serves calls there."""
+        return self.is_listening(host) and host not in self._booting
 
     def restarting(self, host: str, down: float, booting: float) -> None:
         """xapi on a host is away for some seconds, and then starts up for some more."""
-        now = self.sim.kernel.now()
-        self.down_until[host] = now + down
-        self.booting_until[host] = now + down + booting
+        self._down.discard(host)
+        self._booting.discard(host)
+        if down + booting > 0:
+            self._down.add(host)
+            self._booting.add(host)
+            self._after(host, down, lambda: self._boot(host, booting))
+
+    def _boot(self, host: str, seconds: float) -> None:
+        self._down.discard(host)
+        self._after(host, seconds, lambda: self._booting.discard(host))
+
+    def _after(self, host: str, seconds: float, callback: Callable[[], None]) -> None:
+        """Let this be the next that happens to a host."""
+        self._forget_timer(host)
+        self._timers[host] = self.sim.kernel.at(self.sim.kernel.now() + seconds, callback)
+
+    def _forget_timer(self, host: str) -> None:
+        timer = self._timers.pop(host, None)
+        if timer is not None:
+            timer.cancel()
 
     def admit(self, name: str, origin: "Origin") -> None:
         """Raise what keeps a call from being served where it arrived."""
         if name.startswith("simulator."):
             return
+        if self._down or self._booting:
+            # By the wall clock it may be time already.
+            self.sim.kernel.run_due()
         host = self.at(origin)
         if not self.is_listening(host):
-            raise Dropped()
+            raise Dropped
         if name in EMERGENCY_CALLS:
             return
-        if self._is_booting(host):
+        if host in self._booting:
             raise XapiError("HOST_STILL_BOOTING")
         if host == self.coordinator:
             return
         if not origin.trusted:
             raise XapiError("HOST_IS_SLAVE", self.address(self.coordinator))
-        if not self.is_listening(self.coordinator) or self._is_booting(self.coordinator):
+        if not self.is_up(self.coordinator):
             # The member has lost its coordinator: emergency mode.
             raise XapiError("HOST_STILL_BOOTING")
 
@@ -83,11 +109,15 @@ class Hosts:
         metrics = db.tables["host_metrics"].rows.get(db.row("host", host)["metrics"])
         return metrics is not None and bool(metrics["live"])
 
+    def check_power(self, host: str) -> None:
+        if host in self.dead:
+            raise XapiError("CANNOT_CONTACT_HOST", host)
+
     def reach(self, host: str) -> None:
         """Raise what a call finds that is to be forwarded to a host."""
         if not self.sim.db.exists("host", host) or not self.is_live(host):
             raise XapiError("HOST_OFFLINE", host)
-        if host in self.dead or (host != self.coordinator and not self.is_listening(host)):
+        if host != self.coordinator and not self.is_listening(host):
             raise XapiError("CANNOT_CONTACT_HOST", host)
 
     def run_on(self, host: str, steps: Steps) -> Steps:
@@ -99,14 +129,22 @@ class Hosts:
 
     def die(self, host: str) -> None:
         """A host loses its power: what it was doing breaks off, and after a while the pool takes it for dead."""
+        if host in self.dead:
+            return
         self.dead.add(host)
+        self._down.discard(host)
+        self._booting.discard(host)
         for done in self.sim.kernel.kill("xapi:" + host):
             done(None, XapiError("CANNOT_CONTACT_HOST", host))
-        self.sim.kernel.at(self.sim.kernel.now() + ASSUMED_DEAD_SECONDS, lambda: self._assume_dead(host))
+        self._listen_for(host)
 
-    def _assume_dead(self, host: str) -> None:
-        if host in self.dead:
-            self._set_live(host, False)
+    def _listen_for(self, host: str) -> None:
+        self._after(host, ASSUMED_DEAD_SECONDS, lambda: self._set_live(host, False))
+
+    def listen_for_the_dead(self) -> None:
+        """A coordinator that has just started has yet to miss those that are dead, its predecessor too."""
+        for host in sorted(self.dead):
+            self._listen_for(host)
 
     def _set_live(self, host: str, live: bool) -> None:
         db = self.sim.db
@@ -116,7 +154,9 @@ class Hosts:
 
     def revive(self, host: str) -> None:
         """A host comes back."""
-        self.dead.discard(host)
+        if host in self.dead:
+            self.dead.discard(host)
+            self._forget_timer(host)
         self._set_live(host, True)
 
     def after_death_of_coordinator(self, successor: Optional[str]) -> None:

@@ -1,34 +1,55 @@
 """One HTTP connection: requests in, RPC answers out, one after another.
 
-Source of the rules and headers: xapi: ocaml/libs/http-lib/http_svr.ml, ocaml/xapi/api_server.ml.
+Source of the rules and headers: xapi: ocaml/libs/http-lib/http.ml, http_svr.ml, ocaml/xapi/api_server.ml.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from urllib.parse import unquote, urlsplit
 
 from . import wire
-from .dispatch import BareList, Origin
+from .dispatch import BareList, Headers, Origin
 from .errors import XapiError
 
 if TYPE_CHECKING:
     from .server import Server
 
 BODY_MAX = 300 * 1024
+# Over the network only; seconds of the wall clock, for the first request of a connection.
 NETWORK_HEADERS_MAX = 1024
-UNIX_HEADERS_MAX = 64 * 1024
+HEADER_READ_SECONDS = 10.0
+HEADER_TOTAL_SECONDS = 60.0
 
-_REASONS = {
-    200: "OK",
-    403: "Forbidden",
-    431: "Request Header Fields Too Large",
-    501: "Method Not Implemented",
+# Which path prefixes have a handler. xapi serves files, consoles, imports and more by the other methods: we do not.
+_HANDLERS: Dict[str, Dict[str, str]] = {
+    "POST": {"/": "xml", "/RPC2": "xml", "/jsonrpc": "json"},
+    "OPTIONS": {"/": "options"},
+    "GET": {},
+    "PUT": {},
+    "CONNECT": {},
 }
-_RPC_HEADERS = "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Headers: X-Requested-With\r\n"
-_PAGE_500 = (
-    "<html><body><h1>HTTP 500 internal server error</h1>An unexpected error occurred; please wait a while and "
-    "try again. If the problem persists, please contact your support representative.<h1> Additional information "
-    "</h1>%s</body></html>"
+_STATUS = {
+    403: "Forbidden",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    500: "Internal Error",
+    501: "Method not implemented",
+}
+_PAGES = {
+    403: "<h1>HTTP 403 forbidden</h1>Access to the requested resource is forbidden.",
+    408: "<h1>HTTP 408 request timeout</h1>Timed out waiting for the request.",
+    431: "<h1>HTTP 431 request header fields too large</h1>Exceeded the maximum header size.",
+    500: "<h1>HTTP 500 internal server error</h1>An unexpected error occurred; please wait a while and try again. If "
+    "the problem persists, please contact your support representative.<h1> Additional information </h1>%s",
+    501: "<h1>HTTP 501 Method Not Implemented</h1><p>Unknown %s not supported.<br /></p>",
+}
+_CROSS_ORIGIN = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Headers", "X-Requested-With"),
 )
+_OTHER_CONFIG = "x-http-other-config-"
+
+Pairs = Tuple[Tuple[str, str], ...]
 
 
 class Head(NamedTuple):
@@ -39,161 +60,309 @@ class Head(NamedTuple):
     version: str
     keep_alive: bool
     length: Optional[int]
+    headers: Headers
+    requested_headers: str = ""
 
 
 class BadHead(Exception):
-    """Something that is not an HTTP request."""
+    """Something that is not an HTTP request; the message goes onto the page of the answer."""
 
 
 def parse_head(data: bytes) -> Head:
-    lines = data.decode("latin-1").split("\r\n")
-    parts = lines[0].split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/"):
-        raise BadHead(lines[0])
-    headers: Dict[str, str] = {}
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
+    """The part of a request before its body; raises BadHead."""
+    # A header's name and value reach xapi as bytes; what of them gets into the database there must be UTF-8.
+    lines = data.decode("utf-8", "replace").split("\n")
+    parts = lines[0].split()
+    if len(parts) != 3:
+        raise BadHead("The HTTP headers could not be parsed.")
+    try:
+        path = unquote(urlsplit(parts[1]).path)
+    except ValueError:
+        raise BadHead("The HTTP headers could not be parsed.")
+    cut = [line.partition(":") for line in lines[1:]]
+    pairs = [(name.lower(), value.strip()) for name, colon, value in cut if colon]
+    headers = dict(pairs)
     # 1.0 is answered in kind, everything else as 1.1.
-    version = "1.0" if parts[2] == "HTTP/1.0" else "1.1"
-    connection = headers.get("connection", "").lower()
-    keep_alive = connection == "keep-alive" if version == "1.0" else connection != "close"
-    length = headers.get("content-length", "")
-    return Head(parts[0], parts[1], version, keep_alive, int(length) if length.isdigit() else None)
+    version = "1.0" if parts[2][len("HTTP/") :] == "1.0" else "1.1"
+    return Head(
+        parts[0],
+        path,
+        version,
+        _keep_alive(version, pairs),
+        _length(headers.get("content-length")),
+        _meaning(headers),
+        headers.get("access-control-request-headers", ""),
+    )
+
+
+def _keep_alive(version: str, pairs: List[Tuple[str, str]]) -> bool:
+    """The last header that says either wins."""
+    said = [value.lower() for name, value in pairs if name == "connection"]
+    wishes = [value for value in said if value in ("close", "keep-alive")]
+    return wishes[-1] == "keep-alive" if wishes else version != "1.0"
+
+
+def _length(text: Optional[str]) -> Optional[int]:
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise BadHead(_escape('Failure("Int64.of_string")'))
+    return int(text)
+
+
+def _meaning(headers: Dict[str, str]) -> Headers:
+    # A header's name has no case, so the keys come out in lower case.
+    start = len(_OTHER_CONFIG)
+    noted = tuple((name[start:], value) for name, value in headers.items() if name.startswith(_OTHER_CONFIG))
+    plain = (headers.get(name, "") for name in ("task-id", "subtask-of", "originator", "user-agent"))
+    task, subtask_of, originator, user_agent = plain
+    return Headers(task, subtask_of, noted, originator, user_agent)
+
+
+def _handler(verb: str, path: str) -> str:
+    """The handler with the longest prefix of the path; "" when there is none."""
+    prefixes = [prefix for prefix in _HANDLERS[verb] if path.startswith(prefix)]
+    return _HANDLERS[verb][max(prefixes, key=len)] if prefixes else ""
 
 
 class Connection(asyncio.Protocol):
     """Reads requests, starts their calls, and writes the answers in order."""
 
-    def __init__(self, server: "Server", origin: Origin) -> None:
+    def __init__(self, server: "Server", origin: Origin, lost: Callable[["Connection"], None]) -> None:
+        """`lost` is told when the connection is gone."""
         self.server = server
         self.origin = origin
+        self.lost = lost
         self.transport: Any = None
         self.buffer = bytearray()
         self.head: Optional[Head] = None
+        self.handler = ""
+        # A call is under way; the client has finished sending.
         self.busy = False
-        self.headers_max = UNIX_HEADERS_MAX if origin.trusted else NETWORK_HEADERS_MAX
+        self.ended = False
+        self._taking = False
+        self._deadline: Optional[float] = None
+        self._timer: Optional[asyncio.TimerHandle] = None
 
     # --- the transport's side ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self.server.connections.add(self)
+        self.server.activity += 1
+        if not self.origin.trusted:
+            self._deadline = self.server.loop.time() + HEADER_TOTAL_SECONDS
+            self._wait_for_headers()
 
     def connection_lost(self, error: Optional[Exception]) -> None:
         """The call that runs, if any, goes on: closing a socket cancels nothing in xapi."""
-        self.transport = None
-        self.server.connections.discard(self)
+        self._headers_came()
+        if self.transport is not None:
+            # Python 3.6 wants to be told of a TLS transport even if the client has closed it.
+            self.transport.close()
+            self.transport = None
+        self.lost(self)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         self.server.activity += 1
         self._requests()
+        if self._deadline is not None:
+            self._wait_for_headers()
+
+    def eof_received(self) -> bool:
+        """A client that has finished sending still gets the answer to what it has sent."""
+        self.ended = True
+        # TLS cannot be closed by halves.
+        return self.busy and self.transport is not None and self.transport.get_extra_info("sslcontext") is None
+
+    @property
+    def is_open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def close(self) -> None:
+        """Hang up, once what was written is sent."""
+        self._headers_came()
+        if self.is_open:
+            self.transport.close()
+
+    # --- the time a client may take for its first headers ---
+
+    def _wait_for_headers(self) -> None:
+        loop = self.server.loop
+        if self._timer is not None:
+            self._timer.cancel()
+        left = (self._deadline or 0.0) - loop.time()
+        self._timer = loop.call_later(max(0.0, min(HEADER_READ_SECONDS, left)), self._too_late)
+
+    def _too_late(self) -> None:
+        self._refuse(408)
+
+    def _headers_came(self) -> None:
+        self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- reading requests ---
 
     def _requests(self) -> None:
-        """Take the next complete request from the buffer, unless one is being answered."""
-        while not self.busy and self.transport is not None:
-            if self.head is None and not self._read_head():
-                return
-            head = self.head
-            if head is None:
-                return
-            length = head.length or 0
-            if len(self.buffer) < length:
-                return
-            body = bytes(self.buffer[:length])
-            del self.buffer[:length]
-            self.head = None
-            self._request(head, body)
+        """Take complete requests from the buffer, each when the one before it has been answered."""
+        if self._taking:
+            # A call has ended at once: the loop that started it goes on.
+            return
+        self._taking = True
+        while not self.busy and self.is_open and self._take_request():
+            pass
+        self._taking = False
+        if self.ended and not self.busy:
+            self.close()
+
+    def _take_request(self) -> bool:
+        """Take one request and start its call; return whether there was a complete one."""
+        if self.head is None and not self._read_head():
+            return False
+        head = self.head
+        if head is None or len(self.buffer) < (head.length or 0):
+            return False
+        length = head.length or 0
+        body = bytes(self.buffer[:length])
+        del self.buffer[:length]
+        self.head = None
+        self._request(head, body)
+        return True
 
     def _read_head(self) -> bool:
         """Parse the headers if they are complete; refuse what the server does not take."""
         end = self.buffer.find(b"\r\n\r\n")
-        if (end if end >= 0 else len(self.buffer)) > self.headers_max:
-            self._refuse(431, "<html><body><h1>HTTP 431</h1></body></html>")
+        size = end + 4 if end >= 0 else len(self.buffer)
+        if not self.origin.trusted and size > NETWORK_HEADERS_MAX:
+            self._refuse(431)
             return False
         if end < 0:
             return False
+        self._headers_came()
         try:
             head = parse_head(bytes(self.buffer[:end]))
         except BadHead as error:
-            self._refuse(500, _PAGE_500 % wire.escape(str(error)))
+            self._refuse(500, str(error))
             return False
         del self.buffer[: end + 4]
-        if not head.path.startswith("/"):
-            self._refuse(403, "<html><body><h1>HTTP 403 forbidden</h1></body></html>")
+        if not self._takes(head):
             return False
-        if head.verb != "POST":
-            self._refuse(501, "<html><body><h1>HTTP 501 method not implemented</h1></body></html>")
+        # Nobody reads the body of an OPTIONS.
+        self.head = head._replace(length=None) if self.handler == "options" else head
+        return True
+
+    def _takes(self, head: Head) -> bool:
+        """Whether there is a handler for a request, and a length that it can read; otherwise it is refused."""
+        if head.verb not in _HANDLERS:
+            self._refuse(501, wire.escape(head.verb), head.version)
             return False
-        if head.length is None or head.length > BODY_MAX:
-            reason = "Content-Length is missing" if head.length is None else "the request body is too large"
-            self._refuse(500, _PAGE_500 % reason)
+        self.handler = _handler(head.verb, head.path)
+        if not self.handler:
+            self._refuse(403)
             return False
-        self.head = head
+        if self.handler == "options":
+            return True
+        if head.length is None:
+            # Chunked bodies are refused like this too.
+            self._refuse(500, _escape('Failure("We require a content-length: HTTP header")'), head.version)
+            return False
+        if head.length > BODY_MAX:
+            self._refuse(500, "Http_svr.Client_requested_size_over_limit", head.version)
+            return False
         return True
 
     # --- one request ---
 
     def _request(self, head: Head, body: bytes) -> None:
-        is_json = head.path.startswith("/jsonrpc")
+        if self.handler == "options":
+            self._allow(head)
+            return
+        is_json = self.handler == "json"
         try:
             request = wire.decode_json(body) if is_json else wire.decode_xml(body)
         except wire.Malformed as error:
-            self._refuse(500, _PAGE_500 % wire.escape(str(error)))
+            self._refuse(500, _escape(str(error)), head.version)
             return
         bad_text = _invalid_utf8(request.params) if is_json else None
         if bad_text is not None:
-            # Found while preparing the call, before xapi knows its id: the shape of this answer is its own.
             refusal = XapiError("INVALID_VALUE", "Invalid UTF-8 string in parameter", "S(%s)" % bad_text)
-            self._finish(head, request, wire.encode_json_early_failure(refusal, request))
+            self._answer(head, request, None, refusal, early=True)
             return
         self.busy = True
         self.server.start_call(
             request.method,
             request.params,
-            self.origin,
+            self.origin._replace(headers=head.headers),
             len(body),
             lambda result, error: self._answer(head, request, result, error),
         )
 
-    def _answer(self, head: Head, request: wire.Request, result: Any, error: Optional[XapiError]) -> None:
-        self._finish(head, request, encode(request, result, error))
-
-    def _finish(self, head: Head, request: wire.Request, body: bytes) -> None:
-        self.server.count_answer(request.method, len(body))
-        self._write(head, body, "text/xml" if request.version == "xml" else "application/json")
+    def _answer(
+        self, head: Head, request: wire.Request, result: Any, error: Optional[Exception], early: bool = False
+    ) -> None:
         self.busy = False
-        if not head.keep_alive:
-            self._close()
-        elif self.buffer:
-            self._requests()
-
-    def _write(self, head: Head, body: bytes, content_type: str) -> None:
-        if self.transport is None:
+        failure = error if isinstance(error, XapiError) else None
+        if error is not failure or not self._is_served(request.method):
+            # xapi has died, or its host: whatever came of the call, nobody is there to say it.
+            self.close()
             return
+        if failure is not None and (early or failure.code == "HOST_STILL_BOOTING"):
+            body, more = _early_failure(request, failure)
+        else:
+            body, more = encode(request, result, failure), _CROSS_ORIGIN
+        self.server.count_answer(request.method, len(body))
+        kind = "text/xml" if request.version == "xml" else "application/json"
+        self._write(head, body, (("content-type", kind), *more))
+        self._requests()
+
+    def _is_served(self, method: str = "") -> bool:
+        """Whether anybody is there to answer: to the simulator itself one can always speak."""
+        return self.server.is_listening(self.origin) or method.startswith("simulator.")
+
+    def _allow(self, head: Head) -> None:
+        """What a browser asks before it lets a page of another server call us."""
+        allowed = ", ".join(name for name in (head.requested_headers, "X-Requested-With") if name)
+        origin, (name, _) = _CROSS_ORIGIN
+        if self._is_served():
+            self._write(head, b"", (origin, (name, allowed), ("Access-Control-Allow-Methods", "PUT")))
+        else:
+            self.close()
+
+    def _write(self, head: Head, body: bytes, more: Pairs) -> None:
         connection = "keep-alive" if head.keep_alive else "close"
-        lines = (
-            "HTTP/%s 200 OK\r\ncontent-length: %d\r\nconnection: %s\r\ncache-control: no-cache, no-store\r\n"
-        )
-        first = lines % (head.version, len(body), connection)
-        text = "%scontent-type: %s\r\n%s\r\n" % (first, content_type, _RPC_HEADERS)
-        self.transport.write(text.encode("latin-1") + body)
+        pairs = (("connection", connection), ("cache-control", "no-cache, no-store"), *more)
+        self._send(head.version, 200, "OK", pairs, body)
+        if not head.keep_alive:
+            self.close()
 
-    def _refuse(self, status: int, page: str) -> None:
+    def _refuse(self, status: int, text: str = "", version: str = "1.1") -> None:
         """Answer with an HTML page and hang up."""
-        if self.transport is not None:
-            body = page.encode("utf-8", "replace")
-            reason = _REASONS.get(status, "Internal Error")
-            text = "HTTP/1.1 %d %s\r\ncontent-length: %d\r\ncontent-type: text/html\r\nconnection: close\r\n"
-            head = text % (status, reason, len(body)) + "cache-control: no-cache, no-store\r\n\r\n"
-            self.transport.write(head.encode("latin-1") + body)
-        self._close()
+        if self._is_served():
+            page = _PAGES[status]
+            body = "<html><body>%s</body></html>" % (page % text if "%s" in page else page)
+            pairs = (("content-type", "text/html"), ("connection", "close"), ("cache-control", "no-cache, no-store"))
+            self._send(version, status, _STATUS[status], pairs, body.encode("utf-8", "replace"))
+        self.close()
 
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-            self.transport = None
+    def _send(self, version: str, status: int, reason: str, pairs: Pairs, body: bytes) -> None:
+        if self.is_open:
+            lines = ["HTTP/%s %d %s" % (version, status, reason), "content-length: %d" % len(body)]
+            lines += ["%s: %s" % pair for pair in pairs]
+            self.transport.write("\r\n".join([*lines, "", ""]).encode("utf-8", "replace") + body)
+
+
+def _escape(text: str) -> str:
+    """As xapi escapes the text of an exception for its page."""
+    return wire.escape(text).replace("'", "&apos;")
+
+
+def _early_failure(request: wire.Request, error: XapiError) -> Tuple[bytes, Pairs]:
+    """The answer to a call that fails before it is dispatched: a member's emergency, a bad text. Its JSON is told no
+    id yet, and the headers for browsers are left out."""
+    is_xml = request.version == "xml"
+    return wire.encode_xml_failure(error) if is_xml else wire.encode_json_early_failure(error, request), ()
 
 
 def encode(request: wire.Request, result: Any, error: Optional[XapiError]) -> bytes:

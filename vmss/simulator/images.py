@@ -8,6 +8,8 @@ from typing import Any, Dict, Iterator, List, Optional
 
 KIB = 1024
 MIB = 1024 * KIB
+SECTOR = 512
+PAGE = 4096
 BLOCK = 2 * MIB
 EXTENT = 4 * MIB
 LV_METADATA = 4329472
@@ -49,9 +51,13 @@ class Repository:
         self.images: Dict[str, Image] = {}
         self.hidden: Dict[str, None] = {}
         self.used = 0
+        # What the driver tells of virtual sizes: it counts on with each disk that comes or goes, and a scan counts
+        # anew, base copies included (seen on a real xapi).
         self.virtual = 0
         self.filler = 0
         self.read_only = False
+        # Whole files, or nothing at all, instead of VHDs.
+        self.fake = False
 
     @property
     def free(self) -> int:
@@ -62,7 +68,6 @@ class Repository:
     def add(self, name: str, virtual: int, parent: Optional[str] = None) -> Image:
         image = Image(virtual)
         self.images[name] = image
-        self.virtual += virtual
         self.link(name, parent)
         return image
 
@@ -70,10 +75,7 @@ class Repository:
         """Remove an image; its parent stays for the garbage collector."""
         image = self.images.pop(name)
         self.used -= image.size
-        if image.hidden:
-            del self.hidden[name]
-        else:
-            self.virtual -= image.virtual
+        self.hidden.pop(name, None)
         if image.parent in self.images:
             self.images[image.parent].children.pop(name, None)
 
@@ -88,9 +90,7 @@ class Repository:
 
     def hide(self, name: str) -> None:
         """Make an image a base copy."""
-        image = self.images[name]
-        image.hidden = True
-        self.virtual -= image.virtual
+        self.images[name].hidden = True
         self.hidden[name] = None
 
     def rename(self, old: str, new: str) -> None:
@@ -125,7 +125,7 @@ class Repository:
 
     def size_of(self, image: Image) -> int:
         """The bytes an image takes."""
-        if image.raw:
+        if image.raw or self.fake:
             return image.virtual
         if self.lvm:
             if image.inflated:
@@ -165,7 +165,7 @@ class Repository:
         }
         return {
             "capacity": self.capacity, "lvm": self.lvm, "thick": self.thick, "filler": self.filler,
-            "read_only": self.read_only, "images": images,
+            "read_only": self.read_only, "fake": self.fake, "virtual": self.virtual, "images": images,
         }  # fmt: skip
 
     @classmethod
@@ -173,6 +173,7 @@ class Repository:
         """What `dump` returned; parents may come after their children."""
         repository = cls(dumped["capacity"], dumped["lvm"], dumped["thick"])
         repository.filler, repository.read_only = dumped["filler"], dumped["read_only"]
+        repository.fake, repository.virtual = dumped["fake"], dumped["virtual"]
         parents: List[Any] = []
         for name, (virtual, used, parent, hidden, raw, inflated, since, fault) in dumped["images"].items():
             image = repository.add(name, virtual)
@@ -196,6 +197,10 @@ def logical_volume(virtual: int) -> int:
 
 
 def vhd_file(virtual: int, used: int, has_parent: bool) -> int:
-    """A dynamic VHD: headers, the block table, a parent locator, and each block with its bitmap."""
-    table = round_up(4 * -(-virtual // BLOCK), 512)
-    return 3 * KIB + table + (1536 if has_parent else 0) + -(-used // BLOCK) * (BLOCK + 512)
+    """A dynamic VHD: headers, the block table, a parent locator, each block after its bitmap, and a footer. The data
+    of a block begins at a whole page (measured on files of a real SR)."""
+    head = 2560 + round_up(4 * -(-virtual // BLOCK), SECTOR) + (1536 if has_parent else 0)
+    blocks = -(-used // BLOCK)
+    if not blocks:
+        return head + SECTOR
+    return round_up(head + SECTOR, PAGE) + blocks * BLOCK + (blocks - 1) * PAGE + SECTOR

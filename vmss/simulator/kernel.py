@@ -56,7 +56,7 @@ class _Raise(NamedTuple):
 class Process:
     """One running generator; `domain` says with whom it dies."""
 
-    __slots__ = ("steps", "done", "domain", "timer", "condition", "outside", "finished")
+    __slots__ = ("steps", "done", "domain", "timer", "condition", "joined", "_outside", "finished")
 
     def __init__(self, steps: Steps, done: Optional[Done], domain: str) -> None:
         self.steps = steps
@@ -64,8 +64,18 @@ class Process:
         self.domain = domain
         self.timer: Optional[Timer] = None
         self.condition: Optional[Condition] = None
-        self.outside = False
+        self.joined: Optional[Process] = None
+        self._outside = False
         self.finished = False
+
+    @property
+    def outside(self) -> bool:
+        """Whether it waits for something outside simulated time, itself or the process that it waits for."""
+        return self._outside or (self.joined is not None and self.joined.outside)
+
+    @outside.setter
+    def outside(self, value: bool) -> None:
+        self._outside = value
 
 
 class Condition:
@@ -142,6 +152,8 @@ class Kernel:
 
         Back, what waits goes on waiting as long as it would have: an operation takes its time by any clock.
         """
+        # What is ready begins at the time it became so.
+        self.run_due()
         back = self.now() - now
         if back > 0:
             self._timers = [(when - back, sequence, timer) for when, sequence, timer in self._timers]
@@ -244,6 +256,7 @@ class Kernel:
             process.timer.cancel()
             process.timer = None
         process.condition = None
+        process.joined = None
         process.outside = False
         self._ready.append((process, value))
 
@@ -262,10 +275,8 @@ class Kernel:
 
     def _step(self, process: Process, value: Any) -> None:
         try:
-            if isinstance(value, _Raise):
-                wish = process.steps.throw(value.error)
-            else:
-                wish = process.steps.send(value)
+            raised = isinstance(value, _Raise)
+            wish = process.steps.throw(value.error) if raised else process.steps.send(value)
         except StopIteration as stop:
             self._finish(process, stop.value, None)
         except Exception as error:  # noqa: BLE001, it is handed to the process's owner
@@ -288,7 +299,9 @@ class Kernel:
             process.outside = True
             wish.start(lambda value: self.resume(process, value))
         elif isinstance(wish, Join):
-            self.spawn(wish.steps, lambda result, error: self._joined(process, result, error), wish.domain)
+            process.joined = self.spawn(
+                wish.steps, lambda result, error: self._joined(process, result, error), wish.domain
+            )
         else:
             raise TypeError("a process yielded %r" % (wish,))
 

@@ -4,12 +4,14 @@ Seen on a real xapi (facts, q.5): sessions and tasks are always gone, current op
 another order; the storage manager goes on with what it was doing, and has nobody to tell.
 """
 
-from typing import TYPE_CHECKING, Any, Generator, Optional
+from typing import TYPE_CHECKING, Any, Generator, Optional, Set
 
 from .classes.vm_copy import HostQueue
+from .collector import DOMAIN as COLLECTOR
 from .errors import Dropped, XapiError
-from .kernel import Sleep
+from .kernel import Join, Sleep
 from .storage_manager import DOMAIN as STORAGE
+from .values import NULL
 from .waiting import Waiting
 
 if TYPE_CHECKING:
@@ -19,33 +21,53 @@ Steps = Generator[Any, Any, Any]
 
 # clean: SIGTERM; kill: kill -9; host: the whole machine, the storage manager included.
 WAYS = ("clean", "kill", "host")
+# What is not part of xapi, and outlives it.
+DOMAIN = "simulator"
 STOPPING_SECONDS_MAX = 60.0
 STOPPING_STEP_SECONDS = 0.1
 
 
 def restart(sim: "Simulator", way: str, seconds: float = 0.0, successor: Optional[str] = None) -> Steps:
-    """Let xapi end in one of `WAYS` and start again after `seconds`, perhaps with another host as coordinator."""
+    """Let xapi end in one of `WAYS` and start again after `seconds`, perhaps with another host as coordinator.
+
+    A call of xapi that asks for it ends with xapi: only those who are no part of it get to see it done.
+    """
     if way not in WAYS:
         raise XapiError("INVALID_VALUE", "way", way)
+    if not 0.0 <= seconds < float("inf"):
+        raise XapiError("INVALID_VALUE", "seconds", str(seconds))
+    # A host without power starts no xapi, neither its own nor the pool's.
+    sim.hosts.check_power(successor or sim.hosts.coordinator)
+    return (yield Join(_restart(sim, way, seconds, successor), DOMAIN))
+
+
+def _restart(sim: "Simulator", way: str, seconds: float, successor: Optional[str]) -> Steps:
     if way == "clean":
-        yield from _let_storage_finish(sim)
-        sim.db.written()
+        yield from _stop(sim)
     die(sim, way)
     sim.hosts.after_death_of_coordinator(successor)
-    start(sim)
     sim.hosts.restarting(sim.hosts.coordinator, seconds / 2, seconds / 2)
+    start(sim)
 
 
-def _let_storage_finish(sim: "Simulator") -> Steps:
-    """A clean shutdown waits for the drivers that run, and starts no other."""
+def _stop(sim: "Simulator") -> Steps:
+    """A clean shutdown ends all calls, waits for the drivers that run, and writes down what they have done."""
     sim.stopping = True
     try:
+        _end_calls(sim)
         for _ in range(int(STOPPING_SECONDS_MAX / STOPPING_STEP_SECONDS)):
             if not sim.kernel.alive(STORAGE):
-                return
+                break
             yield Sleep(STOPPING_STEP_SECONDS)
     finally:
         sim.stopping = False
+    sim.db.written()
+
+
+def _end_calls(sim: "Simulator") -> None:
+    """Nobody gets an answer any more."""
+    for done in sim.kernel.kill("xapi"):
+        done(None, Dropped())
 
 
 def die(sim: "Simulator", way: str) -> None:
@@ -53,16 +75,14 @@ def die(sim: "Simulator", way: str) -> None:
     sim.life += 1
     if way == "host":
         sim.kernel.kill(STORAGE)
-    orphans = sim.kernel.kill("xapi")
+    _end_calls(sim)
+    sim.kernel.kill(COLLECTOR)
     sim.cancelled.clear()
     if way != "clean":
         sim.db.lose_unwritten()
     if way == "host":
         sim.storage.manager.host_lost()
         sim.db.written()
-    sim.kernel.kill("garbage collector")
-    for done in orphans:
-        done(None, Dropped())
     sim.hang_up()
 
 
@@ -76,21 +96,50 @@ def start(sim: "Simulator") -> None:
     sim.waiting = Waiting(sim)
     sim.checkpoints = HostQueue()
     forget_operations(sim)
+    for vbd in sim.db.tables["VBD"].rows:
+        # There are no VBD_metrics any more, and a reference to one does not outlive a start (seen on a real xapi).
+        sim.db.set("VBD", vbd, "metrics", NULL)
     sim.upkeep.dangling = True
-    _note_start(sim)
+    _know_itself(sim)
+    sim.hosts.listen_for_the_dead()
+    _look_at_guests(sim)
     sim.storage.manager.collector.running.clear()
     for sr in list(sim.db.tables["SR"].rows):
         sim.storage.manager.collector.kick(sr)
+
+
+def _know_itself(sim: "Simulator") -> None:
+    """The coordinator is what its own file says, whatever the database had; it tells since when its xapi runs."""
+    pool = next(iter(sim.db.tables["pool"].rows))
     if not sim.db.exists("host", sim.this_host):
         # It joined after the database was last written.
-        sim.this_host = next(iter(sim.db.tables["host"].rows))
+        master = sim.db.row("pool", pool)["master"]
+        sim.this_host = master if sim.db.exists("host", master) else next(iter(sim.db.tables["host"].rows))
+    sim.db.set("pool", pool, "master", sim.this_host)
+    config = {**sim.db.row("host", sim.this_host)["other_config"], "agent_start_time": "%d." % sim.kernel.now()}
+    sim.db.set("host", sim.this_host, "other_config", config)
+    # Neither of these is the database's to lose.
+    sim.db.written()
 
 
-def _note_start(sim: "Simulator") -> None:
-    """A host tells since when its xapi runs."""
-    if sim.db.exists("host", sim.this_host):
-        config = {**sim.db.row("host", sim.this_host)["other_config"], "agent_start_time": "%d." % sim.kernel.now()}
-        sim.db.set("host", sim.this_host, "other_config", config)
+def _look_at_guests(sim: "Simulator") -> None:
+    """Guests write where the database has them attached: a start or an end that was lost has not happened."""
+    manager = sim.storage.manager
+    written: Set[str] = set()
+    for row in sim.db.tables["VBD"].rows.values():
+        if row["currently_attached"] and row["mode"] == "RW" and not row["empty"]:
+            written.add(row["VDI"])
+    for vdi in sim.db.tables["VDI"].rows:
+        image = manager.image(vdi)
+        if image is not None and (image.writing_since is not None) != (vdi in written):
+            manager.attached(vdi, vdi in written)
+    for sr in sim.db.tables["SR"].rows:
+        repository = manager.repository(sr)
+        for name, image in repository.images.items():
+            if image.writing_since is not None and manager.record_of(sr, name) is None:
+                # Its record was lost, and so was what used it.
+                manager.settle(repository, name)
+                image.writing_since = None
 
 
 def forget_operations(sim: "Simulator") -> None:

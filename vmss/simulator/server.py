@@ -1,4 +1,4 @@
-"""The sockets: unix, TCP and TLS, on one event loop that also drives the simulated clock."""
+"""The sockets of all hosts: unix, TCP and TLS, on one event loop that also drives the simulated clock."""
 
 import asyncio
 import os
@@ -7,20 +7,34 @@ import socket as sockets
 import ssl
 import stat
 import threading
-from typing import Any, Callable, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
-from .dispatch import NETWORK, TRUSTED, Origin
-from .errors import XapiError
+from .dispatch import Origin
 from .http import Connection
-from .simulator import Pending, Simulator
+from .simulator import Done, Pending, Simulator
 
-Answer = Callable[[Any, Optional[XapiError]], None]
 BACKLOG = 128
+# Connections at a time for each socket; further ones wait in the backlog (xapi: ocaml/xapi/xapi_globs.ml).
+UNIX_CONNECTIONS_MAX = 1024
+NETWORK_CONNECTIONS_MAX = 800
+# When a connection cannot be taken for want of a file descriptor, it is tried again after so long.
+ACCEPT_PAUSE_SECONDS = 1.0
+# A transport that is closed is gone after a turn or two of the loop, with TLS after some more.
+CLOSING_TURNS = 10
 SUN_PATH_MAX = 107
 
 
 class ServerError(Exception):
     """The server cannot listen where it was told to; the message is one clear line."""
+
+
+class Endpoint(NamedTuple):
+    """Where one host serves: `socket` is a path, `http` (host, port), `https` (host, port, certificate file, key
+    file); port 0 takes a free one."""
+
+    socket: Optional[str] = None
+    http: Optional[Tuple[str, int]] = None
+    https: Optional[Tuple[str, int, str, str]] = None
 
 
 class Server:
@@ -32,24 +46,28 @@ class Server:
         socket: Optional[str] = None,
         http: Optional[Tuple[str, int]] = None,
         https: Optional[Tuple[str, int, str, str]] = None,
+        members: Optional[Mapping[str, Endpoint]] = None,
     ) -> None:
-        """`http` is (host, port), `https` (host, port, certificate file, key file); port 0 takes a free one."""
+        """`socket`, `http` and `https` are those of the coordinator, as in an Endpoint; `members` are other hosts by
+        their references. Without `members` the sockets are those of whichever host is the coordinator; with them every
+        host keeps its own, whatever its role is."""
         self.sim = sim
         self.socket_path = socket
-        self.http = http
-        self.https = https
         self.http_address: Optional[Tuple[str, int]] = None
         self.https_address: Optional[Tuple[str, int]] = None
+        # What is asked for, and what it has become once the server listens: of each host, or of "", the coordinator.
+        self.endpoints: Dict[str, Endpoint] = {}
+        self._first = Endpoint(socket, http, https)
+        self._members = members
         self.activity = 0
-        self.connections: Set[Connection] = set()
+        self.loop = asyncio.new_event_loop()
         self._pending: Set[Pending] = set()
-        self._loop = asyncio.new_event_loop()
-        self._listeners: List[Any] = []
+        self._listeners: List[_Listener] = []
         self._thread: Optional[threading.Thread] = None
         self._thread_id = 0
         self._moving = False
         self._timer: Optional[Any] = None
-        self._socket_identity: Optional[Tuple[int, int]] = None
+        self._socket_files: List[Tuple[str, int, int]] = []
 
     # --- life ---
 
@@ -69,7 +87,7 @@ class Server:
     def stop(self) -> None:
         """End the background thread and close everything."""
         if self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
             self._thread = None
         self._close()
@@ -78,87 +96,126 @@ class Server:
         """Serve in this thread until SIGTERM or SIGINT; `ready` is called once it does."""
         self._open()
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._loop.stop)
+            self.loop.add_signal_handler(number, self.loop.stop)
         try:
-            self._loop.call_soon(ready)
+            self.loop.call_soon(ready)
             self._serve()
         finally:
             self._close()
 
     def _serve(self) -> None:
         self._thread_id = threading.get_ident()
-        self.sim.wake = self._wake
-        asyncio.set_event_loop(self._loop)
-        self._loop.call_soon(self._drive)
-        self._loop.run_forever()
+        asyncio.set_event_loop(self.loop)
+        self.loop.call_soon(self._drive)
+        self.loop.run_forever()
+
+    # --- opening and closing ---
 
     def _open(self) -> None:
         try:
-            if self.socket_path is not None:
-                listener = listen_unix(self.socket_path)
-                status = os.stat(self.socket_path)
-                self._socket_identity = (status.st_dev, status.st_ino)
-                self._listen(listener, TRUSTED, None)
-            if self.http is not None:
-                self.http_address = self._listen(_listen_tcp(*self.http), NETWORK, None)
-            if self.https is not None:
-                host, port, certificate, key = self.https
-                context = _tls_context(certificate, key)
-                self.https_address = self._listen(_listen_tcp(host, port), NETWORK, context)
+            for host, endpoint in self._wanted().items():
+                self.endpoints[host] = self._listen(host, endpoint)
         except BaseException:
             self._close()
             raise
+        first = next(iter(self.endpoints.values()))
+        self.http_address = first.http
+        self.https_address = None if first.https is None else first.https[:2]
+        self.sim.wake = self._wake
+        self.sim.hang_up = self._hang_up
+        with self.sim.lock:
+            self._tell_addresses()
 
-    def _listen(self, listener: sockets.socket, origin: Origin, context: Optional[ssl.SSLContext]) -> Any:
+    def _wanted(self) -> Dict[str, Endpoint]:
+        """The coordinator's endpoint first."""
+        if self._members is None:
+            return {"": self._first}
+        coordinator = self.sim.hosts.coordinator
+        for host in self._members:
+            if host == coordinator or not self.sim.db.exists("host", host):
+                raise ServerError("%s is no member of the pool" % host)
+        return {coordinator: self._first, **self._members}
+
+    def _listen(self, host: str, endpoint: Endpoint) -> Endpoint:
+        """Open the sockets of a host; return where they are."""
+        http, https = endpoint.http, endpoint.https
+        if endpoint.socket is not None:
+            listener = listen_unix(endpoint.socket)
+            status = os.stat(endpoint.socket)
+            self._socket_files.append((endpoint.socket, status.st_dev, status.st_ino))
+            self._listeners.append(_Listener(self, listener, Origin(True, host)))
+        if http is not None:
+            http = self._listen_tcp(host, http[0], http[1], None)
+        if https is not None:
+            context = _tls_context(*https[2:])
+            https = (*self._listen_tcp(host, https[0], https[1], context), *https[2:])
+        return Endpoint(endpoint.socket, http, https)
+
+    def _listen_tcp(self, host: str, name: str, port: int, context: Optional[ssl.SSLContext]) -> Tuple[str, int]:
+        listener = _listen_tcp(name, port)
+        self._listeners.append(_Listener(self, listener, Origin(False, host), context))
         address = listener.getsockname()
-        create = self._loop.create_server(
-            lambda: Connection(self, origin), sock=listener, backlog=BACKLOG, ssl=context
-        )
-        self._listeners.append(self._loop.run_until_complete(create))
-        return address[:2] if isinstance(address, tuple) else address
+        return address[0], address[1]
+
+    def _tell_addresses(self) -> None:
+        """xapi writes a host's address into its record whenever it starts.
+
+        HOST_IS_SLAVE names it, and the client goes there. Here all hosts are on one machine and differ by their ports,
+        so a port must be in it, which a real address never has, for 80 is what everybody tries.
+        """
+        for host, endpoint in self.endpoints.items():
+            if endpoint.http is not None and self.sim.db.exists("host", host):
+                name, port = endpoint.http
+                name = "[%s]" % name if ":" in name else name
+                self.sim.db.set("host", host, "address", name if port == 80 else "%s:%d" % (name, port))
 
     def _close(self) -> None:
-        if self._loop.is_closed():
+        if self.loop.is_closed():
             return
-        self.sim.wake = lambda: None
-        for connection in list(self.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
-        # Let the transports close before their listeners do, and these before the loop does.
-        self._loop.call_soon(self._loop.stop)
-        self._loop.run_forever()
+        self.sim.wake = self.sim.hang_up = lambda: None
         for listener in self._listeners:
             listener.close()
-        self._loop.call_soon(self._loop.stop)
-        self._loop.run_forever()
-        self._loop.close()
-        self._remove_socket()
+        for _ in range(CLOSING_TURNS):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+        self.loop.close()
+        for path, device, inode in self._socket_files:
+            _remove_socket(path, device, inode)
 
-    def _remove_socket(self) -> None:
-        if self._socket_identity is None or self.socket_path is None:
-            return
-        try:
-            status = os.stat(self.socket_path)
-        except OSError:
-            return
-        # Another server may have taken the path over.
-        if (status.st_dev, status.st_ino) == self._socket_identity:
-            os.unlink(self.socket_path)
+    def is_listening(self, origin: Origin) -> bool:
+        """Whether anybody is there to serve what arrives at a host."""
+        hosts = self.sim.hosts
+        return hosts.is_listening(hosts.at(origin))
+
+    def _hang_up(self) -> None:
+        """xapi has ended, with all its connections. Called by whoever holds the simulator's lock, on any thread."""
+        self._tell_addresses()
+        if threading.get_ident() == self._thread_id:
+            self._close_idle()
+        else:
+            self.loop.call_soon_threadsafe(self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Those with a call under way are closed by its end."""
+        for listener in self._listeners:
+            for connection in list(listener.connections):
+                if not connection.busy:
+                    connection.close()
 
     # --- calls ---
 
-    def start_call(self, name: str, params: List[Any], origin: Origin, size: int, answer: Answer) -> None:
+    def start_call(self, name: str, params: List[Any], origin: Origin, size: int, answer: Done) -> None:
         """Start a call for a connection; `answer` is called on this loop, at once or later."""
         sim = self.sim
         pending: List[Pending] = []
 
-        def done(result: Any, error: Optional[XapiError]) -> None:
+        def done(result: Any, error: Optional[Exception]) -> None:
             if pending:
                 self._pending.discard(pending[0])
             if threading.get_ident() == self._thread_id:
                 answer(result, error)
             else:
-                self._loop.call_soon_threadsafe(answer, result, error)
+                self.loop.call_soon_threadsafe(answer, result, error)
 
         with sim.lock:
             sim.bytes_in[name] = sim.bytes_in.get(name, 0) + size
@@ -178,8 +235,8 @@ class Server:
 
     def _wake(self) -> None:
         """Another thread has changed something: look again."""
-        if threading.get_ident() != self._thread_id and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._drive)
+        if threading.get_ident() != self._thread_id and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._drive)
 
     def _drive(self) -> None:
         """Run what is due, and see to it that we come back when the next thing is."""
@@ -193,14 +250,14 @@ class Server:
         if not kernel.virtual:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_later(kernel.seconds_until(when), self._drive)
+            self._timer = self.loop.call_later(kernel.seconds_until(when), self._drive)
         elif not self._moving and any(pending.waits_for_time for pending in self._pending):
             self._moving = True
-            self._loop.call_soon(self._look_for_input, self.activity)
+            self.loop.call_soon(self._look_for_input, self.activity)
 
     def _look_for_input(self, activity: int) -> None:
         # Sockets are polled between this turn of the loop and the one after the next.
-        self._loop.call_soon(self._move, activity)
+        self.loop.call_soon(self._move, activity)
 
     def _move(self, activity: int) -> None:
         """Let virtual time jump to the next timer, unless input came first."""
@@ -209,6 +266,93 @@ class Server:
             with self.sim.lock:
                 self.sim.kernel.advance()
         self._drive()
+
+
+class _Listener:
+    """One listening socket. It takes as many connections at a time as xapi does; the others wait in the backlog."""
+
+    def __init__(
+        self, server: Server, listener: sockets.socket, origin: Origin, context: Optional[ssl.SSLContext] = None
+    ) -> None:
+        self.server = server
+        self.loop = server.loop
+        self.listener = listener
+        self.origin = origin
+        self.context = context
+        self.connections: Set[Connection] = set()
+        # Of those, the ones that the loop has not come to yet.
+        self._accepted: Dict[Connection, sockets.socket] = {}
+        self._tasks: Set[Any] = set()
+        self._closed = False
+        self.loop.add_reader(listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self.listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:
+            self.loop.remove_reader(self.listener)
+            self.loop.call_later(ACCEPT_PAUSE_SECONDS, self._go_on)
+            return
+        self.server.activity += 1
+        if not self.origin.trusted and not self.server.is_listening(self.origin):
+            # On the unix socket this is told by the first call: the simulator's own ones go through.
+            client.close()
+            return
+        client.setblocking(False)
+        connection = Connection(self.server, self.origin, self._lost)
+        self.connections.add(connection)
+        self._accepted[connection] = client
+        if self._is_full():
+            self.loop.remove_reader(self.listener)
+        task = self.loop.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: Connection) -> None:
+        """Hand a client over to its connection, which then lives by itself; TLS shakes hands first."""
+        client = self._accepted.pop(connection)
+        try:
+            await self.loop.connect_accepted_socket(lambda: connection, client, ssl=self.context)
+        except (OSError, asyncio.CancelledError):
+            # The client has gone, or speaks no TLS; or we end.
+            self._lost(connection)
+
+    def _is_full(self) -> bool:
+        return len(self.connections) >= (UNIX_CONNECTIONS_MAX if self.origin.trusted else NETWORK_CONNECTIONS_MAX)
+
+    def _lost(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._closed and not self._is_full():
+            self.loop.add_reader(self.listener, self._accept)
+
+    def close(self) -> None:
+        """Close everything; it takes some turns of the loop."""
+        self._closed = True
+        self.loop.remove_reader(self.listener)
+        self.listener.close()
+        for task in self._tasks:
+            task.cancel()
+        for connection, client in self._accepted.items():
+            client.close()
+            self.connections.discard(connection)
+        for connection in self.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+def _remove_socket(path: str, device: int, inode: int) -> None:
+    """Remove the file of a socket of ours, if it still is: another server may have taken the path over."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return
+    if (status.st_dev, status.st_ino) == (device, inode):
+        os.unlink(path)
 
 
 def _listen_tcp(host: str, port: int) -> sockets.socket:

@@ -18,18 +18,18 @@ class SrType(NamedTuple):
     @property
     def driver(self) -> str:
         """The plugin's file in dom0."""
-        names = {"file": "FileSR", "dummy": "DummySR", "lvm": "LVMSR", "lvmoiscsi": "LVMoISCSISR", "lvmohba": "LVMoHBASR"}
+        names = {"file": "FileSR", "dummy": "DummySR", "lvmoiscsi": "LVMoISCSISR", "lvmohba": "LVMoHBASR"}
         return "/opt/xensource/sm/" + names.get(self.name, self.name.upper() + "SR")
 
 
-_COMMON = (
-    "SR_PROBE VDI_ACTIVATE VDI_ATTACH VDI_CLONE VDI_CREATE VDI_DEACTIVATE VDI_DELETE VDI_DETACH VDI_MIRROR VDI_RESIZE "
-    "VDI_SNAPSHOT"
-).split()
+_COMMON = [
+    "SR_PROBE", "VDI_ACTIVATE", "VDI_ATTACH", "VDI_CLONE", "VDI_CREATE", "VDI_DEACTIVATE", "VDI_DELETE", "VDI_DETACH",
+    "VDI_MIRROR", "VDI_RESIZE", "VDI_SNAPSHOT",
+]  # fmt: skip
 _FILE = [*_COMMON, "SR_UPDATE", "THIN_PROVISIONING", "VDI_CONFIG_CBT", "VDI_GENERATE_CONFIG"]
 _CACHED = [*_FILE, "VDI_READ_CACHING", "VDI_RESET_ON_BOOT", "VDI_UPDATE"]
 _LVM = [*_COMMON, "SR_UPDATE", "SR_TRIM", "VDI_CONFIG_CBT", "VDI_GENERATE_CONFIG", "VDI_UPDATE"]
-_ISO = "SR_ATTACH SR_DETACH SR_SCAN VDI_ATTACH VDI_CREATE VDI_DELETE VDI_DETACH".split()
+_ISO = ["SR_ATTACH", "SR_DETACH", "SR_SCAN", "VDI_ATTACH", "VDI_CREATE", "VDI_DELETE", "VDI_DETACH"]
 
 _NFS_VERSION = "NFS protocol version - 3, 4, 4.0, 4.1"
 
@@ -38,7 +38,8 @@ SR_TYPES: Dict[str, SrType] = {
     for kind in (
         SrType(
             "ext", "Local EXT3 VHD",
-            "SR plugin which represents disks as VHD files stored on a local EXT3 filesystem, created inside an LVM volume",
+            "SR plugin which represents disks as VHD files stored on a local EXT3 filesystem, created inside an LVM "
+            "volume",
             [*_CACHED, "SR_SUPPORTS_LOCAL_CACHING"],
             configuration={"device": "local device path (required) (e.g. /dev/sda3)"},
         ),
@@ -78,6 +79,9 @@ SR_TYPES: Dict[str, SrType] = {
         ),
     )
 }  # fmt: skip
+
+# The versions of features that are not in their first.
+FEATURE_VERSIONS = {"VDI_RESET_ON_BOOT": 2}
 
 # A device_config without one of these is refused.
 NEEDED_CONFIG = {"file": "location", "iso": "location"}

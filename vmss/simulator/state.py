@@ -4,8 +4,10 @@ import json
 import os
 import tempfile
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Dict, Iterator, TextIO, Tuple
 
+from .database import no_garbage
 from .errors import XapiError
 from .lifecycle import forget_operations
 from .values import date_text, from_seconds, parse_date
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT = "simulated xapi database"
 VERSION = 1
+PIECE_MEMBERS = 200
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class StateError(Exception):
@@ -23,26 +27,11 @@ class StateError(Exception):
 
 def save(sim: "Simulator", path: str) -> None:
     """Write the state beside `path` and rename it there: a crash leaves the old one or the new one."""
-    document = {
-        "format": FORMAT,
-        "version": VERSION,
-        "time": date_text(from_seconds(sim.kernel.now())),
-        "host": sim.this_host,
-        "generation": sim.db.generation,
-        "random": sim.random.getstate()[1],
-        "tables": sim.db.dump(),
-        "storage": sim.storage.manager.dump(),
-        "messages": {
-            ref: dict(record, timestamp=sim.messages.times[ref])
-            for ref, record in sim.messages.records.items()
-        },
-    }
     directory = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".", dir=directory)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(document, stream, separators=(",", ":"))
-            stream.write("\n")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, no_garbage():
+            _write(sim, stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(temporary, path)
@@ -50,6 +39,41 @@ def save(sim: "Simulator", path: str) -> None:
         os.unlink(temporary)
         raise
     _sync_directory(directory)
+
+
+def _write(sim: "Simulator", stream: TextIO) -> None:
+    """Write one JSON document, piece by piece: a large pool is not held a second time."""
+    head = {
+        "format": FORMAT,
+        "version": VERSION,
+        "time": date_text(from_seconds(sim.kernel.now())),
+        "host": sim.this_host,
+        "generation": sim.db.generation,
+        "random": sim.random.getstate()[1],
+    }
+    stream.write(_encode(head)[:-1])
+    for number, table in enumerate(table for table in sim.db.tables.values() if table.cls.persistent):
+        stream.write(',"tables":{' if number == 0 else ",")
+        stream.write("\n%s:" % _encode(table.cls.name))
+        _write_members(stream, sim.db.dump_table(table))
+    stream.write('},\n"storage":')
+    _write_members(stream, iter(sim.storage.manager.dump().items()))
+    stream.write(',\n"messages":')
+    times = sim.messages.times
+    _write_members(stream, ((ref, dict(record, timestamp=times[ref])) for ref, record in sim.messages.records.items()))
+    stream.write("}\n")
+
+
+def _write_members(stream: TextIO, members: Iterator[Tuple[str, Any]]) -> None:
+    """Write an object, some of its members at a time."""
+    separator = "{"
+    while True:
+        piece = dict(islice(members, PIECE_MEMBERS))
+        if not piece:
+            break
+        stream.write(separator + "\n" + _encode(piece)[1:-1])
+        separator = ","
+    stream.write("}" if separator == "," else "{}")
 
 
 def _sync_directory(directory: str) -> None:
@@ -63,7 +87,7 @@ def _sync_directory(directory: str) -> None:
 def read(path: str) -> Dict[str, Any]:
     """Read a state file; StateError when it cannot be read, is cut off, or is something else."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8") as stream, no_garbage():
             document = json.load(stream)
     except OSError as error:
         raise StateError("cannot read the state file %s: %s" % (path, error.strerror))
@@ -92,7 +116,8 @@ def time_of(document: Dict[str, Any]) -> datetime:
 def restore(sim: "Simulator", document: Dict[str, Any], path: str) -> None:
     """Fill a new simulator from a document; StateError when its parts do not fit together."""
     try:
-        _restore(sim, document)
+        with no_garbage():
+            _restore(sim, document)
     except (XapiError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise StateError("the state file %s is damaged: %s" % (path, error))
 
@@ -101,10 +126,11 @@ def _restore(sim: "Simulator", document: Dict[str, Any]) -> None:
     """Operations that were running are forgotten, as after a restart of xapi."""
     sim.db.restore(document["tables"])
     sim.this_host = document["host"]
+    # First: what is restored next starts collectors, which draw from it.
+    sim.random.setstate((3, tuple(document["random"]), None))
     sim.storage.manager.restore(document["storage"])
     for ref, record in document["messages"].items():
         when = record["timestamp"]
         sim.messages.enter(ref, dict(record, timestamp=from_seconds(when)), when)
     sim.db.generation = max(sim.db.generation, document["generation"])
-    sim.random.setstate((3, tuple(document["random"]), None))
     forget_operations(sim)

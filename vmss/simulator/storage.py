@@ -23,7 +23,7 @@ SR_OPERATION_NAMES = {
 }
 SR_OPERATIONS = [
     "vdi_enable_cbt", "vdi_list_changed_blocks", "unplug", "plug", "pbd_create", "vdi_disable_cbt", "update",
-    "pbd_destroy", "vdi_resize", "vdi_clone", "vdi_data_destroy", "scan", "vdi_snapshot", "vdi_mirror",
+    "pbd_destroy", "vdi_resize", "forget", "vdi_clone", "vdi_data_destroy", "scan", "vdi_snapshot", "vdi_mirror",
     "vdi_create", "vdi_destroy",
 ]  # fmt: skip
 VDI_OPERATIONS = ["copy", "generate_config", "clone", "forget", "resize", "snapshot", "destroy"]
@@ -35,7 +35,7 @@ _VDI_FEATURES = {
     "destroy": "VDI_DELETE",
 }
 # A disk that a running VM uses allows these yet.
-_WHEN_ATTACHED = ("copy", "generate_config", "clone", "snapshot")
+_WHEN_ATTACHED = ("clone", "snapshot")
 
 
 class Storage:
@@ -52,6 +52,8 @@ class Storage:
         """Wait until SR and VDI are free, mark them, run `work`, and let the next one in."""
         key = call.task_key
         vdi_operation = sr_operation[4:]
+
+        call.allow_cancel()
 
         def mark() -> None:
             self._check_free(sr, vdi, vdi_operation)
@@ -79,8 +81,12 @@ class Storage:
         if vdi is not None and not self.db.row("VDI", vdi)["managed"]:
             raise XapiError("VDI_NOT_MANAGED", vdi)
 
+    def is_plugged(self, sr: str) -> bool:
+        """Whether any host has the SR attached."""
+        return any(self.db.row("PBD", pbd)["currently_attached"] for pbd in self.db.pointing_at("PBD", "SR", sr))
+
     def check_plugged(self, sr: str) -> None:
-        if not any(self.db.row("PBD", pbd)["currently_attached"] for pbd in self.db.get("SR", sr, "PBDs")):
+        if not self.is_plugged(sr):
             raise XapiError("SR_HAS_NO_PBDS", sr)
 
     def check_vdi(self, vdi: str, operation: str) -> None:
@@ -135,12 +141,14 @@ class Storage:
         row = self.db.row(cls, ref)
         allowed: List[str] = []
         if not row["current_operations"]:
-            allowed = self._sr_allowed(row) if cls == "SR" else self._vdi_allowed(ref, row)
+            allowed = self._sr_allowed(ref, row) if cls == "SR" else self._vdi_allowed(ref, row)
         self.db.set(cls, ref, "allowed_operations", allowed)
 
-    def _sr_allowed(self, row: Dict[str, Any]) -> List[str]:
-        able = "VDI_SNAPSHOT" in features(row["type"])
-        return [name for name in SR_OPERATIONS if able or name != "vdi_snapshot"]
+    def _sr_allowed(self, sr: str, row: Dict[str, Any]) -> List[str]:
+        withheld = set() if "VDI_SNAPSHOT" in features(row["type"]) else {"vdi_snapshot"}
+        if self.is_plugged(sr):
+            withheld.add("forget")
+        return [name for name in SR_OPERATIONS if name not in withheld]
 
     def _vdi_allowed(self, vdi: str, row: Dict[str, Any]) -> List[str]:
         if not self.db.exists("SR", row["SR"]):

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List, Optional
 
 from .collector import Collector
 from .errors import XapiError
-from .images import BLOCK, CHAIN_MAX, FILE_MARGIN, LV_EMPTY, LV_JOURNALS, MIB, Image, Repository, logical_volume, round_up
+from .images import (
+    BLOCK,
+    CHAIN_MAX,
+    FILE_MARGIN,
+    LV_EMPTY,
+    LV_JOURNALS,
+    MIB,
+    Image,
+    Repository,
+    logical_volume,
+    round_up,
+)
 from .kernel import Condition, Join, Sleep, Wait
 from .sr_types import SR_TYPES, is_thick
 from .values import EPOCH, NULL, from_seconds
@@ -42,7 +53,9 @@ class StorageManager:
         row = self.db.row("SR", sr)
         kind = SR_TYPES.get(row["type"])
         thick = is_thick(row["type"], row["sm_config"], device_config)
-        self.repositories.setdefault(row["uuid"], Repository(capacity, kind is not None and kind.thick, thick))
+        repository = Repository(capacity, kind is not None and kind.thick, thick)
+        repository.fake = kind is not None and kind.layout != "vhd"
+        self.repositories.setdefault(row["uuid"], repository)
 
     def repository(self, sr: str) -> Repository:
         """What lies on an SR."""
@@ -56,11 +69,18 @@ class StorageManager:
         row = self.db.row("VDI", vdi)
         if not self.db.exists("SR", row["SR"]):
             return None
-        return self.repository(row["SR"]).images.get(row["uuid"])
+        return self.repository(row["SR"]).images.get(row["location"])
 
     def vdi(self, name: str) -> Optional[str]:
-        """The record of an image; None if xapi has none."""
+        """The record of a VHD; None if xapi has none."""
         return self.db.tables["VDI"].uuids.get(name)
+
+    def record_of(self, sr: str, name: str) -> Optional[str]:
+        """The record of an image of whatever kind; None if xapi has none."""
+        if self.layout(sr) != "iso":
+            return self.vdi(name)
+        found = (vdi for vdi in self.db.get("SR", sr, "VDIs") if self.db.row("VDI", vdi)["location"] == name)
+        return next(found, None)
 
     def layout(self, sr: str) -> str:
         kind = SR_TYPES.get(self.db.row("SR", sr)["type"])
@@ -98,30 +118,34 @@ class StorageManager:
                 raise failure(44, "There is insufficient space")
         elif repository.free < FILE_MARGIN:
             raise failure(78, "VDI Creation failed [opterr=error 28]")
+        orphan = self._is_orphan(life)
         raw = fields.get("sm_config", {}).get("type") == "raw"
         uuid = self.db.new_uuid()
         image = repository.add(uuid, virtual)
         image.raw, image.inflated = raw, repository.thick and not raw
         repository.resized(uuid)
-        if self._is_orphan(life):
+        repository.virtual += virtual
+        if orphan:
             return NULL
         # xapi leaves this one reference empty in a VDI that a client created.
         row = dict(fields, uuid=uuid, location=uuid, virtual_size=virtual, managed=True, metadata_of_pool="")
         row["sm_config"] = {"vdi_type": "aio" if raw else "vhd"} if repository.lvm else {}
+        if repository.fake:
+            row["sm_config"] = {"samplekey": "This is a dummy SR VDI"}
         vdi = self._introduce(sr, row)
         self.show_space(sr)
         return vdi
 
     def _introduce(self, sr: str, row: Dict[str, Any]) -> str:
         vdi = self.db.create("VDI", row)
-        self._show(sr, row["uuid"])
+        self._show(sr, row["location"])
         self.sim.storage.refresh("VDI", vdi)
         return vdi
 
     def _show(self, sr: str, name: str) -> None:
         """Write the size and the parent of an image into its record."""
         repository = self.repository(sr)
-        vdi, image = self.vdi(name), repository.images[name]
+        vdi, image = self.record_of(sr, name), repository.images[name]
         if vdi is not None:
             self.db.set("VDI", vdi, "physical_utilisation", repository.resized(name))
             self._show_parent(vdi, image)
@@ -136,19 +160,25 @@ class StorageManager:
         """VDI.snapshot and VDI.clone: the old leaf becomes a hidden base copy with two empty children."""
         life = self.sim.life
         row = self.db.row("VDI", vdi)
-        sr, name = row["SR"], row["uuid"]
+        sr, name = row["SR"], row["location"]
         self.paused.append(vdi)
         try:
             yield self.sim.draw("vdi_snapshot")
             yield from self._check_image(sr, name)
+            orphan = self._is_orphan(life)
             self._check_snapshot(sr, vdi, name)
             repository = self.repository(sr)
             copy = self.db.new_uuid()
             base = self._branch(repository, name, copy)
-        finally:
+        except Exception:
             self.paused.remove(vdi)
-        if self._is_orphan(life) or not self.db.exists("VDI", vdi):
+            raise
+        # Not where the driver is killed: then the disk stays paused.
+        self.paused.remove(vdi)
+        if orphan or not self.db.exists("VDI", vdi):
             return NULL
+        if self.layout(sr) == "none":
+            return self._record_nothing(sr, vdi, copy)
         return self._record_copy(sr, vdi, copy, base, is_snapshot)
 
     def _check_image(self, sr: str, name: str) -> Steps:
@@ -158,7 +188,10 @@ class StorageManager:
             yield Sleep(MISSING_SECONDS)
             raise failure(46, "The VDI is not available [opterr=VDI %s not found]" % name)
         if image.fault == "corrupt":
-            raise failure(65, "Failed to load VDI [opterr=Failed to query %s]" % name)
+            raise failure(65, "Failed to load VDI [opterr=Failed load VDI information %s]" % self._path(sr, name))
+
+    def _path(self, sr: str, name: str) -> str:
+        return "/run/sr-mount/%s/%s.vhd" % (self.db.row("SR", sr)["uuid"], name)
 
     def _check_snapshot(self, sr: str, vdi: str, name: str) -> None:
         repository = self.repository(sr)
@@ -168,12 +201,12 @@ class StorageManager:
             raise XapiError("UNIMPLEMENTED_IN_SM_BACKEND", sr)
         if repository.depth(name) >= CHAIN_MAX:
             raise failure(109, "The snapshot chain is too long")
-        if "paused" in self.db.row("VDI", vdi)["sm_config"]:
+        if self.db.exists("VDI", vdi) and "paused" in self.db.row("VDI", vdi)["sm_config"]:
             text = "Failed to snapshot VDI [opterr=['MAP_DUPLICATE_KEY', 'VDI', 'sm_config', '%s', 'paused']]"
             raise failure(82, text % vdi)
         if repository.read_only:
-            path = "/run/sr-mount/%s/%s.vhd" % (self.db.row("SR", sr)["uuid"], name)
-            raise failure(1200, "[Errno 30] Read-only file system: '%s'" % path)
+            paths = (self._path(sr, name), self._path(sr, self.db.new_uuid()))
+            raise failure(1200, "[Errno 30] Read-only file system: '%s' -> '%s'" % paths)
         self._check_room(repository, image)
 
     def _check_room(self, repository: Repository, image: Image) -> None:
@@ -191,6 +224,9 @@ class StorageManager:
         """Make the images of a snapshot; return the new base copy, if one was needed."""
         leaf = repository.images[name]
         base: Optional[str] = None
+        if repository.fake:
+            repository.add(copy, 0)
+            return base
         # An image without data of its own is no use as a base: both go on from its parent.
         if leaf.used or leaf.parent is None:
             base = self.db.new_uuid()
@@ -200,6 +236,7 @@ class StorageManager:
             repository.link(name, base)
             repository.resized(base)
         repository.add(copy, leaf.virtual, leaf.parent)
+        repository.virtual += leaf.virtual
         repository.resized(name)
         repository.resized(copy)
         return base
@@ -216,26 +253,40 @@ class StorageManager:
             )  # fmt: skip
             self._introduce(sr, fields)
         fields = {key: row[key] for key in (*_COPIED, "SR", "virtual_size")}
-        fields.update(uuid=copy, location=copy, managed=True, sm_config=config)
+        # A clone has a time too, though it is no snapshot.
+        now = from_seconds(self.sim.kernel.now())
+        fields.update(uuid=copy, location=copy, managed=True, sm_config=config, snapshot_time=now)
         if is_snapshot:
-            fields.update(is_a_snapshot=True, snapshot_of=vdi, snapshot_time=from_seconds(self.sim.kernel.now()))
+            fields.update(is_a_snapshot=True, snapshot_of=vdi)
         created = self._introduce(sr, fields)
         # The record of the live disk shows its new size only after a scan.
-        self._show_parent(vdi, repository.images[row["uuid"]])
+        self._show_parent(vdi, repository.images[row["location"]])
         self.show_space(sr)
         return created
+
+    def _record_nothing(self, sr: str, vdi: str, copy: str) -> str:
+        """A snapshot of a disk that is not there."""
+        row = self.db.row("VDI", vdi)
+        fields = {key: row[key] for key in (*_COPIED, "SR")}
+        now = from_seconds(self.sim.kernel.now())
+        fields.update(uuid=copy, location=copy, managed=True, read_only=True)
+        fields.update(is_a_snapshot=True, snapshot_of=vdi, snapshot_time=now)
+        return self._introduce(sr, fields)
 
     def destroy(self, vdi: str) -> Steps:
         """VDI.destroy: the records that point at the disk go with it."""
         life = self.sim.life
         row = self.db.row("VDI", vdi)
-        sr, name = row["SR"], row["uuid"]
+        sr, name = row["SR"], row["location"]
         repository = self.repository(sr)
         yield self.sim.draw("vdi_destroy")
         image = repository.images.get(name)
         if image is not None and image.fault == "missing":
             yield Sleep(MISSING_SECONDS)
-        if name in repository.images:
+        if image is not None and image.fault == "corrupt":
+            yield from self._check_image(sr, name)
+        if image is not None:
+            repository.virtual -= image.virtual
             repository.drop(name)
         if self.sim.life != life:
             return
@@ -258,7 +309,7 @@ class StorageManager:
     def resize(self, vdi: str, size: int) -> Steps:
         life = self.sim.life
         row = self.db.row("VDI", vdi)
-        repository, name = self.repository(row["SR"]), row["uuid"]
+        repository, name = self.repository(row["SR"]), row["location"]
         yield self.sim.draw("vdi_resize")
         yield from self._check_image(row["SR"], name)
         image = repository.images[name]
@@ -267,6 +318,7 @@ class StorageManager:
             raise failure(79, "VDI Invalid size [opterr=shrinking not allowed]")
         repository.virtual += virtual - image.virtual
         image.virtual = virtual
+        repository.resized(name)
         if self.sim.life == life:
             self.db.set("VDI", vdi, "virtual_size", virtual)
             self._show(row["SR"], name)
@@ -276,9 +328,13 @@ class StorageManager:
         """VDI.copy: a disk of its own with all the data, on this or another SR."""
         life = self.sim.life
         row = self.db.row("VDI", vdi)
-        source = self.repository(row["SR"])
-        used = source.images[row["uuid"]].used + sum(source.images[n].used for n in source.ancestors(row["uuid"]))
+        source, name = self.repository(row["SR"]), row["location"]
+        yield from self._check_image(row["SR"], name)
+        used = sum(source.images[other].used for other in [name, *source.ancestors(name)])
         yield Sleep(1.0 + used / self.sim.durations.merge_bytes_per_second)
+        if target is None and self._is_orphan(life):
+            self._leave_copy(sr, row["virtual_size"], used)
+            return NULL
         if target is None:
             fields = {key: row[key] for key in (*_COPIED, "virtual_size")}
             target = yield from self.create(sr, dict(fields, SR=sr, sm_config={}))
@@ -286,20 +342,34 @@ class StorageManager:
             self.write(target, used)
         return target
 
+    def _leave_copy(self, sr: str, virtual: int, used: int) -> None:
+        """What was copied lies there, and no record knows of it."""
+        if self.db.exists("SR", sr):
+            repository, name = self.repository(sr), self.db.new_uuid()
+            repository.add(name, virtual).inflated = repository.thick
+            repository.write(name, used)
+            repository.resized(name)
+
     def scan(self, sr: str) -> Steps:
         """SR.scan: bring records and images together, and start the garbage collector."""
+        life = self.sim.life
         yield self.sim.draw("sr_scan")
+        if self.sim.life != life:
+            return
         repository = self.repository(sr)
         if any(image.fault == "corrupt" for image in repository.images.values()):
             raise failure(40, "The SR scan failed  [opterr=uuid=None]")
         if self.layout(sr) != "none" and self.db.exists("SR", sr):
             self._reconcile(sr, repository)
+            repository.virtual = sum(image.virtual for image in repository.images.values())
+        if self.db.exists("SR", sr):
+            self.db.remove_from_map("SR", sr, "other_config", "dirty")
         self.show_sizes(sr)
         self.collector.kick(sr)
 
     def _reconcile(self, sr: str, repository: Repository) -> None:
         present = {name for name, image in repository.images.items() if not image.fault}
-        known = {self.db.row("VDI", vdi)["uuid"]: vdi for vdi in self.db.get("SR", sr, "VDIs")}
+        known = {self.db.row("VDI", vdi)["location"]: vdi for vdi in self.db.get("SR", sr, "VDIs")}
         for name, vdi in known.items():
             if name not in present:
                 # The attachments stay until the database is tidied.
@@ -313,8 +383,11 @@ class StorageManager:
         """A record for an image of which the database has never heard, or no longer knows."""
         fields: Dict[str, Any] = {
             "uuid": name, "location": name, "SR": sr, "virtual_size": image.virtual, "managed": not image.hidden,
-            "read_only": image.hidden, "sm_config": {"vdi_type": "vhd"} if self.repository(sr).lvm else {},
+            "type": "user", "read_only": image.hidden,
+            "sm_config": {"vdi_type": "vhd"} if self.repository(sr).lvm else {},
         }  # fmt: skip
+        if self.layout(sr) == "iso":
+            fields.update(uuid=self.db.new_uuid(), name_label=name, read_only=True)
         self._introduce(sr, fields)
 
     # --- figures ---
@@ -345,31 +418,40 @@ class StorageManager:
             return
         row = self.db.row("VDI", vdi)
         repository = self.repository(row["SR"])
-        self.settle(repository, row["uuid"])
+        self.settle(repository, row["location"])
         image.writing_since = self.sim.kernel.now() if writing else None
         if repository.lvm and not image.raw:
             # A thin volume is blown up while somebody may write to it.
             image.inflated = repository.thick or writing
-            repository.resized(row["uuid"])
+            repository.resized(row["location"])
 
     def write(self, vdi: str, count: int) -> None:
         """Put new data into a disk; its record shows the size."""
         row = self.db.row("VDI", vdi)
         repository = self.repository(row["SR"])
-        if row["uuid"] in repository.images:
-            repository.write(row["uuid"], count)
-            self._show(row["SR"], row["uuid"])
+        if row["location"] in repository.images:
+            repository.write(row["location"], count)
+            self._show(row["SR"], row["location"])
             self.show_space(row["SR"])
 
     # --- mishaps ---
 
     def host_lost(self) -> None:
-        """The drivers died too: disks that were paused for a snapshot stay marked."""
+        """The drivers died too: disks that were paused for a snapshot stay marked, and it may be half made."""
         for vdi in self.paused:
             if self.db.exists("VDI", vdi):
+                self._leave_half(vdi)
                 config = self.db.row("VDI", vdi)["sm_config"]
                 self.db.set("VDI", vdi, "sm_config", {"paused": "true", **config})
         self.paused.clear()
+
+    def _leave_half(self, vdi: str) -> None:
+        row, image = self.db.row("VDI", vdi), self.image(vdi)
+        started = image is not None and not image.used and image.parent is not None
+        if image is not None and started and self.sim.random.random() < self.sim.durations.half_made:
+            repository, name = self.repository(row["SR"]), self.db.new_uuid()
+            repository.add(name, image.virtual, image.parent)
+            repository.resized(name)
 
     def reset_disks(self, sr: str) -> None:
         """What plugging a PBD cures: marks that a dead driver has left."""

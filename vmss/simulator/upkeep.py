@@ -1,10 +1,11 @@
-"""xapi's own housekeeping every 30 s: old sessions, old tasks, attachments that lead nowhere.
+"""xapi's own housekeeping every 30 s: old sessions, old tasks, records that lead nowhere.
 
 Source: xapi: ocaml/xapi/db_gc_util.ml, xapi_globs.ml.
 """
 
-from typing import TYPE_CHECKING, Dict, List, Tuple
+from typing import TYPE_CHECKING, Dict, List, Set, Tuple
 
+from .classes.vbd import refresh as refresh_vbd
 from .database import Row
 from .values import NULL, to_seconds
 
@@ -26,58 +27,57 @@ class Upkeep:
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.db = sim.db
-        # Whether a VBD may refer to a disk or a VM that is gone.
+        # Whether a record may refer to something that is gone.
         self.dangling = False
+        # The progress that old pending tasks had a round ago.
         self._progress: Dict[str, float] = {}
         sim.kernel.upkeep = self.run
         sim.kernel.upkeep_due = sim.kernel.now() + PERIOD_SECONDS
 
     def run(self) -> None:
-        """One round; however much time has passed, it is one."""
+        """One round; however much time has passed, it is one. None while xapi is away."""
         now = self.sim.kernel.now()
         self.sim.kernel.upkeep_due = now + PERIOD_SECONDS
+        if not self.sim.hosts.is_up(self.sim.hosts.coordinator):
+            return
         self._collect_tasks(now)
         self._collect_sessions(now)
         if self.dangling:
-            self._collect_vbds()
+            self.dangling = False
+            self._collect_records()
 
     # --- tasks ---
 
     def _collect_tasks(self, now: float) -> None:
-        young: List[Tuple[float, str]] = []
-        completed = 0
+        completed: List[Tuple[float, str]] = []
+        pending = 0
         progress: Dict[str, float] = {}
         for ref, row in list(self.db.tables["task"].rows.items()):
-            if row["status"] == "pending":
-                age = now - to_seconds(row["created"])
-                if age > TASK_SECONDS_PENDING and self._progress.get(ref) == row["progress"]:
-                    self.db.delete("task", ref)
-                else:
+            if row["status"] in ("pending", "cancelling"):
+                if now - to_seconds(row["created"]) > TASK_SECONDS_PENDING:
+                    if row["progress"] <= self._progress.get(ref, -1.0):
+                        self.db.delete("task", ref)
+                        continue
                     progress[ref] = row["progress"]
-                continue
-            finished = to_seconds(row["finished"])
-            if now - finished > TASK_SECONDS_COMPLETED or "task" in row["current_operations"]:
+                pending += 1
+            elif _is_over(row, now):
                 self.db.delete("task", ref)
             else:
-                completed += 1
-                young.append((finished, ref))
+                completed.append((to_seconds(row["finished"]), ref))
         self._progress = progress
-        if len(young) + len(progress) > TASKS_MAX:
+        if len(completed) + pending > TASKS_MAX:
             # xapi subtracts the completed ones where it means the pending ones.
-            young.sort(reverse=True)
-            for _, ref in young[max(0, TASKS_MAX - completed) :]:
+            completed.sort(reverse=True)
+            for _, ref in completed[max(0, TASKS_MAX - len(completed)) :]:
                 self.db.delete("task", ref)
 
     # --- sessions ---
 
     def _collect_sessions(self, now: float) -> None:
-        rows = self.db.tables["session"].rows
-        if not rows:
-            return
-        busy = self._busy()
+        working = {row["session"] for row in self.db.tables["task"].rows.values() if row["status"] == "pending"}
         groups: Dict[Tuple[str, str], List[Tuple[float, str]]] = {}
-        for ref, row in list(rows.items()):
-            if ref in busy:
+        for ref, row in list(self.db.tables["session"].rows.items()):
+            if self._is_busy(ref, working):
                 continue
             active = self.sim.sessions.last_used[ref]
             if now - active > SESSION_SECONDS_MAX:
@@ -89,25 +89,45 @@ class Upkeep:
                 for _, ref in sorted(members)[: len(members) - SESSIONS_MAX[kind]]:
                     self.sim.sessions.destroy(ref)
 
-    def _busy(self) -> Dict[str, None]:
-        """Sessions with a task that has not ended, and those above them."""
-        sessions = self.db.tables["session"].rows
-        busy: Dict[str, None] = {}
-        for row in self.db.tables["task"].rows.values():
-            session = row["session"] if row["status"] == "pending" else NULL
-            while session in sessions and session not in busy:
-                busy[session] = None
-                session = sessions[session]["parent"]
-        return busy
+    def _is_busy(self, session: str, working: Set[str]) -> bool:
+        """Whether a session, or one above it, has a task that has not ended. One above a busy session is not."""
+        rows = self.db.tables["session"].rows
+        while session in rows:
+            if session in working:
+                return True
+            session = rows[session]["parent"]
+        return False
 
-    # --- attachments ---
+    # --- references ---
 
-    def _collect_vbds(self) -> None:
-        self.dangling = False
-        disks, vms = self.db.tables["VDI"].rows, self.db.tables["VM"].rows
-        for ref, row in list(self.db.tables["VBD"].rows.items()):
-            if row["VM"] not in vms or (not row["empty"] and row["VDI"] not in disks):
-                self.db.delete("VBD", ref)
+    def _collect_records(self) -> None:
+        """Remove what refers to nothing; a CD drive is only emptied."""
+        db = self.db
+        srs, hosts, vms = db.tables["SR"].rows, db.tables["host"].rows, db.tables["VM"].rows
+        for ref, row in list(db.tables["VDI"].rows.items()):
+            if row["SR"] not in srs:
+                db.delete("VDI", ref)
+        for ref, row in list(db.tables["VBD"].rows.items()):
+            if row["VM"] not in vms:
+                db.delete("VBD", ref)
+            elif not row["empty"] and not db.exists("VDI", row["VDI"]):
+                self._lose_disk(ref, row)
+        for ref, row in list(db.tables["PBD"].rows.items()):
+            if row["SR"] not in srs or row["host"] not in hosts:
+                db.delete("PBD", ref)
+
+    def _lose_disk(self, vbd: str, row: Row) -> None:
+        if row["type"] != "CD":
+            self.db.delete("VBD", vbd)
+            return
+        self.db.update("VBD", vbd, VDI=NULL, empty=True)
+        refresh_vbd(self.db, vbd)
+
+
+def _is_over(task: Row, now: float) -> bool:
+    """Whether a task that has ended is to go: it is old, or somebody wanted it gone while it still ran."""
+    old = now - to_seconds(task["finished"]) > TASK_SECONDS_COMPLETED
+    return old or "destroy" in task["current_operations"].values()
 
 
 def _group(row: Row) -> Tuple[str, str]:

@@ -4,6 +4,7 @@ Sources: ocaml-rpc src/lib/xmlrpc.ml and jsonrpc.ml, xapi ocaml/xapi/api_server.
 without a type tag, a void result is an empty string, API errors are never XML-RPC faults.
 """
 
+import io
 import json
 import re
 from datetime import datetime
@@ -16,6 +17,8 @@ from .values import Count, DateText, date_text, float_text
 PROLOGUE = '<?xml version="1.0"?>'
 
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]')
+# So many pieces of text are kept before they are joined.
+PIECES_MAX = 4096
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
@@ -34,7 +37,8 @@ class Request(NamedTuple):
 
 def escape(text: str) -> str:
     """Escape XML characters and drop the control characters XML cannot carry."""
-    if _SPECIAL.search(text) is None:
+    if text.isprintable() and not ("&" in text or "<" in text or ">" in text or '"' in text):
+        # Twice as fast as the expression for the long texts, of which a pool has many.
         return text
     return _SPECIAL.sub(lambda match: _ESCAPES.get(match.group(), ""), text)
 
@@ -96,7 +100,23 @@ def _member(member: Any) -> Tuple[str, Any]:
     return name.text or "", read_value(value)
 
 
-def encode_value(value: Any, out: List[str]) -> None:
+class _Pieces(List[str]):
+    """The pieces of a text to be. A bulk read has millions: they are joined and encoded on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded = io.BytesIO()
+
+    def join(self) -> None:
+        self.encoded.write("".join(self).encode("utf-8"))
+        self.clear()
+
+    def body(self) -> bytes:
+        self.join()
+        return self.encoded.getvalue()
+
+
+def encode_value(value: Any, out: _Pieces) -> None:
     """Append a value as a <value> element."""
     kind = type(value)
     if kind is str:
@@ -113,6 +133,8 @@ def encode_value(value: Any, out: List[str]) -> None:
             encode_value(item, out)
             out.append("</member>")
         out.append("</struct></value>")
+        if len(out) > PIECES_MAX:
+            out.join()
     elif kind is list:
         out.append("<value><array><data>")
         for item in value:
@@ -132,9 +154,9 @@ def encode_value(value: Any, out: List[str]) -> None:
 
 def value_text(value: Any) -> str:
     """A value as the text of its element: what task.result holds."""
-    out: List[str] = []
+    out = _Pieces()
     encode_value(value, out)
-    return "".join(out)
+    return out.body().decode("utf-8")
 
 
 _HEAD = PROLOGUE + "<methodResponse><params><param>"
@@ -152,22 +174,25 @@ _END = "</member></struct></value>" + _TAIL
 
 def encode_xml_success(value: Any, bare: bool = False) -> bytes:
     """A methodResponse; `bare` leaves the Status struct out (system.listMethods)."""
-    out = [_HEAD if bare else _SUCCESS]
+    out = _Pieces()
+    out.append(_HEAD if bare else _SUCCESS)
     encode_value(value, out)
     out.append(_TAIL if bare else _END)
-    return "".join(out).encode("utf-8")
+    return out.body()
 
 
 def encode_xml_failure(error: XapiError) -> bytes:
-    out = [_FAILURE]
+    out = _Pieces()
+    out.append(_FAILURE)
     encode_value([str(detail) for detail in error.details], out)
     out.append(_END)
-    return "".join(out).encode("utf-8")
+    return out.body()
 
 
 def encode_plugin_call(function: str, session: str, args: Dict[str, str]) -> str:
     """The methodCall a plugin gets in its argument; here the member names are escaped too."""
-    out = [PROLOGUE, "<methodCall><methodName>", escape(function), "</methodName><params><param>"]
+    out = _Pieces()
+    out += [PROLOGUE, "<methodCall><methodName>", escape(function), "</methodName><params><param>"]
     encode_value(session, out)
     out.append("</param><param><value><struct>")
     for name, value in args.items():
@@ -175,7 +200,7 @@ def encode_plugin_call(function: str, session: str, args: Dict[str, str]) -> str
         encode_value(value, out)
         out.append("</member>")
     out.append("</struct></value></param></params></methodCall>")
-    return "".join(out)
+    return out.body().decode("utf-8")
 
 
 # --- JSON-RPC ---
@@ -205,20 +230,18 @@ def decode_json(body: bytes) -> Request:
 
 
 def _to_json(value: Any) -> Any:
+    """Only a date is no JSON value."""
     if isinstance(value, datetime):
         return date_text(value)
-    if isinstance(value, dict):
-        return {str(name): _to_json(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_to_json(item) for item in value]
-    return "" if value is None else value
+    raise TypeError("cannot encode %r" % (value,))
 
 
 def encode_json_success(value: Any, request: Request) -> bytes:
+    result = "" if value is None else value
     if request.version == "2.0":
-        answer = {"jsonrpc": "2.0", "result": _to_json(value), "id": request.identity}
+        answer = {"jsonrpc": "2.0", "result": result, "id": request.identity}
     else:
-        answer = {"result": _to_json(value), "error": None, "id": request.identity}
+        answer = {"result": result, "error": None, "id": request.identity}
     return _json_bytes(answer)
 
 
@@ -238,5 +261,5 @@ def encode_json_early_failure(error: XapiError, request: Request) -> bytes:
 
 
 def _json_bytes(answer: Any) -> bytes:
-    text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"), default=_to_json)
     return text.encode("utf-8", "surrogateescape")

@@ -77,9 +77,9 @@ def event_from(call: "Call", classes: List[str], token: str, timeout: float) -> 
             raise XapiError("SESSION_INVALID", call.session)
         # Nothing relevant was found up to `looked`; only what came later can matter.
         if looked == since or _relevant(call, subscription, looked, messages_since):
-            events, token = _events(call, subscription, since, messages_since)
+            events, newest = _events(call, subscription, since, messages_since)
             if events:
-                return _answer(call, events, token)
+                return _answer(call, events, newest)
         looked = call.db.generation
         left = deadline - kernel.now()
         if left <= 0:

@@ -207,7 +207,8 @@ def destroy(call: "Call", host: str) -> None:
 def evacuate(call: "Call", host: str, *rest: Any) -> Steps:
     """Move every running VM to another host that sees its disks."""
     for vm in _guests(call, host):
-        others = [other for other in hosts_seeing(call.sim, vm) if other != host and call.db.row("host", other)["enabled"]]
+        seeing = [other for other in hosts_seeing(call.sim, vm) if other != host]
+        others = [other for other in seeing if call.db.row("host", other)["enabled"]]
         if not others:
             raise XapiError("NO_HOSTS_AVAILABLE")
         yield from call.sim.dispatcher.subtask(call, "VM.pool_migrate", vm, others[0], {})
@@ -249,7 +250,7 @@ def list_methods(call: "Call") -> List[str]:
 @method("host.compute_free_memory")
 def compute_free_memory(call: "Call", host: str) -> int:
     metrics = call.db.row("host", host)["metrics"]
-    used = sum(call.db.row("VM", vm)["memory_dynamic_max"] for vm in _guests(call, host))
+    used = sum(int(call.db.row("VM", vm)["memory_dynamic_max"]) for vm in _guests(call, host))
     return max(0, int(call.db.row("host_metrics", metrics)["memory_free"]) - used)
 
 
@@ -278,8 +279,8 @@ def get_ntp_synchronized(call: "Call", host: str) -> bool:
 
 @method(
     "host.set_iscsi_iqn", "host.set_multipathing", "host.set_max_cstate", "host.set_ntp_mode",
-    "host.set_ntp_custom_servers", "host.set_timezone", "host.set_numa_affinity_policy", "host.set_console_idle_timeout",
-    "host.set_ssh_auto_mode", "host.set_https_only", "host.set_ssl_legacy", "host.set_uefi_certificates",
+    "host.set_ntp_custom_servers", "host.set_timezone", "host.set_numa_affinity_policy", "host.set_ssh_auto_mode",
+    "host.set_console_idle_timeout", "host.set_https_only", "host.set_ssl_legacy", "host.set_uefi_certificates",
 )  # fmt: skip
 def set_field(call: "Call", host: str, value: Any) -> None:
     call.db.set("host", host, call.method[len("host.set_") :], value)

@@ -33,20 +33,38 @@ def plug(call: "Call", pbd: str) -> Steps:
     if not call.db.row("PBD", pbd)["currently_attached"]:
         yield call.sim.draw("pbd_plug")
         call.db.set("PBD", pbd, "currently_attached", True)
-        call.sim.storage.manager.collector.kick(call.db.row("PBD", pbd)["SR"])
+        call.sim.storage.refresh("SR", call.db.row("PBD", pbd)["SR"])
+        call.sim.storage.manager.reset_disks(call.db.row("PBD", pbd)["SR"])
+        yield from _scan(call, call.db.row("PBD", pbd)["SR"])
+
+
+def _scan(call: "Call", sr: str) -> Steps:
+    """What is attached is scanned; if that fails, an alert says so."""
+    try:
+        yield from call.sim.storage.operation(call, sr, "scan", None, lambda: call.sim.storage.manager.scan(sr))
+    except XapiError as error:
+        uuid = call.db.row("SR", sr)["uuid"]
+        reason = error.details[2] if error.code.startswith("SR_BACKEND_FAILURE") else error.code
+        text = "Failed to scan SR %s after attaching, error %s" % (uuid, reason)
+        call.sim.messages.create("POST_ATTACH_SCAN_FAILED", 2, "SR", uuid, text)
 
 
 @method("PBD.unplug")
 def unplug(call: "Call", pbd: str) -> Steps:
+    """Refused, with all disks that a VM of this host uses, while there are any."""
     row = call.db.row("PBD", pbd)
-    for vdi in call.db.get("SR", row["SR"], "VDIs"):
-        for vbd in call.db.pointing_at("VBD", "VDI", vdi):
-            fields = call.db.row("VBD", vbd)
-            if fields["currently_attached"] and call.db.row("VM", fields["VM"])["resident_on"] == row["host"]:
-                raise XapiError("VDI_IN_USE", vdi, "unplug")
+    used = [vdi for vdi in call.db.get("SR", row["SR"], "VDIs") if _is_used(call, vdi, row["host"])]
+    if used:
+        raise XapiError("VDI_IN_USE", *used)
     if row["currently_attached"]:
         yield call.sim.draw("pbd_plug")
         call.db.set("PBD", pbd, "currently_attached", False)
+        call.sim.storage.refresh("SR", row["SR"])
+
+
+def _is_used(call: "Call", vdi: str, host: str) -> bool:
+    vbds = (call.db.row("VBD", vbd) for vbd in call.db.pointing_at("VBD", "VDI", vdi))
+    return any(vbd["currently_attached"] and call.db.row("VM", vbd["VM"])["resident_on"] == host for vbd in vbds)
 
 
 @method("PBD.set_device_config")

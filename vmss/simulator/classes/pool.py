@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List
 from .. import lifecycle
 from ..errors import XapiError
 from ..registry import method
-from ..sr_types import SR_TYPES
+from ..sr_types import FEATURE_VERSIONS, SR_TYPES
 from . import host as hosts
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def create_pool(sim: "Simulator") -> None:
                 "required_api_version": kind.required_api_version,
                 "configuration": kind.configuration,
                 "driver_filename": kind.driver,
-                "features": dict.fromkeys(sorted(kind.features), 1),
+                "features": {name: FEATURE_VERSIONS.get(name, 1) for name in sorted(kind.features)},
                 "capabilities": sorted(kind.features),
             },
         )

@@ -9,23 +9,38 @@ from ..registry import method
 if TYPE_CHECKING:
     from ..dispatch import Call
 
+Steps = Generator[Any, Any, Any]
+
 WRONG_PASSWORD_SECONDS = 5.0
 
 
-@method("session.login_with_password")
-def login_with_password(
-    call: "Call", user: str, password: str, version: str, originator: str
-) -> Generator[Any, Any, str]:
+def _check_password(call: "Call", user: str, password: str) -> Steps:
     """Over the trusted socket any user and password will do; elsewhere it is root's password."""
     if not call.origin.trusted and (user != "root" or password != call.sim.password):
         yield Sleep(WRONG_PASSWORD_SECONDS)
         raise XapiError("SESSION_AUTHENTICATION_FAILED", user, "Authentication failure")
+
+
+@method("session.login_with_password")
+def login_with_password(call: "Call", user: str, password: str, version: str, originator: str) -> Steps:
+    yield from _check_password(call, user, password)
     return call.sim.sessions.create(user, originator, superuser=True, host=call.sim.hosts.at(call.origin))
 
 
-@method("session.slave_local_login_with_password", "session.slave_local_login")
-def local_login(call: "Call", *credentials: str) -> str:
+@method("session.slave_local_login_with_password")
+def local_login_with_password(call: "Call", user: str, password: str) -> Steps:
     """A session on the host itself, for the few calls that a host without its coordinator answers."""
+    yield from _check_password(call, user, password)
+    return _local_session(call)
+
+
+@method("session.slave_local_login")
+def local_login(call: "Call", secret: str) -> str:
+    """The same for another host of the pool, which knows the pool's secret: here every caller does."""
+    return _local_session(call)
+
+
+def _local_session(call: "Call") -> str:
     return call.sim.sessions.create("", "", superuser=True, host=call.sim.hosts.at(call.origin))
 
 
@@ -37,6 +52,9 @@ def change_password(call: "Call", old: str, new: str) -> None:
 
 @method("session.logout", "session.local_logout")
 def logout(call: "Call") -> None:
+    if not call.db.exists("session", call.session):
+        # Nobody has looked, for want of a coordinator.
+        raise XapiError("SESSION_INVALID", call.session)
     call.sim.sessions.destroy(call.session)
 
 

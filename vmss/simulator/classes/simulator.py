@@ -84,7 +84,7 @@ def fail_over(call: "Call", host: str, way: str, seconds: float) -> Steps:
 def kill_host(call: "Call", host: str) -> None:
     """A host loses its power. If it is the coordinator, the pool waits for it, or for another to take over."""
     call.db.row("host", host)
-    if host == call.sim.hosts.coordinator:
+    if host == call.sim.hosts.coordinator and host not in call.sim.hosts.dead:
         lifecycle.die(call.sim, "host")
     call.sim.hosts.die(host)
 
@@ -123,6 +123,15 @@ def fill(call: "Call", sr: str, count: int) -> None:
     """Let foreign files take some bytes of an SR; 0 removes them."""
     call.sim.storage.manager.repository(sr).filler = count
     call.sim.storage.manager.show_space(sr)
+
+
+@simulator_method("simulator.add_file", ("sr", "ref SR"), ("name", "string"), ("bytes", "int"))
+def add_file(call: "Call", sr: str, name: str, size: int) -> None:
+    """Put a file on an ISO SR; a scan finds it."""
+    repository = call.sim.storage.manager.repository(sr)
+    if name not in repository.images:
+        repository.add(name, size)
+        repository.resized(name)
 
 
 @simulator_method("simulator.set_read_only", ("sr", "ref SR"), ("value", "bool"))

@@ -24,6 +24,8 @@ def _record(
         "content_type": content,
         "shared": shared,
         "sm_config": config,
+        # It has not been scanned yet.
+        "other_config": {"dirty": ""},
     }
     return call.db.create("SR", fields)
 
@@ -58,6 +60,9 @@ def create(
     for each in hosts:
         fields = {"host": each, "SR": sr, "device_config": device_config, "currently_attached": True}
         call.db.create("PBD", fields)
+        # xapi plugs through calls of its own, whose tasks stay.
+        task = call.sim.dispatcher.new_task("Async.PBD.plug", call.session, call.task)
+        call.sim.dispatcher.finish_task(task, None, None)
     call.sim.storage.manager.create_repository(sr, physical_size or DEFAULT_SR_SIZE, device_config)
     call.sim.storage.refresh("SR", sr)
     return sr

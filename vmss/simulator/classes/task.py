@@ -20,7 +20,8 @@ def _check_owner(call: "Call", task: str) -> None:
         return
     text = "No permission in user session. (Roles with this permission: pool-admin, pool-operator)"
     if call.sim.sessions.roles.get(call.session) not in ("pool-admin", "pool-operator"):
-        raise XapiError("RBAC_PERMISSION_DENIED", call.method.lower() + "/any", text)
+        # One permission for all that can be done to a task.
+        raise XapiError("RBAC_PERMISSION_DENIED", "task.destroy/any", text)
 
 
 @method("task.create")
@@ -45,11 +46,19 @@ def destroy(call: "Call", task: str) -> None:
 def cancel(call: "Call", task: str) -> None:
     """Ask a task to stop; operations look when they can. No error if it cannot be cancelled."""
     _check_owner(call, task)
-    row = call.db.row("task", task)
-    if row["status"] == "pending":
-        key = call.task_key
-        call.db.set("task", task, "current_operations", {**row["current_operations"], key: "cancel"})
+    _mark(call, task, call.task_key)
+    if call.db.row("task", task)["status"] == "pending":
         call.sim.cancelled.add(task)
+        for part in call.db.pointing_at("task", "subtask_of", task):
+            if call.db.row("task", part)["status"] == "pending":
+                _mark(call, part, task)
+
+
+def _mark(call: "Call", task: str, key: str) -> None:
+    """Show who wants a task cancelled, also one that has ended; the last to ask is remembered."""
+    operations = call.db.row("task", task)["current_operations"]
+    kept = {other: operation for other, operation in operations.items() if operation != "cancel"}
+    call.db.set("task", task, "current_operations", {**kept, key: "cancel"})
 
 
 @method(

@@ -16,9 +16,13 @@ DEVICES_MAX = 255
 def refresh(db: "Database", vbd: str) -> None:
     """Recompute a VBD's allowed_operations."""
     row = db.row("VBD", vbd)
-    power_state = db.row("VM", row["VM"])["power_state"]
+    vm = db.row("VM", row["VM"])
     allowed: List[str] = []
-    if power_state == "Running":
+    if vm["power_state"] == "Running":
+        if not db.exists("VM_guest_metrics", vm["guest_metrics"]):
+            # Without drivers in the guest nothing can be plugged.
+            db.set("VBD", vbd, "allowed_operations", [])
+            return
         allowed = ["unplug", "unplug_force", "pause", "unpause"] if row["currently_attached"] else ["plug"]
     allowed = ["attach"] + allowed
     if row["type"] == "CD":

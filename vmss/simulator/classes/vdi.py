@@ -61,6 +61,9 @@ def introduce(
         "virtual_size": virtual_size,
         "physical_utilisation": virtual_size,
     }
+    images = call.sim.storage.manager.repository(sr)
+    if location not in images.images:
+        images.add(location, virtual_size)
     vdi = call.db.create("VDI", fields)
     call.sim.storage.refresh("VDI", vdi)
     return vdi

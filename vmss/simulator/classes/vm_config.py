@@ -1,6 +1,6 @@
 """The configuration of VMs: memory, processors and what else has a setter of its own (xapi: ocaml/xapi/xapi_vm.ml)."""
 
-from typing import TYPE_CHECKING, Any, Dict, Generator
+from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
 from ..errors import XapiError
 from ..registry import method
@@ -22,11 +22,10 @@ def _set_memory(call: "Call", vm: str, operation: str, **limits: int) -> Steps:
     def change() -> None:
         row = call.db.row("VM", vm)
         names = ("static_min", "dynamic_min", "dynamic_max", "static_max")
-        wanted = [limits.get(name, row["memory_" + name]) for name in names]
+        wanted: List[int] = [limits[name] if name in limits else row["memory_" + name] for name in names]
         if not 0 <= wanted[0] <= wanted[1] <= wanted[2] <= wanted[3]:
-            raise XapiError(
-                "MEMORY_CONSTRAINT_VIOLATION", "Memory limits must satisfy: static_min ≤ dynamic_min ≤ dynamic_max ≤ static_max"
-            )
+            rule = "static_min ≤ dynamic_min ≤ dynamic_max ≤ static_max"
+            raise XapiError("MEMORY_CONSTRAINT_VIOLATION", "Memory limits must satisfy: " + rule)
         for name, value in zip(names, wanted):
             call.db.set("VM", vm, "memory_" + name, value)
 
@@ -37,8 +36,10 @@ def _set_memory(call: "Call", vm: str, operation: str, **limits: int) -> Steps:
 def set_memory_limits(
     call: "Call", vm: str, static_min: int, static_max: int, dynamic_min: int, dynamic_max: int
 ) -> Steps:
-    limits = {"static_min": static_min, "static_max": static_max, "dynamic_min": dynamic_min, "dynamic_max": dynamic_max}
-    yield from _set_memory(call, vm, "changing_static_range", **limits)
+    yield from _set_memory(
+        call, vm, "changing_static_range",
+        static_min=static_min, static_max=static_max, dynamic_min=dynamic_min, dynamic_max=dynamic_max,
+    )  # fmt: skip
 
 
 @method("VM.set_memory_static_range")

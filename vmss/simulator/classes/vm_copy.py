@@ -164,10 +164,10 @@ def take_snapshot(
 
 def _begin(call: "Call", vm: str) -> List[str]:
     """What snapshot and checkpoint do once they may start; return the hosts that could carry them out."""
+    hosts = hosts_seeing(call.sim, vm)
     mark_task(call, vm)
-    if call.db.exists("task", call.task):
-        call.db.set("task", call.task, "allowed_operations", ["cancel"])
-    return hosts_seeing(call.sim, vm)
+    call.allow_cancel()
+    return hosts
 
 
 @method("VM.snapshot")
@@ -251,11 +251,15 @@ def clone(call: "Call", vm: str, name: str) -> Steps:
         hosts_seeing(call.sim, vm)
         vbds = call.db.pointing_at("VBD", "VM", vm)
         disks = yield from copy_disks(call, vm, vbds, "VDI.clone")
-        source = call.db.row("VM", vm)
-        other_config = dict(source["other_config"])
-        if source["is_a_template"]:
-            other_config["base_template_name"] = source["name_label"]
-        fields = {"other_config": other_config}
-        return (yield from finish_copy(call, vm, name, fields, disks, vbds, []))
+        return (yield from finish_copy(call, vm, name, clone_fields(call, vm), disks, vbds, []))
 
     return (yield from run(call, vm, "clone", work))
+
+
+def clone_fields(call: "Call", vm: str) -> Dict[str, Any]:
+    """What a clone has of its own: other network addresses, and the name of its template."""
+    source = call.db.row("VM", vm)
+    other_config = {**source["other_config"], "mac_seed": call.db.new_uuid()}
+    if source["is_a_template"]:
+        other_config["base_template_name"] = source["name_label"]
+    return {"other_config": other_config}

@@ -7,7 +7,7 @@ from ..registry import method
 from ..values import NULL
 from ..vm_operations import at_once, hosts_seeing, run
 from .vm import announce, load_memory, on_host
-from .vm_copy import destroy_disks, finish_copy
+from .vm_copy import clone_fields, destroy_disks, finish_copy
 
 if TYPE_CHECKING:
     from ..dispatch import Call
@@ -79,7 +79,7 @@ def copy(call: "Call", vm: str, name: str, sr: str) -> Steps:
         except XapiError:
             yield from destroy_disks(call, list(disks.values()))
             raise
-        return (yield from finish_copy(call, vm, name, {}, disks, vbds, []))
+        return (yield from finish_copy(call, vm, name, clone_fields(call, vm), disks, vbds, []))
 
     return (yield from run(call, vm, "copy", work))
 

@@ -1,6 +1,6 @@
 """Going back to a snapshot (xapi: ocaml/xapi/xapi_vm_snapshot.ml)."""
 
-from typing import TYPE_CHECKING, Any, Dict, Generator
+from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
 from ..errors import XapiError
 from ..registry import method
@@ -42,11 +42,12 @@ def _revert(call: "Call", vm: str, snapshot: str) -> Steps:
     if db.row("VM", vm)["power_state"] in ("Running", "Paused"):
         yield call.sim.draw("vm_hard_shutdown")
         power_off(call, vm, "Halted")
+    old_disks = _detach_disks(call, vm)
     vbds = db.pointing_at("VBD", "VM", snapshot)
     copies = yield from copy_disks(call, snapshot, vbds, "VDI.clone")
     old_image = db.row("VM", vm)["suspend_VDI"]
     image = yield from _memory(call, snapshot)
-    yield from _give_up_disks(call, vm, snapshot, copies)
+    yield from _give_up_disks(call, old_disks, snapshot, copies)
     if db.exists("VDI", old_image):
         yield from call.sim.dispatcher.subtask(call, "VDI.destroy", old_image)
     copy_vbds(call, vm, vbds, copies, [])
@@ -61,16 +62,23 @@ def _memory(call: "Call", snapshot: str) -> Steps:
     return (yield from call.sim.dispatcher.subtask(call, "VDI.clone", image, {}))
 
 
-def _give_up_disks(call: "Call", vm: str, snapshot: str, copies: Dict[str, str]) -> Steps:
-    """Destroy the VM's disks that a new one stands for; snapshots of the old ones belong to the new ones.
+def _detach_disks(call: "Call", vm: str) -> List[str]:
+    """Remove the VM's attachments, which is the first thing that is done; return what was attached."""
+    disks = []
+    for vbd in call.db.pointing_at("VBD", "VM", vm):
+        disks.append(call.db.row("VBD", vbd)["VDI"])
+        call.db.delete("VBD", vbd)
+    return disks
 
-    A disk whose own snapshot is gone is only detached: seen on a real xapi.
+
+def _give_up_disks(call: "Call", disks: List[str], snapshot: str, copies: Dict[str, str]) -> Steps:
+    """Destroy the old disks that a new one stands for; snapshots of the old ones belong to the new ones.
+
+    A disk whose own snapshot is gone stays, attached to nothing: seen on a real xapi.
     """
     db = call.db
     replaced = _replacements(call, snapshot, copies)
-    for vbd in db.pointing_at("VBD", "VM", vm):
-        disk = db.row("VBD", vbd)["VDI"]
-        db.delete("VBD", vbd)
+    for disk in disks:
         new = replaced.get(disk)
         if new is None:
             continue
