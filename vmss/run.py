@@ -179,7 +179,7 @@ class Pass:
         try:
             lock = directory.acquire(self.pool.uuid, holder)
         except Held as held:
-            return self.put_off(held)
+            return self.put_off(held, directory)
         complete = False
         try:
             self.take_over(directory, lock)
@@ -362,11 +362,14 @@ class Pass:
 
     # What keeps a policy from being served
 
-    def put_off(self, held: Held) -> Report:
-        """Another run holds the lock: the policies that are due are late, and each is told of it once a slot."""
+    def put_off(self, held: Held, directory: LockDirectory) -> Report:
+        """Another run holds the lock: the policies that are due and that it has not in hand are late, and each is
+        told of it once a slot."""
         self.log("The lock is taken: %s" % held)
-        in_hand = held.holder.get("policies")
-        for turn in self.look(self.request.policy).turns:
+        turns = self.look(self.request.policy).turns
+        # Last: the other run looks for what is due at the same instant as we do.
+        in_hand = (directory.holder(self.pool.uuid) or held.holder).get("policies")
+        for turn in turns:
             text = alerts.body(alerts.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
             if turn.forced:
                 self.alerts.create(alerts.LOCK_FAILED, turn.policy.uuid, text)

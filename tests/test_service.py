@@ -1,0 +1,147 @@
+"""Policies served side by side: admitted as there is room, nobody held up by another, room made where it is short."""
+import re
+from datetime import datetime, timezone
+from typing import Dict, List
+
+from tests.pool import GIB, TestPool
+from vmss.datetimes import parse_datetime
+from vmss.settings import Settings
+
+UTC = timezone.utc
+
+
+def taken_at(pool: TestPool, vm: str) -> datetime:
+    """When the VM's only snapshot was taken."""
+    (snapshot,) = pool.snapshots(vm)
+    return parse_datetime(snapshot["snapshot_time"])
+
+
+def batches(pool: TestPool) -> List[List[str]]:
+    """The policies of each batch, by the log, in the order of admission."""
+    found: List[List[str]] = []
+    for line in pool.log():
+        if line.startswith("Policy Batch: "):
+            assert line == "Policy Batch: %d" % len(found)
+            found.append([])
+        elif line.startswith("Processing policy: "):
+            found[-1].append(line.split()[-1])
+    return found
+
+
+def hang(pool: TestPool, vm: str) -> None:
+    """The next snapshot of a VM never ends."""
+    pool.call("simulator.add_fault", {"method": "VM.snapshot", "object": vm, "when": "before", "action": "hang"})
+
+
+def test_a_policy_becomes_due_and_is_served_while_another_hangs(pool: TestPool) -> None:
+    hanging, prompt = pool.vm("hanging", [pool.sr("one")]), pool.vm("prompt", [pool.sr("other")])
+    early = pool.policy([hanging], name="early", schedule={"min": "0"})
+    pool.policy([prompt], name="late", schedule={"min": "15"})
+    pool.call("VMSS.set_last_run_time", early, "20260302T09:16:00Z")
+    hang(pool, hanging)
+    pool.at(11, 0, second=30)
+    report = pool.tick()
+    assert report.line.startswith("policies served: 2")
+    assert pool.simulator.now() >= datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # the limit of a snapshot: an hour
+    assert datetime(2026, 3, 2, 11, 15, tzinfo=UTC) <= taken_at(pool, prompt)
+    assert taken_at(pool, prompt) < datetime(2026, 3, 2, 11, 15, 30, tzinfo=UTC)
+    assert [len(batch) for batch in batches(pool)] == [1, 1]
+
+
+def test_a_policy_that_hangs_keeps_its_own_place_and_no_other(pool: TestPool) -> None:
+    pool.settings = Settings(timezone="UTC", max_policies=2)
+    vms = [pool.vm("vm%d" % number, [pool.sr("sr%d" % number)]) for number in range(6)]
+    daily = {"frequency": "daily", "schedule": {"hour": "10", "min": "15"}}
+    policies = [pool.policy([vm], name="policy %d" % number, **daily) for number, vm in enumerate(vms)]
+    hang(pool, vms[0])
+    pool.at(10, 15)
+    assert pool.tick().status == 1
+    uuids = [pool.uuid("VMSS", policy) for policy in policies]
+    assert batches(pool) == [uuids[:2]] + [[uuid] for uuid in uuids[2:]]
+    assert all(taken_at(pool, vm) < datetime(2026, 3, 2, 10, 16, tzinfo=UTC) for vm in vms[1:])
+    assert pool.names(policies[0]) == ["VMSS_SNAPSHOT_FAILED"]
+
+
+def test_policies_that_are_refused_at_once_do_not_keep_those_behind_them_from_being_admitted(pool: TestPool) -> None:
+    pool.settings = Settings(timezone="UTC", max_policies=1)
+    vms = [pool.vm("vm%d" % number) for number in range(3)]
+    for number, vm in enumerate(vms):
+        pool.policy([vm], name="policy %d" % number)
+        pool.call("simulator.add_fault", {
+            "method": "VM.snapshot", "object": vm, "when": "before", "action": "error", "error": '["VM_IS_TEMPLATE"]',
+        })
+    pool.at(10, 15)
+    assert "VMs with errors: 3" in pool.tick().line
+    assert [len(batch) for batch in batches(pool)] == [1, 1, 1]
+
+
+def deletions_before_the_last_snapshot(pool: TestPool, kind: str, size: int) -> int:
+    """How many expired snapshots go before the last new one is taken, on an SR of this kind and size."""
+    sr = pool.sr("sr", kind, size)
+    vms = [pool.vm("vm%d" % number, [sr], size=GIB) for number in range(4)]
+    pool.policy(vms, retained_snapshots="1")
+    for hour in (10, 11):
+        pool.at(hour, 15)
+        assert pool.tick().status == 0
+    lines = pool.log()
+    last = max(number for number, line in enumerate(lines) if line.startswith("Processing VM: "))
+    return sum(1 for line in lines[:last] if line.startswith("Snapshot retention value reached"))
+
+
+def test_snapshots_go_first_where_there_is_room(pool: TestPool) -> None:
+    assert deletions_before_the_last_snapshot(pool, "lvm", 100 * GIB) == 0
+
+
+def test_what_expires_goes_first_where_room_is_short(pool: TestPool) -> None:
+    # Four disks of 1 GiB on thick volumes may need as much again.
+    assert deletions_before_the_last_snapshot(pool, "lvm", 8 * GIB) > 0
+
+
+def test_disks_that_grow_by_their_differences_only_need_little_room(pool: TestPool) -> None:
+    assert deletions_before_the_last_snapshot(pool, "nfs", 8 * GIB) == 0
+
+
+def noted(pool: TestPool, vm: str) -> Dict[str, str]:
+    config = pool.call("VM.get_other_config", vm)
+    return {key: value for key, value in config.items() if key.startswith("vmss")}
+
+
+def test_how_long_a_snapshot_took_is_noted_at_the_vm_where_it_was_not_foreseen(pool: TestPool) -> None:
+    usual, slow = pool.simulator.durations, pool.simulator.durations._replace(vdi_snapshot=(30.0, 30.0))
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], retained_snapshots="10")
+    pool.simulator.durations = slow
+    pool.at(10, 15)
+    pool.tick()
+    assert re.match(r"3[0-9]\.[0-9]\Z", noted(pool, vm)["vmss:seconds"])
+    pool.call("simulator.reset_counts")
+    pool.at(11, 15)
+    pool.tick()
+    assert "VM.add_to_other_config" not in pool.call("simulator.get_counts")  # as before
+    pool.simulator.durations = usual
+    pool.at(12, 15)
+    pool.tick()
+    assert float(noted(pool, vm)["vmss:seconds"]) < 15
+
+
+def test_the_sr_whose_vms_took_longest_last_time_goes_first(pool: TestPool) -> None:
+    pool.settings = Settings(timezone="UTC", max_operations=1)
+    quick, slow = pool.vm("a quick one", [pool.sr("one")]), pool.vm("b slow one", [pool.sr("other")])
+    pool.policy([quick, slow])
+    pool.call("VM.add_to_other_config", slow, "vmss:seconds", "500.0")
+    pool.at(10, 15)
+    pool.tick()
+    assert taken_at(pool, slow) <= taken_at(pool, quick)
+    started = [line.split()[-1] for line in pool.log() if line.startswith("Processing VM: ")]
+    assert started == [pool.uuid("VM", slow), pool.uuid("VM", quick)]
+
+
+def test_a_note_that_makes_no_sense_is_none(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm])
+    for text in ("nan", "inf", "-3", "0", "", "soon", "1e99"):
+        pool.call("VM.remove_from_other_config", vm, "vmss:seconds")
+        pool.call("VM.add_to_other_config", vm, "vmss:seconds", text)
+        hour = pool.simulator.now().hour + 1
+        pool.at(hour, 15)
+        assert pool.tick().status == 0
