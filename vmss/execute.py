@@ -12,9 +12,8 @@ from vmss.xapi import Refused, Tasks, Unanswered, Xapi
 
 TAKES = (engine.TAKE_SNAPSHOT, engine.TAKE_QUIESCED, engine.TAKE_CHECKPOINT)
 
-# One wait on events at most, so that a request to stop is seen; and how long a cancelled task may take to end.
+# One wait on events at most, so that a request to stop is seen.
 _WAIT_S = 10.0
-_CANCEL_S = 30.0
 # VMs whose expired snapshots are recorded together.
 _JOBS_AT_ONCE = 300
 
@@ -79,7 +78,7 @@ class Execution:
         self._names = names
         self._under_way = under_way
         self._watch = watch
-        self._tasks = Tasks(xapi, clock)
+        self._tasks = Tasks(xapi, clock, settings.waits_per_second)
         self._flights: Dict[str, _Flight] = {}
         self._records: Dict[str, _Record] = {}
         self._written: Set[int] = set()  # jobs of which it is recorded what they destroy
@@ -187,7 +186,7 @@ class Execution:
         """
         if not flight.cancelled:
             flight.cancelled = True
-            flight.deadline = self._clock.monotonic() + _CANCEL_S
+            flight.deadline = self._clock.monotonic() + self._settings.cancel_limit
             self._tasks.cancel(task)
         else:
             del self._flights[task]

@@ -100,7 +100,7 @@ def on_coordinator() -> bool:
 
 def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) -> Report:
     place, settings = around.place, around.settings
-    xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file)
+    xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit)
     if not xapi.unix and not request.dry_run:
         raise BadInput(
             "VMSS_XAPI: %s can be read (--dry-run), but snapshots have to be taken in dom0 of the coordinator, over "

@@ -46,8 +46,11 @@ class Settings(NamedTuple):
     snapshot_limit: int = 3600
     checkpoint_limit: int = 7200
     destroy_limit: int = 3600
+    cancel_limit: int = 30
     stop_limit: int = 60
     login_limit: int = 60
+    call_limit: int = 300
+    waits_per_second: int = 5
     verify_tls: bool = True
     ca_file: str = ""
 
@@ -112,8 +115,17 @@ SETTINGS: Tuple[Setting, ...] = (
     Setting("snapshot_limit", _number(10, 86400), "Seconds until a snapshot that has not ended is given up."),
     Setting("checkpoint_limit", _number(10, 86400), "The same for a checkpoint, which writes the VM's memory."),
     Setting("destroy_limit", _number(10, 86400), "The same for each step of deleting a snapshot."),
+    Setting("cancel_limit", _number(1, 3600),
+            "Seconds that an operation gets to end once it was cancelled; then its storage repository is freed for "
+            "the others."),
     Setting("stop_limit", _number(0, 3600), "Seconds that operations in flight get to end when a run is told to stop."),
     Setting("login_limit", _number(0, 600), "Seconds during which an xapi that does not answer is tried again."),
+    Setting("call_limit", _number(10, 3600),
+            "Seconds until a plain call is given up that xapi does not answer: it waits for busy objects only in "
+            "operations."),
+    Setting("waits_per_second", _number(1, 20),
+            "event.from calls in a second at most, over which the ends of operations are heard of: without that bound "
+            "xapi answers at every step of every operation."),
     Setting("verify_tls", _boolean, "Whether an https server has to show a certificate that can be verified."),
     Setting("ca_file", _path, "The certificate, or the authority, that an https server is verified with."),
 )

@@ -23,12 +23,9 @@ NULL = "OpaqueRef:NULL"
 USER = "__dom0__vmss"
 ORIGINATOR = "vmss"
 
-# event.from at most this often: a subscription to tasks alone answers at every step of their progress.
-_WAITS_PER_SECOND = 5
 # A task that says nothing for so long is asked: its event may be lost, its record collected.
 _SILENCE_S = 60.0
-# xapi waits up to two hours for a busy object, but only inside operations that we start asynchronously; a
-# plain call that is not answered for so long never will be.
+# A plain call that is not answered for so long never will be.
 _CALL_TIMEOUT_S = 300.0
 # The kernel takes a path of at most so many bytes for a unix socket.
 _UNIX_PATH_MAX = 108
@@ -126,12 +123,14 @@ class TlsTransport(xmlrpc.client.SafeTransport):
 class Xapi:
     """One session. Every call is sent once, and its failure is one of three: Refused, Unanswered, or a bug."""
 
-    def __init__(self, address: str, verify_tls: bool = True, ca_file: str = "") -> None:
+    def __init__(
+        self, address: str, verify_tls: bool = True, ca_file: str = "", timeout_s: float = _CALL_TIMEOUT_S
+    ) -> None:
         """`address` is unix:PATH or https://HOST[:PORT]. Raise AddressError for anything else."""
         self.address = address
         self.unix = address.startswith("unix:")
         self.session = ""
-        transport = _transport(address, verify_tls, ca_file)
+        transport = _transport(address, verify_tls, ca_file, timeout_s)
         uri = "http://localhost/" if self.unix else address
         self._client = XenAPI.Session(uri, transport=transport)
         self._close = transport.close
@@ -190,9 +189,9 @@ class Xapi:
             raise Unanswered("%s: not an answer of xapi: %s" % (method, one_line(str(error), 200)))
 
 
-def _transport(address: str, verify_tls: bool, ca_file: str) -> Any:
+def _transport(address: str, verify_tls: bool, ca_file: str, timeout_s: float) -> Any:
     if address.startswith("unix:") and len(address) > 5:
-        return UnixTransport(address[5:])
+        return UnixTransport(address[5:], timeout_s)
     if re.match(r"https://[^/@\s]+/?\Z", address):
         try:
             context = ssl.create_default_context(cafile=ca_file or None)
@@ -201,7 +200,7 @@ def _transport(address: str, verify_tls: bool, ca_file: str) -> Any:
         if not verify_tls:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        return TlsTransport(context)
+        return TlsTransport(context, timeout_s)
     raise AddressError("VMSS_XAPI: %s is neither unix:PATH nor https://HOST" % quoted(address))
 
 
@@ -213,9 +212,10 @@ def _reason(error: BaseException) -> str:
 class Tasks:
     """Asynchronous operations in flight. All are awaited together; the record of each that ended is destroyed."""
 
-    def __init__(self, xapi: Xapi, clock: Clock) -> None:
+    def __init__(self, xapi: Xapi, clock: Clock, waits_per_second: int = 5) -> None:
         self._xapi = xapi
         self._clock = clock
+        self._waits_per_second = waits_per_second
         self._methods: Dict[str, str] = {}  # by task
         self._token = ""
         self._waits: List[float] = []
@@ -274,7 +274,7 @@ class Tasks:
     def _throttle(self) -> None:
         now = self._clock.monotonic()
         self._waits = [at for at in self._waits if now - at < 1.0]
-        if len(self._waits) >= _WAITS_PER_SECOND:
+        if len(self._waits) >= self._waits_per_second:
             self._clock.sleep(1.0 - (now - self._waits[0]))
         self._waits.append(self._clock.monotonic())
 
