@@ -113,10 +113,12 @@ class Collector:
     def _show_blocks(self, sr: str) -> None:
         """Note in the records of base copies which blocks they have, where that is not known yet."""
         repository = self.manager.repository(sr)
-        for name in repository.hidden:
+        for name in list(repository.unmapped):
             vdi, image = self.manager.vdi(name), repository.images[name]
-            if vdi is not None and image.children and BLOCKS not in self.db.row("VDI", vdi)["sm_config"]:
-                self._note_blocks(vdi, image)
+            if vdi is not None and image.children:
+                if BLOCKS not in self.db.row("VDI", vdi)["sm_config"]:
+                    self._note_blocks(vdi, image)
+                del repository.unmapped[name]
 
     def _note_blocks(self, vdi: str, image: Image) -> None:
         config = self.db.row("VDI", vdi)["sm_config"]
@@ -131,11 +133,11 @@ class Collector:
         of much it plans the first sixteenth. What there is no room for goes into `lacking`.
         """
         repository = self.manager.repository(sr)
-        if any(image.fault == "corrupt" for image in repository.images.values()):
-            return []
         config = self._config(sr)
-        found = (self._candidate(repository, base, config) for base in repository.hidden)
+        found = (self._candidate(repository, base, config) for base in repository.few)
         works = [work for work in found if work is not None and work.name not in failed]
+        if not works or any(image.fault == "corrupt" for image in repository.images.values()):
+            return []
         count = 1 + len(works) // 16
         orphans = [work for work in works if work.kind == "orphan"]
         if orphans:

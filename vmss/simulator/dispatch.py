@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
 
 from . import query
-from .datamodel import REMOVED_CLASSES, Method, Parameter
+from .datamodel import REMOVED_CLASSES, Method, Model, Parameter
 from .errors import Dropped, XapiError, internal_error, type_failure
 from .hosts import EMERGENCY_CALLS
 from .registry import Handler, handlers, simulator_signatures
@@ -88,21 +88,19 @@ class Call:
             self.db.set("task", self.task, "progress", progress)
 
 
-class Dispatcher:
-    """Finds and runs methods."""
+class Methods:
+    """Every method of a model with its handler: made once, and shared by all simulators."""
 
-    def __init__(self, sim: "Simulator") -> None:
-        self.sim = sim
-        self.db = sim.db
+    def __init__(self, model: Model) -> None:
+        self.model = model
         self.methods: Dict[str, Method] = {}
         self.aliases: Dict[str, Method] = {}
         self.handlers: Dict[str, Handler] = {}
-        for cls in sim.model.classes.values():
+        for cls in model.classes.values():
             for method in cls.methods.values():
                 self._enter(method)
-        self.others = {
-            "%s.%s" % (cls, name) for cls, names in sim.model.others.items() for name in names
-        }
+        self.model_names = list(self.methods)
+        self.others = {"%s.%s" % (cls, name) for cls, names in model.others.items() for name in names}
         for name, parameters in simulator_signatures.items():
             self._enter(self._simulator_method(name, parameters))
 
@@ -111,7 +109,7 @@ class Dispatcher:
         self.aliases[method.wire_name.replace(".", "_")] = method
         handler = handlers.get(method.wire_name)
         if handler is None:
-            function = accessor(self, method)
+            function = accessor(self.model, method)
             if function is not None:
                 handler = Handler(function, False)
         if handler is not None:
@@ -119,12 +117,33 @@ class Dispatcher:
 
     def _simulator_method(self, name: str, parameters: List[Tuple[str, str]]) -> Method:
         cls, _, short = name.partition(".")
-        convert = self.sim.model.types.converter
-        admins = self.sim.model.roles["POOL_ADMIN"]
+        convert = self.model.types.converter
+        admins = self.model.roles["POOL_ADMIN"]
         return Method(
             cls, short, "explicit", [Parameter(n, t, False, None, convert(t)) for n, t in parameters], None,
             frozenset(admins), admins, {}, [], True, False, False, False,
         )  # fmt: skip
+
+
+_methods: Dict[Model, Methods] = {}
+
+
+def methods_of(model: Model) -> Methods:
+    """The methods of a model, put together when they are first asked for."""
+    if model not in _methods:
+        _methods[model] = Methods(model)
+    return _methods[model]
+
+
+class Dispatcher:
+    """Finds and runs methods."""
+
+    def __init__(self, sim: "Simulator") -> None:
+        self.sim = sim
+        self.db = sim.db
+        shared = methods_of(sim.model)
+        self.methods, self.aliases, self.handlers = shared.methods, shared.aliases, shared.handlers
+        self.others, self.model_names = shared.others, shared.model_names
 
     # --- the entry ---
 
@@ -366,7 +385,7 @@ class Dispatcher:
 
     def _system(self, name: str, params: List[Any]) -> Any:
         if name == "system.listMethods":
-            return BareList(sorted([*self.sim.model_method_names, *self.others]))
+            return BareList(sorted([*self.model_names, *self.others]))
         if name.startswith("system.isAlive") and params:
             return params[0]
         raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
@@ -408,49 +427,45 @@ def constructor_fields(method: Method, value: Any) -> Dict[str, Any]:
 # --- accessors, generated from the data model ---
 
 
-def accessor(dispatcher: Dispatcher, method: Method) -> Optional[Callable[..., Any]]:
+def accessor(model: Model, method: Method) -> Optional[Callable[..., Any]]:
     """The function of a generated accessor; None when the method is not one."""
-    db = dispatcher.db
     cls, name = method.cls, method.name
-    if cls not in db.tables:
+    if cls not in model.classes or not model.classes[cls].in_database:
         return None
     kind = method.kind
     if kind == "field getter":
         field = name[4:]
-        if dispatcher.sim.model.classes[cls].fields[field].derived:
-            return lambda call, ref: db.get(cls, ref, field)
-        return lambda call, ref: db.row(cls, ref)[field]
+        if model.classes[cls].fields[field].derived:
+            return lambda call, ref: call.db.get(cls, ref, field)
+        return lambda call, ref: call.db.row(cls, ref)[field]
     if kind == "field setter":
-        return lambda call, ref, value: db.set(cls, ref, name[4:], value)
+        return lambda call, ref, value: call.db.set(cls, ref, name[4:], value)
     if kind in ("map add", "map remove", "set add", "set remove"):
-        return collection_accessor(dispatcher, cls, name)
+        return collection_accessor(cls, name)
     implicit: Dict[str, Callable[..., Any]] = {
-        "get_by_uuid": lambda call, uuid: db.by_uuid(cls, uuid),
-        "get_by_name_label": lambda call, label: list(db.tables[cls].labels.get(label, ()))[::-1],
-        "get_record": lambda call, ref: db.record(cls, ref),
-        "get_all": lambda call: list(db.tables[cls].rows),
-        "get_all_records": lambda call: {ref: db.record(cls, ref) for ref in db.tables[cls].rows},
-        "get_all_where": lambda call, text: query.select(db, cls, text),
-        "get_all_records_where": lambda call, text: {
-            ref: db.record(cls, ref) for ref in query.select(db, cls, text)
-        },
+        "get_by_uuid": lambda call, uuid: call.db.by_uuid(cls, uuid),
+        "get_by_name_label": lambda call, label: list(call.db.tables[cls].labels.get(label, ()))[::-1],
+        "get_record": lambda call, ref: call.db.record(cls, ref),
+        "get_all": lambda call: list(call.db.tables[cls].rows),
+        "get_all_records": lambda call: call.db.records(cls, call.db.tables[cls].rows),
+        "get_all_where": lambda call, text: query.select(call.db, cls, text),
+        "get_all_records_where": lambda call, text: call.db.records(cls, query.select(call.db, cls, text)),
     }
     return implicit.get(name)
 
 
-def collection_accessor(dispatcher: Dispatcher, cls: str, name: str) -> Callable[..., Any]:
+def collection_accessor(cls: str, name: str) -> Callable[..., Any]:
     """add_to_F, remove_from_F for maps; add_F, remove_F for sets."""
-    db = dispatcher.db
     if name.startswith("add_to_"):
-        return lambda call, ref, key, value: db.add_to_map(cls, ref, name[7:], key, value)
+        return lambda call, ref, key, value: call.db.add_to_map(cls, ref, name[7:], key, value)
     if name.startswith("remove_from_"):
-        return lambda call, ref, key: db.remove_from_map(cls, ref, name[12:], key)
+        return lambda call, ref, key: call.db.remove_from_map(cls, ref, name[12:], key)
     if name.startswith("add_"):
         field = name[4:]
-        return lambda call, ref, value: db.set(
-            cls, ref, field, [v for v in db.row(cls, ref)[field] if v != value] + [value]
+        return lambda call, ref, value: call.db.set(
+            cls, ref, field, [v for v in call.db.row(cls, ref)[field] if v != value] + [value]
         )
     field = name[7:]
-    return lambda call, ref, value: db.set(
-        cls, ref, field, [v for v in db.row(cls, ref)[field] if v != value]
+    return lambda call, ref, value: call.db.set(
+        cls, ref, field, [v for v in call.db.row(cls, ref)[field] if v != value]
     )

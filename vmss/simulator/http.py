@@ -14,6 +14,7 @@ from .errors import XapiError
 if TYPE_CHECKING:
     from .server import Server
 
+COPIED_MAX = 64 * 1024
 BODY_MAX = 300 * 1024
 # Over the network only; seconds of the wall clock, for the first request of a connection.
 NETWORK_HEADERS_MAX = 1024
@@ -350,7 +351,13 @@ class Connection(asyncio.Protocol):
         if self.is_open:
             lines = ["HTTP/%s %d %s" % (version, status, reason), "content-length: %d" % len(body)]
             lines += ["%s: %s" % pair for pair in pairs]
-            self.transport.write("\r\n".join([*lines, "", ""]).encode("utf-8", "replace") + body)
+            head = "\r\n".join([*lines, "", ""]).encode("utf-8", "replace")
+            if len(body) < COPIED_MAX:
+                self.transport.write(head + body)
+            else:
+                # A bulk read may be a gigabyte: neither this nor the transport is to copy it more than once.
+                self.transport.write(head)
+                self.transport.write(memoryview(body))
 
 
 def _escape(text: str) -> str:

@@ -50,6 +50,10 @@ class Repository:
         self.thick = thick
         self.images: Dict[str, Image] = {}
         self.hidden: Dict[str, None] = {}
+        # Of the base copies, those with fewer than two children, and those whose blocks nobody has looked at: what the
+        # garbage collector looks for, without a look at all there are.
+        self.few: Dict[str, None] = {}
+        self.unmapped: Dict[str, None] = {}
         self.used = 0
         # What the driver tells of virtual sizes: it counts on with each disk that comes or goes, and a scan counts
         # anew, base copies included (seen on a real xapi).
@@ -75,30 +79,45 @@ class Repository:
         """Remove an image; its parent stays for the garbage collector."""
         image = self.images.pop(name)
         self.used -= image.size
-        self.hidden.pop(name, None)
-        if image.parent in self.images:
-            self.images[image.parent].children.pop(name, None)
+        for index in (self.hidden, self.few, self.unmapped):
+            index.pop(name, None)
+        self._lose_child(image.parent, name)
+
+    def _lose_child(self, parent: Optional[str], name: str) -> None:
+        if parent in self.images:
+            self.images[parent].children.pop(name, None)
+            self._count(parent)
+
+    def _count(self, name: str) -> None:
+        """The children of an image have changed."""
+        image = self.images[name]
+        if image.hidden and len(image.children) < 2:
+            self.few[name] = None
+        else:
+            self.few.pop(name, None)
 
     def link(self, name: str, parent: Optional[str]) -> None:
         """Make `parent` the parent of an image."""
         image = self.images[name]
-        if image.parent in self.images:
-            self.images[image.parent].children.pop(name, None)
+        self._lose_child(image.parent, name)
         image.parent = parent
         if parent is not None:
             self.images[parent].children[name] = None
+            self._count(parent)
 
     def hide(self, name: str) -> None:
         """Make an image a base copy."""
         self.images[name].hidden = True
-        self.hidden[name] = None
+        self.hidden[name] = self.unmapped[name] = None
+        self._count(name)
 
     def rename(self, old: str, new: str) -> None:
         """Give an image another name, which is free; its tree follows."""
         image = self.images.pop(old)
         self.images[new] = image
-        if self.hidden.pop(old, self) is not self:
-            self.hidden[new] = None
+        for index in (self.hidden, self.few, self.unmapped):
+            if index.pop(old, self) is not self:
+                index[new] = None
         if image.parent in self.images:
             siblings = self.images[image.parent].children
             siblings.pop(old, None)

@@ -103,9 +103,6 @@ class Simulator:
         self.event_queues: Dict[str, classes.event.Queue] = {}
         self.checkpoints = classes.vm_copy.HostQueue()
         self.dispatcher = Dispatcher(self)
-        self.model_method_names = [
-            method.wire_name for cls in self.model.classes.values() for method in cls.methods.values()
-        ]
         if content is None:
             classes.pool.create_pool(self)
         else:

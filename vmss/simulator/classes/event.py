@@ -3,6 +3,7 @@
 import hashlib
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Generator, List, NamedTuple, Set, Tuple
 
+from ..database import no_garbage
 from ..errors import XapiError
 from ..kernel import Sleep, Wait
 from ..registry import method
@@ -77,7 +78,8 @@ def event_from(call: "Call", classes: List[str], token: str, timeout: float) -> 
             raise XapiError("SESSION_INVALID", call.session)
         # Nothing relevant was found up to `looked`; only what came later can matter.
         if looked == since or _relevant(call, subscription, looked, messages_since):
-            events, newest = _events(call, subscription, since, messages_since)
+            with no_garbage():
+                events, newest = _events(call, subscription, since, messages_since)
             if events:
                 return _answer(call, events, newest)
         looked = call.db.generation

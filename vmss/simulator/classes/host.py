@@ -244,7 +244,7 @@ def is_in_emergency_mode(call: "Call") -> bool:
 
 @method("host.list_methods")
 def list_methods(call: "Call") -> List[str]:
-    return sorted(call.sim.model_method_names)
+    return sorted(call.sim.dispatcher.model_names)
 
 
 @method("host.compute_free_memory")
