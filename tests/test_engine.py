@@ -17,13 +17,12 @@ from vmss.engine import (
     Disk,
     Doomed,
     Engine,
-    Error,
     Job,
     Operation,
-    Outcome,
     State,
     already_gone,
 )
+from vmss.outcome import Error, Outcome
 
 TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
 

@@ -425,6 +425,18 @@ def test_every_thirteen_minutes_around_a_change_the_hourly_slots_are_those_that_
         assert computed(hourly(minute), zone, now) == walked(hourly(minute), zone, now)
 
 
+@given(schedules, moments)
+@thorough
+def test_dom0s_own_zone_is_the_zone_of_that_name(schedule: Schedule, moment: Moment) -> None:
+    zone, now = moment
+    with oracle.c_library_zone(zone):
+        own = time_zone(None)
+        here = now.astimezone(own)
+        assert (latest_slot(schedule, own, now), next_slot(schedule, own, now)) == computed(schedule, zone, now)
+    named = now.astimezone(time_zone(zone))
+    assert (here, here.replace(tzinfo=None), here.tzname()) == (now, named.replace(tzinfo=None), named.tzname())
+
+
 @given(st.sampled_from([0, 15, 30, 45]), moments)
 @settings(thorough, max_examples=60 * EXAMPLES)
 def test_the_hourly_slots_of_two_days_are_those_that_the_walked_clock_has(

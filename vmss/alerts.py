@@ -4,7 +4,6 @@ from typing import Dict, List, NamedTuple, Sequence
 
 from vmss.clock import Clock
 from vmss.datetimes import format_datetime, local
-from vmss.failures import explain
 from vmss.log import Log
 from vmss.text import one_line
 from vmss.xapi import NULL, Refused, Xapi
@@ -94,6 +93,8 @@ def body(name: str, summary: str) -> str:
 
 def _advice(victims: Sequence[Victim]) -> List[str]:
     """One line for each different error: what it means and what to do."""
+    from vmss.failures import explain  # most passes have nothing to explain
+
     lines: Dict[str, None] = {}
     for victim in victims:
         failure = explain(victim.error)

@@ -1,9 +1,9 @@
 """Instants as XAPI writes them, and time zones by name."""
 import re
-from datetime import datetime, timezone, tzinfo
+import time
+from calendar import timegm
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any, Optional
-
-from dateutil import tz
 
 from vmss.text import quoted
 
@@ -32,6 +32,28 @@ def parse_datetime(value: Any) -> datetime:
         raise ValueError("%s is not a date and time" % quoted(text))
 
 
+class Dom0Zone(tzinfo):
+    """The machine's own zone, as its C library has it: TZ, else /etc/localtime.
+
+    It answers one question, what the clock shows at an instant (`instant.astimezone(zone)`); the answer carries the
+    offset and the zone's abbreviation of that instant.
+    """
+
+    def fromutc(self, instant: datetime) -> datetime:
+        reading = time.localtime(timegm(instant.replace(tzinfo=UTC).timetuple()))
+        offset = timedelta(seconds=reading.tm_gmtoff)
+        return (instant + offset).replace(tzinfo=timezone(offset, reading.tm_zone))
+
+    def utcoffset(self, wall: Optional[datetime]) -> Optional[timedelta]:
+        return None  # what a clock shows need not be one instant
+
+    def dst(self, wall: Optional[datetime]) -> Optional[timedelta]:
+        return None
+
+    def tzname(self, wall: Optional[datetime]) -> Optional[str]:
+        return None
+
+
 def format_datetime(instant: datetime) -> str:
     """Given an instant, return it as XAPI takes it: 20260131T10:15:00Z."""
     return instant.astimezone(UTC).strftime("%Y%m%dT%H:%M:%SZ")
@@ -42,8 +64,12 @@ def time_zone(name: Optional[str]) -> tzinfo:
 
     Raise ValueError for an unknown name.
     """
-    # Without an argument gettz looks at TZ and /etc/localtime, and it knows POSIX rules such as EST5EDT,M3....
-    zone = tz.gettz(name) if name else tz.gettz()
+    if not name:
+        time.tzset()
+        return Dom0Zone()
+    from dateutil import tz  # slow to load, and hardly anybody names a zone
+
+    zone = tz.gettz(name)
     if zone is None:
         raise ValueError("%s is not a known time zone" % quoted(name))
     return zone

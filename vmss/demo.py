@@ -7,11 +7,11 @@ from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 from vmss.clock import Clock
 from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
 from vmss.run import Request, Surroundings, run
-from vmss.service import Served
 from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
 from vmss.simulator.build import build_pool
 from vmss.simulator.server import Server
+from vmss.turn import Served
 from vmss.xapi import Xapi
 
 UTC = timezone.utc

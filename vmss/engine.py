@@ -23,6 +23,8 @@ from collections import deque
 from itertools import islice
 from typing import Deque, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from vmss.outcome import Error, Outcome
+
 # What an operation does to its object; the object is a VM, a snapshot or a VDI.
 TAKE_SNAPSHOT = "VM.snapshot"
 TAKE_QUIESCED = "VM.snapshot_with_quiesce"
@@ -34,7 +36,6 @@ DESTROY_VDI = "VDI.destroy"
 # What the destruction of a disk is taken to last, in seconds; the order of magnitude matters, beside that of snapshots.
 DESTROY_SECONDS = 1.0
 
-Error = Tuple[str, ...]
 Tokens = FrozenSet[str]
 
 
@@ -81,13 +82,6 @@ class Operation(NamedTuple):
     action: str
     ref: str
     tokens: Tokens
-
-
-class Outcome(NamedTuple):
-    """How an operation ended: `error` is XAPI's error array, empty on success; `value` what it returned."""
-
-    value: str = ""
-    error: Error = ()
 
 
 def already_gone(operation: Operation, outcome: Outcome) -> bool:

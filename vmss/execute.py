@@ -4,9 +4,9 @@ from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequen
 
 from vmss import engine, stop
 from vmss.clock import Clock
-from vmss.engine import Doomed, Engine, Operation, Outcome
-from vmss.failures import RESULT_LOST, TIMED_OUT
+from vmss.engine import Doomed, Engine, Operation
 from vmss.journal import Entries, Journal
+from vmss.outcome import RESULT_LOST, TIMED_OUT, Outcome
 from vmss.settings import Settings
 from vmss.xapi import Refused, Tasks, Unanswered, Xapi
 

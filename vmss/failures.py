@@ -9,10 +9,6 @@ PERMANENT = "permanent"  # this VM, this time: report it
 UNKNOWN = "unknown"  # no answer, or a deadline passed: look at the pool before deciding anything
 OPERATOR = "operator"  # licence or configuration: somebody has to change something
 
-# Codes of our own, for what no XAPI error describes.
-TIMED_OUT = "VMSS_OPERATION_TIMED_OUT"  # [method, seconds]
-RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
-
 
 class Failure(NamedTuple):
     """A kind, one sentence without a full stop, and the next step of the reader."""

@@ -29,6 +29,11 @@ class Journal:
         self._left = [(key, _parse(text)) for key, text in pool.other_config.items() if key.startswith(PREFIX)]
         self._written = 0
 
+    @property
+    def any_left(self) -> bool:
+        """Whether earlier passes left records that were not handed out yet."""
+        return bool(self._left)
+
     def left(self) -> List[Tuple[str, Entries]]:
         """The records that earlier passes left, by key. Handed out once."""
         left, self._left = self._left, []

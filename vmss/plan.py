@@ -7,6 +7,7 @@ from vmss.engine import Doomed, Job
 from vmss.policy import Policy
 from vmss.retention import Snapshot, expired
 from vmss.text import one_line
+from vmss.turn import Turn
 from vmss.world import Disk, Space, Vm
 from vmss.xapi import NULL
 
@@ -19,14 +20,6 @@ _MIB = 1 << 20
 
 # Checkpoints of VMs that run nowhere (suspended ones): xapi picks a host; so one at a time.
 _ANY_HOST = "any host"
-
-
-class Turn(NamedTuple):
-    """A policy whose turn it is, and the slot that is to be served. `forced`: run now, whatever its slot."""
-
-    policy: Policy
-    slot: datetime
-    forced: bool = False
 
 
 class Need(NamedTuple):

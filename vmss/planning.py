@@ -5,7 +5,8 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
 from vmss import plan, world
 from vmss.engine import Job
 from vmss.log import Log
-from vmss.plan import Expiry, Turn
+from vmss.plan import Expiry
+from vmss.turn import Turn
 from vmss.world import Disk, Pool
 from vmss.xapi import NULL, Xapi
 

@@ -3,7 +3,7 @@ import os
 from collections import deque
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Callable, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Callable, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss import alerts, sessions, world
 from vmss.alerts import Alerts, Victim
@@ -12,16 +12,17 @@ from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
 from vmss.journal import Journal
 from vmss.lock import Held, Lock, LockDirectory
 from vmss.log import Log
-from vmss.plan import Turn, lines
-from vmss.planning import make_plan
 from vmss.policy import Policy
 from vmss.problem import FAILED, LOCKED, OK, Problem
 from vmss.schedule import latest_slot, next_slot, next_tick
-from vmss.service import Context, Served, Service
 from vmss.sessions import NoSession
 from vmss.settings import Place, Settings, of_pool
 from vmss.text import one_line, quoted
+from vmss.turn import Served, Turn
 from vmss.xapi import Refused, Unanswered, Xapi
+
+if TYPE_CHECKING:
+    from vmss.service import Service
 
 POOL_ROLE = "/etc/xensource/pool.conf"
 
@@ -149,9 +150,8 @@ class Pass:
         self.clock = self._clock(clock)
         log.now = self.clock.now
         self.alerts = Alerts(xapi, self.clock, log)
-        self.context = Context(
-            xapi, self.pool, self.settings, self.clock, log, Journal(xapi, self.pool), around.say
-        )
+        self.journal = Journal(xapi, self.pool)
+        self.settled = True  # whether all operations of earlier passes have ended
         self.served: List[Served] = []
         self.changed = False  # anything in the pool, since the last look at what is due
         self.waiting_since = self.clock.now()
@@ -207,8 +207,7 @@ class Pass:
     def take_over(self, directory: LockDirectory, lock: Lock) -> None:
         """See to what passes before this one have left: their sessions, and ticks that nobody could serve."""
         died = str(lock.before.get("session", ""))
-        settled = sessions.close_old(self.xapi, directory, self.pool.uuid, died, self.log)
-        self.context = self.context._replace(unsettled=not settled)
+        self.settled = sessions.close_old(self.xapi, directory, self.pool.uuid, died, self.log)
         failures = sessions.failures(directory, self.around.place)
         if failures is not None:
             self.waiting_since = min(self.waiting_since, failures[0])
@@ -274,8 +273,15 @@ class Pass:
         idle = [] if again else list(look.idle)
         if idle and not look.turns:
             self.open_batch(idle)
+        if not look.turns and not self.journal.any_left:
+            return True  # most ticks end here
+        from vmss.service import Context, Service  # what only a pass needs that has something to do
+
         waiting = deque(look.turns)
-        service = Service(self.context, self.finish, lambda: self.admit(service, lock, waiting, idle))
+        context = Context(
+            self.xapi, self.pool, self.settings, self.clock, self.log, self.journal, self.around.say, not self.settled
+        )
+        service = Service(context, self.finish, lambda: self.admit(service, lock, waiting, idle))
         try:
             complete = service.serve()
         finally:
@@ -286,7 +292,7 @@ class Pass:
             self.progress = service.progress()
         return complete
 
-    def admit(self, service: Service, lock: Lock, waiting: Deque[Turn], idle: List[Policy]) -> float:
+    def admit(self, service: "Service", lock: Lock, waiting: Deque[Turn], idle: List[Policy]) -> float:
         """Admit what has become due, as far as there is room. Return the seconds until the next look."""
         if self.now() >= self.next_look:
             known = {policy.ref for policy in service.in_hand} | {turn.policy.ref for turn in waiting}
@@ -404,6 +410,9 @@ class Pass:
 
     def rehearse(self) -> Report:
         """Say what a pass would do now, and change nothing."""
+        from vmss.plan import lines
+        from vmss.planning import make_plan
+
         look = self.look(self.request.policy)
         for start in range(0, len(look.turns), self.settings.max_policies):
             turns = look.turns[start:start + self.settings.max_policies]

@@ -1,20 +1,20 @@
 """The policies that a pass has in hand: planned when they are admitted, carried out together, told one by one."""
-from datetime import datetime, tzinfo
+from datetime import datetime
 from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Tuple
 
 from vmss import journal, plan, world
 from vmss.alerts import Victim
 from vmss.clock import Clock
-from vmss.datetimes import local
-from vmss.engine import DESTROY_VM, SHUT_DOWN, Doomed, Engine, Job, Operation, Outcome, already_gone
+from vmss.engine import DESTROY_VM, SHUT_DOWN, Doomed, Engine, Job, Operation, already_gone
 from vmss.execute import TAKES, Execution, Watch
 from vmss.journal import Entries, Journal
 from vmss.log import Log
-from vmss.plan import Turn
+from vmss.outcome import Outcome
 from vmss.planning import make_plan
 from vmss.policy import Policy
 from vmss.settings import Settings
-from vmss.text import one_line, quoted
+from vmss.text import one_line
+from vmss.turn import Served, Turn
 from vmss.world import Disk, Pool
 from vmss.xapi import Xapi
 
@@ -31,25 +31,6 @@ class Context(NamedTuple):
     journal: Journal
     say: Callable[[str], None]
     unsettled: bool = False
-
-
-class Served(NamedTuple):
-    """How one policy's run went. `taken` counts the VMs that have their snapshot of the slot."""
-
-    turn: Turn
-    started: datetime
-    vms: int = 0
-    taken: int = 0
-    deleted: int = 0
-    victims: Tuple[Victim, ...] = ()
-    degraded: bool = False
-
-    def summary(self, zone: tzinfo) -> str:
-        """The run in one sentence."""
-        return "%s: %d of %d VMs have their snapshot of %s (%s); %d expired snapshots deleted." % (
-            quoted(self.turn.policy.name), self.taken, self.vms, local(self.turn.slot, zone),
-            self.turn.slot.astimezone(zone).tzname(), self.deleted,
-        )
 
 
 class Service:

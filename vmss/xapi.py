@@ -12,8 +12,7 @@ from xml.parsers.expat import ExpatError
 import XenAPI
 
 from vmss.clock import Clock
-from vmss.engine import Outcome
-from vmss.failures import RESULT_LOST
+from vmss.outcome import RESULT_LOST, Outcome
 from vmss.problem import Problem
 from vmss.text import one_line, quoted
 

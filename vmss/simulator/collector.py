@@ -43,11 +43,31 @@ class Collector:
         self.manager = manager
         self.db = manager.db
         self.running: Set[str] = set()
+        # The SRs that a host has not collected since it booted, for each host that has been the coordinator.
+        self._untouched: Dict[str, Set[str]] = {}
+
+    def booted(self, host: str) -> None:
+        """A host has lost what it remembers of its collections."""
+        self._untouched[host] = set(self.db.tables["SR"].rows)
+
+    def moved(self, old: str, new: str) -> None:
+        """Another host is the coordinator, perhaps for the first time since it booted."""
+        self._untouched.setdefault(old, set())
+        if new not in self._untouched:
+            self.booted(new)
+
+    def _is_first(self, sr: str) -> bool:
+        """Whether this host collects the SR for the first time; after that it does not."""
+        untouched = self._untouched.get(self.manager.sim.hosts.coordinator, set())
+        first = sr in untouched
+        untouched.discard(sr)
+        return first
 
     def kick(self, sr: str) -> None:
         """Start the collector of an SR, unless it runs, may not, or has nothing to do."""
         if sr in self.running or not self._may_run(sr):
             return
+        first = self._is_first(sr)
         lacking: Dict[str, None] = {}
         if not self._plan(sr, set(), lacking):
             self._show_lack(sr, lacking)
@@ -64,7 +84,8 @@ class Collector:
             self.running.discard(sr)
             self._end_task(task, error)
 
-        sim.kernel.spawn(self._collect(sr, task), done, DOMAIN)
+        # The first run since the host booted is not preceded by quiet (sm: cleanup.py, _gcLoopPause).
+        sim.kernel.spawn(self._collect(sr, task, 0.0 if first else QUIET_SECONDS), done, DOMAIN)
 
     def _end_task(self, task: str, error: Optional[BaseException]) -> None:
         """The collector is a client of xapi: it sets the status of its task, and nobody notes when that was."""
@@ -83,11 +104,11 @@ class Collector:
         config: Dict[str, str] = self.db.row("SR", sr)["other_config"]
         return config
 
-    def _collect(self, sr: str, task: str) -> Steps:
+    def _collect(self, sr: str, task: str, quiet: float) -> Steps:
         hosts = self.manager.sim.hosts
         while not hosts.is_up(hosts.coordinator):
             yield Sleep(BOOTING_SECONDS)
-        yield Sleep(QUIET_SECONDS)
+        yield Sleep(quiet)
         failed: Set[str] = set()
         lacking: Dict[str, None] = {}
         ended, total = 0, 1

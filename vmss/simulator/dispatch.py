@@ -292,6 +292,9 @@ class Dispatcher:
         if not self.db.exists("task", task) or isinstance(error, Dropped):
             # Gone, or about to go with the xapi that has died.
             return
+        if self.db.row("task", task)["status"] != "pending":
+            # Its owner has said how it ended, and that stands (xapi: ocaml/xapi/taskHelper.ml).
+            return
         fields: Dict[str, Any] = {
             "progress": 1.0,
             "finished": from_seconds(self.sim.kernel.now()),

@@ -132,6 +132,7 @@ class Hosts:
         if host in self.dead:
             return
         self.dead.add(host)
+        self.sim.storage.manager.collector.booted(host)
         self._down.discard(host)
         self._booting.discard(host)
         for done in self.sim.kernel.kill("xapi:" + host):
@@ -162,6 +163,7 @@ class Hosts:
     def after_death_of_coordinator(self, successor: Optional[str]) -> None:
         """Write down who the coordinator is now."""
         if successor is not None:
+            self.sim.storage.manager.collector.moved(self.coordinator, successor)
             pool = next(iter(self.sim.db.tables["pool"].rows))
             self.sim.db.set("pool", pool, "master", successor)
             self.sim.this_host = successor

@@ -81,6 +81,7 @@ def die(sim: "Simulator", way: str) -> None:
     if way != "clean":
         sim.db.lose_unwritten()
     if way == "host":
+        sim.storage.manager.collector.booted(sim.hosts.coordinator)
         sim.storage.manager.host_lost()
         sim.db.written()
     sim.hang_up()

@@ -56,7 +56,7 @@ class Storage:
         call.allow_cancel()
 
         def mark() -> None:
-            self._check_free(sr, vdi, vdi_operation)
+            self._check_free(sr, vdi, sr_operation)
             self._mark("SR", sr, key, sr_operation)
             if vdi is not None:
                 self._mark("VDI", vdi, key, vdi_operation)
@@ -70,24 +70,37 @@ class Storage:
             self._unmark("SR", sr, key)
 
     def _check_free(self, sr: str, vdi: Optional[str], operation: str) -> None:
-        """What xapi checks before it starts."""
-        row = self.db.row("SR", sr)
+        """What xapi checks before it starts. Hosts may plug an SR side by side, and nothing else may."""
+        running = self.db.row("SR", sr)["current_operations"]
         if vdi is not None:
             self.db.row("VDI", vdi)
-        check_not_busy("SR", sr, row["current_operations"], SR_OPERATION_NAMES)
+        if operation == "plug":
+            running = {task: name for task, name in running.items() if name != "plug"}
+        check_not_busy("SR", sr, running, SR_OPERATION_NAMES)
         if vdi is not None:
-            self.check_vdi(vdi, operation)
-        self.check_plugged(sr)
+            self.check_vdi(vdi, operation[4:])
+        if operation not in ("plug", "unplug"):
+            self.check_plugged(sr)
         if vdi is not None and not self.db.row("VDI", vdi)["managed"]:
             raise XapiError("VDI_NOT_MANAGED", vdi)
 
     def is_plugged(self, sr: str) -> bool:
         """Whether any host has the SR attached."""
-        return any(self.db.row("PBD", pbd)["currently_attached"] for pbd in self.db.pointing_at("PBD", "SR", sr))
+        return bool(self._hosts_with(sr))
+
+    def _hosts_with(self, sr: str) -> List[str]:
+        pbds = (self.db.row("PBD", pbd) for pbd in self.db.pointing_at("PBD", "SR", sr))
+        return [pbd["host"] for pbd in pbds if pbd["currently_attached"]]
 
     def check_plugged(self, sr: str) -> None:
-        if not self.is_plugged(sr):
+        """The coordinator serves a shared SR, and must have it plugged; any other SR is served by the host that has it
+        (xapi: message_forwarding.ml, choose_pbd_for_sr)."""
+        hosts = self._hosts_with(sr)
+        if self.db.row("SR", sr)["shared"]:
+            hosts = [host for host in hosts if host == self.sim.hosts.coordinator]
+        if not hosts:
             raise XapiError("SR_HAS_NO_PBDS", sr)
+        self.sim.hosts.reach(hosts[0])
 
     def check_vdi(self, vdi: str, operation: str) -> None:
         """Whether this operation may start on a VDI now; the checks in xapi's order."""
@@ -139,9 +152,12 @@ class Storage:
     def refresh(self, cls: str, ref: str) -> None:
         """Recompute allowed_operations of an SR or a VDI."""
         row = self.db.row(cls, ref)
+        running = set(row["current_operations"].values())
         allowed: List[str] = []
-        if not row["current_operations"]:
+        if not running:
             allowed = self._sr_allowed(ref, row) if cls == "SR" else self._vdi_allowed(ref, row)
+        elif running == {"plug"}:
+            allowed = ["plug"]
         self.db.set(cls, ref, "allowed_operations", allowed)
 
     def _sr_allowed(self, sr: str, row: Dict[str, Any]) -> List[str]:

@@ -116,6 +116,8 @@ class StorageManager:
         if repository.lvm:
             if (logical_volume(virtual) if repository.thick else LV_EMPTY) > repository.free:
                 raise failure(44, "There is insufficient space")
+        elif repository.read_only:
+            raise failure(78, "VDI Creation failed [opterr=error 30]")
         elif repository.free < FILE_MARGIN:
             raise failure(78, "VDI Creation failed [opterr=error 28]")
         orphan = self._is_orphan(life)
@@ -285,6 +287,11 @@ class StorageManager:
             yield Sleep(MISSING_SECONDS)
         if image is not None and image.fault == "corrupt":
             yield from self._check_image(sr, name)
+        if image is not None and repository.read_only and not image.fault:
+            # The description of number 80 is the driver's own slip (sm: FileSR.py, XE_SR_ERRORCODES.xml).
+            reason = "[Errno 30] Read-only file system: '%s'" % self._path(sr, name)
+            text = "Failed to mark VDI hidden [opterr=Failed to unlink file during deleting VDI: %s]"
+            raise failure(80, text % reason)
         if image is not None:
             repository.virtual -= image.virtual
             repository.drop(name)

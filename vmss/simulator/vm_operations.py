@@ -74,7 +74,19 @@ _NEEDS_FEATURE = {
 }
 _MOBILE = ("checkpoint", "suspend", "pool_migrate", "migrate_send")
 _STORAGE_STATE = ("snapshot", "checkpoint", "suspend")
-_TOGETHER = (frozenset(["clone", "copy", "export"]), frozenset(["snapshot", "checkpoint"]))
+_TOGETHER = (
+    frozenset(["clone", "copy", "export"]), frozenset(["snapshot", "checkpoint"]), frozenset(["get_boot_record"]),
+)  # fmt: skip
+_WHILE_MIGRATING: FrozenSet[str] = frozenset(["metadata_export", "clean_shutdown", "clean_reboot", "start", "start_on"])
+# What is not possible while the hosts of the pool are being upgraded is anything else (xapi: ocaml/xapi/xapi_globs.ml).
+_DURING_UPGRADE: FrozenSet[str] = frozenset(
+    ["assert_operation_valid", "changing_memory_live", "changing_shadow_memory_live", "changing_VCPUs_live",
+     "clean_reboot", "clean_shutdown", "clone", "copy", "csvm", "destroy", "export", "get_boot_record",
+     "hard_reboot", "hard_shutdown", "import", "make_into_template", "pause", "pool_migrate", "power_state_reset",
+     "provision", "resume", "resume_on", "send_sysrq", "send_trigger", "start", "start_on", "suspend", "unpause",
+     "update_allowed_operations"]
+)  # fmt: skip
+_UPGRADE_KEY = "rolling_upgrade_in_progress"
 
 
 def check_operation(db: "Database", vm: str, operation: str) -> None:
@@ -94,7 +106,9 @@ def check_operation(db: "Database", vm: str, operation: str) -> None:
         raise XapiError("OPERATION_NOT_ALLOWED", "This operation is not allowed on a control domain")
     _check_guest(db, vm, row, operation)
     if operation in _STORAGE_STATE:
-        _check_disks(db, vm)
+        check_disks(db, vm)
+    if operation not in _DURING_UPGRADE and _is_upgrading(db):
+        raise XapiError("NOT_SUPPORTED_DURING_UPGRADE")
 
 
 def _check_power_state(vm: str, row: "Row", operation: str) -> None:
@@ -108,7 +122,12 @@ def _check_power_state(vm: str, row: "Row", operation: str) -> None:
 
 def _conflicts(running: Dict[str, str], operation: str) -> Dict[str, str]:
     """The running operations that this one cannot run beside."""
-    if operation in ("hard_shutdown", "hard_reboot"):
+    names = set(running.values())
+    if operation == "hard_shutdown" and operation not in names:
+        return {}
+    if operation == "hard_reboot" and not names & {"hard_shutdown", "hard_reboot"}:
+        return {}
+    if operation in _WHILE_MIGRATING and list(running.values()) == ["migrate_send"]:
         return {}
     for group in _TOGETHER:
         if operation in group and all(other in group for other in running.values()):
@@ -134,7 +153,11 @@ def _check_kind(vm: str, row: "Row", operation: str) -> None:
 
 def _is_immobile(row: "Row") -> bool:
     platform: Dict[str, str] = row["platform"]
-    return "true" in (platform.get("nomigrate"), platform.get("nested-virt"))
+    return any(platform.get(key, "").lower() in ("true", "1") for key in ("nomigrate", "nested-virt"))
+
+
+def _is_upgrading(db: "Database") -> bool:
+    return any(_UPGRADE_KEY in pool["other_config"] for pool in db.tables["pool"].rows.values())
 
 
 def _check_guest(db: "Database", vm: str, row: "Row", operation: str) -> None:
@@ -151,7 +174,8 @@ def _check_guest(db: "Database", vm: str, row: "Row", operation: str) -> None:
         raise XapiError("VM_LACKS_FEATURE", vm)
 
 
-def _check_disks(db: "Database", vm: str) -> None:
+def check_disks(db: "Database", vm: str) -> None:
+    """Raise if the state of a disk is thrown away at each boot, so that there is none to keep."""
     for vbd in db.pointing_at("VBD", "VM", vm):
         disk = db.tables["VDI"].rows.get(db.row("VBD", vbd)["VDI"])
         if disk is not None and disk["sm_config"].get("on_boot") == "reset":

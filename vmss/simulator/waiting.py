@@ -1,7 +1,7 @@
 """Waiting for busy objects, as xapi's server does it (xapi: ocaml/xapi/helpers.ml).
 
 A call that finds its object busy sleeps 1 to 20 s at random and tries again, for up to 2 hours. The end of an
-operation wakes one waiter early. More than 100 waiters in the pool are refused.
+operation wakes one waiter early. When more than 100 wait in the pool, the next is refused.
 """
 
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, Tuple
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .dispatch import Call
     from .simulator import Simulator
 
+# One more than this gets to wait: xapi compares before it counts.
 WAITERS_MAX = 100
 WAIT_SECONDS_MAX = 2 * 3600.0
 PAUSE_SECONDS = (1.0, 20.0)
@@ -41,7 +42,7 @@ class Waiting:
                 if error.code != BUSY or kernel.now() >= deadline:
                     raise
                 key = (error.details[1], error.details[2])
-            if self.count >= WAITERS_MAX:
+            if self.count > WAITERS_MAX:
                 raise XapiError("TOO_MANY_PENDING_TASKS")
             self.count += 1
             try:

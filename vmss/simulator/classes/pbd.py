@@ -30,12 +30,32 @@ def destroy(call: "Call", pbd: str) -> None:
 
 @method("PBD.plug")
 def plug(call: "Call", pbd: str) -> Steps:
-    if not call.db.row("PBD", pbd)["currently_attached"]:
-        yield call.sim.draw("pbd_plug")
-        call.db.set("PBD", pbd, "currently_attached", True)
-        call.sim.storage.refresh("SR", call.db.row("PBD", pbd)["SR"])
-        call.sim.storage.manager.reset_disks(call.db.row("PBD", pbd)["SR"])
-        yield from _scan(call, call.db.row("PBD", pbd)["SR"])
+    """The coordinator also scans what it attaches."""
+    row = call.db.row("PBD", pbd)
+    host, sr = row["host"], row["SR"]
+    call.sim.hosts.reach(host)
+    if row["currently_attached"]:
+        return
+    is_coordinator = host == call.sim.hosts.coordinator
+
+    def work() -> Steps:
+        yield from _attach(call, pbd, True)
+        # Marks on the disks are for the SR's master to remove (sm: resetvdis.py).
+        if is_coordinator or not call.db.row("SR", sr)["shared"]:
+            call.sim.storage.manager.reset_disks(sr)
+
+    yield from call.sim.storage.operation(call, sr, "plug", None, work)
+    if is_coordinator:
+        yield from _scan(call, sr)
+
+
+def _attach(call: "Call", pbd: str, attached: bool) -> Steps:
+    """Only a xapi that is still there notes what its driver has done."""
+    call.db.row("PBD", pbd)
+    life = call.sim.life
+    yield call.sim.draw("pbd_plug")
+    if call.sim.life == life:
+        call.db.set("PBD", pbd, "currently_attached", attached)
 
 
 def _scan(call: "Call", sr: str) -> Steps:
@@ -51,15 +71,18 @@ def _scan(call: "Call", sr: str) -> Steps:
 
 @method("PBD.unplug")
 def unplug(call: "Call", pbd: str) -> Steps:
-    """Refused, with all disks that a VM of this host uses, while there are any."""
+    """Refused, with all disks that a VM of this host uses, while there are any; waits for what runs on the SR."""
     row = call.db.row("PBD", pbd)
-    used = [vdi for vdi in call.db.get("SR", row["SR"], "VDIs") if _is_used(call, vdi, row["host"])]
-    if used:
-        raise XapiError("VDI_IN_USE", *used)
-    if row["currently_attached"]:
-        yield call.sim.draw("pbd_plug")
-        call.db.set("PBD", pbd, "currently_attached", False)
-        call.sim.storage.refresh("SR", row["SR"])
+    call.sim.hosts.reach(row["host"])
+
+    def work() -> Steps:
+        used = [vdi for vdi in call.db.get("SR", row["SR"], "VDIs") if _is_used(call, vdi, row["host"])]
+        if used:
+            raise XapiError("VDI_IN_USE", *used)
+        if row["currently_attached"]:
+            yield from _attach(call, pbd, False)
+
+    yield from call.sim.storage.operation(call, row["SR"], "unplug", None, work)
 
 
 def _is_used(call: "Call", vdi: str, host: str) -> bool:

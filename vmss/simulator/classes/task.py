@@ -55,10 +55,8 @@ def cancel(call: "Call", task: str) -> None:
 
 
 def _mark(call: "Call", task: str, key: str) -> None:
-    """Show who wants a task cancelled, also one that has ended; the last to ask is remembered."""
-    operations = call.db.row("task", task)["current_operations"]
-    kept = {other: operation for other, operation in operations.items() if operation != "cancel"}
-    call.db.set("task", task, "current_operations", {**kept, key: "cancel"})
+    """Show who wants a task cancelled, also one that has ended; only the last to ask anything of it is remembered."""
+    call.db.set("task", task, "current_operations", {key: "cancel"})
 
 
 @method(

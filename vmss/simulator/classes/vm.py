@@ -9,7 +9,7 @@ from ..errors import XapiError
 from ..kernel import Sleep
 from ..registry import method
 from ..values import EPOCH, NULL, from_seconds
-from ..vm_operations import at_once, check_operation, hosts_seeing, refresh, run
+from ..vm_operations import at_once, check_disks, check_operation, hosts_seeing, refresh, run
 from . import vbd as vbds
 from .pool import require_feature, the_pool
 
@@ -334,16 +334,17 @@ def compute_memory_overhead(call: "Call", vm: str) -> int:
 def set_snapshot_schedule(call: "Call", vm: str, policy: str) -> None:
     """Put a VM under a policy, or under none (xapi: ocaml/xapi/xapi_vm.ml, xapi_vmss.ml)."""
     require_feature(call.sim, "VMSS")
-    row = call.db.row("VM", vm)
     unassign = policy in ("", NULL)
     if not unassign and not call.db.exists("VMSS", policy):
         raise XapiError("INVALID_VALUE", policy)
-    if row["is_control_domain"]:
-        raise XapiError("INVALID_VALUE", policy)
-    if row["is_a_template"]:
-        raise XapiError("VM_IS_TEMPLATE", vm)
-    if not unassign and call.db.row("VMSS", policy)["type"] == "snapshot_with_quiesce":
-        check_quiesce(call, vm)
+    row = call.db.row("VM", vm)
+    if not unassign:
+        if row["is_control_domain"]:
+            raise XapiError("INVALID_VALUE", policy)
+        if row["is_a_template"]:
+            raise XapiError("VM_IS_TEMPLATE", vm)
+        if call.db.row("VMSS", policy)["type"] == "snapshot_with_quiesce":
+            check_quiesce(call, vm)
     call.db.set("VM", vm, "snapshot_schedule", NULL if unassign else policy)
     refresh(call.db, vm)
 
@@ -351,6 +352,7 @@ def set_snapshot_schedule(call: "Call", vm: str, policy: str) -> None:
 def check_quiesce(call: "Call", vm: str) -> None:
     """No guest can quiesce any more: the operation was removed from xapi."""
     require_feature(call.sim, "VSS")
+    check_disks(call.db, vm)
     raise XapiError("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm)
 
 

@@ -84,10 +84,21 @@ def copy_record(call: "Call", vm: str, name: str, fields: Dict[str, Any]) -> str
         domid=-1,
         power_state="Halted",
         generation_id="%d:%d" % numbers,
-        metrics=db.create("VM_metrics", {"last_updated": EPOCH, "start_time": EPOCH, "install_time": EPOCH}),
+        metrics=_copy_metrics(call, "VM_metrics", source["metrics"]),
+        guest_metrics=_copy_metrics(call, "VM_guest_metrics", source["guest_metrics"]),
     )
     row.update(fields)
     return db.create("VM", row)
+
+
+def _copy_metrics(call: "Call", cls: str, ref: str) -> str:
+    """What is known of the VM when it is copied stays with the copy (xapi: ocaml/xapi/xapi_vm_helpers.ml)."""
+    row = call.db.tables[cls].rows.get(ref)
+    if row is not None:
+        return call.db.create(cls, dict(row, uuid=""))
+    if cls == "VM_guest_metrics":
+        return NULL
+    return call.db.create(cls, {"last_updated": EPOCH, "start_time": EPOCH, "install_time": EPOCH})
 
 
 def copy_vbds(call: "Call", copy: str, vbds: List[str], disks: Dict[str, str], ignored: List[str]) -> None:

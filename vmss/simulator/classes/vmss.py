@@ -48,14 +48,12 @@ def check_value(key: str, value: str) -> str:
 
 
 def _check_days(value: str) -> str:
-    """Day names in any case, stored with a capital; duplicates are looked for from the right."""
-    names = value.split(",")
-    for name in names:
-        if name.lower() not in DAYS:
-            raise _invalid("days", name)
+    """Day names in any case, stored with a capital; looked at from the right, so the last that is wrong is told."""
     built = ""
-    for name in reversed(names):
-        day = DAYS[name.lower()]
+    for name in reversed(value.split(",")):
+        day = DAYS.get(name.lower())
+        if day is None:
+            raise _invalid("days", name)
         if day in built:
             raise _invalid("days", value)
         built = day + ("," + built if built else "")
@@ -130,8 +128,15 @@ def set_frequency(call: "Call", policy: str, frequency: str) -> None:
 def set_schedule(call: "Call", policy: str, schedule: Schedule) -> None:
     """The new keys win, the old ones stay: nothing is ever removed here."""
     require_feature(call.sim, "VMSS")
-    merged = {**schedule, **{k: v for k, v in _stored(call, policy).items() if k not in schedule}}
+    merged = _merge(schedule, _stored(call, policy))
     call.db.set("VMSS", policy, "schedule", check_schedule(merged, DEFAULTS["weekly"]))
+
+
+def _merge(new: Schedule, stored: Schedule) -> Schedule:
+    """Both; the new values win. Keys that are not stored yet come first, and the first bad one is told."""
+    merged = {key: value for key, value in new.items() if key not in stored}
+    merged.update((key, new.get(key, value)) for key, value in stored.items())
+    return merged
 
 
 def _stored(call: "Call", policy: str) -> Schedule:
@@ -143,9 +148,8 @@ def _stored(call: "Call", policy: str) -> Schedule:
 def add_to_schedule(call: "Call", policy: str, key: str, value: str) -> None:
     """A failure puts back what the last remove_from_schedule, of whatever policy, took away."""
     require_feature(call.sim, "VMSS")
-    stored = _stored(call, policy)
     try:
-        checked = check_schedule({**stored, key: value}, DEFAULTS["weekly"])
+        checked = check_schedule(_merge({key: value}, _stored(call, policy)), DEFAULTS["weekly"])
         call.db.add_to_map("VMSS", policy, "schedule", key, checked[key])
     except XapiError:
         if key not in call.sim.vmss_backup:

@@ -1,0 +1,15 @@
+"""How an XAPI operation ended."""
+from typing import NamedTuple, Tuple
+
+Error = Tuple[str, ...]
+
+# Codes of our own, for what no XAPI error describes.
+TIMED_OUT = "VMSS_OPERATION_TIMED_OUT"  # [method, seconds]
+RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
+
+
+class Outcome(NamedTuple):
+    """How an operation ended: `error` is XAPI's error array, empty on success; `value` what it returned."""
+
+    value: str = ""
+    error: Error = ()

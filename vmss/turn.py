@@ -1,0 +1,35 @@
+"""A policy whose turn it is, and how its run went."""
+from datetime import datetime, tzinfo
+from typing import NamedTuple, Tuple
+
+from vmss.alerts import Victim
+from vmss.datetimes import local
+from vmss.policy import Policy
+from vmss.text import quoted
+
+
+class Turn(NamedTuple):
+    """A policy whose turn it is, and the slot that is to be served. `forced`: run now, whatever its slot."""
+
+    policy: Policy
+    slot: datetime
+    forced: bool = False
+
+
+class Served(NamedTuple):
+    """How one policy's run went. `taken` counts the VMs that have their snapshot of the slot."""
+
+    turn: Turn
+    started: datetime
+    vms: int = 0
+    taken: int = 0
+    deleted: int = 0
+    victims: Tuple[Victim, ...] = ()
+    degraded: bool = False
+
+    def summary(self, zone: tzinfo) -> str:
+        """The run in one sentence."""
+        return "%s: %d of %d VMs have their snapshot of %s (%s); %d expired snapshots deleted." % (
+            quoted(self.turn.policy.name), self.taken, self.vms, local(self.turn.slot, zone),
+            self.turn.slot.astimezone(zone).tzname(), self.deleted,
+        )
