@@ -3,6 +3,8 @@ import re
 from datetime import datetime, timezone
 from typing import Dict, List
 
+import pytest
+
 from tests.pool import GIB, TestPool
 from vmss.datetimes import parse_datetime
 from vmss.settings import Settings
@@ -145,3 +147,17 @@ def test_a_note_that_makes_no_sense_is_none(pool: TestPool) -> None:
         hour = pool.simulator.now().hour + 1
         pool.at(hour, 15)
         assert pool.tick().status == 0
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "checkpoint"])
+def test_no_operation_of_ours_has_to_wait_for_another_one_of_ours(pool: TestPool, kind: str) -> None:
+    srs = [pool.sr("sr%d" % number) for number in range(5)]
+    mine = [[srs[number % 5], srs[(number + 1) % 5], srs[(2 * number + 2) % 5]] for number in range(15)]
+    vms = [pool.vm("vm%d" % number, disks, running=number % 3 > 0) for number, disks in enumerate(mine)]
+    pool.policy(vms, retained_snapshots="1", type=kind)
+    waited = pool.simulator.waiting.total
+    for hour in (10, 11, 12):
+        pool.at(hour, 15)
+        assert pool.tick().status == 0
+    assert pool.simulator.waiting.total == waited
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1] * 15

@@ -21,11 +21,12 @@ BUSY = "OTHER_OPERATION_IN_PROGRESS"
 
 
 class Waiting:
-    """All calls of the pool that wait for a busy object."""
+    """All calls of the pool that wait for a busy object; `total` counts how often one had to."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.count = 0
+        self.total = 0
         self.conditions: Dict[Tuple[str, str], Condition] = {}
 
     def until_free(self, call: "Call", attempt: Callable[[], Any]) -> Generator[Any, Any, Any]:
@@ -45,6 +46,7 @@ class Waiting:
             if self.count > WAITERS_MAX:
                 raise XapiError("TOO_MANY_PENDING_TASKS")
             self.count += 1
+            self.total += 1
             try:
                 condition = self.conditions.setdefault(key, Condition(kernel))
                 yield Wait(condition, self.sim.random.uniform(*PAUSE_SECONDS))

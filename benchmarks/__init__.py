@@ -1,0 +1,1 @@
+"""What scheduled snapshots cost: `python -m benchmarks` prints one page of ratios."""

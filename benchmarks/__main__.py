@@ -1,0 +1,34 @@
+"""`python -m benchmarks`: one page; `--quick` leaves out the largest pools."""
+import argparse
+import os
+import platform
+import time
+from typing import Callable, Dict, Iterator, Tuple
+
+from benchmarks import calls, makespan, processes
+
+
+def main() -> None:
+    """Print the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="leave out the largest pools: two minutes instead of ten")
+    parser.add_argument("--only", choices=("makespan", "calls", "processes"), help="one part")
+    args = parser.parse_args()
+    began = time.time()
+    print("Python %s on %d processors" % (platform.python_version(), os.cpu_count() or 1))
+    less = -1 if args.quick else None
+    parts: Dict[str, Tuple[str, Callable[[], Iterator[str]]]] = {
+        "makespan": ("The order of a pass", lambda: makespan.page((50, 200, 1000, 5000)[:less])),
+        "calls": ("Calls and bytes", lambda: calls.page((0, 100, 1000, 10000)[:less])),
+        "processes": ("Processes", lambda: processes.page((100, 400, 5000)[:less])),
+    }
+    for name, (title, page) in parts.items():
+        if args.only in (None, name):
+            print("\n## %s\n" % title, flush=True)
+            for line in page():
+                print(line, flush=True)
+    print("\n(%.0f s)" % (time.time() - began))
+
+
+if __name__ == "__main__":
+    main()

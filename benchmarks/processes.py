@@ -1,0 +1,143 @@
+"""What whole processes take: an idle tick against a bare script that makes the same calls, and a large pass."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Dict, Iterator, List, NamedTuple, Sequence
+
+from benchmarks.calls import build, new_pool
+from vmss.xapi import Xapi
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What cron starts, and the same calls without us.
+TICK = "import vmss; vmss.trigger_schedule_snapshots()"
+BARE = """
+import XenAPI
+from XenAPI.XenAPI import UDSTransport
+session = XenAPI.Session("http://%s", transport=UDSTransport())
+session.login_with_password("__dom0__vmss", "", "1.0", "bare")
+session.xenapi.pool.get_all_records()
+session.xenapi.VMSS.get_all_records()
+session.xenapi.session.logout()
+"""
+
+# Runs a command and prints what it took. A process starts with the memory of its parent, so the parent is a small one.
+STOPWATCH = """
+import json, resource, subprocess, sys, time
+began = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+wall, usage = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
+"""
+
+
+class Usage(NamedTuple):
+    """What a process took: seconds on the clock and of the processor, and MB at its peak."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+@contextmanager
+def server(folder: Path, *options: str) -> Iterator[Dict[str, str]]:
+    """An embedded xapi in a process of its own; yields the environment that leads there."""
+    socket = folder / "x.sock"
+    command = [sys.executable, "-m", "vmss", "simulator", "--socket", str(socket), *options]
+    process = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, universal_newlines=True)
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline().startswith("ready"):
+            raise SystemExit("the embedded xapi did not start")
+        yield {
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "VMSS_XAPI": "unix:%s" % socket,
+            "VMSS_LOG": str(folder / "log"), "VMSS_LOCK_DIR": str(folder / "lock"), "TZ": "UTC",
+        }
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measured(environment: Dict[str, str], *arguments: str) -> Usage:
+    """Run Python with these arguments to its end."""
+    command = [sys.executable, "-c", STOPWATCH, sys.executable, *arguments]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit("%s failed: %s" % (arguments, done.stderr.decode()[-2000:]))
+    return Usage(*json.loads(done.stdout.decode()))
+
+
+def idle(rounds: int = 31) -> List[str]:
+    """An idle tick against the bare script, by turns; medians."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with server(folder, "--hosts", "2", "--srs", "4", "--vms", "20") as environment:
+            # The client's own transport takes each slash of a path for an underscore.
+            bare = BARE % str(folder / "x.sock").replace("/", "_")
+            ours: List[Usage] = []
+            theirs: List[Usage] = []
+            for _ in range(rounds):
+                ours.append(measured(environment, "-c", TICK))
+                theirs.append(measured(environment, "-c", bare))
+    own, other = _middle(ours), _middle(theirs)
+    return [
+        "An idle tick takes %.2f of the time of a bare script that makes the same calls (%.0f ms)," % (
+            own.wall / other.wall, other.wall * 1000
+        ),
+        "%.2f of its processor time, and %.0f MB at its peak (%.0f MB)." % (
+            own.cpu / other.cpu, own.memory, other.memory
+        ),
+    ]
+
+
+def _middle(usages: Sequence[Usage]) -> Usage:
+    return Usage(*map(median, zip(*usages)))
+
+
+def large_pass(vms: int, srs: int = 64) -> Usage:
+    """A pass over so many due VMs that get a snapshot and lose one, in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        options = ["--hosts", "2", "--srs", str(srs), "--vms", str(vms), "--now", "2026-03-02T10:00:00Z"]
+        with server(Path(name), *options, "--speed", "100") as environment:
+            xapi = Xapi(environment["VMSS_XAPI"])
+            xapi.login("root", "")
+            policy = xapi.call("VMSS.create", {
+                "name_label": "all", "type": "snapshot", "frequency": "daily", "schedule": {"hour": "2", "min": "0"},
+                "retained_snapshots": "1",
+            })
+            for vm, record in xapi.call("VM.get_all_records").items():
+                if not record["is_control_domain"]:
+                    xapi.call("VM.set_snapshot_schedule", vm, policy)
+            uuid = xapi.call("VMSS.get_uuid", policy)
+            xapi.close()
+            measured(environment, "-m", "vmss", "run", "--policy", uuid)
+            return measured(environment, "-m", "vmss", "run", "--policy", uuid)
+
+
+def own_time(vms: int, srs: int) -> float:
+    """Our own processor time for each VM served, in ms, without the server's."""
+    with new_pool() as pool:
+        pool.policy(build(pool, vms, srs), retained_snapshots="1")
+        pool.at(10, 15)
+        pool.tick()
+        pool.at(11, 15)
+        began = time.thread_time()
+        pool.tick()
+        return (time.thread_time() - began) / vms * 1000
+
+
+def page(sizes: Sequence[int]) -> Iterator[str]:
+    """What it says, in sentences."""
+    yield from idle()
+    usage = large_pass(sizes[-1])
+    yield "A pass over %d due VMs on 64 SRs takes %.0f MB at its peak." % (sizes[-1], usage.memory)
+    times = [own_time(vms, 16) for vms in sizes]
+    yield "Our own processor time for each VM served, by the size of the pass: %s ms; ratio %.2f." % (
+        ", ".join("%d: %.1f" % pair for pair in zip(sizes, times)), times[-1] / times[0]
+    )
