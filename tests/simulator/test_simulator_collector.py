@@ -175,6 +175,21 @@ def test_no_collection_starts_on_an_sr_that_is_unplugged_and_one_that_runs_ends(
 # --- what first ---
 
 
+def test_a_shared_sr_is_collected_by_the_coordinator_alone(root: Client) -> None:
+    other = root("host.create", "", "host2", "", "host2", "192.0.2.2")
+    sr = root.sr()
+    disk = disk_on(root, sr)
+    (snap,) = chain(root, disk, [MIB])
+    root("VDI.destroy", snap)
+    (pbd,) = [pbd for pbd in root("SR.get_PBDs", sr) if root("PBD.get_host", pbd) != other]
+    root("PBD.unplug", pbd)
+    wait(root, 2 * QUIET)
+    assert depth(root, disk) == 2 and not collecting(root)
+    root("PBD.plug", pbd)
+    wait(root, 2 * QUIET)
+    assert depth(root, disk) == 1
+
+
 def test_orphans_go_first_then_the_tallest_tree_and_leaves_last(root: Client) -> None:
     sr = root.sr()
     leaf, low, tall, dead = (disk_on(root, sr) for _ in range(4))
@@ -506,7 +521,7 @@ def test_an_sr_that_is_forgotten_in_the_middle_of_a_merge_is_left_alone(root: Cl
     assert not collecting(root)
 
 
-@pytest.mark.parametrize("way", ["clean", "kill", "host"])
+@pytest.mark.parametrize("way", ["clean", "kill"])
 def test_a_restart_in_the_middle_of_a_merge_begins_it_anew(root: Client, way: str) -> None:
     _, disk, _ = merging(root)
     root("pool.sync_database")
@@ -515,3 +530,38 @@ def test_a_restart_in_the_middle_of_a_merge_begins_it_anew(root: Client, way: st
     assert depth(root, disk) == 4
     wait(root, 30)
     assert depth(root, disk) == 3 and data(root, disk) == 3 * GIB
+
+
+def again(root: Client) -> Any:
+    """A new session: the old one has gone with its xapi."""
+    return root.login("root")
+
+
+def test_the_first_collection_since_a_host_has_booted_is_not_preceded_by_quiet(root: Client) -> None:
+    _, disk, snaps = merging(root)
+    root("pool.sync_database")
+    root.sim.call("simulator.restart", "OpaqueRef:NULL", "host", 0.0)
+    wait(root, 20)
+    assert depth(root, disk) == 3 and data(root, disk) == 3 * GIB and not collecting(again(root))
+    again(root)("VDI.destroy", snaps[0])
+    wait(root, QUIET - 5)
+    assert depth(root, disk) == 3
+    wait(root, 30)
+    assert depth(root, disk) == 2
+
+
+def test_a_host_that_becomes_the_coordinator_has_never_collected(root: Client) -> None:
+    first = root.sim.hosts.coordinator
+    second = root("host.create", "", "host2", "", "host2", "192.0.2.2")
+    _, disk, snaps = merging(root)
+    root("pool.sync_database")
+    root.sim.call("simulator.fail_over", "OpaqueRef:NULL", second, "clean", 0.0)
+    wait(root, 20)
+    assert depth(root, disk) == 3
+    again(root)("VDI.destroy", snaps[0])
+    # The first one has collected here before.
+    root.sim.call("simulator.fail_over", "OpaqueRef:NULL", first, "clean", 0.0)
+    wait(root, QUIET - 5)
+    assert depth(root, disk) == 3
+    wait(root, 30)
+    assert depth(root, disk) == 2

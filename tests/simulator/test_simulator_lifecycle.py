@@ -474,6 +474,52 @@ def test_a_coordinator_that_has_power_again_starts_anew(pair: Any) -> None:
     assert len(new("VM.get_all")) == 8 and new.sim.hosts.is_live(coordinator)
 
 
+def test_no_guest_outlives_its_host(pair: Any) -> None:
+    root, coordinator, member = pair
+    guests = {}
+    for host in (coordinator, member):
+        guests[host] = root.vm("guest")
+        root.disk(guests[host], root("SR.get_all")[0])
+        root("VM.start_on", guests[host], host, False, False)
+    root("pool.sync_database")
+
+    def states(client: Client) -> List[str]:
+        return [client("VM.get_power_state", guests[host]) for host in (coordinator, member)]
+
+    # The guests live on without xapi, and the pool does not know of a death before the host is back.
+    for way in ("clean", "kill"):
+        root = restart(root, way)
+    root("simulator.kill_host", member)
+    assert states(root) == ["Running", "Running"]
+    for method in ("hard_shutdown", "clean_shutdown", "pause", "suspend"):
+        assert root.error("VM." + method, guests[member]) == ["CANNOT_CONTACT_HOST", member]
+    assert root("VM.get_current_operations", guests[member]) == {}
+    root("simulator.start_host", member)
+    assert states(root) == ["Running", "Halted"] and root("VM.get_resident_on", guests[member]) == NULL
+    root("simulator.start_host", member)
+    root("VM.start_on", guests[member], member, False, False)
+    root("pool.sync_database")
+    root = restart(root, "host")
+    assert states(root) == ["Halted", "Running"]
+    (vbd,) = root("VM.get_VBDs", guests[coordinator])
+    assert not root("VBD.get_currently_attached", vbd)
+    root("VM.start_on", guests[coordinator], coordinator, False, False)
+    root("pool.sync_database")
+    root("simulator.kill_host", coordinator)
+    root.sim.call("simulator.fail_over", NULL, member, "kill", 0.0)
+    root = again(root)
+    assert states(root) == ["Running", "Running"]
+    root("simulator.start_host", coordinator)
+    assert states(root) == ["Halted", "Running"]
+
+
+def test_the_clock_of_a_dead_host_cannot_be_read(pair: Any) -> None:
+    root, _, member = pair
+    root("simulator.kill_host", member)
+    for method in ("host.get_servertime", "host.get_server_localtime"):
+        assert root.error(method, member) == ["CANNOT_CONTACT_HOST", member]
+
+
 def running_on(root: Client, host: str) -> List[str]:
     running = root("VM.get_all_records_where", 'field "power__state" = "Running"')
     return [vm for vm, row in running.items() if row["resident_on"] == host and not row["is_control_domain"]]
@@ -532,6 +578,17 @@ def test_after_ten_minutes_a_dead_host_is_offline_and_one_that_came_back_is_not(
     assert root.error(*call) == ["HOST_OFFLINE", member]
     root("simulator.start_host", member)
     assert root.error(*call) == ["XENAPI_MISSING_PLUGIN", "x"]
+
+
+def test_a_host_whose_return_was_lost_is_heard_of_again(pair: Any) -> None:
+    root, _, member = pair
+    root("simulator.kill_host", member)
+    wait(root, 601)
+    root("pool.sync_database")
+    root("simulator.start_host", member)
+    new = restart(root, "kill")
+    assert new.sim.hosts.is_live(member)
+    assert new.error("host.call_plugin", member, "x", "y", {}) == ["XENAPI_MISSING_PLUGIN", "x"]
 
 
 def test_a_new_coordinator_misses_a_dead_host_by_itself(pair: Any) -> None:

@@ -237,6 +237,7 @@ FAILURE = "XENAPI_PLUGIN_FAILURE"
     [
         ("#!/bin/sh\necho out; echo err >&2; exit 3\n", [FAILURE, "non-zero exit", "out\n", "err\n"]),
         ("#!/bin/sh\nkill -9 $$\n", [FAILURE, "signal: SIGKILL", "", ""]),
+        ("#!/bin/sh\nkill -40 $$\n", [FAILURE, "signal: (ocaml signal 40 with an unknown name)", "", ""]),
         (
             "#!/bin/sh\necho no xml\n",
             [FAILURE, "failed to parse plugin output", "no xml\n", "expected root element line 1"],

@@ -1,6 +1,6 @@
 """VM.snapshot and VM.checkpoint: what they check, what they leave, and what they leave when they fail."""
 
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -143,9 +143,10 @@ def test_the_checks_come_in_xapis_order(root: Client, vm: str) -> None:
     assert root.error("VM.snapshot_with_quiesce", vm, "x") == ["MESSAGE_REMOVED"]
     quiesce = ["VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm]
     assert root.error("VM.assert_operation_valid", vm, "snapshot_with_quiesce") == quiesce
-    root("VM.set_platform", vm, {"nomigrate": "true"})
     start(root, vm)
-    assert root.error("VM.checkpoint", vm, "x") == ["VM_IS_IMMOBILE", vm]
+    for platform in ({"nomigrate": "true"}, {"nomigrate": "1"}, {"nested-virt": "True"}):
+        root("VM.set_platform", vm, platform)
+        assert root.error("VM.checkpoint", vm, "x") == ["VM_IS_IMMOBILE", vm]
 
 
 def test_a_blocked_operation_is_not_inherited_and_a_pinned_snapshot_stays(root: Client, vm: str) -> None:
@@ -170,6 +171,99 @@ def test_a_checkpoint_keeps_the_memory_and_the_vm_runs_on(root: Client, vm: str)
     assert root("VM.get_power_state", snap) == "Halted" and root("VM.get_suspend_VDI", snap) == NULL
     assert root.error("VDI.get_record", record["suspend_VDI"])[0] == "HANDLE_INVALID"
     root("VM.destroy", snap)
+
+
+def test_the_memory_of_a_checkpoint_is_kept_last(root: Client, vm: str) -> None:
+    """The snapshot is there before it, busy, and tells the time when its disks were done."""
+    start(root, vm)
+    root("VM.suspend", vm)
+    token = root("event.from", ["vm"], "", 1.0)["token"]
+    task = root("Async.VM.checkpoint", vm, "x")
+    seen: List[Any] = []
+    while not seen:
+        answer = root("event.from", ["vm"], token, 60.0)
+        token = answer["token"]
+        seen = [event["snapshot"] for event in answer["events"] if event["operation"] == "add"]
+    (record,) = seen
+    assert record["power_state"] == "Suspended" and record["suspend_VDI"] == NULL
+    assert record["current_operations"] == {task: "checkpoint"} and record["allowed_operations"] == []
+    assert root.task_end(task)["status"] == "success"
+    (snap,) = root("VM.get_snapshots", vm)
+    end = root("VM.get_record", snap)
+    assert end["current_operations"] == {} and "revert" in end["allowed_operations"]
+    assert root("VDI.get_snapshot_of", end["suspend_VDI"]) == root("VM.get_suspend_VDI", vm)
+
+
+def test_a_checkpoint_whose_memory_cannot_be_kept_leaves_nothing(root: Client, vm: str) -> None:
+    start(root, vm)
+    root("VM.suspend", vm)
+    before = root("VM.get_parent", vm)
+    root("simulator.spoil", root("VDI.get_uuid", root("VM.get_suspend_VDI", vm)), "corrupt")
+    assert root.error("VM.checkpoint", vm, "x")[0] == "SR_BACKEND_FAILURE_65"
+    assert root("VM.get_snapshots", vm) == [] and root("VM.get_parent", vm) == before
+    assert root("VDI.get_all_where", 'field "is_a_snapshot" = "true"') == []
+
+
+def test_a_checkpoint_of_a_suspended_vm_is_suspended_even_without_an_image(root: Client) -> None:
+    vm = root.vm("no image", power_state="Suspended")
+    snap = root("VM.checkpoint", vm, "x")
+    assert root("VM.get_power_state", snap) == "Suspended" and root("VM.get_suspend_VDI", snap) == NULL
+
+
+def test_a_checkpoint_that_was_cancelled_while_the_vm_was_suspended_lets_it_run_on(root: Client) -> None:
+    sr = root.sr()
+    vm = root.vm("diskless", suspend_SR=sr)
+    root("VM.set_suspend_SR", vm, sr)
+    start(root, vm)
+    task = root("Async.VM.checkpoint", vm, "x")
+    root("task.cancel", task)
+    end = root.task_end(task)
+    assert end["status"] == "cancelled" and root("VM.get_snapshots", vm) == []
+    assert root("VM.get_power_state", vm) == "Running"
+
+
+def test_a_snapshot_has_copies_of_what_is_known_of_the_vm(root: Client, vm: str) -> None:
+    start(root, vm)
+    root("VM.set_ha_restart_priority", vm, "restart")
+    snap = root("VM.snapshot", vm, "x")
+    source, copy = root("VM.get_record", vm), root("VM.get_record", snap)
+    assert copy["ha_restart_priority"] == "restart"
+    for cls, field in (("VM_metrics", "metrics"), ("VM_guest_metrics", "guest_metrics")):
+        assert copy[field] not in (NULL, source[field])
+        one, other = (root(cls + ".get_record", record[field]) for record in (source, copy))
+        assert one.pop("uuid") != other.pop("uuid") and one == other
+    root("VM.destroy", snap)
+    assert root("VM_guest_metrics.get_all") == [source["guest_metrics"]]
+
+
+def test_during_a_rolling_upgrade_nothing_is_snapshotted_but_destroying_works(root: Client, vm: str) -> None:
+    snap = root("VM.snapshot", vm, "before")
+    pool = root("pool.get_all")[0]
+    root("pool.add_to_other_config", pool, "rolling_upgrade_in_progress", "true")
+    refused = ["NOT_SUPPORTED_DURING_UPGRADE"]
+    assert root.error("VM.snapshot", vm, "x") == refused and root.error("VM.revert", snap) == refused
+    # It is the last of the checks.
+    assert root.error("VM.checkpoint", vm, "x")[0] == "VM_BAD_POWER_STATE"
+    start(root, vm)
+    assert root.error("VM.checkpoint", vm, "x") == refused
+    assert "snapshot" not in root("VM.get_allowed_operations", vm)
+    root("VM.destroy", snap)
+    root("pool.remove_from_other_config", pool, "rolling_upgrade_in_progress")
+    root("VM.snapshot", vm, "after")
+
+
+def test_what_a_migrating_vm_allows(root: Client, vm: str) -> None:
+    start(root, vm)
+    root.sim.db.set("VM", vm, "current_operations", {"OpaqueRef:1": "migrate_send"})
+    for operation in ("metadata_export", "clean_shutdown", "clean_reboot", "hard_shutdown", "hard_reboot"):
+        root("VM.assert_operation_valid", vm, operation)
+    busy = ["OTHER_OPERATION_IN_PROGRESS", "VM", vm, "migrate_send", "OpaqueRef:1"]
+    assert root.error("VM.assert_operation_valid", vm, "snapshot") == busy
+    # It cannot be ended twice.
+    root.sim.db.set("VM", vm, "current_operations", {"OpaqueRef:1": "hard_shutdown"})
+    busy[3] = "hard_shutdown"
+    for operation in ("hard_shutdown", "hard_reboot"):
+        assert root.error("VM.assert_operation_valid", vm, operation) == busy
 
 
 def test_a_checkpoint_needs_the_licence(root: Client, vm: str) -> None:

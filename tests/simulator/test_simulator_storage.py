@@ -95,12 +95,13 @@ def test_a_waiting_destroy_finds_its_disk_gone(exact: Client) -> None:
     assert ends[1]["error_info"] == ["HANDLE_INVALID", "VDI", disk]
 
 
-def test_the_hundred_and_first_waiter_is_refused(exact: Client) -> None:
+def test_when_more_than_a_hundred_wait_the_next_is_refused(exact: Client) -> None:
     sr = exact.sr()
-    disks = [exact("VDI.create", vdi_record("d", sr, GIB)) for _ in range(102)]
+    disks = [exact("VDI.create", vdi_record("d", sr, GIB)) for _ in range(103)]
     tasks = [exact("Async.VDI.destroy", disk) for disk in disks]
-    assert exact("task.get_error_info", tasks[101]) == ["TOO_MANY_PENDING_TASKS"]
-    assert exact("task.get_status", tasks[100]) == "pending"
+    assert exact("task.get_error_info", tasks[102]) == ["TOO_MANY_PENDING_TASKS"]
+    # One runs, 101 wait.
+    assert exact("task.get_status", tasks[101]) == "pending"
 
 
 def test_after_two_hours_a_waiter_gives_up(root: Client) -> None:
@@ -176,6 +177,9 @@ def test_an_unwritten_disk_grows_no_chain_and_a_written_one_ends_at_thirty(root:
     root("simulator.write", disk, MIB)
     assert root.error("VM.snapshot", vm, "x") == too_long
     assert len(root("VDI.get_all")) == before and "snapshot" in root("VM.get_allowed_operations", vm)
+    # A disk that cannot be paused is noticed before its chain is measured.
+    root("VDI.add_to_sm_config", disk, "paused", "true")
+    assert root.error("VM.snapshot", vm, "x")[0] == "SR_BACKEND_FAILURE_82"
 
 
 def test_a_base_copy_is_not_for_clients_to_destroy(root: Client) -> None:
@@ -239,3 +243,117 @@ def test_an_sr_without_pbd_or_with_one_is_treated_as_xapi_does(root: Client) -> 
     assert root.error("SR.create", root("host.get_all")[0], {}, "0", "", "", "nosuch", "", False, {})[0] == (
         "INTERNAL_ERROR"
     )
+
+
+def test_on_a_read_only_file_system_nothing_is_created_or_destroyed(root: Client) -> None:
+    sr = root.sr()
+    disk = root("VDI.create", vdi_record("d", sr, GIB))
+    root("simulator.set_read_only", sr, True)
+    expected = ["SR_BACKEND_FAILURE_78", "", "VDI Creation failed [opterr=error 30]", ""]
+    assert root.error("VDI.create", vdi_record("e", sr, GIB)) == expected
+    code, _, text, _ = root.error("VDI.destroy", disk)
+    path = "/run/sr-mount/%s/%s.vhd" % (root("SR.get_uuid", sr), root("VDI.get_uuid", disk))
+    assert code == "SR_BACKEND_FAILURE_80" and text.endswith("[Errno 30] Read-only file system: '%s']" % path)
+    assert root("SR.get_VDIs", sr) == [disk]
+    root("simulator.set_read_only", sr, False)
+    root("VDI.destroy", disk)
+    assert root("SR.get_VDIs", sr) == []
+
+
+def test_a_disk_in_use_offers_what_it_then_allows(root: Client) -> None:
+    vm = root.vm()
+    disk = root.disk(vm, root.sr())
+    offered = root("VDI.get_allowed_operations", disk)
+    root("VM.start", vm, False, False)
+    assert root("VDI.get_allowed_operations", disk) == ["clone", "snapshot"]
+    root("VM.hard_shutdown", vm)
+    assert root("VDI.get_allowed_operations", disk) == offered
+
+
+def test_an_sr_without_pbds_can_be_forgotten_only(root: Client) -> None:
+    sr = root.sr()
+    (pbd,) = root("SR.get_PBDs", sr)
+    root("PBD.unplug", pbd)
+    root("PBD.destroy", pbd)
+    assert root.error("SR.destroy", sr) == ["SR_HAS_NO_PBDS", sr]
+    root("SR.forget", sr)
+
+
+# --- which host serves an SR ---
+
+
+def pbd_of(root: Client, sr: str, host: str) -> Any:
+    (pbd,) = [pbd for pbd in root("SR.get_PBDs", sr) if root("PBD.get_host", pbd) == host]
+    return pbd
+
+
+@pytest.fixture
+def hosts(exact: Client) -> Any:
+    """The coordinator and another host."""
+    return [exact.sim.hosts.coordinator, exact("host.create", "", "host2", "", "host2", "192.0.2.2")]
+
+
+def test_a_shared_sr_is_served_by_the_coordinator_alone(exact: Client, hosts: Any) -> None:
+    sr = exact.sr()
+    vm = exact.vm()
+    disk = exact.disk(vm, sr)
+    pbd = pbd_of(exact, sr, hosts[0])
+    exact("PBD.unplug", pbd)
+    calls: Any = [("SR.scan", sr), ("VDI.snapshot", disk, {}), ("VDI.destroy", disk), ("VM.snapshot", vm, "x")]
+    for call in calls:
+        assert exact.error(*call) == ["SR_HAS_NO_PBDS", sr]
+    exact("PBD.plug", pbd)
+    exact("PBD.unplug", pbd_of(exact, sr, hosts[1]))
+    exact("VM.snapshot", vm, "x")
+
+
+def test_an_sr_of_a_dead_host_cannot_be_reached(exact: Client, hosts: Any) -> None:
+    sr = exact("SR.create", hosts[1], {"location": "/srv"}, "0", "local", "", "ext", "user", False, {})
+    disk = exact("VDI.create", vdi_record("d", sr, GIB))
+    (pbd,) = exact("SR.get_PBDs", sr)
+    exact("simulator.kill_host", hosts[1])
+    for call in (("SR.scan", sr), ("VDI.destroy", disk), ("PBD.unplug", pbd), ("PBD.plug", pbd)):
+        assert exact.error(*call) == ["CANNOT_CONTACT_HOST", hosts[1]]
+    exact.sim.set_time(exact.sim.now() + timedelta(seconds=601))
+    assert exact.error("VDI.destroy", disk) == ["HOST_OFFLINE", hosts[1]]
+    exact("simulator.start_host", hosts[1])
+    exact("VDI.destroy", disk)
+
+
+def test_a_member_that_plugs_a_shared_sr_neither_scans_nor_mends_it(exact: Client, hosts: Any) -> None:
+    sr = exact.sr()
+    disk = exact("VDI.create", vdi_record("d", sr, GIB))
+    exact("VDI.add_to_sm_config", disk, "paused", "true")
+    own = exact("SR.create", hosts[1], {"location": "/own"}, "0", "local", "", "ext", "user", False, {})
+    local = exact("VDI.create", vdi_record("d", own, GIB))
+    exact("VDI.add_to_sm_config", local, "paused", "true")
+    scans = []
+    for where, host in ((sr, hosts[1]), (own, hosts[1]), (sr, hosts[0])):
+        exact("PBD.unplug", pbd_of(exact, where, host))
+        exact("PBD.plug", pbd_of(exact, where, host))
+        scans.append(("dirty" in exact("SR.get_other_config", where), "paused" in exact("VDI.get_sm_config", disk)))
+    assert scans == [(True, True), (True, True), (False, False)]
+    assert "paused" not in exact("VDI.get_sm_config", local)
+
+
+def test_an_sr_is_unplugged_only_when_nothing_runs_on_it(exact: Client) -> None:
+    sr = exact.sr()
+    (pbd,) = exact("SR.get_PBDs", sr)
+    task = exact("Async.VDI.snapshot", exact("VDI.create", vdi_record("d", sr, GIB)), {})
+    unplug = exact("Async.PBD.unplug", pbd)
+    assert exact("SR.get_current_operations", sr) == {task: "vdi_snapshot"}
+    assert exact.task_end(task)["status"] == "success" and exact("PBD.get_currently_attached", pbd)
+    assert exact("SR.get_current_operations", sr) == {unplug: "unplug"}
+    assert exact.task_end(unplug)["status"] == "success" and not exact("PBD.get_currently_attached", pbd)
+
+
+def test_hosts_plug_an_sr_side_by_side(exact: Client, hosts: Any) -> None:
+    sr = exact.sr()
+    pbds = exact("SR.get_PBDs", sr)
+    for pbd in pbds:
+        exact("PBD.unplug", pbd)
+    tasks = [exact("Async.PBD.plug", pbd) for pbd in pbds]
+    assert exact("SR.get_current_operations", sr) == dict.fromkeys(tasks, "plug")
+    assert exact("SR.get_allowed_operations", sr) == ["plug"]
+    for task in tasks:
+        assert exact.task_end(task)["status"] == "success"

@@ -118,6 +118,26 @@ def test_a_pending_task_that_was_destroyed_goes_once_it_has_ended(root: Client) 
     assert exists(root, "task", still)
 
 
+def test_a_cancel_forgets_that_a_task_was_to_be_destroyed(root: Client) -> None:
+    """xapi writes all of current_operations then (xapi: ocaml/xapi/xapi_task.ml)."""
+    task = pending(root)
+    root("task.destroy", task)
+    root("task.cancel", task)
+    assert list(root("task.get_current_operations", task).values()) == ["cancel"]
+    root("task.destroy", task)
+    assert sorted(root("task.get_current_operations", task).values()) == ["cancel", "destroy"]
+
+
+def test_what_a_client_has_said_of_a_tasks_end_stands(root: Client) -> None:
+    sr = root.sr()
+    task = root("Async.VDI.create", vdi_record("d", sr, GIB))
+    root("task.set_status", task, "cancelled")
+    wait(root, 20)
+    assert len(root("VDI.get_all")) == 1
+    record = root("task.get_record", task)
+    assert (record["status"], record["result"], record["progress"]) == ("cancelled", "", 0.0)
+
+
 def test_only_who_owns_a_task_or_operates_the_pool_may_change_it(root: Client) -> None:
     def client(user: str, role: str) -> Client:
         return Client(root.sim, root("simulator.create_session", user, role))

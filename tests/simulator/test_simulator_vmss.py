@@ -100,10 +100,23 @@ def test_set_schedule_merges_and_never_removes(root: Client) -> None:
     assert root.error("VMSS.set_schedule", ref, {"foo": "bar"}) == ["INVALID_VALUE", "schedule:foo", "bar"]
 
 
+def test_of_several_bad_values_xapi_names_the_one_it_meets_first(root: Client) -> None:
+    """Days are read from the right; keys that the policy does not have yet come before those that it has."""
+    weekly = dict(VALID, frequency="weekly")
+    for days, named in (("foo,bar", "bar"), ("foo,Monday,Monday", "foo,Monday,Monday"), ("Monday,foo,Friday", "foo")):
+        refused = ["INVALID_VALUE", "schedule:days", named]
+        assert root.error("VMSS.create", dict(weekly, schedule={"days": days})) == refused
+    ref = policy(root)
+    both = {"hour": "99", "foo": "bar"}
+    assert root.error("VMSS.set_schedule", ref, both) == ["INVALID_VALUE", "schedule:foo", "bar"]
+
+
 def test_a_bad_add_without_a_backup_is_an_internal_error(root: Client) -> None:
     ref = policy(root)
     assert root.error("VMSS.add_to_schedule", ref, "days", "Sun") == ["INTERNAL_ERROR", "Not_found"]
     assert root.error("VMSS.add_to_schedule", ref, "hour", "7") == ["INTERNAL_ERROR", "Not_found"]
+    # Of whatever kind the failure is.
+    assert root.error("VMSS.add_to_schedule", "OpaqueRef:bad", "hour", "7") == ["INTERNAL_ERROR", "Not_found"]
     root("VMSS.add_to_schedule", ref, "days", "sunday")
     assert root("VMSS.get_schedule", ref)["days"] == "Sunday"
 
@@ -166,7 +179,16 @@ def test_quiesced_policies_need_a_feature_and_guests_that_no_longer_exist(root: 
     vm = root.vm()
     refused = ["VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm]
     assert root.error("VM.set_snapshot_schedule", vm, ref) == refused
+    # A disk that starts afresh at each boot is found before.
+    reset = root.vm("reset")
+    disk = root.disk(reset, root.sr())
+    root.sim.db.set("VDI", disk, "sm_config", {"on_boot": "reset"})
+    unfit = ["VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION"]
+    assert root.error("VM.set_snapshot_schedule", reset, ref) == unfit
     root("VMSS.set_type", ref, "snapshot")
+    root("VM.set_snapshot_schedule", reset, ref)
+    assert root.error("VMSS.set_type", ref, "snapshot_with_quiesce") == unfit
+    root("VM.set_snapshot_schedule", reset, "")
     root("VM.set_snapshot_schedule", vm, ref)
     assert root.error("VMSS.set_type", ref, "snapshot_with_quiesce") == refused
     root("simulator.restrict", "VSS", True)
@@ -186,6 +208,10 @@ def test_a_vm_has_one_schedule_and_not_every_vm_may_have_one(root: Client) -> No
     assert root.error("VM.set_snapshot_schedule", dom0, one) == ["INVALID_VALUE", one]
     assert root.error("VM.set_snapshot_schedule", vm, "OpaqueRef:bad") == ["INVALID_VALUE", "OpaqueRef:bad"]
     assert root.error("VM.set_snapshot_schedule", "bad", one) == ["HANDLE_INVALID", "VM", "bad"]
+    assert root.error("VM.set_snapshot_schedule", "bad", "worse") == ["INVALID_VALUE", "worse"]
+    # Taking a policy away is never wrong.
+    for other in (template, dom0):
+        root("VM.set_snapshot_schedule", other, "OpaqueRef:NULL")
     root("VM.set_snapshot_schedule", vm, "")
     assert root("VM.get_snapshot_schedule", vm) == "OpaqueRef:NULL"
 

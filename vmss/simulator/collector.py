@@ -95,8 +95,8 @@ class Collector:
             self.db.update("task", task, status="success", progress=1.0)
 
     def _may_run(self, sr: str) -> bool:
-        """Whether the SR is there, attached, and not switched off."""
-        if not self.db.exists("SR", sr) or not self.manager.sim.storage.is_plugged(sr):
+        """Whether the SR is there, attached where the collector runs, and not switched off."""
+        if not self.db.exists("SR", sr) or not self.manager.sim.storage.is_served(sr):
             return False
         return self._config(sr).get("gc") != "false"
 

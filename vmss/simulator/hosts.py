@@ -143,9 +143,14 @@ class Hosts:
         self._after(host, ASSUMED_DEAD_SECONDS, lambda: self._set_live(host, False))
 
     def listen_for_the_dead(self) -> None:
-        """A coordinator that has just started has yet to miss those that are dead, its predecessor too."""
+        """A coordinator that has just started has yet to miss those that are dead, its predecessor too. The others are
+        heard of, whatever its database says of them."""
         for host in sorted(self.dead):
             self._listen_for(host)
+        for host, row in self.sim.db.tables["host"].rows.items():
+            metrics = self.sim.db.tables["host_metrics"].rows.get(row["metrics"])
+            if host not in self.dead and metrics is not None and not metrics["live"]:
+                self._set_live(host, True)
 
     def _set_live(self, host: str, live: bool) -> None:
         db = self.sim.db

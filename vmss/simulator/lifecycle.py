@@ -6,8 +6,10 @@ another order; the storage manager goes on with what it was doing, and has nobod
 
 from typing import TYPE_CHECKING, Any, Generator, Optional, Set
 
+from .classes.vm import power_off
 from .classes.vm_copy import HostQueue
 from .collector import DOMAIN as COLLECTOR
+from .dispatch import TRUSTED, Call
 from .errors import Dropped, XapiError
 from .kernel import Join, Sleep
 from .storage_manager import DOMAIN as STORAGE
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 Steps = Generator[Any, Any, Any]
 
-# clean: SIGTERM; kill: kill -9; host: the whole machine, the storage manager included.
+# clean: SIGTERM; kill: kill -9; host: the whole machine, the storage manager and the guests included.
 WAYS = ("clean", "kill", "host")
 # What is not part of xapi, and outlives it.
 DOMAIN = "simulator"
@@ -44,10 +46,13 @@ def restart(sim: "Simulator", way: str, seconds: float = 0.0, successor: Optiona
 def _restart(sim: "Simulator", way: str, seconds: float, successor: Optional[str]) -> Steps:
     if way == "clean":
         yield from _stop(sim)
+    died = sim.hosts.coordinator
     die(sim, way)
     sim.hosts.after_death_of_coordinator(successor)
     sim.hosts.restarting(sim.hosts.coordinator, seconds / 2, seconds / 2)
     start(sim)
+    if way == "host":
+        lose_guests(sim, died)
 
 
 def _stop(sim: "Simulator") -> Steps:
@@ -121,6 +126,14 @@ def _know_itself(sim: "Simulator") -> None:
     sim.db.set("host", sim.this_host, "other_config", config)
     # Neither of these is the database's to lose.
     sim.db.written()
+
+
+def lose_guests(sim: "Simulator", host: str) -> None:
+    """No guest outlives its host, which finds them gone when it is back (xapi: ocaml/xapi/dbsync_slave.ml)."""
+    call = Call(sim, "VM.power_state_reset", NULL, NULL, TRUSTED)
+    for vm in list(sim.db.pointing_at("VM", "resident_on", host)):
+        if not sim.db.row("VM", vm)["is_control_domain"]:
+            power_off(call, vm, "Halted")
 
 
 def _look_at_guests(sim: "Simulator") -> None:

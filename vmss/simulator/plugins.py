@@ -105,8 +105,9 @@ def _content(stream: Any) -> str:
 def answer(ended: Ended) -> str:
     """What the caller gets: the plugin's string, or the failure the table of xapi_plugins.ml has for it."""
     if ended.status < 0:
-        name = "signal: " + signal.Signals(-ended.status).name
-        raise XapiError("XENAPI_PLUGIN_FAILURE", name, ended.stdout, ended.stderr)
+        raise XapiError(
+            "XENAPI_PLUGIN_FAILURE", "signal: " + _signal_name(-ended.status), ended.stdout, ended.stderr
+        )
     if ended.status > 0:
         raise XapiError("XENAPI_PLUGIN_FAILURE", "non-zero exit", ended.stdout, ended.stderr)
     try:
@@ -126,6 +127,14 @@ def answer(ended: Ended) -> str:
         return _unwrap(read_value(value), ended.stdout)
     except Malformed as error:
         raise XapiError("XENAPI_PLUGIN_FAILURE", "failed to parse plugin output", ended.stdout, str(error))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        # A real-time signal: OCaml has no name for it (xapi: unixext.ml, string_of_signal).
+        return "(ocaml signal %d with an unknown name)" % number
 
 
 def _reason(error: ElementTree.ParseError) -> str:

@@ -102,6 +102,14 @@ class Storage:
             raise XapiError("SR_HAS_NO_PBDS", sr)
         self.sim.hosts.reach(hosts[0])
 
+    def is_served(self, sr: str) -> bool:
+        """Whether the host that is to serve an SR does."""
+        try:
+            self.check_plugged(sr)
+        except XapiError:
+            return False
+        return True
+
     def check_vdi(self, vdi: str, operation: str) -> None:
         """Whether this operation may start on a VDI now; the checks in xapi's order."""
         row = self.db.row("VDI", vdi)

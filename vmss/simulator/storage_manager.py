@@ -201,11 +201,12 @@ class StorageManager:
         self.settle(repository, name)
         if image.raw:
             raise XapiError("UNIMPLEMENTED_IN_SM_BACKEND", sr)
-        if repository.depth(name) >= CHAIN_MAX:
-            raise failure(109, "The snapshot chain is too long")
+        # The disk is paused before its chain is measured (sm: FileSR.py, _do_snapshot).
         if self.db.exists("VDI", vdi) and "paused" in self.db.row("VDI", vdi)["sm_config"]:
             text = "Failed to snapshot VDI [opterr=['MAP_DUPLICATE_KEY', 'VDI', 'sm_config', '%s', 'paused']]"
             raise failure(82, text % vdi)
+        if repository.depth(name) >= CHAIN_MAX:
+            raise failure(109, "The snapshot chain is too long")
         if repository.read_only:
             paths = (self._path(sr, name), self._path(sr, self.db.new_uuid()))
             raise failure(1200, "[Errno 30] Read-only file system: '%s' -> '%s'" % paths)

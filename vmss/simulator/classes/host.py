@@ -124,6 +124,7 @@ def set_enabled(call: "Call", host: str, auto_enable: bool = True) -> None:
 @method("host.get_servertime")
 def get_servertime(call: "Call", host: str) -> datetime:
     call.db.row("host", host)
+    call.sim.hosts.reach(host)
     return from_seconds(call.sim.kernel.now())
 
 
@@ -131,6 +132,7 @@ def get_servertime(call: "Call", host: str) -> datetime:
 def get_server_localtime(call: "Call", host: str) -> datetime:
     """The wall clock of the host, without a zone: hosts keep the time zone of this machine."""
     call.db.row("host", host)
+    call.sim.hosts.reach(host)
     return datetime.fromtimestamp(int(call.sim.kernel.now()))  # noqa: DTZ006, without a zone on purpose
 
 

@@ -69,7 +69,7 @@ def write(call: "Call", vdi: str, count: int) -> None:
 @simulator_method("simulator.restart", ("way", "string"), ("seconds", "float"))
 def restart(call: "Call", way: str, seconds: float) -> Steps:
     """End xapi and start it again after some seconds: clean, kill (what was not written is lost), or host (the
-    storage manager dies too). Answers when xapi has ended."""
+    storage manager and the guests of the host die too). Answers when xapi has ended."""
     yield from lifecycle.restart(call.sim, way, seconds)
 
 
@@ -91,11 +91,14 @@ def kill_host(call: "Call", host: str) -> None:
 
 @simulator_method("simulator.start_host", ("host", "ref host"))
 def start_host(call: "Call", host: str) -> None:
-    """A host that was dead is back."""
+    """A host that was dead is back, without its guests."""
     call.db.row("host", host)
-    if host == call.sim.hosts.coordinator and host in call.sim.hosts.dead:
+    was_dead = host in call.sim.hosts.dead
+    if host == call.sim.hosts.coordinator and was_dead:
         lifecycle.start(call.sim)
     call.sim.hosts.revive(host)
+    if was_dead:
+        lifecycle.lose_guests(call.sim, host)
 
 
 @simulator_method("simulator.add_fault", ("rule", "map(string,string)"))

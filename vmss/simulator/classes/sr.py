@@ -105,6 +105,9 @@ def forget(call: "Call", sr: str) -> None:
 @method("SR.destroy")
 def destroy(call: "Call", sr: str) -> None:
     _check_unplugged(call, sr)
+    if not call.db.get("SR", sr, "PBDs"):
+        # Nobody could remove what lies on it (xapi: xapi_sr_operations.ml).
+        raise XapiError("SR_HAS_NO_PBDS", sr)
     if any(call.db.row("VDI", vdi)["managed"] for vdi in call.db.get("SR", sr, "VDIs")):
         raise XapiError("SR_NOT_EMPTY")
     call.sim.storage.manager.repositories.pop(call.db.row("SR", sr)["uuid"], None)

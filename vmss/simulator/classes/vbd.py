@@ -117,6 +117,8 @@ def set_attached(call: "Call", vbd: str, attached: bool) -> None:
     call.db.set("VBD", vbd, "currently_attached", attached)
     if not row["empty"]:
         call.sim.storage.manager.attached(row["VDI"], attached and row["mode"] == "RW")
+        if call.db.exists("VDI", row["VDI"]):
+            call.sim.storage.refresh("VDI", row["VDI"])
     refresh(call.db, vbd)
 
 

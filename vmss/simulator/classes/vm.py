@@ -154,11 +154,19 @@ def start_on(call: "Call", vm: str, host: str, start_paused: bool, force: bool) 
     announce(call, vm, "VM_STARTED", on_host(call, vm, "started"))
 
 
+def _reach_guest(call: "Call", vm: str) -> None:
+    """What concerns a guest that runs is carried out by its host."""
+    row = call.db.row("VM", vm)
+    if row["power_state"] in ("Running", "Paused"):
+        call.sim.hosts.reach(row["resident_on"])
+
+
 @method("VM.pause", "VM.unpause")
 def pause(call: "Call", vm: str) -> Steps:
     operation = call.method[3:]
 
     def work() -> Steps:
+        _reach_guest(call, vm)
         yield Sleep(0.1)
         call.db.set("VM", vm, "power_state", "Paused" if operation == "pause" else "Running")
 
@@ -168,6 +176,7 @@ def pause(call: "Call", vm: str) -> Steps:
 @method("VM.clean_shutdown", "VM.shutdown")
 def clean_shutdown(call: "Call", vm: str) -> Steps:
     def work() -> Steps:
+        _reach_guest(call, vm)
         yield call.sim.draw("vm_shutdown")
         power_off(call, vm, "Halted")
 
@@ -180,6 +189,7 @@ def hard_shutdown(call: "Call", vm: str) -> Steps:
     """Also drops the memory image of a suspended VM, or of a suspended snapshot."""
 
     def work() -> Steps:
+        _reach_guest(call, vm)
         row = call.db.row("VM", vm)
         suspended = row["power_state"] == "Suspended"
         image = row["suspend_VDI"]
@@ -252,6 +262,7 @@ def load_memory(call: "Call", vm: str, host: str) -> Steps:
 @method("VM.suspend")
 def suspend(call: "Call", vm: str) -> Steps:
     def work() -> Steps:
+        _reach_guest(call, vm)
         yield from save_memory(call, vm)
 
     yield from run(call, vm, "suspend", work)

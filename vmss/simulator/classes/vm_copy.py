@@ -13,7 +13,7 @@ from ..values import EPOCH, NULL, from_seconds
 from ..vm_operations import hosts_seeing, refresh, run
 from .pool import require_feature
 from .vbd import refresh as refresh_vbd
-from .vm import announce, load_memory, save_memory
+from .vm import announce, load_memory, remove, save_memory
 
 if TYPE_CHECKING:
     from ..dispatch import Call
@@ -25,9 +25,9 @@ NOT_COPIED = (
     "uuid", "allowed_operations", "current_operations", "resident_on", "scheduled_to_be_resident_on",
     "suspend_VDI", "suspend_SR", "metrics", "guest_metrics", "domid", "domarch", "snapshot_schedule",
     "protection_policy", "appliance", "is_vmss_snapshot", "is_default_template", "is_control_domain",
-    "blocked_operations", "ha_always_run", "ha_restart_priority", "start_delay", "shutdown_delay", "order",
+    "blocked_operations", "ha_always_run", "start_delay", "shutdown_delay", "order",
     "groups", "blobs", "snapshot_info", "snapshot_metadata", "snapshot_of", "snapshot_time", "is_a_snapshot",
-    "parent", "requires_reboot", "last_booted_record", "last_boot_CPU_flags",
+    "parent", "requires_reboot",
 )  # fmt: skip
 _NOT_COPIED_KEYS = ("default_template", "xensource_internal")
 
@@ -145,14 +145,6 @@ def take_snapshot(
     db = call.db
     vbds = [vbd for vbd in db.pointing_at("VBD", "VM", vm) if db.row("VBD", vbd)["VDI"] not in ignored]
     disks = yield from copy_disks(call, vm, vbds, "VDI.snapshot")
-    image = db.row("VM", vm)["suspend_VDI"]
-    image_copy = NULL
-    if memory and db.exists("VDI", image):
-        try:
-            image_copy = yield from call.sim.dispatcher.subtask(call, "VDI.snapshot", image, {})
-        except XapiError:
-            yield from destroy_disks(call, list(disks.values()))
-            raise
     if db.exists("task", call.task):
         db.set("task", call.task, "allowed_operations", [])
     fields = {
@@ -163,14 +155,34 @@ def take_snapshot(
         "snapshot_info": {"disk-snapshot-type": "crash_consistent", "power-state-at-snapshot": power_state},
         "snapshot_metadata": db.metadata_text("VM", vm),
         "parent": db.row("VM", vm)["parent"],
-        # Decided at the end, from the session as it is then.
+        # Decided when the disks are done, from the session as it is then.
         "is_vmss_snapshot": call.sim.sessions.is_scheduled_snapshot(call.session),
-        "power_state": "Suspended" if image_copy != NULL else "Halted",
-        "suspend_VDI": image_copy,
+        "power_state": "Suspended" if memory else "Halted",
     }
     copy = yield from finish_copy(call, vm, name, fields, disks, vbds, ignored)
     db.set("VM", vm, "parent", copy)
+    if memory:
+        yield from _copy_memory(call, vm, copy, list(disks.values()))
     return copy
+
+
+def _copy_memory(call: "Call", vm: str, copy: str, disks: List[str]) -> Steps:
+    """The memory comes last: the checkpoint is there already, and busy (xapi: ocaml/xapi/xapi_vm_clone.ml)."""
+    db, key = call.db, call.task_key
+    image = db.row("VM", vm)["suspend_VDI"]
+    db.update("VM", copy, current_operations={key: "checkpoint"}, allowed_operations=[])
+    try:
+        if db.exists("VDI", image):
+            db.set("VM", copy, "suspend_VDI", (yield from call.sim.dispatcher.subtask(call, "VDI.snapshot", image, {})))
+    except XapiError:
+        remove(call, copy)
+        yield from destroy_disks(call, disks)
+        raise
+    finally:
+        if db.exists("VM", copy):
+            db.remove_from_map("VM", copy, "current_operations", key)
+            refresh(db, copy)
+        call.sim.waiting.released("VM", copy)
 
 
 def _begin(call: "Call", vm: str) -> List[str]:
@@ -251,6 +263,7 @@ def _checkpoint_now(call: "Call", vm: str, name: str) -> Steps:
         return (yield from take_snapshot(call, vm, name, [], power_state, memory))
     yield from save_memory(call, vm)
     try:
+        call.check_cancelled()
         return (yield from take_snapshot(call, vm, name, [], power_state, memory=True))
     finally:
         yield from load_memory(call, vm, host)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 Steps = Generator[Any, Any, Any]
 
 # What a VM keeps when it goes back.
-_KEPT = frozenset(NOT_COPIED) | {"is_a_template", "power_state", "generation_id"}
+_KEPT = frozenset(NOT_COPIED) | {
+    "is_a_template", "power_state", "generation_id", "ha_restart_priority", "last_booted_record", "last_boot_CPU_flags",
+}  # fmt: skip
 
 
 @method("VM.revert")
