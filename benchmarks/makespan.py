@@ -8,8 +8,7 @@ from typing import Iterator, List, NamedTuple, Sequence, Tuple
 from benchmarks import bound
 from benchmarks.bound import Spans
 from benchmarks.draw import KINDS, SHAPES, Case, Pool, draw
-from vmss.engine import Engine, Operation
-from vmss.execute import TAKES
+from vmss.engine import TAKES, Engine, Operation
 from vmss.outcome import Outcome
 from vmss.settings import Settings
 

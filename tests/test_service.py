@@ -161,3 +161,67 @@ def test_no_operation_of_ours_has_to_wait_for_another_one_of_ours(pool: TestPool
         assert pool.tick().status == 0
     assert pool.simulator.waiting.total == waited
     assert [len(pool.snapshots(vm)) for vm in vms] == [1] * 15
+
+
+def refuse(pool: TestPool, method: str, thing: str, count: int, code: str = "OTHER_OPERATION_IN_PROGRESS") -> None:
+    pool.call("simulator.add_fault", {
+        "method": method, "object": thing, "action": "error", "count": str(count),
+        "error": '["%s", "VM", "%s", "clone", "a task"]' % (code, thing),
+    })
+
+
+def seconds_between_tries(pool: TestPool) -> List[int]:
+    found = [line.split(" is tried again in ") for line in pool.log()]
+    return [int(parts[1].split()[0]) for parts in found if len(parts) > 1]
+
+
+@pytest.mark.parametrize("method", ["VM.snapshot", "Async.VM.snapshot"])
+def test_what_is_busy_is_tried_again_and_holds_up_nobody(pool: TestPool, method: str) -> None:
+    sr = pool.sr()
+    busy, others = pool.vm("a busy one", [sr]), [pool.vm("vm%d" % number, [sr]) for number in range(3)]
+    policy = pool.policy([busy] + others)
+    refuse(pool, method, busy, 2)
+    pool.at(10, 15)
+    assert pool.tick().status == 0
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
+    assert seconds_between_tries(pool) == [10, 20]
+    assert max(taken_at(pool, vm) for vm in others) < datetime(2026, 3, 2, 10, 15, 15, tzinfo=UTC)
+    assert datetime(2026, 3, 2, 10, 15, 30, tzinfo=UTC) <= taken_at(pool, busy)
+    started = [line for line in pool.log() if line == "Processing VM: %s" % pool.uuid("VM", busy)]
+    assert len(started) == 1
+
+
+def test_what_stays_busy_fails_in_the_end(pool: TestPool) -> None:
+    pool.settings = Settings(timezone="UTC", retries=3, retry_pause=2)
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm])
+    refuse(pool, "VM.snapshot", vm, 0)
+    pool.at(10, 15)
+    assert pool.tick().status == 1
+    assert seconds_between_tries(pool) == [2, 4, 8]
+    assert "OTHER_OPERATION_IN_PROGRESS" in pool.alerts(policy)[0]["body"]
+    assert pool.snapshots(vm) == [] and pool.sessions() == 0
+
+
+def test_a_disk_in_use_is_destroyed_when_it_is_free(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr(), pool.sr("other")])
+    pool.policy([vm], retained_snapshots="1")
+    pool.at(10, 15)
+    pool.tick()
+    disks = pool.snapshot_vdis()
+    refuse(pool, "VDI.destroy", disks[0], 1, "VDI_IN_USE")
+    refuse(pool, "VDI.destroy", disks[1], 2, "VDI_IN_USE")
+    pool.at(11, 15)
+    assert pool.tick().status == 0
+    assert sorted(seconds_between_tries(pool)) == [10, 10, 20]
+    assert not set(disks) & set(pool.snapshot_vdis())
+    assert len(pool.snapshot_vdis()) == 2
+
+
+def test_an_error_that_does_not_pass_is_not_tried_again(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm])
+    refuse(pool, "VM.snapshot", vm, 1, "VM_BAD_POWER_STATE")
+    pool.at(10, 15)
+    assert pool.tick().status == 1
+    assert seconds_between_tries(pool) == []

@@ -6,7 +6,7 @@ from vmss.clock import Clock
 from vmss.datetimes import format_datetime, local
 from vmss.log import Log
 from vmss.text import one_line
-from vmss.xapi import NULL, Refused, Xapi
+from vmss.xapi import NULL, Refused, Xapi, understood
 
 # Each alert: XAPI's priority (XenCenter calls 1 and 2 Failed, 3 Warning, 4 and 5 Succeeded), and its sentence.
 # Those of LOCK_FAILED and MISSED_EVENT are the article's.
@@ -37,6 +37,7 @@ _KINDS = {1: "error", 3: "warn", 5: "info"}
 _BODY_BYTES_MAX = 100000
 _NAME_LENGTH_MAX = 200
 _ELEMENT_LENGTH_MAX = 500
+_ELEMENTS_MAX = 10
 
 
 class Victim(NamedTuple):
@@ -65,7 +66,7 @@ def failure_line(victim: Victim) -> str:
     between single quotes; so neither the marks nor a single quote may occur inside (xenadmin:
     XenAdmin/Alerts/Types/PolicyAlert.cs).
     """
-    items = ", ".join("'%s'" % _element(item, _ELEMENT_LENGTH_MAX) for item in victim.error or ("",))
+    items = ", ".join("'%s'" % _element(item, _ELEMENT_LENGTH_MAX) for item in victim.error[:_ELEMENTS_MAX] or ("",))
     return "VM:%s UUID:%s Error:[%s]," % (
         _element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items
     )
@@ -145,5 +146,7 @@ class Alerts:
             messages = self._xapi.call("message.get", "VMSS", policy, after)
         except Refused:
             messages = {}
-        if not any(record["name"] == name for record in messages.values()):
+        with understood("message.get"):
+            had = any(record["name"] == name for record in messages.values())
+        if not had:
             self.create(name, policy, text)

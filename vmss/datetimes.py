@@ -32,6 +32,15 @@ def parse_datetime(value: Any) -> datetime:
         raise ValueError("%s is not a date and time" % quoted(text))
 
 
+def parse_reading(value: Any) -> datetime:
+    """Given what a clock showed, as a datetime of XAPI, return the instant. Raise ValueError also for one that leaves
+    the calendar no room to reckon with on both sides."""
+    instant = parse_datetime(value)
+    if not 1970 <= instant.year < 9000:
+        raise ValueError("%s is not in a year from 1970 to 8999" % quoted(str(value)))
+    return instant
+
+
 class Dom0Zone(tzinfo):
     """The machine's own zone, as its C library has it: TZ, else /etc/localtime.
 
@@ -69,7 +78,12 @@ def time_zone(name: Optional[str]) -> tzinfo:
         return Dom0Zone()
     from dateutil import tz  # slow to load, and hardly anybody names a zone
 
-    zone = tz.gettz(name)
+    try:
+        zone = tz.gettz(name)
+        if zone is not None:
+            EPOCH.astimezone(zone)
+    except Exception:  # noqa: BLE001 - it takes a name for a path, a rule or a file, and raises whatever comes of that
+        zone = None
     if zone is None:
         raise ValueError("%s is not a known time zone" % quoted(name))
     return zone

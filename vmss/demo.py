@@ -48,7 +48,7 @@ _PLANS = (
 
 
 class VirtualClock(Clock):
-    """A simulated pool's clock, as its coordinator's; nothing has to be slept through."""
+    """A simulated pool's clock, as its coordinator's; to sleep is to let it go on."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -60,7 +60,7 @@ class VirtualClock(Clock):
         return self._simulator.now().timestamp()
 
     def sleep(self, seconds: float) -> None:
-        pass
+        self._simulator.set_time(self.now() + timedelta(seconds=max(0.0, seconds)))
 
 
 def demo(days: int, vms: int, out: TextIO) -> int:

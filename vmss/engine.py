@@ -32,6 +32,7 @@ TAKE_CHECKPOINT = "VM.checkpoint"
 SHUT_DOWN = "VM.hard_shutdown"
 DESTROY_VM = "VM.destroy"
 DESTROY_VDI = "VDI.destroy"
+TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
 
 # What the destruction of a disk is taken to last, in seconds; the order of magnitude matters, beside that of snapshots.
 DESTROY_SECONDS = 1.0
@@ -240,11 +241,22 @@ class Engine:
         self._taken -= operation.tokens
         self._stirred.update(dict.fromkeys(sorted(operation.tokens)))
         before = self.states[operation.job]
-        if operation.action in (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT):
+        if operation.action in TAKES:
             self._taken_or_failed(operation, outcome)
         else:
             self._destroyed_or_failed(operation, outcome)
         return operation.job if self.states[operation.job].done and not before.done else None
+
+    def park(self, operation: Operation) -> None:
+        """A running operation was refused for a reason that passes. Its tokens are free for others until it is
+        resumed."""
+        self._running.remove(operation)
+        self._taken -= operation.tokens
+        self._stirred.update(dict.fromkeys(sorted(operation.tokens)))
+
+    def resume(self, operation: Operation) -> None:
+        """Let an operation that was parked wait for its turn again."""
+        self._queue(self._snapshots if operation.action in TAKES else self._deletions, operation)
 
     # What is to be destroyed, before it is
 

@@ -4,13 +4,12 @@ from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequen
 
 from vmss import engine, stop
 from vmss.clock import Clock
-from vmss.engine import Doomed, Engine, Operation
+from vmss.engine import TAKES, Doomed, Engine, Operation
+from vmss.failures import TRANSIENT, explain
 from vmss.journal import Entries, Journal
 from vmss.outcome import RESULT_LOST, TIMED_OUT, Outcome
 from vmss.settings import Settings
 from vmss.xapi import Refused, Tasks, Unanswered, Xapi
-
-TAKES = (engine.TAKE_SNAPSHOT, engine.TAKE_QUIESCED, engine.TAKE_CHECKPOINT)
 
 # One wait on events at most, so that a request to stop is seen.
 _WAIT_S = 10.0
@@ -21,14 +20,15 @@ _JOBS_AT_ONCE = 300
 class Watch(NamedTuple):
     """Who is told, and asked.
 
-    Told: of an operation that starts, of one that ended, of a job that ended (by its number), of a request to
-    stop. Asked: which of these expired snapshots, and of their disks, are not to be destroyed after all; for the
-    snapshot that a job has taken though nobody said so (empty if there is none); and to admit further jobs, which
-    is answered by the seconds until it has to be asked again.
+    Told: of an operation that starts, of one that ended, of one that is tried again after so many seconds, of a job
+    that ended (by its number), of a request to stop. Asked: which of these expired snapshots, and of their disks, are
+    not to be destroyed after all; for the snapshot that a job has taken though nobody said so (empty if there is none);
+    and to admit further jobs, which is answered by the seconds until it has to be asked again.
     """
 
     started: Callable[[Operation], None]
     ended: Callable[[Operation, Outcome], None]
+    again: Callable[[Operation, Outcome, int], None]
     finished: Callable[[int], None]
     spared: Callable[[Sequence[Doomed]], FrozenSet[str]]
     taken: Callable[[int], str]
@@ -80,6 +80,8 @@ class Execution:
         self._watch = watch
         self._tasks = Tasks(xapi, clock, settings.waits_per_second)
         self._flights: Dict[str, _Flight] = {}
+        self._parked: Dict[Operation, float] = {}  # those that are tried again, and when on the monotonic clock
+        self._tries: Dict[Operation, int] = {}
         self._records: Dict[str, _Record] = {}
         self._written: Set[int] = set()  # jobs of which it is recorded what they destroy
 
@@ -87,13 +89,13 @@ class Execution:
         """Carry out everything. Return whether it came to its end: False if we were asked to stop."""
         stop_by: Optional[float] = None
         while True:
-            within = _WAIT_S
+            within, started = _WAIT_S, False
             if stop.requested() and stop_by is None:
                 stop_by = self._clock.monotonic() + self._settings.stop_limit
                 self._watch.stopping()
             if stop_by is None:
-                within = min(within, self._watch.admit())
-                self._start_all()
+                within = min(within, self._watch.admit(), self._resume())
+                started = self._start_all()
             if not self._flights:
                 if stop_by is not None:
                     return self._engine.finished
@@ -101,6 +103,8 @@ class Execution:
                     self._watch.admit()
                     if self._engine.finished:
                         return True
+                if not started and self._parked:
+                    self._clock.sleep(within)
                 continue  # what was refused at once has made room for others
             if stop_by is not None and self._clock.monotonic() >= stop_by:
                 return False
@@ -122,18 +126,31 @@ class Execution:
 
     # Operations
 
-    def _start_all(self) -> None:
-        """Start whatever may start, and record what has to be recorded for more to start."""
+    def _start_all(self) -> bool:
+        """Start whatever may start, and record what has to be recorded for more to start. Return whether anything
+        was."""
+        any_started = False
         while True:
             for operation in self._engine.start():
+                any_started = True
                 self._start(operation)
             jobs = self._engine.to_record(_JOBS_AT_ONCE)
             if not jobs:
-                return
+                return any_started
             self._record(jobs)
 
+    def _resume(self) -> float:
+        """Let those wait for their turn again whose pause is over. Return the seconds until the next one's is."""
+        now = self._clock.monotonic()
+        for operation, due in list(self._parked.items()):
+            if due <= now:
+                del self._parked[operation]
+                self._engine.resume(operation)
+        return max(0.0, min(self._parked.values()) - now) if self._parked else _WAIT_S
+
     def _start(self, operation: Operation) -> None:
-        self._watch.started(operation)
+        if operation not in self._tries:
+            self._watch.started(operation)
         params = [operation.ref]
         if operation.action in TAKES:
             params.append(self._names[operation.job])
@@ -192,6 +209,18 @@ class Execution:
             del self._flights[task]
             self._end(flight.operation, self._timed_out(flight.operation))
 
+    def _try_again(self, operation: Operation, outcome: Outcome) -> bool:
+        """Park an operation that was refused for a reason that passes, if it has not been tried too often."""
+        tries = self._tries.get(operation, 0)
+        if not outcome.error or explain(outcome.error).kind != TRANSIENT or tries >= self._settings.retries:
+            return False
+        pause = self._settings.retry_pause * 2 ** tries
+        self._tries[operation] = tries + 1
+        self._parked[operation] = self._clock.monotonic() + pause
+        self._engine.park(operation)
+        self._watch.again(operation, outcome, pause)
+        return True
+
     def _note_duration(self, flight: _Flight, outcome: Outcome) -> None:
         operation = flight.operation
         if operation.action in TAKES and not outcome.error and flight.began is not None:
@@ -205,6 +234,8 @@ class Execution:
             # Unknown is not failed: the pool is looked at.
             snapshot = self._watch.taken(operation.job)
             outcome = Outcome(value=snapshot) if snapshot else outcome
+        if self._try_again(operation, outcome):
+            return
         self._watch.ended(operation, outcome)
         self._note_left(operation, outcome)
         finished = self._engine.end(operation, outcome)

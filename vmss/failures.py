@@ -90,6 +90,9 @@ CATALOGUE = {
     "VMSS_OPERATION_TIMED_OUT": Failure(
         UNKNOWN, "The operation did not end in time", "Look at its task: xe task-list; raise the limit if it was slow."
     ),
+    "VMSS_UNREADABLE_RECORD": Failure(
+        PERMANENT, "The VM's record cannot be understood", "Look at it: xe vm-param-list uuid=UUID."
+    ),
     "VMSS_RESULT_LOST": Failure(UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."),
 }
 

@@ -104,7 +104,7 @@ def _parse(text: str) -> Entries:
     """A record as it was written; of one that somebody else has written, what has its form."""
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         return {}
     if not isinstance(value, Mapping):
         return {}

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from contextlib import suppress
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from vmss.problem import Problem
 from vmss.text import one_line
@@ -43,6 +43,7 @@ class LockDirectory:
             os.makedirs(path, 0o700, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             status = os.fstat(self._descriptor)
+            around = os.stat(os.pardir, dir_fd=self._descriptor)
         except OSError as error:
             raise LockError("%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror))
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
@@ -51,6 +52,11 @@ class LockDirectory:
                 "%s: the lock directory has to belong to the user that runs vmss, and nobody else may write to it"
                 % one_line(path)
             )
+
+        if around.st_mode & 0o002 and not around.st_mode & stat.S_ISVTX:
+            os.close(self._descriptor)
+            # Two passes would each have their own.
+            raise LockError("%s: everybody may put another directory in place of the lock directory" % one_line(path))
 
     def close(self) -> None:
         """Give the directory back; locks that are held stay held."""
@@ -146,12 +152,16 @@ class LockDirectory:
 
 class Lock:
     """A lock that is held until it is released, or this process dies. `before` is what the holder before this
-    one wrote, if it did not come to its end; empty if it did."""
+    one wrote, if it did not come to its end; empty if it did. `died` are the sessions of holders that died."""
 
     def __init__(self, descriptor: int, holder: Dict[str, Any]) -> None:
         self.before = _parse(_read(descriptor))
         self._descriptor = descriptor
         self._holder = dict(holder)
+        self.died = _died(self.before)
+        if self.died:
+            # This one may die as well, before it has seen to them.
+            self._holder["died"] = self.died
         self._write()
 
     def working_on(self, policies: Sequence[str]) -> None:
@@ -182,12 +192,19 @@ def _read(descriptor: int) -> bytes:
 
 
 def _public(holder: Dict[str, Any]) -> Dict[str, Any]:
-    return {key: value for key, value in holder.items() if key != "session"}
+    return {key: value for key, value in holder.items() if key not in ("session", "died")}
+
+
+def _died(before: Dict[str, Any]) -> List[str]:
+    """The sessions of the holder before this one, which died, and of those before that."""
+    earlier = before.get("died")
+    sessions = list(earlier) if isinstance(earlier, list) else []
+    return [str(session) for session in sessions + [before.get("session")] if session]
 
 
 def _parse(text: bytes) -> Dict[str, Any]:
     try:
         value = json.loads(text.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

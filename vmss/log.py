@@ -53,7 +53,14 @@ def _open(path: str) -> int:
     # No following of a link that somebody put in place of the log, no waiting for the reader of a pipe.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o640)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("not a regular file")
-    return descriptor
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        wrong = "not a regular file"
+    elif status.st_uid not in (0, os.geteuid()):
+        wrong = "it belongs to another user"
+    elif status.st_nlink > 1:
+        wrong = "it has another name, and may be anything"
+    else:
+        return descriptor
+    os.close(descriptor)
+    raise OSError(wrong)

@@ -7,23 +7,27 @@ from vmss.engine import Job
 from vmss.log import Log
 from vmss.plan import Expiry
 from vmss.turn import Turn
-from vmss.world import Disk, Pool
+from vmss.world import Disk, Pool, Vm
 from vmss.xapi import NULL, Xapi
 
 
 class Planned(NamedTuple):
-    """The jobs of some policies; the SRs with too little room for them; and by VM, the task that takes its
-    snapshot already."""
+    """The jobs of some policies; the SRs with too little room for them; by VM, the task that takes its snapshot
+    already; and VMs that have no job because their records cannot be understood."""
 
     jobs: List[Job]
     tight: List[str]
     under_way: Dict[str, str]
+    misread: List[Vm]
 
 
 def make_plan(xapi: Xapi, pool: Pool, log: Log, turns: Sequence[Turn], now: datetime) -> Planned:
     """Given policies whose turn it is and the time to decide by, return what is to be done."""
     of = {turn.policy.ref: turn for turn in turns}
-    vms = world.read_vms(xapi, [turn.policy for turn in turns])
+    found = world.read_vms(xapi, [turn.policy for turn in turns])
+    vms, misread = [vm for vm in found if not vm.misread], [vm for vm in found if vm.misread]
+    for vm in misread:
+        log("VM %s is not served, its record cannot be understood: %s" % (vm.uuid, vm.misread))
     expiries = [plan.decide(vm, of[vm.policy], now) for vm in vms]
     doomed = [snapshot for expiry in expiries for snapshot in expiry.expired]
     disks = world.read_disks(xapi, [vm.ref for vm in vms] + [snapshot.ref for snapshot in doomed])
@@ -40,6 +44,7 @@ def make_plan(xapi: Xapi, pool: Pool, log: Log, turns: Sequence[Turn], now: date
         sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs,
         sorted(tight),
         {expiry.vm.ref: expiry.vm.taking for expiry in expiries if expiry.vm.taking and not expiry.turn.forced},
+        misread,
     )
 
 

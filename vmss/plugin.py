@@ -22,6 +22,7 @@ from vmss.sessions import NoSession
 from vmss.settings import load, place
 from vmss.text import is_uuid, one_line
 from vmss.version import VERSION
+from vmss.world import read_pool
 from vmss.xapi import Refused, Unanswered, Xapi
 
 
@@ -79,9 +80,9 @@ def status(session: str, args: Mapping[str, str]) -> str:
     xapi = Xapi(where.xapi)
     xapi.adopt(session)  # the caller's, and the caller's to close
     try:
-        record = next(iter(xapi.call("pool.get_all_records").values()))
+        pool = read_pool(xapi)
         directory = LockDirectory(where.lock_dir)
-        answer["holder"] = directory.holder(str(record["uuid"]))
+        answer["holder"] = directory.holder(pool.uuid)
         directory.close()
     except (Refused, Unanswered) as error:
         raise PluginFailure(alerts.LOGON_FAILURE, str(error))
@@ -209,7 +210,7 @@ def _dispatch(call: str) -> str:
         # Without a locale an old Python takes the argument's bytes for ASCII: back to bytes.
         params, name = xmlrpc.client.loads(os.fsencode(call))
         session, args = params
-    except (ValueError, TypeError, LookupError, ExpatError, xmlrpc.client.Error):
+    except (ValueError, TypeError, LookupError, ArithmeticError, ExpatError, xmlrpc.client.Error):
         raise PluginFailure("XENAPI_PLUGIN_FAILURE", "the argument is not a call of a plugin's function")
     function = FUNCTIONS.get(str(name))
     if function is None:

@@ -41,6 +41,8 @@ def from_record(ref: str, record: Mapping[str, Any]) -> Policy:
 
     Raise PolicyError for a record that no xapi of today would have stored.
     """
+    if not isinstance(record, Mapping):
+        raise PolicyError("record: %s is not a map" % quoted(record))
     try:
         last_run = parse_datetime(_field(record, "last_run_time"))
     except ValueError as error:

@@ -3,12 +3,12 @@ import os
 from collections import deque
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Callable, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss import alerts, sessions, world
 from vmss.alerts import Alerts, Victim
 from vmss.clock import Clock, RemoteClock
-from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
+from vmss.datetimes import format_datetime, local, parse_reading, time_zone
 from vmss.journal import Journal
 from vmss.lock import Held, Lock, LockDirectory
 from vmss.log import Log
@@ -19,7 +19,7 @@ from vmss.sessions import NoSession
 from vmss.settings import Place, Settings, of_pool
 from vmss.text import one_line, quoted
 from vmss.turn import Served, Turn
-from vmss.xapi import Refused, Unanswered, Xapi
+from vmss.xapi import Refused, Unanswered, Xapi, understood
 
 if TYPE_CHECKING:
     from vmss.service import Service
@@ -58,13 +58,15 @@ class Report(NamedTuple):
 
 class Surroundings(NamedTuple):
     """What a pass stands on. `say` takes lines of progress for people; `started` is called once the pass holds
-    the lock and has found the policy it was asked for. `clock` stands in for the coordinator's."""
+    the lock and has found the policy it was asked for. `clock` stands in for the coordinator's, `transport` for the
+    connection to xapi."""
 
     place: Place
     settings: Settings
     say: Callable[[str], None] = lambda text: None
     started: Callable[[], None] = lambda: None
     clock: Optional[Clock] = None
+    transport: Any = None
 
 
 class Look(NamedTuple):
@@ -101,7 +103,7 @@ def on_coordinator() -> bool:
 
 def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) -> Report:
     place, settings = around.place, around.settings
-    xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit)
+    xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit, around.transport)
     if not xapi.unix and not request.dry_run:
         raise BadInput(
             "VMSS_XAPI: %s can be read (--dry-run), but snapshots have to be taken in dom0 of the coordinator, over "
@@ -169,7 +171,8 @@ class Pass:
                 )
         if self.around.clock is not None or self.around.place.local:
             return clock
-        return RemoteClock(parse_datetime(self.xapi.call("host.get_servertime", self.pool.coordinator)))
+        with understood("host.get_servertime"):
+            return RemoteClock(parse_reading(self.xapi.call("host.get_servertime", self.pool.coordinator)))
 
     def whole(self, directory: LockDirectory) -> Report:
         """The pass, from the lock to the lock."""
@@ -206,14 +209,13 @@ class Pass:
 
     def take_over(self, directory: LockDirectory, lock: Lock) -> None:
         """See to what passes before this one have left: their sessions, and ticks that nobody could serve."""
-        died = str(lock.before.get("session", ""))
-        self.settled = sessions.close_old(self.xapi, directory, self.pool.uuid, died, self.log)
+        self.settled = sessions.close_old(self.xapi, directory, self.pool.uuid, lock.died, self.log)
         failures = sessions.failures(directory, self.around.place)
         if failures is not None:
             self.waiting_since = min(self.waiting_since, failures[0])
         if lock.before:
             with suppress(ValueError):
-                self.waiting_since = min(self.waiting_since, parse_datetime(lock.before.get("since")))
+                self.waiting_since = min(self.waiting_since, parse_reading(lock.before.get("since")))
 
     # What is due
 
@@ -283,7 +285,8 @@ class Pass:
         )
         service = Service(context, self.finish, lambda: self.admit(service, lock, waiting, idle))
         try:
-            complete = service.serve()
+            # Told to stop before it has admitted all, it is through with what it has in hand, and yet not complete.
+            complete = service.serve() and not waiting
         finally:
             self.pending += service.pending
             self.lost = self.lost or service.lost

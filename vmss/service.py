@@ -5,11 +5,11 @@ from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Sequen
 from vmss import journal, plan, world
 from vmss.alerts import Victim
 from vmss.clock import Clock
-from vmss.engine import DESTROY_VM, SHUT_DOWN, Doomed, Engine, Job, Operation, already_gone
-from vmss.execute import TAKES, Execution, Watch
+from vmss.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Job, Operation, already_gone
+from vmss.execute import Execution, Watch
 from vmss.journal import Entries, Journal
 from vmss.log import Log
-from vmss.outcome import Outcome
+from vmss.outcome import UNREADABLE, Outcome
 from vmss.planning import make_plan
 from vmss.policy import Policy
 from vmss.settings import Settings
@@ -50,6 +50,7 @@ class Service:
         self._started: Dict[str, datetime] = {}
         self._numbers: Dict[str, List[int]] = {}  # of the policy's jobs
         self._left: Dict[str, int] = {}  # jobs that have not ended
+        self._misread: Dict[str, List[Victim]] = {}  # VMs that have no job
         self._done, self._total = 0, 0
         self._names: Dict[int, str] = {}  # of the snapshots, by job
         self._under_way: Dict[int, str] = {}  # tasks, by job, that take the snapshot already
@@ -57,7 +58,10 @@ class Service:
         self._execution = Execution(
             context.xapi, context.clock, context.settings, context.journal, self._engine, self._names,
             self._under_way,
-            Watch(self._on_start, self._on_end, self._on_finish, self._spared, self._taken, self._on_stop, admit),
+            Watch(
+                self._on_start, self._on_end, self._on_again, self._on_finish, self._spared, self._taken,
+                self._on_stop, admit,
+            ),
         )
 
     @property
@@ -108,8 +112,10 @@ class Service:
                 self._names[number] = plan.snapshot_name(self._turns[job.policy])
             if job.vm in planned.under_way:
                 self._under_way[number] = planned.under_way[job.vm]
+        for vm in planned.misread:
+            self._misread.setdefault(vm.policy, []).append(Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread)))
         for turn in turns:
-            self._announce(turn, len(by_policy[turn.policy.ref]))
+            self._announce(turn, len(by_policy[turn.policy.ref]) + len(self._misread.get(turn.policy.ref, ())))
         self._numbers.update(by_policy)
         self._left.update((ref, len(mine)) for ref, mine in by_policy.items())
         self._add(planned.jobs, planned.tight)
@@ -212,6 +218,12 @@ class Service:
                 operation.action, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000)
             ))
 
+    def _on_again(self, operation: Operation, outcome: Outcome, seconds: int) -> None:
+        job = self._engine.jobs[operation.job]
+        self._log("%s is tried again in %d s for VM: %s (%s): %s" % (
+            operation.action, seconds, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000)
+        ))
+
     def _on_finish(self, number: int) -> None:
         job, state = self._engine.jobs[number], self._engine.states[number]
         if job.policy not in self._turns:
@@ -228,12 +240,14 @@ class Service:
 
     def _finish_policy(self, ref: str) -> None:
         mine = [(self._engine.jobs[number], self._engine.states[number]) for number in self._numbers[ref]]
+        misread = self._misread.pop(ref, [])
+        failed = [Victim(job.name, job.uuid, state.error) for job, state in mine if state.error]
         self._finish(Served(
             turn=self._turns[ref],
             started=self._started[ref],
-            vms=len(mine),
+            vms=len(mine) + len(misread),
             taken=sum(1 for job, state in mine if state.snapshot or not job.take),
             deleted=sum(state.destroyed for _, state in mine),
-            victims=tuple(Victim(job.name, job.uuid, state.error) for job, state in mine if state.error),
+            victims=tuple(failed + misread),
             degraded=any(state.degraded for _, state in mine),
         ))

@@ -1,17 +1,17 @@
 """Opening the session of a pass, and closing it, now or later."""
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from vmss import alerts, stop
 from vmss.clock import Clock
-from vmss.datetimes import format_datetime, local, parse_datetime
+from vmss.datetimes import format_datetime, local, parse_reading
 from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
 from vmss.problem import NO_SESSION, Problem
 from vmss.settings import Place, Settings
 from vmss.text import one_line
-from vmss.xapi import USER, Refused, Unanswered, Xapi
+from vmss.xapi import USER, Refused, Unanswered, Xapi, understood
 
 LOGON_FAILURE = "logon-failure"
 
@@ -64,7 +64,7 @@ def failures(directory: LockDirectory, place: Place) -> Optional[Tuple[datetime,
     if kept.get("xapi") != place.xapi:
         return None
     try:
-        return (parse_datetime(kept.get("since")), parse_datetime(kept.get("last"))) if kept else None
+        return (parse_reading(kept.get("since")), parse_reading(kept.get("last"))) if kept else None
     except ValueError:
         return None
 
@@ -95,12 +95,14 @@ def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str]
     _keep(directory, pool, _kept(directory, pool) + [{"session": session, "tasks": tasks}], log)
 
 
-def close_old(xapi: Xapi, directory: LockDirectory, pool: str, died: str, log: Log) -> bool:
-    """Close the sessions that earlier passes left open, if their operations have ended; `died` is the session
-    of one that was killed, or empty. Return whether all are closed."""
-    kept = _kept(directory, pool) + ([{"session": died, "tasks": []}] if died else [])
+def close_old(xapi: Xapi, directory: LockDirectory, pool: str, died: Sequence[str], log: Log) -> bool:
+    """Close the sessions that earlier passes left open, if their operations have ended; `died` are the sessions
+    of those that were killed. Return whether all are closed."""
+    kept = _kept(directory, pool) + [{"session": session, "tasks": []} for session in died]
     if not kept:
         return True
+    if died:
+        _keep(directory, pool, kept, log)  # should this pass not come to the end of it
     still = [entry for entry in kept if not _closed(xapi, entry)]
     _keep(directory, pool, still, log)
     return not still
@@ -109,14 +111,17 @@ def close_old(xapi: Xapi, directory: LockDirectory, pool: str, died: str, log: L
 def _closed(xapi: Xapi, entry: Dict[str, Any]) -> bool:
     """Close one session, unless one of its tasks is still pending."""
     session = str(entry.get("session"))
-    tasks = [str(task) for task in entry.get("tasks") or []]
-    with suppress(Refused):  # ended with xapi
+    written = entry.get("tasks")
+    tasks = [str(task) for task in written] if isinstance(written, list) else []
+    with suppress(Refused), understood("session.get_tasks"):  # ended with xapi
         tasks += [str(task) for task in xapi.call("session.get_tasks", session)]
     pending = [task for task in tasks if _pending(xapi, task)]
     if pending:
         return False
-    with suppress(Refused):
+    try:
         xapi.logout(session)
+    except Refused as refused:
+        return refused.code in ("SESSION_INVALID", "HANDLE_INVALID")  # gone already
     return True
 
 
@@ -128,10 +133,13 @@ def _pending(xapi: Xapi, task: str) -> bool:
     """
     try:
         record = xapi.call("task.get_record", task)
-        if record["status"] != "pending":
+        with understood("task.get_record"):
+            ended = record["status"] != "pending"
+            waits = record["name_label"] in _TAKES and "applies_to" not in record["other_config"]
+        if ended:
             xapi.call("task.destroy", task)
             return False
-        if record["name_label"] in _TAKES and "applies_to" not in record["other_config"]:
+        if waits:
             xapi.call("task.cancel", task)
         return True
     except Refused:

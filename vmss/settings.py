@@ -48,6 +48,8 @@ class Settings(NamedTuple):
     destroy_limit: int = 3600
     cancel_limit: int = 30
     stop_limit: int = 60
+    retries: int = 5
+    retry_pause: int = 10
     login_limit: int = 60
     call_limit: int = 300
     waits_per_second: int = 5
@@ -119,6 +121,11 @@ SETTINGS: Tuple[Setting, ...] = (
             "Seconds that an operation gets to end once it was cancelled; then its storage repository is freed for "
             "the others."),
     Setting("stop_limit", _number(0, 3600), "Seconds that operations in flight get to end when a run is told to stop."),
+    Setting("retries", _number(0, 20),
+            "How often an operation is tried again that xapi refuses because something is busy, within one run."),
+    Setting("retry_pause", _number(1, 600),
+            "Seconds before it is tried again for the first time; each further pause is twice as long. Others go on "
+            "meanwhile."),
     Setting("login_limit", _number(0, 600), "Seconds during which an xapi that does not answer is tried again."),
     Setting("call_limit", _number(10, 3600),
             "Seconds until a plain call is given up that xapi does not answer: it waits for busy objects only in "
@@ -152,7 +159,7 @@ def load(path: str) -> Settings:
     Raise SettingsError that names every mistake in the file.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=_opener) as file:
             values, mistakes = _read(file, path)
     except FileNotFoundError:
         if path == DEFAULT_CONFIG:
@@ -164,6 +171,11 @@ def load(path: str) -> Settings:
     if mistakes or wrong:
         raise SettingsError("%s: %s" % (one_line(path), "; ".join(mistakes + wrong)))
     return settings
+
+
+def _opener(path: str, flags: int) -> int:
+    # No waiting for somebody to write into a pipe.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read(file: TextIO, path: str) -> Tuple[Dict[str, str], List[str]]:

@@ -32,7 +32,7 @@ def quoted(value: Any) -> str:
     """Given a value of any type, return it for a message: short, on one line, in single quotes."""
     try:
         text = value if isinstance(value, str) else repr(value)
-    except ValueError:  # Python refuses to write a number of thousands of digits
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists within lists without an end
         text = "a value that cannot be shown"
     return "'%s'" % one_line(text, 80)
 

@@ -9,7 +9,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 from vmss.datetimes import parse_datetime
 from vmss.policy import Policy, PolicyError, from_record
 from vmss.retention import Snapshot
-from vmss.xapi import NULL, Refused, Xapi
+from vmss.text import is_uuid, one_line
+from vmss.xapi import MISREAD, NULL, Refused, Xapi, understood
 
 # References in one query. xapi compares every row of the table with every one of them.
 _CHUNK = 50
@@ -52,10 +53,11 @@ class Disk(NamedTuple):
 
 
 class Vm(NamedTuple):
-    """A VM of a policy, with its scheduled snapshots. `suspect` are uuids of snapshots whose records
-    contradict each other; they are not among `snapshots`. `taking` is the task, if there is one, that takes a
-    scheduled snapshot of the VM at this moment: of a pass that was killed, or gave it up. `memory` is in bytes;
-    `took`, if it is known, how many seconds the last scheduled snapshot took."""
+    """A VM of a policy, with its scheduled snapshots. `suspect` are uuids of snapshots whose records contradict each
+    other, or cannot be understood; they are not among `snapshots`. `taking` is the task, if there is one, that
+    takes a scheduled snapshot of the VM at this moment: of a pass that was killed, or gave it up. `memory` is in
+    bytes; `took`, if it is known, how many seconds the last scheduled snapshot took. `misread` is what is wrong
+    with a record that cannot be understood; of such a VM nothing is known but its names."""
 
     ref: str
     uuid: str
@@ -69,13 +71,17 @@ class Vm(NamedTuple):
     taking: str = ""
     memory: int = 0
     took: Optional[float] = None
+    misread: str = ""
 
 
+@understood("pool")
 def read_pool(xapi: Xapi) -> Pool:
     """The pool, which there is always exactly one of."""
     records = xapi.call("pool.get_all_records")
     ref, record = next(iter(records.items()))
     suspend_sr = record["suspend_image_SR"]
+    if not is_uuid(record["uuid"]):  # the name of the lock
+        raise ValueError(record["uuid"])
     return Pool(
         ref=ref,
         uuid=str(record["uuid"]),
@@ -87,6 +93,7 @@ def read_pool(xapi: Xapi) -> Pool:
     )
 
 
+@understood("VMSS")
 def read_policies(xapi: Xapi) -> Tuple[List[Policy], List[Tuple[str, str]]]:
     """The policies, in the order of their names, and for each that cannot be understood its uuid and why."""
     policies, errors = [], []
@@ -94,40 +101,67 @@ def read_policies(xapi: Xapi) -> Tuple[List[Policy], List[Tuple[str, str]]]:
         try:
             policies.append(from_record(ref, record))
         except PolicyError as error:
-            errors.append((str(record.get("uuid", ref)), str(error)))
+            uuid = record.get("uuid", ref) if isinstance(record, Mapping) else ref
+            errors.append((one_line(str(uuid)), str(error)))
     return sorted(policies, key=lambda policy: (policy.name, policy.uuid)), sorted(errors)
 
 
+@understood("VM")
 def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
     """The VMs of these policies, with their scheduled snapshots."""
+    asked = {policy.ref for policy in policies}
     vms: Dict[str, Vm] = {}
     snapshot_refs: Dict[str, Tuple[str, ...]] = {}
     for ref, record in _where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]):
-        vms[ref] = Vm(
-            ref=ref,
-            uuid=str(record["uuid"]),
-            name=str(record["name_label"]),
-            policy=str(record["snapshot_schedule"]),
-            power_state=str(record["power_state"]),
-            host=str(record["resident_on"]),
-            suspend_sr=_memory_sr(xapi, record),
-            taking=_taking(xapi, ref, record["current_operations"]),
-            memory=int(record["memory_dynamic_max"]),
-            took=_took(record["other_config"]),
-        )
-        snapshot_refs[ref] = tuple(record["snapshots"])
-    found = read_snapshots(xapi, [ref for ref in vms if snapshot_refs[ref]])
+        try:
+            vm, refs = _vm(xapi, ref, record), tuple(_list(record, "snapshots"))
+        except MISREAD as error:
+            vm, refs = _misread(ref, record, policies, one_line(repr(error), 200)), ()
+        if vm.policy in asked:
+            vms[ref], snapshot_refs[ref] = vm, refs
+    found: Dict[str, List[Tuple[str, str, Optional[Snapshot]]]] = {}
+    for of, key, uuid, read in _snapshots(xapi, [ref for ref in vms if snapshot_refs[ref]]):
+        found.setdefault(of, []).append((key, uuid, read))
     complete = []
     for ref, vm in vms.items():
-        mine = found.get(ref, {})
-        # The VM's list and the snapshot's own field are two sides of one relation: where they disagree the
-        # database is damaged, and nothing is touched.
-        agreed = [snapshot for key, snapshot in mine.items() if key in snapshot_refs[ref] and key != ref]
-        suspect = [snapshot.uuid for key, snapshot in mine.items() if key not in snapshot_refs[ref] or key == ref]
+        agreed, suspect = [], []
+        for key, uuid, snapshot in found.get(ref, ()):
+            # The VM's list and the snapshot's own field are two sides of one relation: where they disagree the
+            # database is damaged, and nothing is touched.
+            if snapshot is not None and key in snapshot_refs[ref] and key != ref:
+                agreed.append(snapshot)
+            else:
+                suspect.append(uuid)
         complete.append(vm._replace(snapshots=tuple(agreed), suspect=tuple(sorted(suspect))))
     return sorted(complete, key=lambda vm: (vm.name, vm.uuid))
 
 
+def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
+    return Vm(
+        ref=ref,
+        uuid=str(record["uuid"]),
+        name=str(record["name_label"]),
+        policy=str(record["snapshot_schedule"]),
+        power_state=str(record["power_state"]),
+        host=str(record["resident_on"]),
+        suspend_sr=_memory_sr(xapi, record),
+        taking=_taking(xapi, ref, record["current_operations"]),
+        memory=_number(record["memory_dynamic_max"]),
+        took=_took(record["other_config"]),
+    )
+
+
+def _misread(ref: str, record: Any, policies: Sequence[Policy], why: str) -> Vm:
+    fields = record if isinstance(record, Mapping) else {}
+    # The policies know their VMs too.
+    policy = next((policy.ref for policy in policies if ref in policy.vms), "")
+    return Vm(
+        ref, one_line(str(fields.get("uuid", ref)), 100), one_line(str(fields.get("name_label", "")), 1000), policy,
+        "", NULL, NULL, misread=why,
+    )
+
+
+@understood("VBD")
 def read_disks(xapi: Xapi, vms: Sequence[str]) -> Dict[str, List[Disk]]:
     """The disks of each of these VMs or snapshots, in the order of their devices. A CD is not a disk."""
     vdis: Dict[str, List[Tuple[str, str]]] = {}
@@ -149,13 +183,15 @@ def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
     if vdi == NULL:
         return []
     try:
-        return [_disk(vdi, xapi.call("VDI.get_record", vdi))]
+        with understood("VDI"):
+            return [_disk(vdi, xapi.call("VDI.get_record", vdi))]
     except Refused as refused:
         if refused.code != "HANDLE_INVALID":
             raise
         return []
 
 
+@understood("VBD")
 def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
     """The VMs, snapshots among them, that have each of these disks."""
     users: Dict[str, Set[str]] = {}
@@ -173,7 +209,8 @@ def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
         if refused.code != "HANDLE_INVALID":
             raise
         return None
-    return Space(int(size), int(used), kind.startswith("lvm"))
+    with understood("SR"):
+        return Space(_number(size), _number(used), kind.startswith("lvm"))
 
 
 def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
@@ -190,7 +227,8 @@ def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
 def is_pinned(xapi: Xapi, snapshot: str) -> bool:
     """Whether a snapshot may not be destroyed."""
     try:
-        return "destroy" in xapi.call("VM.get_blocked_operations", snapshot)
+        with understood("VM"):
+            return "destroy" in xapi.call("VM.get_blocked_operations", snapshot)
     except Refused:
         return False
 
@@ -215,18 +253,31 @@ def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
         type=str(record["type"]),
         is_a_snapshot=record["is_a_snapshot"] is True,
         managed=record["managed"] is True,
-        vbds=tuple(record["VBDs"]),
-        virtual_size=int(record["virtual_size"]),
+        vbds=tuple(_list(record, "VBDs")),
+        virtual_size=_number(record["virtual_size"]),
     )
 
 
+@understood("VM")
 def read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Dict[str, Dict[str, Snapshot]]:
     """The scheduled snapshots that say they are of these VMs, by VM and reference."""
     found: Dict[str, Dict[str, Snapshot]] = {}
+    for of, ref, _, snapshot in _snapshots(xapi, vms):
+        if snapshot is not None:
+            found.setdefault(of, {})[ref] = snapshot
+    return found
+
+
+def _snapshots(xapi: Xapi, vms: Sequence[str]) -> Iterator[Tuple[str, str, str, Optional[Snapshot]]]:
+    """For each of them the VM, the reference, the uuid, and the snapshot unless its record cannot be understood."""
     marked = 'field "is_vmss_snapshot" = "true"'
     for ref, record in _where(xapi, "VM", "snapshot_of", vms, marked):
-        found.setdefault(str(record["snapshot_of"]), {})[ref] = _snapshot(ref, record)
-    return found
+        of, uuid = str(record["snapshot_of"]), one_line(str(record.get("uuid", ref)), 100)
+        try:
+            snapshot: Optional[Snapshot] = _snapshot(ref, record)
+        except MISREAD:
+            snapshot = None
+        yield of, ref, uuid, snapshot
 
 
 def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
@@ -270,6 +321,20 @@ def _took(other_config: Mapping[str, str]) -> Optional[float]:
 
 def _time(record: Mapping[str, Any]) -> datetime:
     return parse_datetime(record["snapshot_time"])
+
+
+def _number(value: Any) -> int:
+    number = int(value)
+    if not -(1 << 63) <= number < 1 << 63:  # more no integer of xapi's can be
+        raise ValueError("out of range")
+    return number
+
+
+def _list(record: Mapping[str, Any], name: str) -> List[Any]:
+    value = record[name]
+    if not isinstance(value, list):  # what has no users may be destroyed: let nothing else pass for an empty list
+        raise TypeError(name)
+    return value
 
 
 def _where(

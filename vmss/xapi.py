@@ -5,8 +5,9 @@ import re
 import socket
 import ssl
 import xmlrpc.client
-from contextlib import suppress
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+import zlib
+from contextlib import contextmanager, suppress
+from typing import Any, Dict, Iterator, Mapping, Optional
 from xml.parsers.expat import ExpatError
 
 import XenAPI
@@ -33,8 +34,9 @@ _UNIX_PATH_MAX = 108
 class Refused(Exception):
     """xapi answered with an error; `error` is its array, the code first."""
 
-    def __init__(self, error: Iterable[Any]) -> None:
-        self.error = tuple(str(item) for item in error)
+    def __init__(self, error: Any) -> None:
+        items = error if isinstance(error, (list, tuple)) else [error]
+        self.error = tuple(item if isinstance(item, str) else quoted(item) for item in items)
         Exception.__init__(self, self.error)
 
     @property
@@ -54,6 +56,19 @@ class Unanswered(Exception):
     def __init__(self, reason: str, final: bool = False) -> None:
         Exception.__init__(self, reason)
         self.final = final
+
+
+# What comes of reading a value that does not have the form xapi gives it.
+MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, StopIteration)
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Raise Unanswered where an answer that is read inside does not have the form xapi gives it."""
+    try:
+        yield
+    except MISREAD as error:
+        raise Unanswered("%s: not an answer of xapi: %s" % (what, one_line(repr(error), 200)))
 
 
 class AddressError(Problem):
@@ -123,13 +138,15 @@ class Xapi:
     """One session. Every call is sent once, and its failure is one of three: Refused, Unanswered, or a bug."""
 
     def __init__(
-        self, address: str, verify_tls: bool = True, ca_file: str = "", timeout_s: float = _CALL_TIMEOUT_S
+        self, address: str, verify_tls: bool = True, ca_file: str = "", timeout_s: float = _CALL_TIMEOUT_S,
+        transport: Any = None,
     ) -> None:
-        """`address` is unix:PATH or https://HOST[:PORT]. Raise AddressError for anything else."""
+        """`address` is unix:PATH or https://HOST[:PORT]. Raise AddressError for anything else. `transport` carries the
+        calls instead of a connection to there."""
         self.address = address
         self.unix = address.startswith("unix:")
         self.session = ""
-        transport = _transport(address, verify_tls, ca_file, timeout_s)
+        transport = transport or _transport(address, verify_tls, ca_file, timeout_s)
         uri = "http://localhost/" if self.unix else address
         self._client = XenAPI.Session(uri, transport=transport)
         self._close = transport.close
@@ -182,7 +199,7 @@ class Xapi:
             self._close()
             final = isinstance(error, (PermissionError, ssl.SSLError))
             raise Unanswered("%s: %s" % (method, _reason(error)), final)
-        except (ExpatError, xmlrpc.client.Error, UnicodeError, LookupError, TypeError, ValueError) as error:
+        except (ExpatError, xmlrpc.client.Error, zlib.error, EOFError) + MISREAD as error:
             # What came back is not an answer of xapi's.
             self._close()
             raise Unanswered("%s: not an answer of xapi: %s" % (method, one_line(str(error), 200)))
@@ -217,7 +234,7 @@ class Tasks:
         self._waits_per_second = waits_per_second
         self._methods: Dict[str, str] = {}  # by task
         self._token = ""
-        self._waits: List[float] = []
+        self._next_wait = clock.monotonic()
         self._heard = clock.monotonic()
 
     @property
@@ -255,14 +272,15 @@ class Tasks:
                 raise
             self._token = ""  # a token of another life of xapi: ask for everything again
             return {}
-        self._token = str(answer["token"])
         ended = {}
-        for event in answer["events"]:
-            if event["class"] == "task" and event["ref"] in self._methods:
-                self._heard = self._clock.monotonic()
-                outcome = self._outcome(event["ref"], event.get("snapshot"))
-                if outcome is not None:
-                    ended[str(event["ref"])] = outcome
+        with understood("event.from"):
+            self._token = str(answer["token"])
+            for event in answer["events"]:
+                if event["class"] == "task" and event["ref"] in self._methods:
+                    self._heard = self._clock.monotonic()
+                    outcome = self._outcome(event["ref"], event.get("snapshot"))
+                    if outcome is not None:
+                        ended[str(event["ref"])] = outcome
         if not ended and self._clock.monotonic() - self._heard >= _SILENCE_S:
             ended = self._ask()
         for task in ended:
@@ -271,18 +289,20 @@ class Tasks:
         return ended
 
     def _throttle(self) -> None:
-        now = self._clock.monotonic()
-        self._waits = [at for at in self._waits if now - at < 1.0]
-        if len(self._waits) >= self._waits_per_second:
-            self._clock.sleep(1.0 - (now - self._waits[0]))
-        self._waits.append(self._clock.monotonic())
+        # Evenly: after a burst, the end of an operation would be heard of up to a second late.
+        interval = 1.0 / self._waits_per_second
+        early = min(interval, self._next_wait - self._clock.monotonic())
+        if early > 0:
+            self._clock.sleep(early)
+        self._next_wait = self._clock.monotonic() + interval
 
     def _ask(self) -> Dict[str, Outcome]:
         self._heard = self._clock.monotonic()
         ended = {}
         for task in self._methods:
             try:
-                outcome = self._outcome(task, self._xapi.call("task.get_record", task))
+                with understood("task.get_record"):
+                    outcome = self._outcome(task, self._xapi.call("task.get_record", task))
             except Refused as refused:
                 if refused.code != "HANDLE_INVALID":
                     raise

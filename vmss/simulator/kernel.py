@@ -208,6 +208,8 @@ class Kernel:
         self.run()
         if self.upkeep_due is not None and self.now() >= self.upkeep_due:
             self.upkeep()
+            # What it changed may be what somebody waits for.
+            self.run()
         while True:
             when = self.next_timer()
             if when is None or when > self.now():
