@@ -357,6 +357,26 @@ def test_where_room_is_short_what_expires_makes_room_first() -> None:
     assert hand.follow("xtwo0") == [(TAKE_SNAPSHOT, "three")]
 
 
+def test_an_operation_that_is_parked_leaves_its_sr_to_others_until_it_is_resumed() -> None:
+    hand = Hand(vm("one", "A", expired=[old("x", "A")]), vm("two", "A"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "one")]
+    (operation,) = hand.engine.running
+    hand.engine.park(operation)
+    assert hand.start() == [(TAKE_SNAPSHOT, "two")]
+    assert hand.end("two") == 1
+    assert hand.start() == [] and not hand.engine.finished
+    hand.engine.resume(operation)
+    assert hand.start() == [(TAKE_SNAPSHOT, "one")]
+    assert hand.follow("one") == [(DESTROY_VM, "x")]
+    assert hand.follow("x") == [(DESTROY_VDI, "x0")]
+    (operation,) = hand.engine.running
+    hand.engine.park(operation)
+    assert hand.start() == []
+    hand.engine.resume(operation)
+    assert hand.start() == [(DESTROY_VDI, "x0")]
+    assert hand.end("x0") == 0 and hand.engine.finished
+
+
 def test_jobs_that_come_later_are_taken_in_hand_with_the_others() -> None:
     hand = Hand(vm("one", "A"))
     assert hand.start() == [(TAKE_SNAPSHOT, "one")]

@@ -225,3 +225,16 @@ def test_an_error_that_does_not_pass_is_not_tried_again(pool: TestPool) -> None:
     pool.at(10, 15)
     assert pool.tick().status == 1
     assert seconds_between_tries(pool) == []
+
+
+def test_no_result_is_lost_however_many_vms_end_at_once(pool: TestPool) -> None:
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(1.0, 1.0))
+    srs = [pool.sr("sr%d" % number) for number in range(60)]
+    vms = [pool.vm("vm%d" % number, [srs[number % 60]]) for number in range(120)]
+    vms += [pool.vm("diskless%d" % number) for number in range(150)]  # xapi keeps 200 records of tasks that ended
+    policy = pool.policy(vms)
+    pool.at(10, 15)
+    report = pool.tick()
+    assert report.status == 0 and "270 of 270" in report.line
+    assert not any("VMSS_RESULT_LOST" in line for line in pool.log())
+    assert pool.tasks() == [] and pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
