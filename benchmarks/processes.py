@@ -1,6 +1,7 @@
 """What whole processes take: an idle tick against a bare script that makes the same calls, and a large pass."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -75,10 +76,9 @@ def measured(environment: Dict[str, str], *arguments: str) -> Usage:
 
 def idle(rounds: int = 31) -> List[str]:
     """An idle tick against the bare script, by turns; medians."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with _folder() as folder:
         with server(folder, "--hosts", "2", "--srs", "4", "--vms", "20") as environment:
-            # The client's own transport takes each slash of a path for an underscore.
+            # The client's own transport takes each underscore for a slash.
             bare = BARE % str(folder / "x.sock").replace("/", "_")
             ours: List[Usage] = []
             theirs: List[Usage] = []
@@ -94,6 +94,17 @@ def idle(rounds: int = 31) -> List[str]:
             own.cpu / other.cpu, own.memory, other.memory
         ),
     ]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder whose path has no underscore."""
+    path = Path("/tmp/vmss-benchmark-%d" % os.getpid())  # noqa: S108 - created here, or refused
+    path.mkdir(0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(str(path))
 
 
 def _middle(usages: Sequence[Usage]) -> Usage:

@@ -99,10 +99,8 @@ class Execution:
             if not self._flights:
                 if stop_by is not None:
                     return self._engine.finished
-                if self._engine.finished:
-                    self._watch.admit()
-                    if self._engine.finished:
-                        return True
+                if self._engine.finished and self._watch.admit() > 0 and self._engine.finished:
+                    return True
                 if not started and self._parked:
                     self._clock.sleep(within)
                 continue  # what was refused at once has made room for others

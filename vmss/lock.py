@@ -5,8 +5,8 @@ import json
 import os
 import stat
 import time
-from contextlib import suppress
-from typing import Any, Dict, List, Optional, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from vmss.problem import Problem
 from vmss.text import one_line
@@ -101,6 +101,16 @@ class LockDirectory:
         finally:
             os.close(descriptor)
         return None
+
+    @contextmanager
+    def in_turn(self, name: str) -> Iterator[None]:
+        """Do something that no two processes do at once: each waits for the one before it."""
+        descriptor = self._open(name + ".turn", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def read(self, name: str) -> Dict[str, Any]:
         """What was kept under this name; empty if nothing was, or if it cannot be read."""

@@ -1,5 +1,5 @@
 """What a pass is going to do, as values: which VM gets what, what expires, what must not be touched."""
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from vmss import engine, policy
@@ -15,6 +15,9 @@ from vmss.xapi import NULL
 # took 3.3 s in xen-api's pull request 2671), and bytes of memory that a checkpoint writes in a second.
 _DISK_SECONDS = 2.0
 _MEMORY_PER_SECOND = 100e6
+
+# A snapshot that is dated later by less than this is not one of the future.
+_CLOCKS_DIFFER = timedelta(seconds=60)
 
 _MIB = 1 << 20
 
@@ -44,6 +47,8 @@ def decide(vm: Vm, turn: Turn, now: datetime) -> Expiry:
 
     A VM that has a scheduled snapshot since the slot was served, by a run that did not come to its end.
     """
+    # It may have come, of an operation of that run, after the clock was read; and a server's clock is read in seconds.
+    now += _CLOCKS_DIFFER
     served = not turn.forced and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
     return Expiry(vm, turn, served, expired(vm.snapshots, turn.policy.retained, now, new=0 if served else 1))
 
@@ -88,9 +93,9 @@ def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> I
             yield sr, Need(expiry.vm.memory, expiry.vm.memory + 24 * _MIB)
 
 
-def room(space: Space, wanted: Sequence[Need]) -> int:
-    """The bytes that are left on an SR when it has got what is wanted; negative if that may be too much."""
-    return space.size - space.used - sum(need.thick if space.thick else need.thin for need in wanted)
+def after(space: Space, need: Need) -> Space:
+    """The room on an SR when it has got what a snapshot may need; `used` may then be more than there is."""
+    return space._replace(used=space.used + (need.thick if space.thick else need.thin))
 
 
 def worth_noting(job: Job, seconds: float) -> bool:

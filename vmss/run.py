@@ -378,12 +378,14 @@ class Pass:
         turns = self.look(self.request.policy).turns
         # Last: the other run looks for what is due at the same instant as we do.
         in_hand = (directory.holder(self.pool.uuid) or held.holder).get("policies")
-        for turn in turns:
-            text = alerts.body(alerts.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
-            if turn.forced:
-                self.alerts.create(alerts.LOCK_FAILED, turn.policy.uuid, text)
-            elif not isinstance(in_hand, list) or turn.policy.uuid not in in_hand:
-                self.alerts.create_once(alerts.LOCK_FAILED, turn.policy.uuid, text, turn.slot)
+        # In turn: of several that are put off at the same instant, the second has to find the alert of the first.
+        with directory.in_turn(self.pool.uuid):
+            for turn in turns:
+                text = alerts.body(alerts.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
+                if turn.forced:
+                    self.alerts.create(alerts.LOCK_FAILED, turn.policy.uuid, text)
+                elif not isinstance(in_hand, list) or turn.policy.uuid not in in_hand:
+                    self.alerts.create_once(alerts.LOCK_FAILED, turn.policy.uuid, text, turn.slot)
         return Report(LOCKED, str(held))
 
     def restricted(self, turns: Sequence[Turn]) -> None:
@@ -414,13 +416,13 @@ class Pass:
     def rehearse(self) -> Report:
         """Say what a pass would do now, and change nothing."""
         from vmss.plan import lines
-        from vmss.planning import make_plan
+        from vmss.planning import Planner
 
         look = self.look(self.request.policy)
         for start in range(0, len(look.turns), self.settings.max_policies):
             turns = look.turns[start:start + self.settings.max_policies]
-            planned = make_plan(self.xapi, self.pool, self.log, turns, self.now())
-            for line in lines(planned.jobs, turns):
+            planner = Planner(self.xapi, self.pool, self.log, turns, self.now())
+            for line in lines([job for planned in planner.plans() for job in planned.jobs], turns):
                 self.around.say(line)
         return Report(OK, "policies that would run: %d of %d; nothing was changed" % (
             len(look.turns), len(look.turns) + len(look.idle) + len(look.errors)

@@ -1,6 +1,7 @@
 """The policies that a pass has in hand: planned when they are admitted, carried out together, told one by one."""
+from collections import deque
 from datetime import datetime
-from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Tuple
 
 from vmss import journal, plan, world
 from vmss.alerts import Victim
@@ -10,7 +11,7 @@ from vmss.execute import Execution, Watch
 from vmss.journal import Entries, Journal
 from vmss.log import Log
 from vmss.outcome import UNREADABLE, Outcome
-from vmss.planning import make_plan
+from vmss.planning import Planned, Planner
 from vmss.policy import Policy
 from vmss.settings import Settings
 from vmss.text import one_line
@@ -46,6 +47,8 @@ class Service:
         self._context = context
         self._log = context.log
         self._finish = finish
+        self._admit = admit
+        self._plans: Deque[Iterator[Planned]] = deque()  # those that are not at their end
         self._turns: Dict[str, Turn] = {}  # by policy, as all that follows
         self._started: Dict[str, datetime] = {}
         self._numbers: Dict[str, List[int]] = {}  # of the policy's jobs
@@ -60,7 +63,7 @@ class Service:
             self._under_way,
             Watch(
                 self._on_start, self._on_end, self._on_again, self._on_finish, self._spared, self._taken,
-                self._on_stop, admit,
+                self._on_stop, self._more,
             ),
         )
 
@@ -91,7 +94,7 @@ class Service:
         for key, leftovers, undecided in self._leftovers():
             numbers = self._add([plan.leftover(snapshot, disks) for snapshot, disks in leftovers])
             self._execution.adopt(key, numbers, undecided)
-        complete = self._execution.run()
+        complete = self._execution.run() and not self._plans
         if complete:
             self._note_durations()
         return complete
@@ -100,35 +103,46 @@ class Service:
         """Take these policies in hand; `now` is the time to decide by."""
         context = self._context
         started = context.clock.now()
-        planned = make_plan(context.xapi, context.pool, context.log, turns, now)
-        self._turns.update((turn.policy.ref, turn) for turn in turns)
-        self._started.update((turn.policy.ref, started) for turn in turns)
+        planner = Planner(context.xapi, context.pool, context.log, turns, now)
+        for turn in turns:
+            ref = turn.policy.ref
+            self._turns[ref], self._started[ref], self._numbers[ref] = turn, started, []
+            vms = sum(1 for vm in planner.vms if vm.policy == ref)
+            self._misread[ref] = [
+                Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread)) for vm in planner.misread if vm.policy == ref
+            ]
+            self._left[ref] = vms - len(self._misread[ref])
+            self._total += self._left[ref]
+            self._announce(turn, vms)
+            if not self._left[ref]:
+                self._finish_policy(ref)
+        self._plans.append(planner.plans())
+
+    # Inside
+
+    def _more(self) -> float:
+        """Admit what there is room for, and plan a group of VMs. Return the seconds until the next time."""
+        seconds = self._admit()
+        while self._plans:
+            planned = next(self._plans[0], None)
+            if planned is not None:
+                self._take_in_hand(planned)
+                return 0.0
+            self._plans.popleft()
+        return seconds
+
+    def _take_in_hand(self, planned: Planned) -> None:
         numbers = range(len(self._engine.jobs), len(self._engine.jobs) + len(planned.jobs))
-        self._total += len(planned.jobs)
-        by_policy: Dict[str, List[int]] = {turn.policy.ref: [] for turn in turns}
         for number, job in zip(numbers, planned.jobs):
-            by_policy[job.policy].append(number)
+            self._numbers[job.policy].append(number)
             if job.take:
                 self._names[number] = plan.snapshot_name(self._turns[job.policy])
             if job.vm in planned.under_way:
                 self._under_way[number] = planned.under_way[job.vm]
-        for vm in planned.misread:
-            self._misread.setdefault(vm.policy, []).append(Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread)))
-        for turn in turns:
-            self._announce(turn, len(by_policy[turn.policy.ref]) + len(self._misread.get(turn.policy.ref, ())))
-        self._numbers.update(by_policy)
-        self._left.update((ref, len(mine)) for ref, mine in by_policy.items())
         self._add(planned.jobs, planned.tight)
-        # What has nothing to wait for: VMs that were served and have nothing that expires, policies whose VMs
-        # are gone.
         for number in numbers:
             if self._engine.states[number].done:
-                self._on_finish(number)
-        for ref, mine in by_policy.items():
-            if not mine:
-                self._finish_policy(ref)
-
-    # Inside
+                self._on_finish(number)  # it was served, and nothing of it expires
 
     def _add(self, jobs: Sequence[Job], tight: Sequence[str] = ()) -> List[int]:
         first = len(self._engine.jobs)

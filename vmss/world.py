@@ -53,11 +53,11 @@ class Disk(NamedTuple):
 
 
 class Vm(NamedTuple):
-    """A VM of a policy, with its scheduled snapshots. `suspect` are uuids of snapshots whose records contradict each
-    other, or cannot be understood; they are not among `snapshots`. `taking` is the task, if there is one, that
-    takes a scheduled snapshot of the VM at this moment: of a pass that was killed, or gave it up. `memory` is in
-    bytes; `took`, if it is known, how many seconds the last scheduled snapshot took. `misread` is what is wrong
-    with a record that cannot be understood; of such a VM nothing is known but its names."""
+    """A VM of a policy, with its scheduled snapshots. `snapshot_refs` are all that it has. `suspect` are uuids of
+    snapshots whose records contradict each other, or cannot be understood; they are not among `snapshots`. `taking`
+    is the task, if there is one, that takes a scheduled snapshot of the VM at this moment: of a pass that was killed,
+    or gave it up. `memory` is in bytes; `took`, if it is known, how many seconds the last scheduled snapshot took.
+    `misread` is what is wrong with a record that cannot be understood; of such a VM nothing is known but its names."""
 
     ref: str
     uuid: str
@@ -72,6 +72,7 @@ class Vm(NamedTuple):
     memory: int = 0
     took: Optional[float] = None
     misread: str = ""
+    snapshot_refs: Tuple[str, ...] = ()
 
 
 @understood("pool")
@@ -108,32 +109,37 @@ def read_policies(xapi: Xapi) -> Tuple[List[Policy], List[Tuple[str, str]]]:
 
 @understood("VM")
 def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
-    """The VMs of these policies, with their scheduled snapshots."""
+    """The VMs of these policies, without their snapshots."""
     asked = {policy.ref for policy in policies}
-    vms: Dict[str, Vm] = {}
-    snapshot_refs: Dict[str, Tuple[str, ...]] = {}
+    vms: List[Vm] = []
     for ref, record in _where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]):
         try:
-            vm, refs = _vm(xapi, ref, record), tuple(_list(record, "snapshots"))
+            vm = _vm(xapi, ref, record)
         except MISREAD as error:
-            vm, refs = _misread(ref, record, policies, one_line(repr(error), 200)), ()
+            vm = _misread(ref, record, policies, one_line(repr(error), 200))
         if vm.policy in asked:
-            vms[ref], snapshot_refs[ref] = vm, refs
+            vms.append(vm)
+    return sorted(vms, key=lambda vm: (vm.name, vm.uuid))
+
+
+@understood("VM")
+def with_snapshots(xapi: Xapi, vms: Sequence[Vm]) -> List[Vm]:
+    """These VMs with their scheduled snapshots."""
     found: Dict[str, List[Tuple[str, str, Optional[Snapshot]]]] = {}
-    for of, key, uuid, read in _snapshots(xapi, [ref for ref in vms if snapshot_refs[ref]]):
+    for of, key, uuid, read in _snapshots(xapi, [vm.ref for vm in vms if vm.snapshot_refs]):
         found.setdefault(of, []).append((key, uuid, read))
     complete = []
-    for ref, vm in vms.items():
+    for vm in vms:
         agreed, suspect = [], []
-        for key, uuid, snapshot in found.get(ref, ()):
+        for key, uuid, snapshot in found.get(vm.ref, ()):
             # The VM's list and the snapshot's own field are two sides of one relation: where they disagree the
             # database is damaged, and nothing is touched.
-            if snapshot is not None and key in snapshot_refs[ref] and key != ref:
+            if snapshot is not None and key in vm.snapshot_refs and key != vm.ref:
                 agreed.append(snapshot)
             else:
                 suspect.append(uuid)
         complete.append(vm._replace(snapshots=tuple(agreed), suspect=tuple(sorted(suspect))))
-    return sorted(complete, key=lambda vm: (vm.name, vm.uuid))
+    return complete
 
 
 def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
@@ -148,6 +154,7 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
         taking=_taking(xapi, ref, record["current_operations"]),
         memory=_number(record["memory_dynamic_max"]),
         took=_took(record["other_config"]),
+        snapshot_refs=tuple(_list(record, "snapshots")),
     )
 
 
