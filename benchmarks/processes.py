@@ -76,15 +76,14 @@ def measured(environment: Dict[str, str], *arguments: str) -> Usage:
 
 def idle(rounds: int = 31) -> List[str]:
     """An idle tick against the bare script, by turns; medians."""
-    with _folder() as folder:
-        with server(folder, "--hosts", "2", "--srs", "4", "--vms", "20") as environment:
-            # The client's own transport takes each underscore for a slash.
-            bare = BARE % str(folder / "x.sock").replace("/", "_")
-            ours: List[Usage] = []
-            theirs: List[Usage] = []
-            for _ in range(rounds):
-                ours.append(measured(environment, "-c", TICK))
-                theirs.append(measured(environment, "-c", bare))
+    with _folder() as folder, server(folder, "--hosts", "2", "--srs", "4", "--vms", "20") as environment:
+        # The client's own transport takes each underscore for a slash.
+        bare = BARE % str(folder / "x.sock").replace("/", "_")
+        ours: List[Usage] = []
+        theirs: List[Usage] = []
+        for _ in range(rounds):
+            ours.append(measured(environment, "-c", TICK))
+            theirs.append(measured(environment, "-c", bare))
     own, other = _middle(ours), _middle(theirs)
     return [
         "An idle tick takes %.2f of the time of a bare script that makes the same calls (%.0f ms)," % (

@@ -115,3 +115,13 @@ def test_a_file_in_place_of_the_directory_is_one_clear_line(tmp_path: Path) -> N
     with pytest.raises(LockError) as caught:
         LockDirectory(str(tmp_path / "file"))
     assert "\n" not in str(caught.value) and str(tmp_path / "file") in str(caught.value)
+
+
+def test_the_sessions_of_those_that_died_are_known_until_one_comes_to_its_end(tmp_path: Path) -> None:
+    directory = LockDirectory(str(tmp_path))
+    for session in ("OpaqueRef:1", "OpaqueRef:2"):
+        os.close(directory.acquire("pool", {"session": session})._descriptor)  # as though it had died
+    third = directory.acquire("pool", {"session": "OpaqueRef:3"})
+    assert third.died == ["OpaqueRef:1", "OpaqueRef:2"]
+    third.release()
+    assert directory.acquire("pool", {}).died == []

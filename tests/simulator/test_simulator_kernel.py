@@ -250,6 +250,24 @@ def test_upkeep_runs_when_it_is_due_and_moves_no_clock(kernel: Kernel) -> None:
     assert rounds == [1100.0, 631.0]
 
 
+def test_whom_the_upkeep_wakes_goes_on_though_nothing_else_is_due(kernel: Kernel) -> None:
+    ends: List[Any] = []
+    condition = Condition(kernel)
+
+    def waiter() -> Any:
+        return (yield Wait(condition, 10.0))
+
+    def upkeep() -> None:
+        kernel.upkeep_due = kernel.now() + 30.0
+        condition.notify_all()
+
+    kernel.spawn(waiter(), noting(ends))
+    kernel.run_due()
+    kernel.upkeep, kernel.upkeep_due = upkeep, kernel.now() + 10.0
+    kernel.advance()
+    assert ends == [(True, None)]
+
+
 def test_a_process_tells_its_owner_of_an_error(kernel: Kernel) -> None:
     def failing() -> Any:
         yield Sleep(1.0)
