@@ -517,6 +517,14 @@ def test_trouble_with_another_object_is_an_error(error: Error) -> None:
     assert hand.state() == State(error=error, done=True)
 
 
+@pytest.mark.parametrize("action", [SHUT_DOWN, DESTROY_VM, DESTROY_VDI, *TAKES])
+def test_memory_that_another_pass_has_dropped_meanwhile_is_gone_already(action: str) -> None:
+    operation = Operation(0, action, "x", frozenset())
+    halted = ("VM_BAD_POWER_STATE", "x", "running, suspended, paused", "halted")
+    assert already_gone(operation, Outcome(error=halted)) == (action == SHUT_DOWN)
+    assert not already_gone(operation, Outcome(error=halted[:-1] + ("running",)))
+
+
 @pytest.mark.parametrize("action, gone", [
     (SHUT_DOWN, True), (DESTROY_VM, True), (DESTROY_VDI, True),
     (TAKE_SNAPSHOT, False), (TAKE_QUIESCED, False), (TAKE_CHECKPOINT, False),

@@ -238,3 +238,29 @@ def test_no_result_is_lost_however_many_vms_end_at_once(pool: TestPool) -> None:
     assert report.status == 0 and "270 of 270" in report.line
     assert not any("VMSS_RESULT_LOST" in line for line in pool.log())
     assert pool.tasks() == [] and pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
+
+
+def test_what_is_refused_at_once_leaves_its_sr_to_the_next_at_once(pool: TestPool) -> None:
+    one, other = pool.sr("one"), pool.sr("other")
+    hanging, last = pool.vm("hanging", [other]), pool.vm("z", [one])
+    refused = [pool.vm("vm%d" % number, [one]) for number in range(9)]
+    pool.policy([hanging, last] + refused, frequency="daily", schedule={"hour": "10", "min": "15"})
+    hang(pool, hanging)
+    for vm in refused:
+        refuse(pool, "Async.VM.snapshot", vm, 0, "VM_IS_TEMPLATE")
+    pool.at(10, 15)
+    assert pool.tick().status == 1
+    assert taken_at(pool, last) < datetime(2026, 3, 2, 10, 15, 5, tzinfo=UTC)
+
+
+def test_a_snapshot_that_was_taken_though_a_host_did_not_answer_is_not_taken_again(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm])
+    pool.call("simulator.add_fault", {
+        "method": "VM.snapshot", "object": vm, "when": "after", "action": "error",
+        "error": '["CANNOT_CONTACT_HOST", "%s"]' % pool.host,
+    })
+    pool.at(10, 15)
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 1
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]

@@ -81,7 +81,8 @@ def time_zone(name: Optional[str]) -> tzinfo:
     try:
         zone = tz.gettz(name)
         if zone is not None:
-            EPOCH.astimezone(zone)
+            for day in range(0, 366, 7):  # a rule may have an offset that only shows in summer
+                (EPOCH + timedelta(days=day)).astimezone(zone).utcoffset()
     except Exception:  # noqa: BLE001 - it takes a name for a path, a rule or a file, and raises whatever comes of that
         zone = None
     if zone is None:

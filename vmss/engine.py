@@ -89,6 +89,9 @@ def already_gone(operation: Operation, outcome: Outcome) -> bool:
     """Whether what was to be destroyed was gone already, which is as good: somebody else was faster, or a
     checkpoint's memory went when it was shut down."""
     error = outcome.error
+    if operation.action == SHUT_DOWN and error[:2] == ("VM_BAD_POWER_STATE", operation.ref):
+        # A pass that was killed had begun it, and it ended while ours waited behind it.
+        return error[-1] == "halted"
     return (
         operation.action in (SHUT_DOWN, DESTROY_VM, DESTROY_VDI)
         and error[:1] in (("HANDLE_INVALID",), ("VDI_MISSING",)) and operation.ref in error

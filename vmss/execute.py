@@ -129,9 +129,12 @@ class Execution:
         was."""
         any_started = False
         while True:
-            for operation in self._engine.start():
+            operations = self._engine.start()
+            for operation in operations:
                 any_started = True
                 self._start(operation)
+            if operations:
+                continue  # what was refused at once has made room for others
             jobs = self._engine.to_record(_JOBS_AT_ONCE)
             if not jobs:
                 return any_started
@@ -149,6 +152,12 @@ class Execution:
     def _start(self, operation: Operation) -> None:
         if operation not in self._tries:
             self._watch.started(operation)
+        elif operation.action in TAKES:
+            # Whether what was refused had been begun all the same is not always known.
+            snapshot = self._watch.taken(operation.job)
+            if snapshot:
+                self._end(operation, Outcome(value=snapshot))
+                return
         params = [operation.ref]
         if operation.action in TAKES:
             params.append(self._names[operation.job])
@@ -228,7 +237,7 @@ class Execution:
         return Outcome(error=(TIMED_OUT, operation.action, "%d s" % self._limit(operation)))
 
     def _end(self, operation: Operation, outcome: Outcome) -> None:
-        if operation.action in TAKES and outcome.error[:1] == (RESULT_LOST,):
+        if operation.action in TAKES and outcome.error[:1] in ((RESULT_LOST,), ("CANNOT_CONTACT_HOST",)):
             # Unknown is not failed: the pool is looked at.
             snapshot = self._watch.taken(operation.job)
             outcome = Outcome(value=snapshot) if snapshot else outcome
@@ -238,10 +247,13 @@ class Execution:
         self._note_left(operation, outcome)
         finished = self._engine.end(operation, outcome)
         if finished is not None:
-            for key in [key for key, record in self._records.items() if finished in record.jobs]:
-                self._records[key].jobs.discard(finished)
-                self._close_record(key)
-            self._watch.finished(finished)
+            self._finish(finished)
+
+    def _finish(self, job: int) -> None:
+        for key in [key for key, record in self._records.items() if job in record.jobs]:
+            self._records[key].jobs.discard(job)
+            self._close_record(key)
+        self._watch.finished(job)
 
     # The journal
 
@@ -250,6 +262,9 @@ class Execution:
             self._write(jobs)
         spared = self._watch.spared([doomed for job in jobs for doomed in self._engine.jobs[job].expired])
         self._engine.recorded(jobs, spared)
+        for job in jobs:
+            if self._engine.states[job].done:  # all of it was spared
+                self._finish(job)
 
     def _write(self, jobs: Sequence[int]) -> None:
         """Record what these jobs destroy, and others with them whose turn will come: it costs no more, and what

@@ -101,7 +101,7 @@ def after(space: Space, need: Need) -> Space:
 def worth_noting(job: Job, seconds: float) -> bool:
     """Whether a job's snapshot took so long, or so short, that it has to be noted for the next time: a difference
     below twice changes no order worth the calls."""
-    return not job.seconds / 2 <= seconds <= job.seconds * 2
+    return not job.seconds / 2 <= max(0.1, seconds) <= job.seconds * 2
 
 
 def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:

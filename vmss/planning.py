@@ -34,6 +34,7 @@ class Planner:
         self._turns = {turn.policy.ref: turn for turn in turns}
         self._now = now
         self._spaces: Dict[str, Optional[Space]] = {}
+        self._needs: Dict[str, List[plan.Need]] = {}  # by SR, not yet counted in its space
         self.vms = world.read_vms(xapi, [turn.policy for turn in turns])
         self.misread = [vm for vm in self.vms if vm.misread]
         for vm in self.misread:
@@ -73,12 +74,15 @@ class Planner:
         tight = set()
         for expiry, job in zip(expiries, jobs):
             for sr, need in plan.needs(expiry, job, disks.get(expiry.vm.ref, ()), self._pool.suspend_sr):
-                if sr not in self._spaces:
-                    self._spaces[sr] = world.read_space(self._xapi, sr) if sr in expiring else None
-                space = self._spaces[sr]
+                self._needs.setdefault(sr, []).append(need)
+                if sr in expiring and sr not in self._spaces:
+                    self._spaces[sr] = world.read_space(self._xapi, sr)
+                space = self._spaces.get(sr)
                 if space is not None:
-                    # For the next VM there is so much less.
-                    self._spaces[sr] = space = plan.after(space, need)
+                    # For the next VM there is so much less; for this one, what those before it take.
+                    for taken in self._needs.pop(sr):
+                        space = plan.after(space, taken)
+                    self._spaces[sr] = space
                     if space.used > space.size:
                         tight.add(sr)
         return tight

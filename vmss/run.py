@@ -202,6 +202,8 @@ class Pass:
                 if self.pending or self.lost:
                     sessions.leave_open(self.xapi, directory, self.pool.uuid, self.pending, self.log)
                 sessions.log_out(self.xapi)
+                if self.xapi.session:  # the logout was refused, or its answer lost
+                    sessions.leave_open(self.xapi, directory, self.pool.uuid, [], self.log)
             finally:
                 done = complete and not self.owing
                 lock.release(None if done else {"since": format_datetime(self.waiting_since)})

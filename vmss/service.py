@@ -94,7 +94,7 @@ class Service:
         for key, leftovers, undecided in self._leftovers():
             numbers = self._add([plan.leftover(snapshot, disks) for snapshot, disks in leftovers])
             self._execution.adopt(key, numbers, undecided)
-        complete = self._execution.run() and not self._plans
+        complete = self._execution.run() and not any(self._left.values())
         if complete:
             self._note_durations()
         return complete

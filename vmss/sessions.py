@@ -78,10 +78,11 @@ def forget_failures(directory: LockDirectory, log: Log) -> None:
 
 
 def log_out(xapi: Xapi) -> None:
-    """Close the session, if it is open."""
+    """Close the session, if it is open. Afterwards `xapi.session` is empty, unless it may be open still."""
     if xapi.session:
-        with suppress(Refused, Unanswered):  # gone with xapi
-            xapi.logout()
+        with suppress(Unanswered):
+            if _end(xapi, xapi.session):
+                xapi.session = ""
 
 
 def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str], log: Log) -> None:
@@ -118,10 +119,15 @@ def _closed(xapi: Xapi, entry: Dict[str, Any]) -> bool:
     pending = [task for task in tasks if _pending(xapi, task)]
     if pending:
         return False
+    return _end(xapi, session)
+
+
+def _end(xapi: Xapi, session: str) -> bool:
+    """Log a session out. Return whether it has ended, now or before."""
     try:
         xapi.logout(session)
     except Refused as refused:
-        return refused.code in ("SESSION_INVALID", "HANDLE_INVALID")  # gone already
+        return refused.code in ("SESSION_INVALID", "HANDLE_INVALID")
     return True
 
 

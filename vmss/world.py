@@ -3,6 +3,7 @@
 Records are large on the wire (a VM 9 kB, a snapshot 12 kB, a disk 3 kB), so bulk reads ask for the objects
 concerned and no others: a query names the references it wants, as many as fit one expression.
 """
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -222,13 +223,14 @@ def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
 
 def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
     """Note how many seconds a VM's scheduled snapshot took, where it follows the VM."""
-    entry = (vm, TOOK_KEY, "%.1f" % seconds)
+    entry = (vm, TOOK_KEY, "%.1f" % max(0.1, seconds))
     try:
         xapi.call("VM.add_to_other_config", *entry)
     except Refused as refused:
         if refused.code == "MAP_DUPLICATE_KEY":
-            xapi.call("VM.remove_from_other_config", vm, TOOK_KEY)
-            xapi.call("VM.add_to_other_config", *entry)
+            with suppress(Refused):  # the VM is gone
+                xapi.call("VM.remove_from_other_config", vm, TOOK_KEY)
+                xapi.call("VM.add_to_other_config", *entry)
 
 
 def is_pinned(xapi: Xapi, snapshot: str) -> bool:
