@@ -13,6 +13,9 @@ from vmss.retention import Snapshot
 from vmss.text import is_uuid, one_line
 from vmss.xapi import MISREAD, NULL, Refused, Xapi, understood
 
+# The operations of a VM, and of a snapshot in the making, that make a snapshot.
+_TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
+
 # References in one query. xapi compares every row of the table with every one of them.
 _CHUNK = 50
 
@@ -283,6 +286,8 @@ def _snapshots(xapi: Xapi, vms: Sequence[str]) -> Iterator[Tuple[str, str, str, 
     for ref, record in _where(xapi, "VM", "snapshot_of", vms, marked):
         of, uuid = str(record["snapshot_of"]), one_line(str(record.get("uuid", ref)), 100)
         try:
+            if set(record["current_operations"].values()) & _TAKING:
+                continue  # a checkpoint that is still being made, and may yet come to nothing
             snapshot: Optional[Snapshot] = _snapshot(ref, record)
         except MISREAD:
             snapshot = None
@@ -302,7 +307,7 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
 
 def _taking(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
     for task, operation in operations.items():
-        if operation in ("snapshot", "checkpoint", "snapshot_with_quiesce"):
+        if operation in _TAKING:
             try:
                 marks = xapi.call("task.get_other_config", task)
             except Refused:

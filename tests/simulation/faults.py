@@ -1,0 +1,342 @@
+"""What can go wrong at a call: the kinds of faults, the plan that draws them from a seed, and what each does."""
+from random import Random
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from tests.simulation.wire import Answer, Died, Lost, Serve, failure
+from vmss.simulator.faults import Rule
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+NULL = "OpaqueRef:NULL"
+
+
+class Fault(NamedTuple):
+    """One fault: in which pass, at which of its calls, of what kind; `seed` decides whatever else there is to it."""
+
+    number: int
+    call: int
+    kind: str
+    seed: int
+
+    def __str__(self) -> str:
+        return "%d.%d:%s:%d" % self
+
+
+def parse(text: str) -> List[Fault]:
+    """The faults that a list of them, separated by spaces, says."""
+    found = []
+    for word in text.split():
+        at, kind, seed = word.split(":")
+        number, call = at.split(".")
+        found.append(Fault(int(number), int(call), kind, int(seed)))
+    return found
+
+
+class Drawn:
+    """A plan that is drawn while the world runs. Swarm: each seed leaves some kinds out, and gives the others very
+    different weights."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = Random(seed)
+        self._rate = 10 ** self._random.uniform(-2.2, -0.8)
+        kinds = sorted(KINDS)
+        chosen = [kind for kind in kinds if self._random.random() < 0.4] or [self._random.choice(kinds)]
+        self._kinds = chosen
+        self._weights = [10 ** self._random.uniform(-1, 1) for _ in chosen]
+
+    def at(self, number: int, call: int, method: str) -> Optional[Fault]:
+        """The fault at a call of a pass, if there is one: what changes anything meets more than what only looks."""
+        looks = method.partition(".")[2].startswith(("get_", "from"))
+        if self._random.random() >= self._rate * (0.5 if looks else 3.0):
+            return None
+        (kind,) = self._random.choices(self._kinds, self._weights)
+        return Fault(number, call, kind, self._random.getrandbits(32))
+
+
+class Listed:
+    """A plan that is written down."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self._faults = {(fault.number, fault.call): fault for fault in faults}
+
+    def at(self, number: int, call: int, method: str) -> Optional[Fault]:
+        """The fault at a call of a pass, if there is one."""
+        return self._faults.get((number, call))
+
+
+class Meeting(NamedTuple):
+    """A call that meets a fault."""
+
+    world: "World"
+    method: str
+    params: List[Any]
+    serve: Serve
+    random: Random
+
+
+Act = Callable[[Meeting], Answer]
+
+
+# The call itself
+
+
+def lost_before(meeting: Meeting) -> Answer:
+    """The server has not seen the call."""
+    raise Lost("the connection broke before the call got there")
+
+
+def lost_after(meeting: Meeting) -> Answer:
+    """The server has acted, the answer is lost."""
+    meeting.serve()
+    raise Lost("the connection broke before the answer")
+
+
+def killed_before(meeting: Meeting) -> Answer:
+    """Our process is killed when it is about to call."""
+    raise Died
+
+
+def killed_after(meeting: Meeting) -> Answer:
+    """Our process is killed when the server has acted, and before the answer is there."""
+    meeting.serve()
+    raise Died
+
+
+_SM = [
+    ("SR_BACKEND_FAILURE_44", "", "There is insufficient space", ""),
+    ("SR_BACKEND_FAILURE_46", "", "The VDI is not available", ""),
+    ("SR_BACKEND_FAILURE_80", "", "Failed to mark VDI hidden", ""),
+]
+_BUSY = ("OTHER_OPERATION_IN_PROGRESS", "VM", "{ref}", "clone", "OpaqueRef:somebody")
+# What the facts list for the operations themselves; {ref} is their object.
+OPERATION_ERRORS: Dict[str, List[Tuple[str, ...]]] = {
+    "VM.snapshot": _SM + [
+        _BUSY, ("VM_BAD_POWER_STATE", "{ref}", "halted", "running"), ("VDI_IN_USE", "OpaqueRef:disk", "snapshot"),
+        ("SR_BACKEND_FAILURE_81", "", "VDI clone failed error 28", ""), ("CANNOT_CONTACT_HOST", "OpaqueRef:host"),
+        ("SR_BACKEND_FAILURE_109", "", "The snapshot chain is too long", ""), ("HOST_OFFLINE", "OpaqueRef:host"),
+    ],
+    "VM.checkpoint": _SM + [_BUSY, ("VM_BAD_POWER_STATE", "{ref}", "running", "halted"), ("VM_IS_IMMOBILE", "{ref}")],
+    "VM.destroy": [_BUSY, ("OPERATION_BLOCKED", "{ref}", "keep"), ("INTERNAL_ERROR", "Db_exn.DBCache_NotFound")],
+    "VM.hard_shutdown": [_BUSY, ("INTERNAL_ERROR", "xenopsd")],
+    "VDI.destroy": _SM + [
+        ("VDI_IN_USE", "{ref}", "destroy"), ("OTHER_OPERATION_IN_PROGRESS", "VDI", "{ref}", "clone", "OpaqueRef:other"),
+    ],
+}
+OPERATION_ERRORS["VM.snapshot_with_quiesce"] = OPERATION_ERRORS["VM.snapshot"]
+
+
+def refused(meeting: Meeting) -> Answer:
+    """xapi answers the call itself with an error that it may have."""
+    errors: List[Tuple[str, ...]] = [("INTERNAL_ERROR", "Unix.Unix_error(Unix.ENOSPC)")]
+    if meeting.method.startswith("Async."):
+        errors += [("TOO_MANY_PENDING_TASKS",), ("INTERNAL_ERROR", "Not_found")]
+    elif meeting.method.startswith("session.login"):
+        errors = [("HOST_STILL_BOOTING",)]
+    elif meeting.method == "event.from":
+        errors = [("EVENT_FROM_TOKEN_PARSE_FAILURE", "token"), ("SESSION_INVALID", str(meeting.params[0]))]
+    elif meeting.method == "message.create":
+        # It could not write the message's file.
+        return {"Status": "Success", "Value": NULL}
+    return failure(*meeting.random.choice(errors))
+
+
+def events_lost(meeting: Meeting) -> Answer:
+    """A wait on events ends as though nothing had happened; what had happened is not told again."""
+    answer = meeting.serve()
+    if meeting.method == "event.from" and answer["Status"] == "Success":
+        answer["Value"]["events"] = []
+    return answer
+
+
+# Operations in the background
+
+
+def _rule(meeting: Meeting, **how: Any) -> Answer:
+    """Let the operation that this call starts end in some way, or one of its parts."""
+    method = meeting.method[len("Async."):]
+    if meeting.method.startswith("Async.") and method in OPERATION_ERRORS:
+        part = method in ("VM.snapshot", "VM.checkpoint") and meeting.random.random() < 0.3
+        if "error" in how:
+            errors = _SM if part else OPERATION_ERRORS[method]
+            how["error"] = [item.replace("{ref}", meeting.params[1]) for item in meeting.random.choice(errors)]
+        how["method"] = "VDI.snapshot" if part else method
+        meeting.world.sim.faults.add(Rule(**how))
+    return meeting.serve()
+
+
+def operation_fails(meeting: Meeting) -> Answer:
+    return _rule(meeting, action="error", error=[])
+
+
+def operation_hangs(meeting: Meeting) -> Answer:
+    return _rule(meeting, action="hang", when=meeting.random.choice(["before", "after"]))
+
+
+def operation_late(meeting: Meeting) -> Answer:
+    """It ends, but later than anybody waits for it."""
+    seconds = meeting.random.choice([30.0, 700.0, 4000.0])
+    return _rule(meeting, action="delay", seconds=seconds, when=meeting.random.choice(["before", "after"]))
+
+
+def operation_silent(meeting: Meeting) -> Answer:
+    """It ends without a word: its task stays pending."""
+    return _rule(meeting, action="drop", when=meeting.random.choice(["before", "after"]))
+
+
+def task_gone(meeting: Meeting) -> Answer:
+    """Somebody, or xapi itself, removes the record of a task that we wait for."""
+    tasks = meeting.world.sim.db.tables["task"].rows
+    mine = [ref for ref, row in tasks.items() if row["name_label"].startswith("Async.V") and row["status"] != "pending"]
+    if mine:
+        meeting.world.outside("task.destroy", meeting.random.choice(mine))
+    return meeting.serve()
+
+
+# xapi and its storage
+
+
+def _restart(way: str) -> Act:
+    def act(meeting: Meeting) -> Answer:
+        """xapi ends and starts again, before the call or after it."""
+        answer = meeting.serve() if meeting.random.random() < 0.5 else None
+        meeting.world.call("simulator.restart", "", way, meeting.random.choice([0.0, 5.0, 40.0, 600.0]))
+        meeting.world.observer.restarted()
+        if answer is not None:
+            raise Lost("xapi ended before the answer")
+        return meeting.serve()
+
+    return act
+
+
+def sr_full(meeting: Meeting) -> Answer:
+    """Foreign files fill an SR, or leave it again."""
+    world, random = meeting.world, meeting.random
+    world.call("simulator.fill", "", random.choice(world.srs), random.choice([0, 1 << 50]))
+    return meeting.serve()
+
+
+# Other people
+
+
+def _others(act: Callable[["World", Random], None]) -> Act:
+    """What somebody does just before the call gets to the server, or just after it has acted."""
+    def both(meeting: Meeting) -> Answer:
+        answer = meeting.serve() if meeting.random.random() < 0.5 else None
+        before = set(meeting.world.observer.scheduled())
+        act(meeting.world, meeting.random)
+        meeting.world.observer.others_acted(before)
+        return meeting.serve() if answer is None else answer
+
+    return both
+
+
+def _vm(world: "World", random: Random) -> str:
+    return random.choice(world.vms)
+
+
+def vm_deleted(world: "World", random: Random) -> None:
+    vm = _vm(world, random)
+    world.outside("VM.hard_shutdown", vm)
+    world.outside("VM.destroy", vm)
+
+
+def vm_renamed(world: "World", random: Random) -> None:
+    world.outside("VM.set_name_label", _vm(world, random), random.choice(["new", "UUID: Error:['", "\u202e\n", ""]))
+
+
+def vm_power(world: "World", random: Random) -> None:
+    vm = _vm(world, random)
+    calls: List[Tuple[str, List[Any]]] = [
+        ("VM.hard_shutdown", []), ("VM.start", [False, False]), ("VM.suspend", []),
+    ]
+    method, more = random.choice(calls)
+    world.outside(method, vm, *more)
+
+
+def vm_reassigned(world: "World", random: Random) -> None:
+    world.outside("VM.set_snapshot_schedule", _vm(world, random), random.choice(world.policies + [NULL]))
+
+
+def vm_snapshotted(world: "World", random: Random) -> None:
+    world.outside("Async.VM.snapshot", _vm(world, random), "before the update")
+
+
+def policy_deleted(world: "World", random: Random) -> None:
+    policy = random.choice(world.policies)
+    for vm in world.vms:
+        if world.sim.db.exists("VM", vm) and world.sim.db.row("VM", vm)["snapshot_schedule"] == policy:
+            world.outside("VM.set_snapshot_schedule", vm, NULL)
+    world.outside("VMSS.destroy", policy)
+
+
+def policy_changed(world: "World", random: Random) -> None:
+    policy = random.choice(world.policies)
+    changes: List[Tuple[str, Any]] = [
+        ("VMSS.set_retained_snapshots", str(random.randint(1, 4))),
+        ("VMSS.set_enabled", random.random() < 0.7),
+        ("VMSS.set_type", random.choice(["snapshot", "checkpoint"])),
+    ]
+    method, value = random.choice(changes)
+    world.outside(method, policy, value)
+
+
+def _snapshots(world: "World") -> List[str]:
+    return [ref for ref, row in world.sim.db.tables["VM"].rows.items() if row["is_a_snapshot"]]
+
+
+def snapshot_pinned(world: "World", random: Random) -> None:
+    for snapshot in random.sample(_snapshots(world), min(1, len(_snapshots(world)))):
+        pinned = "destroy" in world.sim.db.row("VM", snapshot)["blocked_operations"]
+        if pinned:
+            world.outside("VM.remove_from_blocked_operations", snapshot, "destroy")
+        else:
+            world.outside("VM.add_to_blocked_operations", snapshot, "destroy", "keep")
+
+
+def snapshot_deleted(world: "World", random: Random) -> None:
+    for snapshot in random.sample(_snapshots(world), min(1, len(_snapshots(world)))):
+        disks = world.disks_of(snapshot)
+        world.outside("VM.destroy", snapshot)
+        for disk in disks:
+            world.outside("VDI.destroy", disk)
+
+
+def disk_attached(world: "World", random: Random) -> None:
+    """A VM gets a disk of a snapshot."""
+    disks = [disk for snapshot in _snapshots(world) for disk in world.disks_of(snapshot)]
+    if disks:
+        world.attach(_vm(world, random), random.choice(disks))
+
+
+def clock_forward(world: "World", random: Random) -> None:
+    world.clock.step(random.choice([61.0, 1000.0, 3600.0, 20 * 3600.0]))
+
+
+def clock_back(world: "World", random: Random) -> None:
+    world.clock.step(-random.choice([61.0, 1000.0, 3600.0, 20 * 3600.0]))
+
+
+def second_tick(world: "World", random: Random) -> None:
+    """Cron starts another pass, or somebody asks for one."""
+    world.second_pass(random.choice(world.policies) if random.random() < 0.3 else "")
+
+
+KINDS: Dict[str, Act] = {
+    "lost_before": lost_before, "lost_after": lost_after, "killed_before": killed_before, "killed_after": killed_after,
+    "refused": refused, "events_lost": events_lost, "operation_fails": operation_fails,
+    "operation_hangs": operation_hangs, "operation_late": operation_late, "operation_silent": operation_silent,
+    "task_gone": task_gone, "xapi_restarted": _restart("clean"), "xapi_killed": _restart("kill"),
+    "host_lost": _restart("host"), "sr_full": sr_full,
+    "vm_deleted": _others(vm_deleted), "vm_renamed": _others(vm_renamed), "vm_power": _others(vm_power),
+    "vm_reassigned": _others(vm_reassigned), "vm_snapshotted": _others(vm_snapshotted),
+    "policy_deleted": _others(policy_deleted), "policy_changed": _others(policy_changed),
+    "snapshot_pinned": _others(snapshot_pinned), "snapshot_deleted": _others(snapshot_deleted),
+    "disk_attached": _others(disk_attached), "clock_forward": _others(clock_forward),
+    "clock_back": _others(clock_back), "second_tick": _others(second_tick),
+}
+
+
+def meet(fault: Fault, world: "World", method: str, params: List[Any], serve: Serve) -> Answer:
+    """Let a call meet a fault; return the client's answer."""
+    return KINDS[fault.kind](Meeting(world, method, params, serve, Random(fault.seed)))

@@ -1,0 +1,433 @@
+"""The invariants of the design, section 5, checked by their numbers.
+
+Nothing here is shared with the code under test: the simulator's tables are read directly, and slots are found by
+walking back over quarters of an hour. What a check tolerates is said where it does.
+"""
+import fcntl
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Set, Tuple
+
+from dateutil import tz
+
+from vmss.simulator import Simulator
+
+UTC = timezone.utc
+QUARTER = timedelta(minutes=15)
+NULL = "OpaqueRef:NULL"
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+OUTCOMES = ("VMSS_SNAPSHOT_SUCCEEDED", "VMSS_SNAPSHOT_FAILED")
+TAKES = ("Async.VM.snapshot", "Async.VM.checkpoint", "Async.VM.snapshot_with_quiesce")
+SLOT_NAME = re.compile(r"policy \d+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+JOURNAL = "vmss-destroying:"
+# No pass may last longer than this: all operations of the largest world hanging one after another end earlier.
+LONGEST_PASS = 5 * 86400.0
+
+Row = Dict[str, Any]
+
+
+class Broken(NamedTuple):
+    """An invariant that does not hold, by its number."""
+
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return "invariant %d: %s" % self
+
+
+class Kept(NamedTuple):
+    """A scheduled snapshot as it was when a pass began."""
+
+    time: datetime
+    pinned: bool
+    vm: str
+
+
+class Observer:
+    """Sees every call of the pass on its way, and looks at the pool before, between and after."""
+
+    def __init__(self, sim: Simulator, lock_dir: Path, zone: str, steady: Callable[[], float]) -> None:
+        """`steady` gives seconds that pass whatever the clock is set to."""
+        self.sim = sim
+        self.found: List[Broken] = []
+        self.checked: Dict[int, int] = dict.fromkeys(range(1, 11), 0)
+        self._lock_dir = lock_dir
+        self._steady = steady
+        self._steady_began = steady()
+        self._zone = tz.gettz(zone)
+        self._sessions: Set[str] = set()  # that the code under test has opened
+        self._unheard: Set[str] = set()  # of those, the ones it never heard of, or was killed before it wrote it down
+        self._scheduled_disks: Set[str] = set()  # uuids of disks of scheduled snapshots
+        self._doomed_disks: Dict[str, Tuple[str, str]] = {}  # uuids, with the uuids of their snapshots and the SR
+        self._jumped = False  # the clock was set back at some time
+        self._restarted = False
+        self._latest = datetime(1970, 1, 1, tzinfo=UTC)
+        self._began = self._latest
+        self._kept: Dict[str, Kept] = {}
+        self._users: Dict[str, Set[str]] = {}
+        self._users_when_recorded: Dict[str, Dict[str, Set[str]]] = {}
+        self._policies: Dict[str, Row] = {}
+        self._members: Dict[str, Set[str]] = {}
+        self._slots: Dict[str, datetime] = {}
+        self._retained: Dict[str, Set[int]] = {}
+        self._said: Dict[str, List[Tuple[str, str]]] = {}
+        self._journal_at_end: Set[str] = set()
+        self._disturbed = False  # in this pass, snapshots may have gone that were there
+        self._taken_away = 0  # in this pass, by others
+        self._ever_pinned: Set[str] = set()  # snapshots that were, at some time of this pass
+        self.first_holds_the_lock = False  # while a second pass runs
+        self._forced = 0  # runs that somebody asked for: they take a snapshot more of a slot
+        self._peace_since = self._latest
+
+    def broken(self, number: int, text: str) -> None:
+        """An invariant does not hold."""
+        self.found.append(Broken(number, text))
+
+    def _check(self, number: int, holds: bool, text: str, *values: Any) -> None:
+        self.checked[number] += 1
+        if not holds:
+            self.broken(number, text % values)
+
+    # The pool
+
+    def _rows(self, cls: str) -> Dict[str, Row]:
+        return self.sim.db.tables[cls].rows
+
+    def scheduled(self) -> Dict[str, Row]:
+        """The scheduled snapshots."""
+        return {ref: row for ref, row in self._rows("VM").items() if row["is_a_snapshot"] and row["is_vmss_snapshot"]}
+
+    def _disks(self, vm: str) -> Set[str]:
+        """The disks of a VM or snapshot, its memory's included."""
+        rows = self._rows("VBD").values()
+        disks = {row["VDI"] for row in rows if row["VM"] == vm and row["type"] == "Disk" and not row["empty"]}
+        return {disk for disk in disks | {self._rows("VM")[vm]["suspend_VDI"]} if disk in self._rows("VDI")}
+
+    def _vms_of(self, policy: str) -> Set[str]:
+        return {ref for ref, row in self._rows("VM").items()
+                if row["snapshot_schedule"] == policy and not row["is_a_snapshot"]}
+
+    def _now(self) -> datetime:
+        self._latest = max(self._latest, self.sim.now())
+        return self.sim.now()
+
+    def latest_slot(self, policy: Row, now: datetime) -> datetime:
+        """The latest slot at or before an instant: back by quarters, then by hours, then by days. No clock is changed
+        in January."""
+        schedule = policy["schedule"]
+        slot = datetime.fromtimestamp(now.timestamp() // 900 * 900, self._zone)
+        while slot.minute != int(schedule.get("min", 0)):
+            slot -= QUARTER
+        if policy["frequency"] != "hourly":
+            while slot.hour != int(schedule.get("hour", 0)):
+                slot -= timedelta(hours=1)
+        if policy["frequency"] == "weekly":
+            while DAYS[slot.weekday()] not in schedule["days"].split(","):
+                slot -= timedelta(days=1)
+        return slot.astimezone(UTC)
+
+    # During a pass
+
+    def begin(self) -> None:
+        """A pass begins."""
+        now = self._began = self._latest = self.sim.now()
+        self._steady_began = self._steady()
+        self._kept = {
+            ref: Kept(row["snapshot_time"], "destroy" in row["blocked_operations"], row["snapshot_of"])
+            for ref, row in self.scheduled().items()
+        }
+        self._users = self._users_of_disks()
+        self._users_when_recorded = {}
+        self._policies = {ref: dict(row) for ref, row in self._rows("VMSS").items()}
+        self._members = {ref: self._vms_of(ref) for ref in self._policies}
+        self._slots = {ref: self.latest_slot(row, now) for ref, row in self._policies.items()}
+        self._retained = {}
+        self._said = {}
+        self._disturbed = False
+        self._taken_away = 0
+        self._ever_pinned = set()
+        self.changed()
+
+    def _users_of_disks(self) -> Dict[str, Set[str]]:
+        users: Dict[str, Set[str]] = {}
+        for row in self._rows("VBD").values():
+            users.setdefault(row["VDI"], set()).add(row["VM"])
+        return users
+
+    def changed(self) -> None:
+        """Somebody else has changed something, or may have."""
+        if self.sim.now() < self._latest:
+            self._jumped = True
+        self._now()
+        for vm, row in self._rows("VM").items():
+            policy = self._rows("VMSS").get(row["snapshot_schedule"])
+            if policy is not None:
+                self._retained.setdefault(vm, set()).add(policy["retained_snapshots"])
+        for snapshot, row in self.scheduled().items():
+            if "destroy" in row["blocked_operations"]:
+                self._ever_pinned.add(snapshot)
+            elif snapshot in self._kept:
+                self._kept[snapshot] = self._kept[snapshot]._replace(pinned=False)
+            self._scheduled_disks |= {self._rows("VDI")[disk]["uuid"] for disk in self._disks(snapshot)}
+
+    def restarted(self) -> None:
+        """xapi has ended and begun."""
+        self._restarted = self._disturbed = True
+        self.changed()
+
+    def asked(self, method: str, params: List[Any]) -> None:
+        """The code under test is about to make a call."""
+        self._now()
+        if method != "session.login_with_password" and params[0] not in self._rows("session"):
+            return  # xapi has been restarted: it refuses whatever this is
+        if method in ("Async.VM.destroy", "Async.VM.hard_shutdown"):
+            self._snapshot_goes(str(params[1]))
+        elif method == "Async.VDI.destroy":
+            self._disk_goes(str(params[1]))
+        elif method == "pool.add_to_other_config":
+            self._is_recorded(str(params[2]), str(params[3]))
+        elif method == "VMSS.set_last_run_time":
+            self._run_is_over(str(params[1]), str(params[2]))
+
+    def answered(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
+        """The server has answered a call, whether that gets back or not."""
+        if answer["Status"] != "Success":
+            return
+        if method == "session.login_with_password":
+            self._sessions.add(answer["Value"])
+            self._unheard.add(answer["Value"])  # until it is written down
+        elif method == "message.create" and params[1] in OUTCOMES:
+            self._said.setdefault(str(params[4]), []).append((str(params[1]), str(params[5])))
+
+    def heard(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
+        """The answer has come to the code under test."""
+        if method in ("VMSS.get_all_records", "session.get_tasks"):
+            self._unheard.discard(str(params[0]))  # it has read the pool, so it has the lock
+
+    def _snapshot_goes(self, ref: str) -> None:
+        row = self._rows("VM").get(ref)
+        if row is None:
+            return
+        name = row["name_label"]
+        self._check(2, row["is_a_snapshot"] and row["is_vmss_snapshot"], "%s is no scheduled snapshot", name)
+        vm, time = row["snapshot_of"], row["snapshot_time"]
+        kept = self._kept.get(ref)
+        self._check(2, kept is None or not kept.pinned or "destroy" not in row["blocked_operations"],
+                    "%s is pinned", name)
+        self._check(2, time <= self._latest, "%s is dated in the future", name)
+        # What others have pinned or deleted since the pass began was counted by it.
+        mine = {other: it for other, it in self.scheduled().items()
+                if it["snapshot_of"] == vm and ("destroy" not in it["blocked_operations"]
+                                                or other not in self._kept or not self._kept[other].pinned)}
+        count = self._taken_away + sum(1 for it in mine.values() if it["snapshot_time"] <= self._latest)
+        allowed = min(self._retained.get(vm, {10}))
+        self._check(2, count > allowed, "%s goes, though there are %d and %d are to stay", name, count, allowed)
+        older = [it["name_label"] for other, it in mine.items()
+                 if it["snapshot_time"] < time and other in self._kept and other not in self._ever_pinned]
+        self._check(2, not older, "%s goes before the older %s", name, older)
+        newer = [it for it in mine.values() if it["snapshot_time"] > time]
+        self._check(2, bool(newer) or self._taken_away > 0 or self._jumped, "%s goes, and there is no newer one", name)
+        recorded = self._recorded()
+        self._check(3, row["uuid"] in recorded, "%s goes and is not recorded", name)
+        for disk in self._disks(ref):
+            it = self._rows("VDI")[disk]
+            if it["is_a_snapshot"] or it["type"] == "suspend":
+                self._scheduled_disks.add(it["uuid"])
+                if it["type"] == "suspend" or self._users_of_disks()[disk] == {ref}:
+                    self._doomed_disks[it["uuid"]] = row["uuid"], it["SR"]
+
+    def _recorded(self) -> Dict[str, List[str]]:
+        """What is recorded to be destroyed: disks by snapshots, uuids both."""
+        recorded: Dict[str, List[str]] = {}
+        for pool in self._rows("pool").values():
+            for key, text in pool["other_config"].items():
+                if key.startswith(JOURNAL):
+                    recorded.update(json.loads(text))
+        return recorded
+
+    def _others(self, disk: str) -> Set[str]:
+        """Who uses a disk, and did so when it was recorded to be destroyed. Later ones may have come after the last
+        look."""
+        now = {row["VM"] for row in self._rows("VBD").values() if row["VDI"] == disk}
+        return now & self._users_when_recorded.get(self._rows("VDI")[disk]["uuid"], self._users).get(disk, set())
+
+    def _is_recorded(self, key: str, text: str) -> None:
+        """Something is about to be recorded."""
+        if key.startswith(JOURNAL):
+            users = self._users_of_disks()
+            snapshots = {row["uuid"]: ref for ref, row in self._rows("VM").items()}
+            for snapshot, disks in json.loads(text).items():
+                for uuid in disks:
+                    others = {disk: vms - {snapshots.get(snapshot, "")} for disk, vms in users.items()}
+                    self._users_when_recorded.setdefault(uuid, others)
+
+    def _disk_goes(self, ref: str) -> None:
+        row = self._rows("VDI").get(ref)
+        if row is None:
+            return
+        uuid = row["uuid"]
+        self._check(4, row["is_a_snapshot"] or row["type"] == "suspend", "disk %s is no snapshot", uuid)
+        self._check(4, row["managed"], "disk %s is a base copy", uuid)
+        self._check(4, not self._others(ref), "disk %s is used elsewhere", uuid)
+        self._check(4, uuid in self._scheduled_disks, "disk %s was no scheduled snapshot's", uuid)
+        suspended = [it["name_label"] for it in self._rows("VM").values() if it["suspend_VDI"] == ref]
+        self._check(4, not suspended, "disk %s is the memory of %s", uuid, suspended)
+        self._check(3, any(uuid in disks for disks in self._recorded().values()), "disk %s is not recorded", uuid)
+
+    def _run_is_over(self, policy: str, value: str) -> None:
+        row = self._rows("VMSS").get(policy)
+        if row is None:
+            return
+        when = datetime.strptime(value, "%Y%m%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        before = row["last_run_time"].replace(tzinfo=UTC)
+        self._check(10, when >= before or before > self._latest or self._jumped,
+                    "last-run-time goes back from %s to %s", before, when)
+        said = self._said.get(row["uuid"], [])
+        self._check(10, bool(said), "last-run-time of %s is set without an alert", row["name_label"])
+        runs = [re.findall(r"have their snapshot of (.*?);", body) for _, body in said]
+        if not self._jumped:
+            self._check(9, all(runs.count(run) == 1 for run in runs), "%s is told twice of one run: %s",
+                        row["name_label"], runs)
+        if policy not in self._members or self._jumped:
+            return
+        bodies = "".join(body for _, body in said)
+        for vm in sorted(self._members[policy] & self._vms_of(policy)):
+            it = self._rows("VM")[vm]
+            has = any(snapshot["snapshot_of"] == vm and snapshot["snapshot_time"].replace(tzinfo=UTC)
+                      >= self._slots[policy] for snapshot in self.scheduled().values())
+            # Somebody may have deleted it since; and xapi may have forgotten it.
+            if not self._disturbed:
+                self._check(6, has or "UUID:%s " % it["uuid"] in bodies,
+                            "%s has no snapshot, and the alert of %s does not name it", it["name_label"],
+                            row["name_label"])
+
+    def others_acted(self, before: Set[str]) -> None:
+        """Others have changed something; `before` are the scheduled snapshots that there were."""
+        gone = before - set(self.scheduled())
+        self._taken_away += len(gone)
+        self._disturbed = self._disturbed or bool(gone)
+        self.changed()
+
+    def second_asked(self, method: str, params: List[Any]) -> None:
+        """A second pass, while the first is under way, is about to make a call."""
+        if self.first_holds_the_lock:
+            self._check(5, not method.startswith("Async.") and method != "VMSS.set_last_run_time",
+                        "a second pass calls %s while the first holds the lock", method)
+
+    def forced(self) -> None:
+        """Somebody asks for a run of a policy whatever its schedule."""
+        self._forced += 1
+
+    def peace(self) -> None:
+        """The faults have ended."""
+        self._peace_since = self.sim.now()
+        self.restarted()
+
+    def second_ended(self, status: str) -> None:
+        """A second pass has ended."""
+        if self.first_holds_the_lock:
+            self._check(5, status[:1] in "43", "a second pass ended with %r while the first held the lock", status)
+
+    # After a pass
+
+    def end(self, status: str) -> None:
+        """A pass has ended."""
+        self.changed()
+        lasted = self._steady() - self._steady_began
+        self._check(7, lasted < LONGEST_PASS, "the pass lasted for %d s", lasted)
+        self._exactly_once()
+        unmarked = [row["name_label"] for row in self._rows("VM").values()
+                    if row["is_a_snapshot"] and not row["is_vmss_snapshot"] and SLOT_NAME.match(row["name_label"])]
+        self._check(8, not unmarked, "snapshots that nobody will know as scheduled: %s", unmarked)
+        written = self._written()
+        if status != "killed":
+            self._check(5, self._lock_is_free(), "the lock is still held")
+        for session in self._open():
+            self._check(8, session in written or session in self._unheard, "a session is open and written down nowhere")
+
+    def _exactly_once(self) -> None:
+        """No VM has two snapshots of one slot. Where the clock was set back there is no telling which is which."""
+        if self._jumped:
+            return
+        seen: Dict[Tuple[str, str], int] = {}
+        for row in self.scheduled().values():
+            key = row["snapshot_of"], row["name_label"]
+            seen[key] = seen.get(key, 0) + 1
+        for (vm, name), count in seen.items():
+            self._check(1, count <= 1 + self._forced, "%d snapshots %r of %s", count, name, vm)
+
+    def _open(self) -> List[str]:
+        """Sessions of ours that are open."""
+        return [ref for ref, row in self._rows("session").items() if row["auth_user_name"] == "__dom0__vmss"]
+
+    def _files(self, pattern: str) -> List[Row]:
+        texts = [path.read_text().strip("\0 ") for path in sorted(self._lock_dir.glob(pattern))]
+        return [json.loads(text) for text in texts if text]
+
+    def _written(self) -> Set[str]:
+        """The sessions that the next pass will find written down."""
+        found = {str(it.get("session")) for it in self._files("*.lock")}
+        for it in self._files("*.lock"):
+            found |= set(it.get("died", []))
+        for kept in self._files("*.sessions"):
+            found |= {str(entry["session"]) for entry in kept["sessions"]}
+        return found
+
+    def _lock_is_free(self) -> bool:
+        for path in self._lock_dir.glob("*.lock"):
+            with open(path) as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+        return True
+
+    # At the end
+
+    def check_end(self) -> None:
+        """The faults have ended, and quiet ticks have passed: everything holds."""
+        now = self.sim.now()
+        messages = list(self.sim.messages.records.values())
+        for policy, row in self._rows("VMSS").items():
+            members = self._vms_of(policy)
+            slot = self.latest_slot(row, self._began)
+            last = row["last_run_time"].replace(tzinfo=UTC)
+            # One that never ran, as far as anybody can tell, is due only in the tick of its slot.
+            if not row["enabled"] or not members or last.year == 1970 or last > now:
+                continue
+            self._check(9, slot <= last, "%s of %s was not served", slot, row["name_label"])
+            mine = [it for it in messages if it["obj_uuid"] == row["uuid"] and it["name"] in OUTCOMES
+                    and it["timestamp"].replace(tzinfo=UTC) >= slot]
+            self._check(9, bool(mine), "the run of %s for %s was silent", row["name_label"], slot)
+            bodies = "".join(it["body"] for it in mine)
+            if slot < self._peace_since:
+                continue  # somebody may have deleted its snapshot since
+            for vm in sorted(members):
+                count = sum(1 for it in self.scheduled().values() if it["snapshot_of"] == vm
+                            and slot <= it["snapshot_time"].replace(tzinfo=UTC) <= now)
+                it = self._rows("VM")[vm]
+                named = "UUID:%s " % it["uuid"] in bodies
+                self._check(1, count == 1 or (named and not count), "%s has %d snapshots of %s",
+                            it["name_label"], count, slot)
+        self._nothing_left()
+
+    def _nothing_left(self) -> None:
+        recorded = self._recorded()
+        self._check(3, not recorded, "still recorded to be destroyed: %s", recorded)
+        snapshots = {row["uuid"] for row in self.scheduled().values()}
+        disks = {row["uuid"]: ref for ref, row in self._rows("VDI").items()}
+        used = {row["VDI"] for row in self._rows("VBD").values()} | {
+            row["suspend_VDI"] for row in self._rows("VM").values()}
+        for uuid, (snapshot, _) in sorted(self._doomed_disks.items()):
+            left = uuid in disks and snapshot not in snapshots and disks[uuid] not in used
+            self._check(3, not left, "disk %s is left of snapshot %s", uuid, snapshot)
+        for session in self._open():
+            self._check(8, session in self._unheard, "a session is left open")
+        for row in self._rows("task").values():
+            left = row["session"] in self._sessions and row["subtask_of"] == NULL
+            self._check(8, not left, "the record of task %s (%s) is left", row["name_label"], row["status"])
+        self._check(8, not self._files("*.lock") and not self._files("*.sessions"), "something is left in the lock: %s",
+                    self._files("*"))

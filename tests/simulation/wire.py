@@ -1,0 +1,123 @@
+"""The way from the XenAPI client to the embedded xapi without a socket, and the clock of a simulated coordinator."""
+import http.client
+import xmlrpc.client
+from datetime import datetime
+from typing import Any, Callable, Dict, List, Tuple
+
+from vmss.clock import Clock
+from vmss.simulator import Simulator
+from vmss.simulator.dispatch import TRUSTED
+from vmss.simulator.errors import XapiError
+from vmss.simulator.values import Count, date_text
+from vmss.simulator.wire import decode_xml
+
+Answer = Dict[str, Any]
+Serve = Callable[[], Answer]
+# Given a method, its parameters and what lets the server have it, return the answer that the client gets.
+Carry = Callable[[str, List[Any], Serve], Answer]
+
+# No pass of so small a pool looks at the clock so often, unless it waits for something that never comes.
+LOOKS_MAX = 200000
+
+
+class Died(BaseException):
+    """The process that runs the pass is killed here. No code of ours catches this."""
+
+
+class Stuck(BaseException):
+    """A pass goes round and round."""
+
+
+class Lost(http.client.RemoteDisconnected):
+    """The connection breaks before an answer has come."""
+
+
+class DirectTransport(xmlrpc.client.Transport):
+    """Hands each call to the simulator in this process. Only the client's own encoding is read; the answer is made of
+    the values that the client would have read from it."""
+
+    def __init__(self, sim: Simulator, carry: Carry) -> None:
+        xmlrpc.client.Transport.__init__(self)
+        self._sim = sim
+        self._carry = carry
+
+    def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Tuple[Any, ...]:
+        request = decode_xml(request_body)
+        return (self._carry(request.method, request.params, lambda: serve(self._sim, request.method, request.params)),)
+
+
+def serve(sim: Simulator, method: str, params: List[Any]) -> Answer:
+    """Run one call to its end; the clock moves as far as it needs. Raise Lost where a client would see its connection
+    break."""
+    ended: List[Tuple[Any, Any]] = []
+    with sim.lock:
+        sim.begin(method, params, TRUSTED, lambda result, error: ended.append((result, error)))
+        sim.kernel.run_due()
+        while not ended:
+            if not sim.kernel.advance():
+                raise Stuck("%s waits for something that will never happen" % method)
+    result, error = ended[0]
+    if isinstance(error, XapiError):
+        return failure(*error.details)
+    if error is not None:
+        raise Lost("the connection was closed")
+    return {"Status": "Success", "Value": as_received(result)}
+
+
+def failure(*details: str) -> Answer:
+    """The answer to a call that failed."""
+    return {"Status": "Failure", "ErrorDescription": [str(detail) for detail in details]}
+
+
+_SAME = frozenset([str, bool, float])
+
+
+def as_received(value: Any) -> Any:
+    """A value of the server as the client reads it: its own copy, integers as texts, dates as the client's type."""
+    kind = type(value)
+    if kind in _SAME:
+        return value
+    if kind is dict:
+        # Nearly all of what is read are fields that need nothing done.
+        return {name: item if type(item) in _SAME else as_received(item) for name, item in value.items()}
+    if kind is list:
+        return [item if type(item) in _SAME else as_received(item) for item in value]
+    if kind is datetime:
+        return xmlrpc.client.DateTime(date_text(value))
+    if kind is Count:
+        return int(value)
+    return "" if value is None else str(value)
+
+
+class SimulatedClock(Clock):
+    """The coordinator's clock. Steps of it are no time that has passed: the monotonic clock does not see them."""
+
+    def __init__(self, sim: Simulator) -> None:
+        self._sim = sim
+        self._stepped = 0.0
+        self.looks = 0
+
+    def now(self) -> datetime:
+        self._look()
+        return self._sim.now()
+
+    def monotonic(self) -> float:
+        self._look()
+        return self._sim.kernel.now() - self._stepped
+
+    def sleep(self, seconds: float) -> None:
+        self._look()
+        with self._sim.lock:
+            # No sleep is shorter than this; and time that is counted since 1970 cannot grow by much less.
+            self._sim.step_clock(self._sim.kernel.now() + max(1e-3, seconds))
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the clock."""
+        self._stepped += seconds
+        with self._sim.lock:
+            self._sim.step_clock(self._sim.kernel.now() + seconds)
+
+    def _look(self) -> None:
+        self.looks += 1
+        if self.looks > LOOKS_MAX:
+            raise Stuck("the pass has looked at the clock %d times" % self.looks)

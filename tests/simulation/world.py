@@ -1,0 +1,371 @@
+"""A pool, its policies, its time and its faults, all drawn from one seed; and its passes, one after another."""
+import fcntl
+import os
+import socket
+import time
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from random import Random
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+
+from tests.simulation.faults import Drawn, Fault, Listed, meet
+from tests.simulation.invariants import Observer
+from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
+from vmss.problem import Problem
+from vmss.run import Request, Surroundings, run
+from vmss.settings import Place, Settings
+from vmss.simulator import Simulator
+from vmss.simulator.build import vbd_record, vdi_record, vm_record
+from vmss.simulator.collector import DOMAIN as COLLECTOR
+from vmss.simulator.durations import Durations
+from vmss.simulator.storage_manager import DOMAIN as STORAGE
+
+UTC = timezone.utc
+GIB = 1 << 30
+MIB = 1 << 20
+QUARTER = timedelta(minutes=15)
+# Calls of one pass, with all that may be tried again in so small a pool.
+CALLS_MAX = 30000
+# No clock changes in January in any of these, so that slots can be told apart without a second schedule.
+ZONES = ("UTC", "Europe/London", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe")
+
+
+class PolicyShape(NamedTuple):
+    """A policy to be, and whether it has run before."""
+
+    type: str
+    frequency: str
+    schedule: Dict[str, str]
+    retained: int
+    ran: bool
+
+
+class Shape(NamedTuple):
+    """What a world is made of. `vms`: for each the SRs of its disks, whether it runs, its policy (-1: none).
+    `steps`: minutes from pass to pass; nothing goes wrong in the first `calm` passes."""
+
+    zone: str
+    srs: Tuple[str, ...]
+    vms: Tuple[Tuple[Tuple[int, ...], bool, int], ...]
+    policies: Tuple[PolicyShape, ...]
+    durations: Durations
+    settings: Settings
+    steps: Tuple[int, ...]
+    calm: int = 0
+
+
+def draw(seed: int) -> Shape:
+    """The world of a seed."""
+    random = Random("shape %d" % seed)
+    srs = tuple(random.choice(("nfs", "ext", "lvm", "lvmoiscsi", "smb")) for _ in range(random.randint(1, 4)))
+    policies = tuple(_policy(random) for _ in range(random.randint(1, 3)))
+    vms = tuple((
+        tuple(random.randrange(len(srs)) for _ in range(random.choice((0, 1, 1, 1, 2, 2, 3)))),
+        random.random() < 0.6,
+        random.choice([-1] + 5 * list(range(len(policies)))),
+    ) for _ in range(random.randint(1, 6)))
+    longest = random.choice((0.5, 3.0, 3.0, 60.0, 400.0, 600.0))
+    limit = random.choice((60, 600, 3600))
+    zone = random.choice(ZONES)
+    return Shape(
+        zone=zone, srs=srs, vms=vms, policies=policies,
+        durations=Durations(vdi_snapshot=(0.1, longest), vdi_destroy=(0.1, random.choice((0.5, 1.0, longest)))),
+        settings=Settings(
+            timezone=zone, snapshot_limit=limit, checkpoint_limit=2 * limit, destroy_limit=limit,
+            login_limit=random.choice((0, 60)), max_operations=random.choice((1, 3, 64)),
+            max_policies=random.choice((1, 100)),
+        ),
+        steps=tuple(random.choice((1, 15, 15, 30, 60, 60, 60, 120, 1440)) for _ in range(random.randint(3, 9))),
+        calm=random.choice((0, 0, 1, 2)),
+    )
+
+
+def _policy(random: Random) -> PolicyShape:
+    frequency = random.choice(("hourly",) * 6 + ("daily", "weekly"))
+    schedule = {"min": random.choice(("0", "15", "30", "45"))}
+    if frequency != "hourly":
+        schedule["hour"] = str(random.randrange(24))
+    if frequency == "weekly":
+        schedule["days"] = ",".join(random.sample(("Monday", "Tuesday", "Thursday", "Sunday"), random.randint(1, 3)))
+    kind = random.choice(("snapshot",) * 6 + ("checkpoint",) * 2 + ("snapshot_with_quiesce",))
+    return PolicyShape(kind, frequency, schedule, random.choice((1, 1, 2, 3)), random.random() < 0.7)
+
+
+@contextmanager
+def chance(seed: int) -> Iterator[None]:
+    """Let what comes from the machine come from the seed: the names of records, the process's number, the host's."""
+    random = Random("machine %d" % seed)
+    before = os.urandom, os.getpid, socket.gethostname, time.sleep
+    os.urandom = lambda size: bytes(random.getrandbits(8) for _ in range(size))
+    os.getpid = lambda: 4711
+    socket.gethostname = lambda: "dom0"
+    time.sleep = lambda seconds: None  # whoever finds the lock taken looks again in a moment
+    try:
+        yield
+    finally:
+        os.urandom, os.getpid, socket.gethostname, time.sleep = before
+
+
+class World:
+    """One world. `struck` are the faults that it has met, `history` what happened, in lines."""
+
+    def __init__(self, seed: int, folder: Path, plan: Union[Drawn, Listed], shape: Optional[Shape] = None) -> None:
+        self.seed = seed
+        self.shape = shape or draw(seed)
+        self.plan = plan
+        self.struck: List[Fault] = []
+        self.history: List[str] = []
+        self.passes = 0
+        self.calls = 0
+        self.at_peace = False
+        self._depth = 0
+        self._dead = False
+        self._left: Dict[Path, bytes] = {}  # the files when the process died
+        random = Random("start %d" % seed)
+        start = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=15 * random.randrange(4 * 24 * 7))
+        self.sim = Simulator(seed=seed, now=start, durations=self.shape.durations)
+        self._start = self.sim.kernel.now()
+        self.clock = SimulatedClock(self.sim)
+        self.srs: List[str] = []
+        self.vms: List[str] = []
+        self.policies: List[str] = []
+        self.disks = 0
+        self._build()
+        self.place = Place(xapi="unix:here", log=str(folder / "log"), lock_dir=str(folder / "lock"))
+        self.around = Surroundings(
+            self.place, self.shape.settings, clock=self.clock, transport=DirectTransport(self.sim, self._carry)
+        )
+        self.observer = Observer(self.sim, Path(self.place.lock_dir), self.shape.zone, self.clock.monotonic)
+
+    # The pool
+
+    def call(self, method: str, *params: Any) -> Any:
+        """A call that has to succeed."""
+        answer = serve(self.sim, method, list(params))
+        if answer["Status"] != "Success":
+            raise AssertionError("%s: %s" % (method, answer))
+        return answer["Value"]
+
+    def outside(self, method: str, *params: Any) -> None:
+        """What somebody else tries, whatever comes of it."""
+        with suppress(Lost):
+            answer = serve(self.sim, "session.login_with_password", ["root", "", "1.0", "somebody"])
+            if answer["Status"] == "Success":
+                serve(self.sim, method, [answer["Value"], *params])
+                if not method.startswith("Async."):  # what was started lives on the session
+                    serve(self.sim, "session.logout", [answer["Value"]])
+
+    def attach(self, vm: str, disk: str) -> None:
+        """Give a VM one more disk."""
+        self.disks += 1
+        self.outside("VBD.create", vbd_record(vm, disk, str(100 + self.disks)))
+
+    def disks_of(self, vm: str) -> List[str]:
+        """The disks of a VM or snapshot."""
+        return [row["VDI"] for row in self.sim.db.tables["VBD"].rows.values() if row["VM"] == vm and row["VDI"] != NULL]
+
+    def _build(self) -> None:
+        session = self.call("session.login_with_password", "root", "", "1.0", "build")
+        host = self.call("host.get_all", session)[0]
+        for number, kind in enumerate(self.shape.srs):
+            config = {"location": "/srv/%d" % number}
+            self.srs.append(str(self.call(
+                "SR.create", session, host, config, str(1000 * GIB), "sr %d" % number, "", kind, "user", True, {}
+            )))
+        pool = self.call("pool.get_all", session)[0]
+        self.call("pool.set_suspend_image_SR", session, pool, self.srs[-1])
+        upgraded: List[str] = []
+        for number, policy in enumerate(self.shape.policies):
+            quiesced = policy.type == "snapshot_with_quiesce"
+            ref = self.call("VMSS.create", session, {
+                "name_label": "policy %d" % number, "type": "snapshot" if quiesced else policy.type,
+                "frequency": policy.frequency, "schedule": policy.schedule, "retained_snapshots": str(policy.retained),
+            })
+            if quiesced:  # as an upgrade leaves it: no VM can be given to one any more
+                upgraded.append(ref)
+            if policy.ran:
+                self.call("VMSS.set_last_run_time", session, ref, "20251201T00:00:00Z")
+            self.policies.append(str(ref))
+        for number, (disks, running, policy_number) in enumerate(self.shape.vms):
+            memory = str(256 * MIB)
+            vm = self.call("VM.create", session, vm_record(
+                "vm %d" % number, memory_static_max=memory, memory_dynamic_max=memory, memory_dynamic_min=memory,
+                memory_static_min=memory,
+            ))
+            for device, sr in enumerate(disks):
+                vdi = self.call("VDI.create", session, vdi_record("disk", self.srs[sr], GIB))
+                self.call("VBD.create", session, vbd_record(vm, vdi, str(device)))
+            if running:
+                self.call("VM.start", session, vm, False, False)
+            if policy_number >= 0:
+                self.call("VM.set_snapshot_schedule", session, vm, self.policies[policy_number])
+            self.vms.append(str(vm))
+        for policy_ref in upgraded:
+            self.sim.db.set("VMSS", policy_ref, "type", "snapshot_with_quiesce")
+        self.call("pool.sync_database", session)
+        self.call("session.logout", session)
+
+    # The way of each call
+
+    def _carry(self, method: str, params: List[Any], serve_it: Serve) -> Answer:
+        if self._dead:
+            raise Died
+        if self._depth > 1:
+            return self._carry_second(method, params, serve_it)
+        self.calls += 1
+        if self.calls > CALLS_MAX:
+            raise Stuck("the pass has made %d calls" % self.calls)
+        number, call = self.passes, self.calls
+        fault = None if self.at_peace or number < self.shape.calm else self.plan.at(number, call, method)
+        self.observer.asked(method, params)
+        served: List[Answer] = []
+
+        def served_now() -> Answer:
+            answer = serve_it()
+            served.append(answer)
+            self.observer.answered(method, params, answer)
+            return answer
+
+        outcome = "broken"
+        try:
+            answer = served_now() if fault is None else self._struck(fault, method, params, served_now)
+            outcome = str(answer["Status"] if answer["Status"] == "Success" else answer["ErrorDescription"])
+            self.observer.heard(method, params, answer)
+            return answer
+        finally:
+            self.note("%d.%d %s %s%s%s" % (
+                number, call, method, outcome, " (acted)" if served else "", " <- %s" % fault.kind if fault else ""
+            ))
+
+    def _struck(self, fault: Fault, method: str, params: List[Any], serve_it: Serve) -> Answer:
+        self.struck.append(fault)
+        try:
+            return meet(fault, self, method, params, serve_it)
+        except Died:
+            # What runs on the way out of the code under test, no dead process would run: from here it reaches nobody,
+            # and what it does to files is undone (see _bury).
+            self._dead = True
+            self._left = self._files()
+            raise
+
+    def _carry_second(self, method: str, params: List[Any], serve_it: Serve) -> Answer:
+        self.observer.second_asked(method, params)
+        answer = serve_it()
+        self.note("    second pass: %s" % method)
+        return answer
+
+    def note(self, line: str) -> None:
+        """One more line of what happened, and when, in seconds."""
+        self.history.append("%12.3f %s" % (self.sim.kernel.now() - self._start, line))
+
+    # Passes
+
+    def live(self) -> None:
+        """All of it: passes with faults, the end of the faults, two quiet ticks; the invariants after each."""
+        with chance(self.seed):
+            random, status = Random("hands %d" % self.seed), "0"
+            for step in self.shape.steps:
+                # After a run that failed somebody may start another by hand, while its operations are under way.
+                self.wait(1 if status[0] != "0" and random.random() < 0.5 else step)
+                status = self.tick()
+            self.calm_down()
+            for step in (15, 1440, 75):
+                self.wait(step)
+                self.tick()
+            self.observer.check_end()
+        for domain in ("xapi", "simulator", STORAGE, COLLECTOR):
+            self.sim.kernel.kill(domain)  # what still waits would wait for its turn in Python's own garbage collection
+
+    def wait(self, minutes: int) -> None:
+        """Until the next tick that is at least so many minutes away; or one minute, for whoever starts it by hand."""
+        seconds = (self.sim.now() + timedelta(minutes=max(1, minutes - 14))).timestamp()
+        if minutes > 1:
+            seconds = (seconds // 900 + 1) * 900
+        self.sim.set_time(datetime.fromtimestamp(seconds, UTC))
+
+    def tick(self) -> str:
+        """One pass, and the check of what has to hold after it. Return how it ended."""
+        self.calls = self.clock.looks = 0
+        self._depth += 1
+        self.observer.begin()
+        status = self._run(Request(kicked=True))
+        self._depth -= 1
+        self.note("pass %d ended: %s" % (self.passes, status))
+        self.observer.end(status)
+        self.passes += 1
+        return status
+
+    def _run(self, request: Request) -> str:
+        try:
+            return "%d %s" % run(request, self.around)[:2]
+        except Problem as problem:
+            return "%d %s: %s" % (problem.status, type(problem).__name__, problem)
+        except Died:
+            self._bury()
+            return "killed"
+        except Stuck as stuck:
+            self.observer.broken(7, str(stuck))
+            return "stuck"
+        except Exception as error:  # noqa: BLE001, whatever a pass raises that is no Problem is a bug
+            self.observer.broken(6, "the pass ended with %r" % error)
+            return "crashed"
+
+    def _files(self) -> Dict[Path, bytes]:
+        """What the files hold that a pass writes."""
+        paths = [*sorted(Path(self.place.lock_dir).glob("*")), Path(self.place.log)]
+        return {path: path.read_bytes() for path in paths if path.exists()}
+
+    def _bury(self) -> None:
+        """Make the files what they were when the process died. Its locks are free: they were closed."""
+        self._dead = False
+        for path in self._files():
+            if path not in self._left:
+                path.unlink()
+        for path, content in self._left.items():
+            path.write_bytes(content)
+
+    def second_pass(self, policy: str) -> None:
+        """Another pass, while ours holds the lock or is about to take it."""
+        if self._depth > 1:
+            return
+        uuid = self.sim.db.row("VMSS", policy)["uuid"] if policy and self.sim.db.exists("VMSS", policy) else None
+        self._depth += 1
+        self.observer.first_holds_the_lock = self.lock_is_held()
+        if uuid:
+            self.observer.forced()
+        status = self._run(Request(policy=uuid) if uuid else Request(kicked=True))
+        self._depth -= 1
+        self.observer.second_ended(status)
+
+    def lock_is_held(self) -> bool:
+        """Whether a pass holds the lock of the pool."""
+        for path in Path(self.place.lock_dir).glob("*.lock"):
+            with open(path) as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+        return False
+
+    def calm_down(self) -> None:
+        """The end of all faults."""
+        self.at_peace = True
+        # What takes longer than its limit is a fault too.
+        self.sim.durations = Durations()
+        self.sim.faults.clear()
+        self.sim.set_time(self.sim.now() + timedelta(seconds=700))  # xapi may still be away
+        for sr in self.srs:
+            self.call("simulator.fill", "", sr, 0)
+        # What hangs ends with xapi; a disk that a dead host had paused is freed by plugging.
+        self.call("simulator.restart", "", "clean", 0.0)
+        self.observer.peace()
+        session = self.call("session.login_with_password", "root", "")
+        for pbd in list(self.sim.db.tables["PBD"].rows):
+            serve(self.sim, "PBD.unplug", [session, pbd])
+            serve(self.sim, "PBD.plug", [session, pbd])
+        self.call("session.logout", session)
+        self.note("the faults end")
+
+
+NULL = "OpaqueRef:NULL"
