@@ -15,6 +15,9 @@ from vmss.xapi import USER, Refused, Unanswered, Xapi, understood
 
 LOGON_FAILURE = "logon-failure"
 
+# What is said of a session that is no more.
+_ENDED = ("SESSION_INVALID", "HANDLE_INVALID")
+
 _TAKES = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.checkpoint")
 
 
@@ -114,8 +117,12 @@ def _closed(xapi: Xapi, entry: Dict[str, Any]) -> bool:
     session = str(entry.get("session"))
     written = entry.get("tasks")
     tasks = [str(task) for task in written] if isinstance(written, list) else []
-    with suppress(Refused), understood("session.get_tasks"):  # ended with xapi
-        tasks += [str(task) for task in xapi.call("session.get_tasks", session)]
+    try:
+        with understood("session.get_tasks"):
+            tasks += [str(task) for task in xapi.call("session.get_tasks", session)]
+    except Refused as refused:
+        if refused.code not in _ENDED:
+            return False  # it may have an operation under way that nobody has told us of
     pending = [task for task in tasks if _pending(xapi, task)]
     if pending:
         return False
@@ -127,7 +134,7 @@ def _end(xapi: Xapi, session: str) -> bool:
     try:
         xapi.logout(session)
     except Refused as refused:
-        return refused.code in ("SESSION_INVALID", "HANDLE_INVALID")
+        return refused.code in _ENDED
     return True
 
 
@@ -148,8 +155,8 @@ def _pending(xapi: Xapi, task: str) -> bool:
         if waits:
             xapi.call("task.cancel", task)
         return True
-    except Refused:
-        return False  # collected
+    except Refused as refused:
+        return refused.code not in _ENDED  # collected; else nobody knows
 
 
 def _name(pool: str) -> str:
