@@ -398,7 +398,8 @@ def test_over_the_socket_idle_connections_are_closed_and_calls_break_off(
     rule = {"method": "VM.snapshot", "action": "hang"}
     client("simulator.add_fault", rule)
     busy.request("POST", "/", encode_xml_call("VM.snapshot", client.session, vm, "x"))
-    while client("simulator.get_faults")[0]["struck"] == "0":
+    watcher = connect(server)
+    while watcher.xenapi.simulator.get_faults()[0]["struck"] == "0":
         pass
     client.sim.call("simulator.restart", NULL, "kill", 0.0)
     with pytest.raises((ConnectionError, http.client.BadStatusLine)):

@@ -65,6 +65,7 @@ class Server:
         self._listeners: List[_Listener] = []
         self._thread: Optional[threading.Thread] = None
         self._thread_id = 0
+        self._woken = False
         self._moving = False
         self._timer: Optional[Any] = None
         self._socket_files: List[Tuple[str, int, int]] = []
@@ -235,11 +236,14 @@ class Server:
 
     def _wake(self) -> None:
         """Another thread has changed something: look again."""
-        if threading.get_ident() != self._thread_id and not self.loop.is_closed():
+        # One look serves all that has changed before it.
+        if not self._woken and threading.get_ident() != self._thread_id and not self.loop.is_closed():
+            self._woken = True
             self.loop.call_soon_threadsafe(self._drive)
 
     def _drive(self) -> None:
         """Run what is due, and see to it that we come back when the next thing is."""
+        self._woken = False
         with self.sim.lock:
             kernel = self.sim.kernel
             kernel.run_due()
