@@ -199,8 +199,9 @@ class Engine:
         self._work: Dict[str, float] = {}  # expected seconds that are left, by token
         self._tight: Set[str] = set()
 
-    def add(self, jobs: Sequence[Job], tight: Iterable[str] = ()) -> None:
-        """Take further jobs in hand; `tight` are SRs with too little room for what they are to take."""
+    def add(self, jobs: Sequence[Job], tight: Iterable[str] = ()) -> List[int]:
+        """Take further jobs in hand, and return their numbers; `tight` are SRs with too little room for what they are
+        to take."""
         first = len(self.jobs)
         self.jobs.extend(jobs)
         self.states.extend(State() for _ in jobs)
@@ -214,6 +215,7 @@ class Engine:
                 self._queue(self._snapshots, Operation(number, job.take, job.vm, job.tokens))
             else:
                 self._expire(number)
+        return list(range(first, len(self.jobs)))
 
     @property
     def running(self) -> FrozenSet[Operation]:

@@ -1,12 +1,12 @@
 """The policies that a pass has in hand: planned when they are admitted, carried out together, told one by one."""
-from collections import deque
+from collections import Counter, deque
 from datetime import datetime
 from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Tuple
 
 from vmss import journal, plan, world
 from vmss.alerts import Victim
 from vmss.clock import Clock
-from vmss.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Job, Operation, already_gone
+from vmss.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Operation, already_gone
 from vmss.execute import Execution, Watch
 from vmss.journal import Entries, Journal
 from vmss.log import Log
@@ -92,7 +92,7 @@ class Service:
         """Finish what an earlier pass has left, and carry out what is admitted; return whether all came to its
         end."""
         for key, leftovers, undecided in self._leftovers():
-            numbers = self._add([plan.leftover(snapshot, disks) for snapshot, disks in leftovers])
+            numbers = self._engine.add([plan.leftover(snapshot, disks) for snapshot, disks in leftovers])
             self._execution.adopt(key, numbers, undecided)
         complete = self._execution.run() and not any(self._left.values())
         if complete:
@@ -104,16 +104,16 @@ class Service:
         context = self._context
         started = context.clock.now()
         planner = Planner(context.xapi, context.pool, context.log, turns, now)
+        vms = Counter(vm.policy for vm in planner.vms)
         for turn in turns:
             ref = turn.policy.ref
             self._turns[ref], self._started[ref], self._numbers[ref] = turn, started, []
-            vms = sum(1 for vm in planner.vms if vm.policy == ref)
             self._misread[ref] = [
                 Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread)) for vm in planner.misread if vm.policy == ref
             ]
-            self._left[ref] = vms - len(self._misread[ref])
+            self._left[ref] = vms[ref] - len(self._misread[ref])
             self._total += self._left[ref]
-            self._announce(turn, vms)
+            self._announce(turn, vms[ref])
             if not self._left[ref]:
                 self._finish_policy(ref)
         self._plans.append(planner.plans())
@@ -132,22 +132,16 @@ class Service:
         return seconds
 
     def _take_in_hand(self, planned: Planned) -> None:
-        numbers = range(len(self._engine.jobs), len(self._engine.jobs) + len(planned.jobs))
+        numbers = self._engine.add(planned.jobs, planned.tight)
         for number, job in zip(numbers, planned.jobs):
             self._numbers[job.policy].append(number)
             if job.take:
                 self._names[number] = plan.snapshot_name(self._turns[job.policy])
             if job.vm in planned.under_way:
                 self._under_way[number] = planned.under_way[job.vm]
-        self._add(planned.jobs, planned.tight)
         for number in numbers:
             if self._engine.states[number].done:
                 self._on_finish(number)  # it was served, and nothing of it expires
-
-    def _add(self, jobs: Sequence[Job], tight: Sequence[str] = ()) -> List[int]:
-        first = len(self._engine.jobs)
-        self._engine.add(jobs, tight)
-        return list(range(first, first + len(jobs)))
 
     def _announce(self, turn: Turn, vms: int) -> None:
         self._log("Processing policy: %s" % turn.policy.uuid)

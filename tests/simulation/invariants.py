@@ -46,6 +46,17 @@ class Kept(NamedTuple):
     vm: str
 
 
+def lock_is_held(lock_dir: Path) -> bool:
+    """Whether a pass holds the lock of the pool."""
+    for path in lock_dir.glob("*.lock"):
+        with open(str(path)) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
+
+
 class Observer:
     """Sees every call of the pass on its way, and looks at the pool before, between and after."""
 
@@ -344,7 +355,7 @@ class Observer:
         self._check(8, not unmarked, "snapshots that nobody will know as scheduled: %s", unmarked)
         written = self._written()
         if status != "killed":
-            self._check(5, self._lock_is_free(), "the lock is still held")
+            self._check(5, not lock_is_held(self._lock_dir), "the lock is still held")
         for session in self._open():
             self._check(8, session in written or session in self._unheard, "a session is open and written down nowhere")
 
@@ -375,15 +386,6 @@ class Observer:
         for kept in self._files("*.sessions"):
             found |= {str(entry["session"]) for entry in kept["sessions"]}
         return found
-
-    def _lock_is_free(self) -> bool:
-        for path in self._lock_dir.glob("*.lock"):
-            with open(path) as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return False
-        return True
 
     # At the end
 

@@ -1,5 +1,4 @@
 """A pool, its policies, its time and its faults, all drawn from one seed; and its passes, one after another."""
-import fcntl
 import os
 import socket
 import time
@@ -10,7 +9,7 @@ from random import Random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from tests.simulation.faults import Drawn, Fault, Listed, meet
-from tests.simulation.invariants import Observer
+from tests.simulation.invariants import Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss.problem import Problem
 from vmss.run import Request, Surroundings, run
@@ -331,22 +330,12 @@ class World:
             return
         uuid = self.sim.db.row("VMSS", policy)["uuid"] if policy and self.sim.db.exists("VMSS", policy) else None
         self._depth += 1
-        self.observer.first_holds_the_lock = self.lock_is_held()
+        self.observer.first_holds_the_lock = lock_is_held(Path(self.place.lock_dir))
         if uuid:
             self.observer.forced()
         status = self._run(Request(policy=uuid) if uuid else Request(kicked=True))
         self._depth -= 1
         self.observer.second_ended(status)
-
-    def lock_is_held(self) -> bool:
-        """Whether a pass holds the lock of the pool."""
-        for path in Path(self.place.lock_dir).glob("*.lock"):
-            with open(path) as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return True
-        return False
 
     def calm_down(self) -> None:
         """The end of all faults."""

@@ -44,6 +44,17 @@ class UnixTransport(xmlrpc.client.Transport):
         return self._connection[1]
 
 
+def end_of_task(call: Callable[..., Any], task: str) -> Any:
+    """Wait by events for the end of a task; return its last record. `call` takes a method and its parameters."""
+    token = ""
+    while True:
+        answer = call("event.from", ["task/" + task], token, 3600.0)
+        token = answer["token"]
+        record = answer["events"][-1]["snapshot"]
+        if record["status"] != "pending":
+            return record
+
+
 class Client:
     """One client in this process: `client("VM.get_all")` adds the session."""
 
@@ -75,13 +86,7 @@ class Client:
 
     def task_end(self, task: Any) -> Any:
         """Wait for a task as a client does; return its last record."""
-        token = ""
-        while True:
-            answer = self("event.from", ["task/" + task], token, 3600.0)
-            token = answer["token"]
-            record = answer["events"][-1]["snapshot"]
-            if record["status"] != "pending":
-                return record
+        return end_of_task(self, task)
 
     def login(self, user: Any) -> Any:
         return Client(self.sim, self.sim.call("session.login_with_password", user, ""))

@@ -12,7 +12,7 @@ import vmss.simulator
 from vmss.simulator import Simulator, datamodel
 from vmss.simulator.build import Pool
 
-from .client import Post, Serve, UnixTransport
+from .client import Post, Serve, UnixTransport, end_of_task
 
 PATH = os.path.join(os.path.dirname(vmss.simulator.__file__), "datamodel.json")
 with open(PATH, encoding="utf-8") as stream:
@@ -213,13 +213,7 @@ class Wire:
 
     def ended(self, task: str) -> Any:
         """The record of a task when it has ended."""
-        token = ""
-        while True:
-            answer = self("event.from", ["task/" + task], token, 3600.0)
-            token = answer["token"]
-            record = answer["events"][-1]["snapshot"]
-            if record["status"] != "pending":
-                return record
+        return end_of_task(self, task)
 
     def records(self, cls: str) -> Any:
         if cls == "session":
