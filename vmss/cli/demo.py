@@ -1,0 +1,20 @@
+"""`vmss demo`: watch a simulated pool."""
+import argparse
+import sys
+
+from vmss.cli.parts import count, new_parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
+    demo = new_parser("demo", "A simulated pool in virtual time, driven through the real client over a real socket.")
+    demo.add_argument("--days", type=count(1, 366), default=7, metavar="N", help="days to simulate (default 7)")
+    demo.add_argument("--vms", type=count(1, 200), default=6, metavar="N", help="VMs in the pool (default 6)")
+    return demo
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Show it."""
+    from vmss.demo import demo
+
+    return demo(arguments.days, arguments.vms, sys.stdout)

@@ -1,0 +1,39 @@
+"""What the commands share: the form of their help, kinds of arguments, and how they speak to a terminal."""
+import argparse
+import sys
+from contextlib import suppress
+from typing import Callable
+
+STATUS = """exit status:
+  0  all well, or nothing to do      1  a snapshot failed
+  2  bad usage or bad input          3  no session with xapi
+  4  another run holds the lock"""
+
+
+def new_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """An empty parser of the command `vmss NAME`; `epilog` stands under the help as it is."""
+    return argparse.ArgumentParser(
+        prog="vmss " + name, description=description, epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def count(low: int, high: int) -> Callable[[str], int]:
+    """The kind of an argument: a whole number within these bounds."""
+    def parse(text: str) -> int:
+        if not text.isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError("%r is not a whole number from %d to %d" % (text, low, high))
+        return int(text)
+
+    return parse
+
+
+def say(text: str) -> None:
+    """Print a line. Whatever becomes of the terminal, and whatever it can show: the command goes on."""
+    with suppress(OSError, ValueError):
+        encoding = sys.stdout.encoding or "ascii"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def be_quiet(text: str) -> None:
+    """Print nothing."""

@@ -1,0 +1,67 @@
+"""`vmss run`: one pass."""
+import argparse
+import os
+import sys
+from datetime import datetime
+from typing import Optional
+
+from vmss.cli.parts import STATUS, be_quiet, new_parser, say
+
+_EXAMPLES = """examples:
+  vmss run                     serve what is due, as cron does every 15 minutes
+  vmss run --dry-run           say what would be taken and deleted now, and change nothing
+  vmss run --policy UUID       run one snapshot schedule now
+  VMSS_XAPI=unix:/tmp/pool/xapi.sock vmss run --at 2026-03-01T10:15:00Z
+                               the same against a simulator, whose clock is set first
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
+    run = new_parser(
+        "run", "One pass over the pool that VMSS_XAPI names; by default over xapi's own socket, in dom0.",
+        _EXAMPLES + "\n" + STATUS,
+    )
+    run.add_argument("--policy", metavar="UUID", help="run this snapshot schedule now, whatever its time")
+    run.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    run.add_argument("--at", metavar="TIME", help="act as though it were TIME (ISO 8601), on a simulator or dry")
+    return run
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Carry out a pass."""
+    from vmss import stop
+    from vmss.run import BadInput, Request, Surroundings, run
+    from vmss.settings import load, place
+    from vmss.text import is_uuid, quoted
+
+    if arguments.policy is not None and not is_uuid(arguments.policy):
+        raise BadInput("--policy: %s is not a uuid (36 characters, as in xe vmss-list)" % quoted(arguments.policy))
+    request = Request(arguments.policy, arguments.dry_run, _instant(arguments.at))
+    where = place(os.environ)
+    settings = load(where.config)
+    stop.install()
+    # Progress is for people; the exit status and the log say the rest.
+    talkative = arguments.dry_run or sys.stdout.isatty()
+    report = run(request, Surroundings(where, settings, say=say if talkative else be_quiet))
+    if report.status:
+        print(report.line, file=sys.stderr)
+    else:
+        say(report.line)
+    return report.status
+
+
+def _instant(text: Optional[str]) -> Optional[datetime]:
+    from vmss.datetimes import parse_datetime
+    from vmss.run import BadInput
+    from vmss.text import quoted
+
+    if text is None:
+        return None
+    try:
+        instant = parse_datetime(text)
+    except ValueError as error:
+        raise BadInput("--at: %s, such as 2026-03-01T10:15:00Z" % error)
+    if not 1970 < instant.year < 9000:
+        raise BadInput("--at: %s is not in a year from 1971 to 8999" % quoted(text))
+    return instant

@@ -1,0 +1,30 @@
+"""`vmss simulator`: the embedded xapi, with our own host plugin in it."""
+import argparse
+import os
+import sys
+from typing import Optional
+
+from vmss.cli.parts import new_parser
+from vmss.simulator import command
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
+    simulator = new_parser("simulator", "An embedded xapi in the foreground: a whole pool to try things on.")
+    command.add_arguments(simulator)
+    simulator.set_defaults(plugins=_plugins())
+    return simulator
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Serve until told to end."""
+    return command.main(arguments, socket_variable="VMSS_XAPI")
+
+
+def _plugins() -> Optional[str]:
+    """The folder of our own host plugin: of the checkout, or where it was installed."""
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    for folder in (os.path.join(here, "plugins"), sys.prefix + "/etc/xapi.d/plugins", "/etc/xapi.d/plugins"):
+        if os.path.exists(os.path.join(folder, "vmss")):
+            return folder
+    return None
