@@ -578,6 +578,46 @@ def test_an_operation_that_does_not_end_is_given_up_and_its_session_left_open(po
     clean(pool)
 
 
+def test_a_pass_that_lasts_too_long_ends_and_names_the_vms_that_it_did_not_reach(pool: TestPool) -> None:
+    sr = pool.sr()
+    vms = [pool.vm("vm%02d" % number, [sr]) for number in range(20)]
+    policy = pool.policy(vms)
+    pool.settings = Settings(timezone="UTC", pass_limit=600, snapshot_limit=3600)
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(100.0, 100.0))
+    pool.at(10, 15)
+    report = pool.tick()
+    assert report.status == 1
+    assert pool.simulator.now() < datetime(2026, 3, 2, 10, 26, tzinfo=UTC)
+    taken = sum(len(pool.snapshots(vm)) for vm in vms)
+    body = pool.alerts(policy)[0]["body"]
+    assert 4 <= taken <= 6
+    # One was under way and is cancelled, the others were not begun.
+    assert body.count("VMSS_RUN_TIMED_OUT") >= 20 - taken - 1
+    assert body.count("Error:['VMSS_") == 20 - taken
+    assert pool.last_run(policy) > datetime(2026, 3, 2, 10, 15, tzinfo=UTC)
+    clean(pool)
+
+
+def test_a_pass_that_has_lasted_long_leaves_what_becomes_due_to_the_next(pool: TestPool) -> None:
+    sr, other = pool.sr(), pool.sr("other")
+    vms = [pool.vm("vm%d" % number, [sr]) for number in range(15)]
+    late = pool.vm("late", [other])
+    pool.policy(vms, name="long", schedule={"min": "0"})
+    # It has never run: after its tick only a pass that knows of the wait serves it.
+    pool.policy([late], name="short", schedule={"min": "15"})
+    pool.settings = Settings(timezone="UTC", pass_limit=1200)
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(60.0, 60.0))
+    pool.at(11, 3)
+    pool.tick()
+    assert datetime(2026, 3, 2, 11, 15, tzinfo=UTC) < pool.simulator.now() < datetime(2026, 3, 2, 11, 23, tzinfo=UTC)
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1] * 15
+    assert pool.snapshots(late) == []
+    pool.at(11, 30)
+    pool.tick()
+    assert len(pool.snapshots(late)) == 1
+    clean(pool)
+
+
 def test_the_time_may_only_be_set_on_a_simulator(pool: TestPool) -> None:
     assert pool.tick(at=datetime(2026, 3, 4, 12, 0, tzinfo=UTC)).status == 0
     assert pool.simulator.now() >= datetime(2026, 3, 4, 12, 0, tzinfo=UTC)

@@ -7,7 +7,7 @@ from vmss.clock import Clock
 from vmss.engine import TAKES, Doomed, Engine, Operation
 from vmss.failures import TRANSIENT, explain
 from vmss.journal import Entries, Journal
-from vmss.outcome import RESULT_LOST, TIMED_OUT, Outcome
+from vmss.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.settings import Settings
 from vmss.xapi import Refused, Tasks, Unanswered, Xapi
 
@@ -64,10 +64,10 @@ class Execution:
 
     def __init__(
         self, xapi: Xapi, clock: Clock, settings: Settings, journal: Journal, work: Engine,
-        names: Dict[int, str], under_way: Dict[int, str], watch: Watch,
+        names: Dict[int, str], under_way: Dict[int, str], watch: Watch, until: float,
     ) -> None:
         """`names` gives the name of the snapshot that each job takes; `under_way` the task of one that is being
-        taken already."""
+        taken already. `until`, on the monotonic clock, is when the pass has lasted too long."""
         self.changed = False
         self.lost = False
         self.took: Dict[int, float] = {}
@@ -78,6 +78,8 @@ class Execution:
         self._names = names
         self._under_way = under_way
         self._watch = watch
+        self._until = until
+        self._over = False  # the pass has lasted too long: nothing is started any more
         self._tasks = Tasks(xapi, clock, settings.waits_per_second)
         self._flights: Dict[str, _Flight] = {}
         self._parked: Dict[Operation, float] = {}  # those that are tried again, and when on the monotonic clock
@@ -93,6 +95,8 @@ class Execution:
             if stop.requested() and stop_by is None:
                 stop_by = self._clock.monotonic() + self._settings.stop_limit
                 self._watch.stopping()
+            if not self._over and self._clock.monotonic() >= self._until:
+                self._give_up()
             if stop_by is None:
                 within = min(within, self._watch.admit(), self._resume())
                 started = self._start_all()
@@ -150,6 +154,9 @@ class Execution:
         return max(0.0, min(self._parked.values()) - now) if self._parked else _WAIT_S
 
     def _start(self, operation: Operation) -> None:
+        if self._over:
+            self._end(operation, Outcome(error=(RUN_OVER, "%d s" % self._settings.pass_limit)))
+            return
         if operation not in self._tries:
             self._watch.started(operation)
         elif operation.action in TAKES:
@@ -177,6 +184,15 @@ class Execution:
             raise
         now = self._clock.monotonic()
         self._flights[task] = _Flight(operation, None if adopted else now, now + self._limit(operation))
+
+    def _give_up(self) -> None:
+        """The pass has lasted too long: what is in flight is overdue, and whatever waits for its turn has failed when
+        that comes."""
+        self._over = True
+        for flight in self._flights.values():
+            flight.deadline = min(flight.deadline, self._until)
+        for operation in self._parked:
+            self._parked[operation] = self._until
 
     def _limit(self, operation: Operation) -> int:
         if operation.action == engine.TAKE_CHECKPOINT:
@@ -220,6 +236,8 @@ class Execution:
         """Park an operation that was refused for a reason that passes, if it has not been tried too often."""
         tries = self._tries.get(operation, 0)
         if not outcome.error or explain(outcome.error).kind != TRANSIENT or tries >= self._settings.retries:
+            return False
+        if self._over:
             return False
         pause = self._settings.retry_pause * 2 ** tries
         self._tries[operation] = tries + 1

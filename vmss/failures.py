@@ -90,6 +90,10 @@ CATALOGUE = {
     "VMSS_OPERATION_TIMED_OUT": Failure(
         UNKNOWN, "The operation did not end in time", "Look at its task: xe task-list; raise the limit if it was slow."
     ),
+    "VMSS_RUN_TIMED_OUT": Failure(
+        PERMANENT, "The whole run did not end in time, and did not come to this VM",
+        "See what took so long in /var/log/VMSSlog; spread the schedules, or raise pass_limit.",
+    ),
     "VMSS_UNREADABLE_RECORD": Failure(
         PERMANENT, "The VM's record cannot be understood", "Look at it: xe vm-param-list uuid=UUID."
     ),

@@ -5,6 +5,7 @@ Error = Tuple[str, ...]
 
 # Codes of our own, for what no XAPI error describes.
 TIMED_OUT = "VMSS_OPERATION_TIMED_OUT"  # [method, seconds]
+RUN_OVER = "VMSS_RUN_TIMED_OUT"  # [seconds]
 RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
 

@@ -160,6 +160,7 @@ class Pass:
         self.known: Optional[Set[str]] = None  # policies that were there when the pass began
         self.batches = 0
         self.next_look = self.clock.now()
+        self.began = self.clock.monotonic()
 
     def _clock(self, clock: Clock) -> Clock:
         if self.request.at is not None and not self.request.dry_run:
@@ -194,6 +195,8 @@ class Pass:
             # once more for what became due meanwhile.
             while complete and self.changed:
                 self.sync_database()
+                if self.too_late():
+                    break
                 look = self.look()
                 complete = self.serve(look, lock, again=True)
         finally:
@@ -205,7 +208,8 @@ class Pass:
                 if self.xapi.session:  # the logout was refused, or its answer lost
                     sessions.leave_open(self.xapi, directory, self.pool.uuid, [], self.log)
             finally:
-                done = complete and not self.owing
+                # Too late to look once more, it leaves to the next pass what has become due.
+                done = complete and not self.owing and not self.too_late()
                 lock.release(None if done else {"since": format_datetime(self.waiting_since)})
         return self.report(complete)
 
@@ -220,6 +224,11 @@ class Pass:
                 self.waiting_since = min(self.waiting_since, parse_reading(lock.before.get("since")))
 
     # What is due
+
+    def too_late(self) -> bool:
+        """Whether this pass takes nothing more in hand: one whose work never ends could not be told from one that
+        hangs."""
+        return self.clock.monotonic() >= self.began + self.settings.pass_limit / 2
 
     def look(self, wanted: Optional[str] = None) -> Look:
         """Go through all policies and find those whose turn it is: the due ones, or the one that is wanted."""
@@ -283,7 +292,8 @@ class Pass:
 
         waiting = deque(look.turns)
         context = Context(
-            self.xapi, self.pool, self.settings, self.clock, self.log, self.journal, self.around.say, not self.settled
+            self.xapi, self.pool, self.settings, self.clock, self.log, self.journal, self.around.say,
+            self.began + self.settings.pass_limit, not self.settled,
         )
         service = Service(context, self.finish, lambda: self.admit(service, lock, waiting, idle))
         try:
@@ -299,6 +309,8 @@ class Pass:
 
     def admit(self, service: "Service", lock: Lock, waiting: Deque[Turn], idle: List[Policy]) -> float:
         """Admit what has become due, as far as there is room. Return the seconds until the next look."""
+        if self.too_late():
+            return float(self.settings.pass_limit)  # not in this pass
         if self.now() >= self.next_look:
             known = {policy.ref for policy in service.in_hand} | {turn.policy.ref for turn in waiting}
             waiting.extend(turn for turn in self.look().turns if turn.policy.ref not in known)

@@ -22,7 +22,8 @@ from vmss.xapi import Xapi
 
 class Context(NamedTuple):
     """What a pass serves its policies with. `say` takes lines of progress for people; `unsettled` tells whether
-    operations of an earlier pass are still under way."""
+    operations of an earlier pass are still under way; `until`, on the monotonic clock, when the pass has lasted too
+    long."""
 
     xapi: Xapi
     pool: Pool
@@ -31,6 +32,7 @@ class Context(NamedTuple):
     log: Log
     journal: Journal
     say: Callable[[str], None]
+    until: float
     unsettled: bool = False
 
 
@@ -65,6 +67,7 @@ class Service:
                 self._on_start, self._on_end, self._on_again, self._on_finish, self._spared, self._taken,
                 self._on_stop, self._more,
             ),
+            context.until,
         )
 
     @property

@@ -46,6 +46,7 @@ class Settings(NamedTuple):
     snapshot_limit: int = 3600
     checkpoint_limit: int = 7200
     destroy_limit: int = 3600
+    pass_limit: int = 86400
     cancel_limit: int = 30
     stop_limit: int = 60
     retries: int = 5
@@ -117,6 +118,10 @@ SETTINGS: Tuple[Setting, ...] = (
     Setting("snapshot_limit", _number(10, 86400), "Seconds until a snapshot that has not ended is given up."),
     Setting("checkpoint_limit", _number(10, 86400), "The same for a checkpoint, which writes the VM's memory."),
     Setting("destroy_limit", _number(10, 86400), "The same for each step of deleting a snapshot."),
+    Setting("pass_limit", _number(600, 604800),
+            "Seconds that a whole run may last. What becomes due after half of that is the next run's; at the end of "
+            "it operations in flight are cancelled, and the VMs that were not reached are reported. xapi itself "
+            "forgets an operation without progress after a day."),
     Setting("cancel_limit", _number(1, 3600),
             "Seconds that an operation gets to end once it was cancelled; then its storage repository is freed for "
             "the others."),

@@ -117,7 +117,8 @@ OPERATION_ERRORS: Dict[str, List[Tuple[str, ...]]] = {
         ("SR_BACKEND_FAILURE_109", "", "The snapshot chain is too long", ""), ("HOST_OFFLINE", "OpaqueRef:host"),
     ],
     "VM.checkpoint": _SM + [_BUSY, ("VM_BAD_POWER_STATE", "{ref}", "running", "halted"), ("VM_IS_IMMOBILE", "{ref}")],
-    "VM.destroy": [_BUSY, ("OPERATION_BLOCKED", "{ref}", "keep"), ("INTERNAL_ERROR", "Db_exn.DBCache_NotFound")],
+    # Not OPERATION_BLOCKED: it says that the snapshot is pinned, which `snapshot_pinned` does.
+    "VM.destroy": [_BUSY, ("INTERNAL_ERROR", "Db_exn.DBCache_NotFound")],
     "VM.hard_shutdown": [_BUSY, ("INTERNAL_ERROR", "xenopsd")],
     "VDI.destroy": _SM + [
         ("VDI_IN_USE", "{ref}", "destroy"), ("OTHER_OPERATION_IN_PROGRESS", "VDI", "{ref}", "clone", "OpaqueRef:other"),
