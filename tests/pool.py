@@ -5,7 +5,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from vmss.datetimes import parse_datetime
 from vmss.demo import VirtualClock
+from vmss.journal import PREFIX, record
+from vmss.lock import LockDirectory
 from vmss.run import Report, Request, Surroundings, run
+from vmss.seal import key
 from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
@@ -170,6 +173,14 @@ class TestPool:
         """Sessions that are open, ours not counted."""
         answer = self.call("event.from", ["session"], "", 0.0)
         return int(answer["valid_ref_counts"]["session"]) - 1
+
+    def record(self, entries: Dict[str, List[str]]) -> None:
+        """Record in the pool's database, as a pass does, what is to be destroyed: disks by snapshots, uuids both."""
+        (ref, fields), = self.call("pool.get_all_records").items()
+        directory = LockDirectory(self.place.lock_dir)
+        text = record(entries, key(fields["uuid"], self.place.local, directory))
+        directory.close()
+        self.call("pool.add_to_other_config", ref, PREFIX + "0", text)
 
     def other_config(self) -> Dict[str, str]:
         """pool.other_config."""

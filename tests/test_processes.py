@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import xmlrpc.client
 from collections import Counter
 from datetime import datetime, timedelta
 from functools import partial
@@ -28,7 +29,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Se
 
 import pytest
 
-from tests.front import Front, Once
+from tests.front import Front, Once, lose
 from tests.pool import START, TestPool
 from vmss.datetimes import format_datetime
 from vmss.settings import Place
@@ -208,6 +209,10 @@ class ProcessPool(TestPool):
         path = self.lock.with_suffix(".sessions")
         return [str(entry["session"]) for entry in json.loads(path.read_text())["sessions"]] if path.exists() else []
 
+    def logins(self) -> List[str]:
+        """The notes of sessions that are open, or whose process died."""
+        return [path.name for path in Path(self.place.lock_dir).glob("login-*")]
+
     def log_by_process(self, start: int) -> Dict[int, List[str]]:
         """The lines of the log from this one on, by the process that wrote them."""
         lines: Dict[int, List[str]] = {}
@@ -254,7 +259,7 @@ class ProcessPool(TestPool):
         assert set(self.snapshot_vdis()) == self.disks_of(snapshots) | memory
         assert self.written_down() == [] and self.sessions() == self.lost_sessions
         assert self.pending() == [] and self.journal() == []
-        assert self.lock_is_free() and self.in_lock() == {}
+        assert self.lock_is_free() and self.in_lock() == {} and self.logins() == []
 
 
 def ended(process: "subprocess.Popen[str]") -> Ended:
@@ -329,8 +334,8 @@ def disturb(pool: ProcessPool, number: signal.Signals, chance: random.Random, to
     begun = middle.snapshots != before.snapshots or bool(pool.in_lock())
     lost = False
     if number == signal.SIGKILL:
-        # Killed before it had the lock, it has written its session down nowhere: xapi closes it after a day.
-        lost = pool.sessions() > pool.lost_sessions and not pool.in_lock() and middle == before
+        # Killed in the instant after its login, it has written its session down nowhere: xapi closes it after a day.
+        lost = pool.sessions() > pool.lost_sessions and not pool.in_lock() and not pool.logins() and middle == before
         pool.lost_sessions += lost
     elif logged_in:
         # Told to stop, it has cleared away what is its own, whatever it leaves to be done.
@@ -454,6 +459,78 @@ def test_told_to_stop_before_it_begins_the_slot_of_a_policy_that_never_ran_is_no
     assert processes.whole_pass() == Ended(0, "")
     processes.check_served(before, processes.see())
     processes.check_nothing_left()
+
+
+@pytest.mark.parametrize("method", ["pool.get_all_records", "VMSS.get_all_records"])
+def test_the_session_of_a_pass_that_is_killed_before_or_just_after_it_has_the_lock_is_closed_by_the_next(
+    processes: ProcessPool, method: str
+) -> None:
+    processes.next_slot()
+    before = processes.see()
+    direct, path = processes.place, str(processes.folder / "front.sock")
+    started: List[subprocess.Popen[str]] = []
+
+    def kill() -> None:
+        started[0].kill()
+        lose()
+
+    Front(path, processes.socket, before=Once(method, kill))
+    processes.place = direct._replace(xapi="unix:" + path)
+    started.append(processes.start())
+    started[0].communicate(timeout=TIMEOUT_S)
+    assert processes.sessions() == 1 and len(processes.logins()) == 1
+    # A rehearsal leaves it as it is, and has none of its own.
+    rehearsal = ended(processes.start("-m", "vmss", "run", "--dry-run"))
+    assert rehearsal.status == 0
+    assert processes.sessions() == 1 and len(processes.logins()) == 1
+    assert processes.whole_pass() == Ended(0, "")
+    processes.place = direct
+    processes.check_served(before, processes.see())
+    processes.check_nothing_left()
+
+
+def in_background(pool: ProcessPool) -> None:
+    """Let the plugin start a run of the first policy, as xapi does."""
+    arguments = {"vmss_uuid": pool.uuid("VMSS", pool.policies[0])}
+    call = xmlrpc.client.dumps((pool.xapi.session, arguments), "snapshot_now")
+    code = "import sys; from vmss import plugin; sys.exit(plugin.main(['vmss'] + sys.argv[1:]))"
+    process = pool.start("-c", code, call)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    ((answer,), _) = xmlrpc.client.loads(out)
+    assert (answer, err) == ({"Status": "Success", "Value": "started"}, "")
+
+
+def test_a_snapshot_now_that_is_killed_at_any_moment_is_made_whole_by_the_next_tick(processes: ProcessPool) -> None:
+    print("VMSS_TEST_SEED=%d" % SEED)
+    pool, chance = processes, random.Random(SEED)
+    took = undisturbed(pool)
+    kinds: Counter[str] = Counter()
+    for count in range(KILLED):
+        pool.next_slot()
+        before = pool.see()
+        in_background(pool)
+        # It holds the lock until it has ended.
+        holder = pool.in_lock().get("pid")
+        time.sleep(chance.uniform(0, took))
+        number = (signal.SIGKILL, signal.SIGTERM)[count % 2]
+        if holder is not None and not pool.lock_is_free():
+            os.kill(int(holder), number)
+        until(pool.lock_is_free)
+        middle = pool.see()
+        pool.check_at_any_moment(before, middle)
+        assert pool.whole_pass() == Ended(0, "")
+        after = pool.see()
+        pool.check_served(before, after)
+        assert set(after.alerts[pool.policies[1]]) == {TAKEN}
+        if pool.written_down():
+            # What it was killed in the middle of outlived the tick, which left its session to the next one.
+            pool.call("simulator.set_time", format_datetime(pool.slot + HOUR / 2))
+            assert pool.whole_pass() == Ended(0, "")
+            assert pool.see() == after
+        pool.check_nothing_left()
+        done = middle.last_run[pool.policies[0]] >= pool.slot
+        kinds["%s %s" % (number.name, "served" if done else "begun" if middle != before else "not begun")] += 1
+    print("%d rounds over %.2f s: %s" % (KILLED, took, dict(sorted(kinds.items()))))
 
 
 # All at once
@@ -645,6 +722,37 @@ def test_what_hangs_is_cancelled_and_reported_and_holds_nobody_up(processes: Pro
     assert [final.alerts[policy] for policy in pool.policies] == [[TAKEN]] * 2
     for vm in pool.vms:
         assert len(final.snapshots[vm]) == 1 and final.snapshots[vm][0] not in after.snapshots[vm]
+    pool.check_nothing_left()
+
+
+def test_told_to_stop_while_an_operation_hangs_it_waits_no_longer_than_its_limit_and_is_resumed(
+    processes: ProcessPool
+) -> None:
+    pool = processes
+    one, stuck, three = pool.vms
+    pool.next_slot()
+    before = pool.see()
+    pool.call("simulator.add_fault", {"method": "VM.snapshot", "object": stuck, "action": "hang"})
+    pool.configure(stop_limit=1)
+    process = pool.start()
+    until(lambda: pool.call("simulator.get_faults")[0]["struck"] == "1")
+    process.send_signal(signal.SIGTERM)
+    how = ended(process)
+    assert how.status == 1 and how.err.startswith("stopped before the end: "), how
+    # 5 and 8: the lock is free; what hangs needs its session, which is written down.
+    assert pool.lock_is_free() and "session" not in pool.in_lock()
+    assert len(pool.written_down()) == pool.sessions() == 1 and pool.pending() == ["Async.VM.snapshot"]
+    assert pool.logins() == []
+    middle = pool.see()
+    pool.check_at_any_moment(before, middle)
+    assert middle.snapshots[stuck] == before.snapshots[stuck] and middle.alerts[pool.policies[0]] == []
+    # 10: the policy is not told to have run.
+    assert middle.last_run[pool.policies[0]] < pool.slot
+    restart(pool)
+    pool.configure()
+    assert pool.whole_pass() == Ended(0, "")
+    pool.check_served(before, pool.see())
+    assert all(TAKEN in pool.see().alerts[policy] for policy in pool.policies)
     pool.check_nothing_left()
 
 

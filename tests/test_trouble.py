@@ -1,5 +1,4 @@
 """What happens in the middle of a pass: answers that are lost, others that act, slots that pass, a stop."""
-import json
 import os
 import signal
 import subprocess
@@ -14,9 +13,11 @@ from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from tests.test_run import clean
 from vmss import world
+from vmss.datetimes import parse_datetime
 from vmss.journal import Journal
 from vmss.lock import LockDirectory
 from vmss.sessions import NoSession
+from vmss.xapi import Xapi
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG_AGO = "20260302T01:00:00Z"
@@ -201,9 +202,7 @@ def test_a_slot_that_passes_while_a_pass_only_finishes_what_was_left_is_not_lost
     vm = pool.vm("vm", [sr])
     daily = pool.policy([vm], frequency="daily", schedule={"hour": "10", "min": "15"})
     left = pool.call("VDI.snapshot", pool.vdi(sr), {})
-    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], "vmss-destroying:0", json.dumps(
-        {"11111111-1111-1111-1111-111111111111": [pool.uuid("VDI", left)]}
-    ))
+    pool.record({"11111111-1111-1111-1111-111111111111": [pool.uuid("VDI", left)]})
     slow(pool, vdi_destroy=1200.0)
     front(pool, before=Once("event.from", lambda: put_off(pool), number=2))
     pool.tick()
@@ -221,9 +220,7 @@ def test_a_suspended_vms_memory_is_not_destroyed_by_a_forged_record(pool: TestPo
     vm = pool.vm("sleeper", [sr], running=True)
     pool.call("VM.suspend", vm)
     memory = pool.call("VM.get_suspend_VDI", vm)
-    pool.call("pool.add_to_other_config", ref, "vmss-destroying:0", json.dumps(
-        {"11111111-1111-1111-1111-111111111111": [pool.uuid("VDI", memory)]}
-    ))
+    pool.record({"11111111-1111-1111-1111-111111111111": [pool.uuid("VDI", memory)]})
     pool.tick()
     assert pool.call("VM.get_suspend_VDI", vm) == memory and memory in pool.snapshot_vdis()
 
@@ -231,13 +228,13 @@ def test_a_suspended_vms_memory_is_not_destroyed_by_a_forged_record(pool: TestPo
 def test_what_is_destroyed_is_recorded_in_calls_that_xapi_takes(pool: TestPool) -> None:
     # Retention lowered from 10 to 1 on 300 VMs of four disks: more than one call may carry.
     entries = {str(uuid4()): [str(uuid4()) for _ in range(4)] for _ in range(2700)}
-    journal = Journal(pool.xapi, world.read_pool(pool.xapi))
+    journal = Journal(pool.xapi, world.read_pool(pool.xapi), lambda: b"key")
     keys = journal.write(entries)
     values = pool.other_config()
     assert max(len(values[key]) for key in keys) < 40000
-    found = {}
-    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi)).left():
-        found.update(record)
+    found: Dict[str, List[str]] = {}
+    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi), lambda: b"key").left():
+        found.update(record or {})
     assert found == entries
     for key in keys:
         journal.remove(key)
@@ -318,3 +315,21 @@ def test_who_asks_for_the_holder_of_the_lock_takes_nothing_from_the_next_pass(tm
     assert directory.holder("pool") is None
     assert directory.acquire("pool", {}).before == {"session": "OpaqueRef:1", "pid": 1}
 
+
+
+def test_a_checkpoint_that_an_earlier_pass_began_before_the_slot_is_awaited_and_another_taken(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()], running=True)
+    policy = pool.policy([vm], type="checkpoint")
+    # The time of a checkpoint is that of its record, which is made between the disk's snapshot and the memory's.
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(120.0, 120.0))
+    earlier = Xapi(pool.place.xapi)
+    earlier.login("__dom0__vmss", "")
+    pool.at(10, 12)
+    earlier.call("Async.VM.checkpoint", vm, "earlier")
+    pool.at(10, 15)
+    assert pool.tick().status == 0
+    slot = pool.simulator.now().replace(minute=15, second=0, microsecond=0)
+    times = sorted(parse_datetime(record["snapshot_time"]) for record in pool.snapshots(vm))
+    assert len(times) == 2 and times[0] < slot < times[1]
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
+    earlier.close()

@@ -23,7 +23,8 @@ class Watch(NamedTuple):
     Told: of an operation that starts, of one that ended, of one that is tried again after so many seconds, of a job
     that ended (by its number), of a request to stop. Asked: which of these expired snapshots, and of their disks, are
     not to be destroyed after all; for the snapshot that a job has taken though nobody said so (empty if there is none);
-    and to admit further jobs, which is answered by the seconds until it has to be asked again.
+    whether a snapshot whose making was begun before this pass is the one that a job has to take; and to admit further
+    jobs, which is answered by the seconds until it has to be asked again.
     """
 
     started: Callable[[Operation], None]
@@ -32,6 +33,7 @@ class Watch(NamedTuple):
     finished: Callable[[int], None]
     spared: Callable[[Sequence[Doomed]], FrozenSet[str]]
     taken: Callable[[int], str]
+    serves: Callable[[int, str], bool]
     stopping: Callable[[], None]
     admit: Callable[[], float]
 
@@ -207,10 +209,22 @@ class Execution:
             flight = self._flights.pop(task, None)
             if flight is not None:  # else it was given up before
                 self._note_duration(flight, outcome)
+                if self._came_of_before(flight, outcome):
+                    continue
                 self._end(flight.operation, self._late(flight, outcome))
         for task, flight in list(self._flights.items()):
             if self._clock.monotonic() >= flight.deadline:
                 self._overdue(task, flight)
+
+    def _came_of_before(self, flight: _Flight, outcome: Outcome) -> bool:
+        """A snapshot that an earlier pass began may be one of an earlier slot: then this slot's is taken now."""
+        operation = flight.operation
+        adopted = operation.action in TAKES and flight.began is None and not outcome.error
+        if not adopted or self._watch.serves(operation.job, outcome.value):
+            return False
+        self._engine.park(operation)
+        self._engine.resume(operation)
+        return True
 
     def _late(self, flight: _Flight, outcome: Outcome) -> Outcome:
         # Cancelled by us, so the reader should learn why.

@@ -3,10 +3,11 @@ import errno
 import fcntl
 import json
 import os
+import re
 import stat
 import time
 from contextlib import contextmanager, suppress
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from vmss.problem import Problem
 from vmss.text import one_line
@@ -105,7 +106,11 @@ class LockDirectory:
     @contextmanager
     def in_turn(self, name: str) -> Iterator[None]:
         """Do something that no two processes do at once: each waits for the one before it."""
-        descriptor = self._open(name + ".turn", os.O_RDWR | os.O_CREAT)
+        try:
+            descriptor = self._open(name + ".turn", os.O_RDWR | os.O_CREAT)
+        except LockError:  # a full disk: better done by two at once than not at all
+            yield
+            return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -131,14 +136,51 @@ class LockDirectory:
                 return
             descriptor = self._open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
-                os.write(descriptor, json.dumps(value).encode("ascii"))
+                _write_all(descriptor, json.dumps(value).encode("ascii"))
             finally:
                 os.close(descriptor)
             os.rename(name + ".new", name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
         except FileNotFoundError:
             pass
         except OSError as error:
+            with suppress(OSError):
+                os.unlink(name + ".new", dir_fd=self._descriptor)
             raise LockError("%s: cannot be written: %s" % (one_line(os.path.join(self.path, name)), error.strerror))
+
+    def note(self, kind: str, value: Dict[str, Any]) -> "Note":
+        """Write something down until it is settled. Should this process die before, others find it in `left`."""
+        name = "%s-%d-%s" % (kind, os.getpid(), os.urandom(4).hex())
+        # Under another name until it is complete and locked: what is not locked is taken for a dead process's.
+        descriptor = self._open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write_all(descriptor, json.dumps(value).encode("ascii"))
+            os.rename(name + ".new", name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            with suppress(OSError):
+                os.unlink(name + ".new", dir_fd=self._descriptor)
+            raise LockError("%s: cannot be written: %s" % (one_line(os.path.join(self.path, name)), error.strerror))
+        return Note(self, name, descriptor)
+
+    def left(self, kind: str) -> List[Tuple[str, Dict[str, Any]]]:
+        """The notes of this kind that processes have left which died: their names, and what they say."""
+        found = []
+        for name in sorted(os.listdir(self._descriptor)):
+            if not re.match(re.escape(kind) + r"-[0-9]+-[0-9a-f]{8}\Z", name):
+                continue
+            try:
+                descriptor = self._open(name, os.O_RDONLY)
+            except LockError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                found.append((name, _parse(_read(descriptor))))
+            except OSError:
+                pass  # its process lives
+            finally:
+                os.close(descriptor)
+        return found
 
     def _open(self, name: str, flags: int) -> int:
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -158,6 +200,22 @@ class LockDirectory:
         except FileNotFoundError:
             return False
         return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+class Note:
+    """Something that was written down, and stays until it is settled: for others, if this process dies before."""
+
+    def __init__(self, directory: LockDirectory, name: str, descriptor: int) -> None:
+        self._directory = directory
+        self._name = name
+        self._descriptor = descriptor
+
+    def close(self, settled: bool) -> None:
+        """Take it away, or leave it to others."""
+        if settled:
+            with suppress(LockError):
+                self._directory.keep(self._name, {})
+        os.close(self._descriptor)
 
 
 class Lock:
@@ -199,6 +257,12 @@ class Lock:
 
 def _read(descriptor: int) -> bytes:
     return os.pread(descriptor, 1 << 20, 0)
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    """Write a text whole. A disk that is nearly full takes a part of it, and says so only the next time."""
+    while text:
+        text = text[os.write(descriptor, text):]
 
 
 def _public(holder: Dict[str, Any]) -> Dict[str, Any]:

@@ -21,6 +21,10 @@ _CLOCKS_DIFFER = timedelta(seconds=60)
 
 _MIB = 1 << 20
 
+# The types of a VM's own disks. All others serve the pool, or somebody's purpose: the changed blocks that a backup tool
+# needs for its next increment (cbt_metadata) come of a snapshot's disk whose data it has destroyed.
+_OF_A_VM = ("user", "system", "ephemeral")
+
 # Checkpoints of VMs that run nowhere (suspended ones): xapi picks a host; so one at a time.
 _ANY_HOST = "any host"
 
@@ -164,11 +168,11 @@ def _engine_disk(disk: Disk) -> engine.Disk:
 
 
 def ours(disk: Disk, vbds: int) -> bool:
-    """Whether a disk may be destroyed with its snapshot, which has so many of its VBDs: it is a snapshot itself,
-    or a memory image; no base copy of the storage layer; and no other VM has it."""
+    """Whether a disk may be destroyed with its snapshot, which has so many of its VBDs: it is a snapshot of a VM's
+    disk, or a memory image; no base copy of the storage layer; and no other VM has it."""
     if disk.type == "suspend":
         return disk.managed and not disk.vbds
-    return disk.is_a_snapshot and disk.managed and len(disk.vbds) <= vbds
+    return disk.type in _OF_A_VM and disk.is_a_snapshot and disk.managed and len(disk.vbds) <= vbds
 
 
 def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[str]:
@@ -178,6 +182,6 @@ def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[
     for snapshot in expiry.expired:
         left = [disk.uuid for disk in disks.get(snapshot.ref, ()) if not ours(disk, 1)]
         if left:
-            yield "Disks of snapshot %s are left alone: %s (in use elsewhere, or no snapshots)" % (
+            yield "Disks of snapshot %s are left alone: %s (in use elsewhere, or no snapshots of a VM's disks)" % (
                 snapshot.uuid, ", ".join(left)
             )

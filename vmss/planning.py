@@ -7,19 +7,23 @@ from vmss.engine import Job
 from vmss.log import Log
 from vmss.plan import Expiry
 from vmss.turn import Turn
-from vmss.world import Disk, Pool, Space, Vm
-from vmss.xapi import NULL, Xapi
+from vmss.world import Disk, Disks, Pool, Space, Vm
+from vmss.xapi import NULL, Misunderstood, Xapi
 
 # VMs that are planned at once. Reading what is known of one takes milliseconds: nobody waits for that of all others.
 _GROUP = 200
 
 
 class Planned(NamedTuple):
-    """Jobs; the SRs with too little room for them; and by VM, the task that takes its snapshot already."""
+    """Jobs; the SRs with too little room for them; and by VM, the task that takes its snapshot already. `misread` are
+    VMs that have no job, because their disks cannot be understood; `spared` says by VM why an expired snapshot stays,
+    the disks of which cannot."""
 
     jobs: List[Job]
     tight: List[str]
     under_way: Dict[str, str]
+    misread: List[Vm]
+    spared: Dict[str, str]
 
 
 class Planner:
@@ -47,13 +51,14 @@ class Planner:
             yield self._plan(world.with_snapshots(self._xapi, vms[start:start + _GROUP]))
 
     def _plan(self, vms: Sequence[Vm]) -> Planned:
-        xapi, suspend_sr = self._xapi, self._pool.suspend_sr
+        suspend_sr = self._pool.suspend_sr
         expiries = [plan.decide(vm, self._turns[vm.policy], self._now) for vm in vms]
-        doomed = [snapshot for expiry in expiries for snapshot in expiry.expired]
-        disks = world.read_disks(xapi, [vm.ref for vm in vms] + [snapshot.ref for snapshot in doomed])
-        for snapshot in doomed:
-            if snapshot.suspend_vdi != NULL:
-                disks.setdefault(snapshot.ref, []).extend(world.read_disk(xapi, snapshot.suspend_vdi))
+        disks, misread = self._disks(expiries)
+        unread = [vm._replace(misread=misread[vm.ref]) for vm in vms if vm.ref in misread]
+        for vm in unread:
+            self._log("VM %s is not served, the record of a disk cannot be understood: %s" % (vm.uuid, vm.misread))
+        spared: Dict[str, str] = {}
+        expiries = [self._spare(expiry, misread, spared) for expiry in expiries if expiry.vm.ref not in misread]
         for expiry in expiries:
             for line in plan.left_alone(expiry, disks):
                 self._log(line)
@@ -64,7 +69,30 @@ class Planner:
             sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs,
             sorted(tight),
             {expiry.vm.ref: expiry.vm.taking for expiry in expiries if expiry.vm.taking and not expiry.turn.forced},
+            unread,
+            spared,
         )
+
+    def _disks(self, expiries: Sequence[Expiry]) -> Disks:
+        """The disks of these VMs and of what expires of them."""
+        doomed = [snapshot for expiry in expiries for snapshot in expiry.expired]
+        disks = world.read_disks(self._xapi, [expiry.vm.ref for expiry in expiries] + [item.ref for item in doomed])
+        for snapshot in doomed:
+            if snapshot.suspend_vdi != NULL:
+                try:
+                    disks.of.setdefault(snapshot.ref, []).extend(world.read_disk(self._xapi, snapshot.suspend_vdi))
+                except Misunderstood as error:
+                    disks.misread[snapshot.ref] = str(error)
+        return disks
+
+    def _spare(self, expiry: Expiry, misread: Mapping[str, str], spared: Dict[str, str]) -> Expiry:
+        """Without the expired snapshots whose disks cannot be understood: they stay, and are noted in `spared`."""
+        for snapshot in expiry.expired:
+            if snapshot.ref in misread:
+                spared[expiry.vm.ref] = misread[snapshot.ref]
+                self._log("Snapshot %s of VM %s is left alone: the record of a disk cannot be understood: %s"
+                          % (snapshot.uuid, expiry.vm.uuid, misread[snapshot.ref]))
+        return expiry._replace(expired=tuple(item for item in expiry.expired if item.ref not in misread))
 
     def _tight(
         self, expiries: Sequence[Expiry], jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]

@@ -3,9 +3,10 @@ import os
 from collections import deque
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss import alerts, sessions, world
+from vmss import alerts, seal, sessions, world
 from vmss.alerts import Alerts, Victim
 from vmss.clock import Clock, RemoteClock
 from vmss.datetimes import format_datetime, local, parse_reading, time_zone
@@ -22,6 +23,7 @@ from vmss.turn import Served, Turn
 from vmss.xapi import Refused, Unanswered, Xapi, understood
 
 if TYPE_CHECKING:
+    from vmss.orphans import Found, Notes
     from vmss.service import Service
 
 POOL_ROLE = "/etc/xensource/pool.conf"
@@ -117,6 +119,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             if directory is not None:
                 sessions.remember_failure(directory, place, clock, log, error)
             raise
+        note = None if directory is None else sessions.note_login(xapi, directory, place, log)
         try:
             one_pass = Pass(request, around, clock, log, xapi)
             return one_pass.rehearse() if directory is None else one_pass.whole(directory)
@@ -126,6 +129,8 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             raise NoSession("%s: %s" % (one_line(place.xapi), error))
         finally:
             sessions.log_out(xapi)
+            if note is not None:
+                note.close(settled=not xapi.session)
     finally:
         xapi.close()
         if directory is not None:
@@ -152,8 +157,9 @@ class Pass:
         self.clock = self._clock(clock)
         log.now = self.clock.now
         self.alerts = Alerts(xapi, self.clock, log)
-        self.journal = Journal(xapi, self.pool)
         self.settled = True  # whether all operations of earlier passes have ended
+        self.notes: Optional[Notes] = None  # of what is begun and may be lost
+        self.orphans: List[Found] = []  # that no alert has told of
         self.served: List[Served] = []
         self.changed = False  # anything in the pool, since the last look at what is due
         self.waiting_since = self.clock.now()
@@ -185,12 +191,15 @@ class Pass:
         except Held as held:
             return self.put_off(held, directory)
         complete = False
+        key = partial(seal.key, self.pool.uuid, self.around.place.local, directory)
+        self.journal = Journal(self.xapi, self.pool, key)
         try:
             self.take_over(directory, lock)
+            self.find_orphans(directory)
             look = self.look(self.request.policy)
             self.around.started()
             self.logon_failures(directory, look.turns)
-            complete = self.serve(look, lock)
+            complete = self.serve(look, lock, directory)
             # A run that holds the lock makes others come back later. So before it gives the lock back it looks
             # once more for what became due meanwhile.
             while complete and self.changed:
@@ -198,7 +207,7 @@ class Pass:
                 if self.too_late():
                     break
                 look = self.look()
-                complete = self.serve(look, lock, again=True)
+                complete = self.serve(look, lock, directory, again=True)
         finally:
             try:
                 # The session first: until the lock is given back, the next pass would find it there.
@@ -215,13 +224,33 @@ class Pass:
 
     def take_over(self, directory: LockDirectory, lock: Lock) -> None:
         """See to what passes before this one have left: their sessions, and ticks that nobody could serve."""
-        self.settled = sessions.close_old(self.xapi, directory, self.pool.uuid, lock.died, self.log)
+        self.settled = sessions.close_old(
+            self.xapi, directory, self.around.place, self.pool.uuid, lock.died, self.log
+        )
         failures = sessions.failures(directory, self.around.place)
         if failures is not None:
             self.waiting_since = min(self.waiting_since, failures[0])
         if lock.before:
             with suppress(ValueError):
                 self.waiting_since = min(self.waiting_since, parse_reading(lock.before.get("since")))
+
+    def find_orphans(self, directory: LockDirectory) -> None:
+        """See to what a xapi that died may have left of snapshots that passes before this one began."""
+        if self.settled and directory.read(self.pool.uuid + ".taking"):
+            from vmss import orphans
+
+            limit = max(self.settings.snapshot_limit, self.settings.checkpoint_limit) + self.settings.cancel_limit
+            self.orphans = orphans.look(
+                self.xapi, self.notes_in(directory), self.journal, self.pool.coordinator, limit, self.clock.now(),
+                self.log,
+            )
+
+    def notes_in(self, directory: LockDirectory) -> "Notes":
+        """What passes note of snapshots that are begun."""
+        from vmss.orphans import Notes
+
+        self.notes = self.notes or Notes(directory, self.pool.uuid, self.log)
+        return self.notes
 
     # What is due
 
@@ -275,7 +304,7 @@ class Pass:
 
     # Serving it
 
-    def serve(self, look: Look, lock: Lock, again: bool = False) -> bool:
+    def serve(self, look: Look, lock: Lock, directory: LockDirectory, again: bool = False) -> bool:
         """Serve the policies that are due, those too that become due meanwhile, and finish what an earlier pass has
         recorded. Return whether all came to its end."""
         if not again:
@@ -292,8 +321,8 @@ class Pass:
 
         waiting = deque(look.turns)
         context = Context(
-            self.xapi, self.pool, self.settings, self.clock, self.log, self.journal, self.around.say,
-            self.began + self.settings.pass_limit, not self.settled,
+            self.xapi, self.pool, self.settings, self.clock, self.log, self.journal,
+            self.notes_in(directory), self.around.say, self.began + self.settings.pass_limit, not self.settled,
         )
         service = Service(context, self.finish, lambda: self.admit(service, lock, waiting, idle))
         try:
@@ -336,7 +365,7 @@ class Pass:
         self.log("snapshot start time: %s, end time: %s, Last expected run time: %s" % (
             local(served.started, zone), local(ended, zone), local(served.turn.slot, zone)
         ))
-        summary = served.summary(zone)
+        summary = served.summary(zone) + self.told_of_orphans()
         if served.victims:
             raised = self.alerts.create(alerts.FAILED, policy.uuid, alerts.failed_body(served.victims, summary))
         else:
@@ -354,6 +383,15 @@ class Pass:
         self.log("Completed processing policy: %s" % policy.uuid)
         self.served.append(served)
         self.changed = True
+
+    def told_of_orphans(self) -> str:
+        """A sentence about disks that were found: in the first alert of the pass."""
+        if not self.orphans:
+            return ""
+        from vmss.orphans import summary
+
+        found, self.orphans = self.orphans, []
+        return summary(found)
 
     def missed(self, served: Served, ended: datetime) -> None:
         """Slots of the policy that passed while it was running are missed."""
@@ -380,6 +418,8 @@ class Pass:
         self.changed = False
         try:
             self.xapi.call("pool.sync_database")
+            if self.notes:
+                self.notes.written()
         except Refused as refused:
             self.log("The pool's database could not be written: %s" % refused)
 

@@ -1,15 +1,17 @@
 """The policies that a pass has in hand: planned when they are admitted, carried out together, told one by one."""
 from collections import Counter, deque
 from datetime import datetime
-from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 from vmss import journal, plan, world
 from vmss.alerts import Victim
 from vmss.clock import Clock
+from vmss.datetimes import parse_reading
 from vmss.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Operation, already_gone
 from vmss.execute import Execution, Watch
 from vmss.journal import Entries, Journal
 from vmss.log import Log
+from vmss.orphans import Notes
 from vmss.outcome import UNREADABLE, Outcome
 from vmss.planning import Planned, Planner
 from vmss.policy import Policy
@@ -17,7 +19,7 @@ from vmss.settings import Settings
 from vmss.text import one_line
 from vmss.turn import Served, Turn
 from vmss.world import Disk, Pool
-from vmss.xapi import Xapi
+from vmss.xapi import Misunderstood, Refused, Xapi
 
 
 class Context(NamedTuple):
@@ -31,6 +33,7 @@ class Context(NamedTuple):
     clock: Clock
     log: Log
     journal: Journal
+    notes: Notes
     say: Callable[[str], None]
     until: float
     unsettled: bool = False
@@ -56,6 +59,7 @@ class Service:
         self._numbers: Dict[str, List[int]] = {}  # of the policy's jobs
         self._left: Dict[str, int] = {}  # jobs that have not ended
         self._misread: Dict[str, List[Victim]] = {}  # VMs that have no job
+        self._unread: Dict[int, Tuple[str, ...]] = {}  # jobs of whose expired snapshots some had to stay, and why
         self._done, self._total = 0, 0
         self._names: Dict[int, str] = {}  # of the snapshots, by job
         self._under_way: Dict[int, str] = {}  # tasks, by job, that take the snapshot already
@@ -65,7 +69,7 @@ class Service:
             self._under_way,
             Watch(
                 self._on_start, self._on_end, self._on_again, self._on_finish, self._spared, self._taken,
-                self._on_stop, self._more,
+                self._serves, self._on_stop, self._more,
             ),
             context.until,
         )
@@ -126,6 +130,7 @@ class Service:
     def _more(self) -> float:
         """Admit what there is room for, and plan a group of VMs. Return the seconds until the next time."""
         seconds = self._admit()
+        self._context.notes.see(self._context.xapi, self._context.clock.now())
         while self._plans:
             planned = next(self._plans[0], None)
             if planned is not None:
@@ -135,9 +140,17 @@ class Service:
         return seconds
 
     def _take_in_hand(self, planned: Planned) -> None:
+        for vm in planned.misread:
+            self._misread[vm.policy].append(Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread)))
+            self._total -= 1
+            self._left[vm.policy] -= 1
+            if not self._left[vm.policy]:
+                self._finish_policy(vm.policy)
         numbers = self._engine.add(planned.jobs, planned.tight)
         for number, job in zip(numbers, planned.jobs):
             self._numbers[job.policy].append(number)
+            if job.vm in planned.spared:
+                self._unread[number] = (UNREADABLE, planned.spared[job.vm])
             if job.take:
                 self._names[number] = plan.snapshot_name(self._turns[job.policy])
             if job.vm in planned.under_way:
@@ -159,6 +172,11 @@ class Service:
         are not, and what cannot be decided yet."""
         xapi = self._context.xapi
         for key, snapshots in self._context.journal.left():
+            if snapshots is None:
+                self._log("pool.other_config: %s was written by no pass of this pool, and is removed: %s"
+                          % (one_line(key, 100), one_line(self._context.pool.other_config[key], 1000)))
+                self._context.journal.remove(key)
+                continue
             gone: List[Tuple[str, List[Disk]]] = []
             undecided: Entries = {}
             for snapshot, uuids in sorted(snapshots.items()):
@@ -167,7 +185,12 @@ class Service:
                     if self._context.unsettled:
                         undecided[snapshot] = uuids
                     continue
-                gone.append((snapshot, journal.disks(xapi, uuids)))
+                try:
+                    gone.append((snapshot, journal.disks(xapi, uuids)))
+                except Misunderstood as error:
+                    undecided[snapshot] = uuids
+                    self._log("The disks of snapshot %s, which is gone, are left alone: %s" % (snapshot, error))
+                    continue
                 self._log("Finishing the deletion of snapshot: %s. Disks left: %d" % (snapshot, len(gone[-1][1])))
             yield key, gone, undecided
 
@@ -191,8 +214,12 @@ class Service:
         """Disks of expired snapshots that somebody has taken into use since the plan was made; checkpoints that
         were pinned since, which would lose their memory before xapi refuses to destroy them."""
         xapi, spared = self._context.xapi, set()
-        users = world.read_users(xapi, [disk.ref for snapshot in doomed for disk in snapshot.disks])
+        users, unknown = self._users(doomed)
         for snapshot in doomed:
+            if snapshot.ref in unknown:
+                self._log("Snapshot %s is left alone: who uses its disks cannot be told" % snapshot.uuid)
+                spared.add(snapshot.ref)
+                continue
             if snapshot.suspended and world.is_pinned(xapi, snapshot.ref):
                 spared.add(snapshot.ref)
                 continue
@@ -202,6 +229,23 @@ class Service:
             spared |= used
         return frozenset(spared)
 
+    def _users(self, doomed: Sequence[Doomed]) -> Tuple[Dict[str, Set[str]], Set[str]]:
+        """Who uses each disk of these snapshots, and the snapshots of whose disks that cannot be told."""
+        xapi, unknown = self._context.xapi, set()
+        try:
+            return world.read_users(xapi, [disk.ref for snapshot in doomed for disk in snapshot.disks]), set()
+        except Misunderstood:  # of whose shows when each is asked for by itself
+            users: Dict[str, Set[str]] = {}
+            for snapshot in doomed:
+                try:
+                    users.update(world.read_users(xapi, [disk.ref for disk in snapshot.disks]))
+                except Misunderstood as error:
+                    unknown.add(snapshot.ref)
+                    for number, job in enumerate(self._engine.jobs):
+                        if job.policy and snapshot in job.expired:
+                            self._unread[number] = (UNREADABLE, str(error))
+            return users, unknown
+
     def _taken(self, number: int) -> str:
         """The scheduled snapshot of a job's VM that has come since its policy was admitted, if there is one."""
         job = self._engine.jobs[number]
@@ -210,12 +254,21 @@ class Service:
                 return ref
         return ""
 
+    def _serves(self, number: int, snapshot: str) -> bool:
+        """Whether a snapshot is one of the slot that its policy is served for."""
+        turn = self._turns[self._engine.jobs[number].policy]
+        try:
+            return parse_reading(self._context.xapi.call("VM.get_snapshot_time", snapshot)) >= turn.slot
+        except (Refused, ValueError):
+            return False  # it is gone, or no time at all
+
     # What the execution tells us
 
     def _on_start(self, operation: Operation) -> None:
         job = self._engine.jobs[operation.job]
         if operation.action in TAKES:
             self._log("Processing VM: %s" % job.uuid)
+            self._context.notes.began(job.uuid, self._context.clock.now())
             return
         for doomed in job.expired:
             if doomed.ref == operation.ref and operation.action == (SHUT_DOWN if doomed.suspended else DESTROY_VM):
@@ -224,6 +277,8 @@ class Service:
 
     def _on_end(self, operation: Operation, outcome: Outcome) -> None:
         job = self._engine.jobs[operation.job]
+        if operation.action in TAKES:
+            self._context.notes.ended(job.uuid, self._context.clock.now(), outcome)
         if outcome.error and not already_gone(operation, outcome):
             self._log("%s failed for VM: %s (%s): %s" % (
                 operation.action, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000)
@@ -241,7 +296,8 @@ class Service:
             return
         self._log("Completed processing VM: %s" % job.uuid)
         self._done += 1
-        result = "failed: %s" % one_line(" ".join(state.error), 200) if state.error else "ok"
+        error = self._error(number)
+        result = "failed: %s" % one_line(" ".join(error), 200) if error else "ok"
         if state.destroyed:
             result += ", %d expired" % state.destroyed
         self._context.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), result))
@@ -249,10 +305,18 @@ class Service:
         if self._left[job.policy] == 0:
             self._finish_policy(job.policy)
 
+    def _error(self, number: int) -> Tuple[str, ...]:
+        """What went wrong with a job; empty if nothing did."""
+        return tuple(self._engine.states[number].error) or self._unread.get(number, ())
+
     def _finish_policy(self, ref: str) -> None:
-        mine = [(self._engine.jobs[number], self._engine.states[number]) for number in self._numbers[ref]]
+        numbers = self._numbers[ref]
+        mine = [(self._engine.jobs[number], self._engine.states[number]) for number in numbers]
         misread = self._misread.pop(ref, [])
-        failed = [Victim(job.name, job.uuid, state.error) for job, state in mine if state.error]
+        failed = [
+            Victim(job.name, job.uuid, self._error(number)) for number, (job, _) in zip(numbers, mine)
+            if self._error(number)
+        ]
         self._finish(Served(
             turn=self._turns[ref],
             started=self._started[ref],

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from vmss import alerts, stop
 from vmss.clock import Clock
 from vmss.datetimes import format_datetime, local, parse_reading
-from vmss.lock import LockDirectory, LockError
+from vmss.lock import LockDirectory, LockError, Note
 from vmss.log import Log
 from vmss.problem import NO_SESSION, Problem
 from vmss.settings import Place, Settings
@@ -14,6 +14,7 @@ from vmss.text import one_line
 from vmss.xapi import USER, Refused, Unanswered, Xapi, understood
 
 LOGON_FAILURE = "logon-failure"
+_LOGIN = "login"
 
 # What is said of a session that is no more.
 _ENDED = ("SESSION_INVALID", "HANDLE_INVALID")
@@ -27,10 +28,12 @@ class NoSession(Problem):
     status = NO_SESSION
 
 
-def log_in(xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Callable[[str], None]) -> None:
+def log_in(
+    xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Callable[[str], None], user: str = USER,
+) -> None:
     """Log in; if xapi does not answer, try again for a while with growing pauses. Raise NoSession."""
     # Over its own socket xapi trusts everybody who may open it, and takes any name.
-    user, password = (USER, "") if xapi.unix else (place.user, place.password or "")
+    user, password = (user, "") if xapi.unix else (place.user, place.password or "")
     give_up = clock.monotonic() + settings.login_limit
     pause = 1.0
     while True:
@@ -74,10 +77,30 @@ def failures(directory: LockDirectory, place: Place) -> Optional[Tuple[datetime,
 
 def forget_failures(directory: LockDirectory, log: Log) -> None:
     """The alert has been raised."""
+    _forget(directory, LOGON_FAILURE, log)
+
+
+def _forget(directory: LockDirectory, name: str, log: Log) -> None:
     try:
-        directory.keep(LOGON_FAILURE, {})
+        directory.keep(name, {})
     except LockError as error:
         log(str(error))
+
+
+def note_login(xapi: Xapi, directory: LockDirectory, place: Place, log: Log) -> Optional[Note]:
+    """Write down that this process has a session: it has no lock yet to write it into, and may die before it has."""
+    try:
+        return directory.note(_LOGIN, {"xapi": place.xapi, "session": xapi.session})
+    except LockError as error:
+        log(str(error))
+        return None
+
+
+def left_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
+    """The sessions there of processes that died, by the name of the note."""
+    return {
+        name: str(note.get("session")) for name, note in directory.left(_LOGIN) if note.get("xapi") == place.xapi
+    }
 
 
 def log_out(xapi: Xapi) -> None:
@@ -99,14 +122,19 @@ def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str]
     _keep(directory, pool, _kept(directory, pool) + [{"session": session, "tasks": tasks}], log)
 
 
-def close_old(xapi: Xapi, directory: LockDirectory, pool: str, died: Sequence[str], log: Log) -> bool:
-    """Close the sessions that earlier passes left open, if their operations have ended; `died` are the sessions
-    of those that were killed. Return whether all are closed."""
+def close_old(
+    xapi: Xapi, directory: LockDirectory, place: Place, pool: str, killed: Sequence[str], log: Log
+) -> bool:
+    """Close the sessions that earlier passes left open, if their operations have ended; `killed` are the sessions
+    of those that died with the lock. Return whether all are closed."""
+    logins = left_logins(directory, place)
+    died = sorted(set(killed).union(logins.values()))
     kept = _kept(directory, pool) + [{"session": session, "tasks": []} for session in died]
     if not kept:
         return True
-    if died:
-        _keep(directory, pool, kept, log)  # should this pass not come to the end of it
+    if died and _keep(directory, pool, kept, log):  # should this pass not come to the end of it
+        for name in logins:
+            _forget(directory, name, log)
     still = [entry for entry in kept if not _closed(xapi, entry)]
     _keep(directory, pool, still, log)
     return not still
@@ -168,8 +196,10 @@ def _kept(directory: LockDirectory, pool: str) -> List[Dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _keep(directory: LockDirectory, pool: str, entries: List[Dict[str, Any]], log: Log) -> None:
+def _keep(directory: LockDirectory, pool: str, entries: List[Dict[str, Any]], log: Log) -> bool:
     try:
         directory.keep(_name(pool), {"sessions": entries} if entries else {})
+        return True
     except LockError as error:  # a full disk: xapi itself closes a session that is idle for a day
         log(str(error))
+        return False

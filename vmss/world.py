@@ -11,10 +11,10 @@ from vmss.datetimes import parse_datetime
 from vmss.policy import Policy, PolicyError, from_record
 from vmss.retention import Snapshot
 from vmss.text import is_uuid, one_line
-from vmss.xapi import MISREAD, NULL, Refused, Xapi, understood
+from vmss.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi, understood
 
 # The operations of a VM, and of a snapshot in the making, that make a snapshot.
-_TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
+TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
 
 # References in one query. xapi compares every row of the table with every one of them.
 _CHUNK = 50
@@ -54,6 +54,23 @@ class Disk(NamedTuple):
     managed: bool
     vbds: Tuple[str, ...]
     virtual_size: int = 0
+
+
+class _Vbd(NamedTuple):
+    """A disk of a VM, as its VBD tells it."""
+
+    ref: str
+    vm: str
+    device: str
+    vdi: str
+
+
+class Disks(NamedTuple):
+    """The disks of each VM or snapshot. `misread`: what is wrong with a record of one of its disks, or VBDs, that
+    cannot be understood; of such a VM or snapshot not all disks are known."""
+
+    of: Dict[str, List[Disk]]
+    misread: Dict[str, str]
 
 
 class Vm(NamedTuple):
@@ -116,10 +133,10 @@ def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
     """The VMs of these policies, without their snapshots."""
     asked = {policy.ref for policy in policies}
     vms: List[Vm] = []
-    for ref, record in _where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]):
+    for ref, record in where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]):
         try:
             vm = _vm(xapi, ref, record)
-        except MISREAD as error:
+        except (Misunderstood,) + MISREAD as error:
             vm = _misread(ref, record, policies, one_line(repr(error), 200))
         if vm.policy in asked:
             vms.append(vm)
@@ -131,6 +148,8 @@ def with_snapshots(xapi: Xapi, vms: Sequence[Vm]) -> List[Vm]:
     """These VMs with their scheduled snapshots."""
     found: Dict[str, List[Tuple[str, str, Optional[Snapshot]]]] = {}
     for of, key, uuid, read in _snapshots(xapi, [vm.ref for vm in vms if vm.snapshot_refs]):
+        # Of one that does not say whose it is, its VM knows.
+        of = of or next((vm.ref for vm in vms if key in vm.snapshot_refs), "")
         found.setdefault(of, []).append((key, uuid, read))
     complete = []
     for vm in vms:
@@ -172,25 +191,48 @@ def _misread(ref: str, record: Any, policies: Sequence[Policy], why: str) -> Vm:
     )
 
 
-@understood("VBD")
-def read_disks(xapi: Xapi, vms: Sequence[str]) -> Dict[str, List[Disk]]:
-    """The disks of each of these VMs or snapshots, in the order of their devices. A CD is not a disk."""
-    vdis: Dict[str, List[Tuple[str, str]]] = {}
-    sole_vbds: Dict[str, str] = {}
-    for ref, record in _where(xapi, "VBD", "VM", vms):
-        if record["type"] != "CD" and not record["empty"] and record["VDI"] != NULL:
-            vdis.setdefault(str(record["VM"]), []).append((str(record["userdevice"]), str(record["VDI"])))
-            sole_vbds[ref] = str(record["VDI"])
-    records = _read_vdis(xapi, sole_vbds)
+def read_disks(xapi: Xapi, vms: Sequence[str]) -> Disks:
+    """The disks of these VMs or snapshots, in the order of their devices. A CD is not a disk."""
+    vbds: List[_Vbd] = []
+    misread: Dict[str, str] = {}
+    for start in range(0, len(vms), _CHUNK):
+        chunk = vms[start:start + _CHUNK]
+        try:
+            vbds += _read_vbds(xapi, chunk)
+        except Misunderstood:  # of which VM it is shows when each is asked for by itself
+            for vm in chunk:
+                try:
+                    vbds += _read_vbds(xapi, [vm])
+                except Misunderstood as error:
+                    misread[vm] = str(error)
+    found, unread = _read_vdis(xapi, {vbd.ref: vbd.vdi for vbd in vbds})
     disks: Dict[str, List[Disk]] = {}
-    for vm, devices in vdis.items():
-        devices.sort(key=lambda device: (len(device[0]), device[0]))
-        disks[vm] = [records[vdi] for _, vdi in devices if vdi in records]
-    return disks
+    for vbd in sorted(vbds, key=lambda vbd: (len(vbd.device), vbd.device)):
+        if vbd.vdi in unread:
+            misread[vbd.vm] = unread[vbd.vdi]
+        elif vbd.vdi in found:
+            disks.setdefault(vbd.vm, []).append(found[vbd.vdi])
+    return Disks(disks, misread)
+
+
+@understood("VBD")
+def _read_vbds(xapi: Xapi, vms: Sequence[str]) -> List[_Vbd]:
+    """The VBDs of these VMs that have a disk."""
+    found = []
+    for ref, record in where(xapi, "VBD", "VM", vms):
+        vbd = _Vbd(ref, _text(record, "VM"), _text(record, "userdevice"), _text(record, "VDI"))
+        if vbd.vm not in vms:
+            raise ValueError(vbd.vm)
+        if not isinstance(record["empty"], bool):
+            raise TypeError("empty")
+        if _text(record, "type") != "CD" and not record["empty"] and vbd.vdi != NULL:
+            found.append(vbd)
+    return found
 
 
 def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
-    """One disk by its reference; none if it is gone, or if there is none."""
+    """One disk by its reference; none if it is gone, or if there is none. Raise Misunderstood if its record cannot be
+    understood."""
     if vdi == NULL:
         return []
     try:
@@ -204,15 +246,18 @@ def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
 
 @understood("VBD")
 def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
-    """The VMs, snapshots among them, that have each of these disks."""
+    """The VMs, snapshots among them, that have each of these disks. Raise Misunderstood if that cannot be told."""
     users: Dict[str, Set[str]] = {}
-    for _, record in _where(xapi, "VBD", "VDI", vdis):
-        users.setdefault(str(record["VDI"]), set()).add(str(record["VM"]))
+    for _, record in where(xapi, "VBD", "VDI", vdis):
+        vdi = _text(record, "VDI")
+        if vdi not in vdis:
+            raise ValueError(vdi)
+        users.setdefault(vdi, set()).add(_text(record, "VM"))
     return users
 
 
 def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
-    """The room on an SR; None if it is gone. Single fields: the record lists all disks of the SR."""
+    """The room on an SR; None if it is gone or unknown. Single fields: the record lists all disks of the SR."""
     try:
         kind = str(xapi.call("SR.get_type", sr))
         size, used = xapi.call("SR.get_physical_size", sr), xapi.call("SR.get_physical_utilisation", sr)
@@ -220,8 +265,10 @@ def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
         if refused.code != "HANDLE_INVALID":
             raise
         return None
-    with understood("SR"):
+    try:
         return Space(_number(size), _number(used), kind.startswith("lvm"))
+    except MISREAD:
+        return None
 
 
 def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
@@ -239,22 +286,29 @@ def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
 def is_pinned(xapi: Xapi, snapshot: str) -> bool:
     """Whether a snapshot may not be destroyed."""
     try:
-        with understood("VM"):
-            return "destroy" in xapi.call("VM.get_blocked_operations", snapshot)
+        return "destroy" in xapi.call("VM.get_blocked_operations", snapshot)
     except Refused:
         return False
+    except MISREAD:
+        return True
 
 
-def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Dict[str, Disk]:
+def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Tuple[Dict[str, Disk], Dict[str, str]]:
+    """The disks of these VBDs, and what is wrong with each of them that cannot be understood."""
     # A table has no field for its own references, but xapi stores the back reference, a VDI's list of VBDs,
     # as an S-expression. A disk with one VBD is found by it; one with several is asked for by itself.
-    found = {
-        ref: _disk(ref, record)
-        for ref, record in _where(xapi, "VDI", "VBDs", ["('%s')" % vbd for vbd in vdis_by_vbd])
-    }
+    found: Dict[str, Disk] = {}
+    misread: Dict[str, str] = {}
+    with suppress(Misunderstood), understood("VDI"):
+        for ref, record in where(xapi, "VDI", "VBDs", ["('%s')" % vbd for vbd in vdis_by_vbd]):
+            with suppress(*MISREAD):
+                found[ref] = _disk(ref, record)
     for vdi in set(vdis_by_vbd.values()) - set(found):
-        found.update((disk.ref, disk) for disk in read_disk(xapi, vdi))
-    return found
+        try:
+            found.update((disk.ref, disk) for disk in read_disk(xapi, vdi))
+        except Misunderstood as error:
+            misread[vdi] = str(error)
+    return found, misread
 
 
 def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
@@ -281,16 +335,18 @@ def read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Dict[str, Dict[str, Snapsh
 
 
 def _snapshots(xapi: Xapi, vms: Sequence[str]) -> Iterator[Tuple[str, str, str, Optional[Snapshot]]]:
-    """For each of them the VM, the reference, the uuid, and the snapshot unless its record cannot be understood."""
+    """For each of them the VM, the reference, the uuid, and the snapshot unless its record cannot be understood; then
+    the VM may be missing too."""
     marked = 'field "is_vmss_snapshot" = "true"'
-    for ref, record in _where(xapi, "VM", "snapshot_of", vms, marked):
-        of, uuid = str(record["snapshot_of"]), one_line(str(record.get("uuid", ref)), 100)
+    for ref, record in where(xapi, "VM", "snapshot_of", vms, marked):
+        of, uuid, snapshot = "", one_line(str(ref), 100), None
         try:
-            if set(record["current_operations"].values()) & _TAKING:
+            of, uuid = _text(record, "snapshot_of"), one_line(str(record.get("uuid", ref)), 100)
+            if set(record["current_operations"].values()) & TAKING:
                 continue  # a checkpoint that is still being made, and may yet come to nothing
-            snapshot: Optional[Snapshot] = _snapshot(ref, record)
+            snapshot = _snapshot(ref, record)
         except MISREAD:
-            snapshot = None
+            pass
         yield of, ref, uuid, snapshot
 
 
@@ -307,7 +363,7 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
 
 def _taking(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
     for task, operation in operations.items():
-        if operation in _TAKING:
+        if operation in TAKING:
             try:
                 marks = xapi.call("task.get_other_config", task)
             except Refused:
@@ -344,6 +400,13 @@ def _number(value: Any) -> int:
     return number
 
 
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record[name]
+    if not isinstance(value, str):
+        raise TypeError(name)
+    return value
+
+
 def _list(record: Mapping[str, Any], name: str) -> List[Any]:
     value = record[name]
     if not isinstance(value, list):  # what has no users may be destroyed: let nothing else pass for an empty list
@@ -351,7 +414,7 @@ def _list(record: Mapping[str, Any], name: str) -> List[Any]:
     return value
 
 
-def _where(
+def where(
     xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str = ""
 ) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Records of a class in which a field has one of these values, and which meet the condition."""

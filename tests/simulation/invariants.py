@@ -256,7 +256,7 @@ class Observer:
         for pool in self._rows("pool").values():
             for key, text in pool["other_config"].items():
                 if key.startswith(JOURNAL):
-                    recorded.update(json.loads(text))
+                    recorded.update(json.loads(text)["destroying"])
         return recorded
 
     def _others(self, disk: str) -> Set[str]:
@@ -270,7 +270,7 @@ class Observer:
         if key.startswith(JOURNAL):
             users = self._users_of_disks()
             snapshots = {row["uuid"]: ref for ref, row in self._rows("VM").items()}
-            for snapshot, disks in json.loads(text).items():
+            for snapshot, disks in json.loads(text)["destroying"].items():
                 for uuid in disks:
                     others = {disk: vms - {snapshots.get(snapshot, "")} for disk, vms in users.items()}
                     self._users_when_recorded.setdefault(uuid, others)

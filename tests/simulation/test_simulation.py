@@ -140,7 +140,7 @@ def _leave_a_disk(world: World) -> None:
 
 def _leave_a_record(world: World) -> None:
     (pool,) = world.sim.db.tables["pool"].rows
-    record = json.dumps({"11111111-1111-1111-1111-111111111111": []})
+    record = json.dumps({"destroying": {"11111111-1111-1111-1111-111111111111": []}})
     world.sim.db.set("pool", pool, "other_config", {"vmss-destroying:x": record})
 
 
