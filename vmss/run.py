@@ -259,14 +259,16 @@ class Pass:
         hangs."""
         return self.clock.monotonic() >= self.began + self.settings.pass_limit / 2
 
-    def look(self, wanted: Optional[str] = None) -> Look:
-        """Go through all policies and find those whose turn it is: the due ones, or the one that is wanted."""
+    def look(self, wanted: Optional[str] = None, put_off: bool = False) -> Look:
+        """Go through all policies and find those whose turn it is: the due ones, or the one that is wanted. A pass that
+        is `put_off` leaves it to the other one to tell them of the licence."""
         self.next_look = next_tick(self.now())
         policies, errors = world.read_policies(self.xapi)
         turns = [self.wanted(wanted, policies, errors)] if wanted else self.due(policies)
         due = {turn.policy.ref for turn in turns}
         if not self.pool.licensed:
-            self.restricted(turns)
+            if not put_off:
+                self.restricted(turns)
             turns = []
         return Look(turns, [policy for policy in policies if policy.ref not in due], errors)
 
@@ -429,7 +431,7 @@ class Pass:
         """Another run holds the lock: the policies that are due and that it has not in hand are late, and each is
         told of it once a slot."""
         self.log("The lock is taken: %s" % held)
-        turns = self.look(self.request.policy).turns
+        turns = self.look(self.request.policy, put_off=True).turns
         # Last: the other run looks for what is due at the same instant as we do.
         in_hand = (directory.holder(self.pool.uuid) or held.holder).get("policies")
         # In turn: of several that are put off at the same instant, the second has to find the alert of the first.

@@ -201,6 +201,7 @@ def _restart(way: str) -> Act:
     def act(meeting: Meeting) -> Answer:
         """xapi ends and starts again, before the call or after it."""
         answer = meeting.serve() if meeting.random.random() < 0.5 else None
+        meeting.world.observer.about_to_change()
         meeting.world.call("simulator.restart", "", way, meeting.random.choice([0.0, 5.0, 40.0, 600.0]))
         meeting.world.observer.restarted()
         if answer is not None:
@@ -208,6 +209,42 @@ def _restart(way: str) -> Act:
         return meeting.serve()
 
     return act
+
+
+def coordinator_changed(meeting: Meeting) -> Answer:
+    """Another host becomes the coordinator, before the call or after it: by designation, or because xapi of the old one
+    has died, or all of its host, and our process with it."""
+    world, random = meeting.world, meeting.random
+    answer = meeting.serve() if random.random() < 0.5 else None
+    others = [host for host in world.hosts if host != world.sim.this_host and host not in world.sim.hosts.dead]
+    if not others:
+        return answer or meeting.serve()
+    way = random.choice(["clean", "clean", "kill", "host"])
+    world.observer.about_to_change()
+    world.call("simulator.fail_over", "", random.choice(others), way, random.choice([0.0, 5.0, 40.0, 600.0]))
+    world.observer.restarted()
+    if way == "host":
+        raise Died
+    if answer is not None:
+        raise Lost("xapi ended before the answer")
+    return meeting.serve()
+
+
+def stop_asked(meeting: Meeting) -> Answer:
+    """SIGTERM, before the server has the call or after it has acted."""
+    if meeting.random.random() < 0.5:
+        meeting.world.ask_to_stop()
+        return meeting.serve()
+    answer = meeting.serve()
+    meeting.world.ask_to_stop()
+    return answer
+
+
+def disk_full(meeting: Meeting) -> Answer:
+    """There is no room any more under the log, the lock and the state, for the rest of the pass."""
+    meeting.world.disk.fill(meeting.random.choice([0, 0, 1, 30, 200]))
+    meeting.world.observer.disk_is_full()
+    return meeting.serve()
 
 
 def sr_full(meeting: Meeting) -> Answer:
@@ -224,7 +261,7 @@ def _others(act: Callable[["World", Random], None]) -> Act:
     """What somebody does just before the call gets to the server, or just after it has acted."""
     def both(meeting: Meeting) -> Answer:
         answer = meeting.serve() if meeting.random.random() < 0.5 else None
-        before = set(meeting.world.observer.scheduled())
+        before = meeting.world.observer.about_to_change()
         act(meeting.world, meeting.random)
         meeting.world.observer.others_acted(before)
         return meeting.serve() if answer is None else answer
@@ -319,8 +356,34 @@ def clock_back(world: "World", random: Random) -> None:
 
 
 def second_tick(world: "World", random: Random) -> None:
-    """Cron starts another pass, or somebody asks for one."""
-    world.second_pass(random.choice(world.policies) if random.random() < 0.3 else "")
+    """Cron starts another pass, or a plugin does."""
+    world.second_pass("")
+
+
+def snapshot_now(world: "World", random: Random) -> None:
+    """Somebody asks for a run of one policy."""
+    world.second_pass(random.choice(world.policies))
+
+
+def vm_migrated(world: "World", random: Random) -> None:
+    way = random.choice(["", "Async."])  # over, or under way
+    world.outside(way + "VM.pool_migrate", _vm(world, random), random.choice(world.hosts), {})
+
+
+def licence_changed(world: "World", random: Random) -> None:
+    """The licence has no scheduled snapshots any more; or has them again."""
+    (pool,) = world.sim.db.tables["pool"].rows.values()
+    taken = pool["restrictions"].get("restrict_vmss") == "true"
+    world.call("simulator.restrict", "", "VMSS", not taken)
+    world.observer.licence_changed()
+
+
+def member_lost(world: "World", random: Random) -> None:
+    """A host loses its power, or is back."""
+    members = [host for host in world.hosts if host != world.sim.this_host and host != world.here]
+    if members:
+        host = random.choice(members)
+        world.call("simulator.%s_host" % ("start" if host in world.sim.hosts.dead else "kill"), "", host)
 
 
 KINDS: Dict[str, Act] = {
@@ -334,7 +397,10 @@ KINDS: Dict[str, Act] = {
     "policy_deleted": _others(policy_deleted), "policy_changed": _others(policy_changed),
     "snapshot_pinned": _others(snapshot_pinned), "snapshot_deleted": _others(snapshot_deleted),
     "disk_attached": _others(disk_attached), "clock_forward": _others(clock_forward),
-    "clock_back": _others(clock_back), "second_tick": _others(second_tick),
+    "clock_back": _others(clock_back), "second_tick": _others(second_tick), "snapshot_now": _others(snapshot_now),
+    "vm_migrated": _others(vm_migrated), "licence_changed": _others(licence_changed),
+    "member_lost": _others(member_lost), "coordinator_changed": coordinator_changed, "stop_asked": stop_asked,
+    "disk_full": disk_full,
 }
 
 

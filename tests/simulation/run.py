@@ -33,11 +33,11 @@ def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Sh
         plan = Drawn("faults %d" % seed) if faults is None else Listed(faults)
         world = World(seed, folder, plan, shape)
         world.live()
-        log = Path(world.place.log)
+        logs = [Path(place.log) for place in world.places.values()]
         observer = world.observer
         return Outcome(
             world.passes, len(world.history), world.struck, observer.checked, observer.found, world.history,
-            log.read_bytes() if log.exists() else b"",
+            b"".join(log.read_bytes() for log in logs if log.exists()).replace(str(folder).encode(), b""),
         )
     finally:
         shutil.rmtree(str(folder))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Callable
 
@@ -14,15 +14,17 @@ import pytest
 
 from tests.simulation.faults import Fault, Listed, parse
 from tests.simulation.run import live, report, shrink
+from tests.simulation.slots import latest_slot
 from tests.simulation.world import PolicyShape, Shape, World, chance
 from vmss.settings import Settings
 from vmss.simulator.durations import Durations
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FIXED = range(1, 31)
-# Fresh seeds are looked at for so long; not at all by default, for one world in some hundreds still breaks, each in
-# need of several faults at once: python -m tests.simulation --seed 900000 --count 600 --keep-going
-FRESH_SECONDS = float(os.environ.get("VMSS_FRESH_SECONDS", "0"))
+# Worlds that nobody has seen yet: the first seed. In .ci/run it comes from the tree that is tested, so that what breaks
+# is the commit's and not the hour's; by hand: python -m tests.simulation --seconds 600 --keep-going
+FRESH_SEED = os.environ.get("VMSS_FRESH_SEED", "")
+FRESH_WORLDS = 250
 
 
 @pytest.mark.parametrize("seed", FIXED)
@@ -31,14 +33,12 @@ def test_the_invariants_hold_for_a_fixed_seed(seed: int) -> None:
     assert not outcome.found, report(seed, outcome)
 
 
-@pytest.mark.skipif(not FRESH_SECONDS, reason="VMSS_FRESH_SECONDS is not set")
+@pytest.mark.skipif(not FRESH_SEED, reason="VMSS_FRESH_SEED is not set")
 def test_the_invariants_hold_for_fresh_seeds() -> None:
-    first, began = int(time.time()) * 1000, time.monotonic()
-    for seed in range(first, first + 100000):
+    first = int(FRESH_SEED, 16)
+    for seed in range(first, first + FRESH_WORLDS):
         outcome = live(seed)
         assert not outcome.found, report(seed, outcome)
-        if time.monotonic() - began > FRESH_SECONDS:
-            return
 
 
 def test_the_same_seed_gives_the_same_log_byte_for_byte_in_any_process() -> None:
@@ -113,7 +113,46 @@ def test_a_logout_that_fails_is_made_up_for(kind: str) -> None:
     assert not outcome.found
 
 
+@pytest.mark.parametrize("kind", ["stop_asked", "disk_full", "coordinator_changed", "licence_changed", "snapshot_now"])
+def test_a_trouble_at_every_fifth_call_of_a_pass_is_got_over(kind: str) -> None:
+    shape = _small(100.0)._replace(hosts=2)
+    for call in range(1, _calls_of_the_second_pass(shape) + 1, 5):
+        outcome = live(7, [Fault(1, call, kind, call)], shape)
+        assert len(outcome.struck) == 1
+        assert not outcome.found, (call, outcome.found)
+
+
+def test_a_disk_that_takes_a_part_of_what_is_written_costs_no_session() -> None:
+    # A list of sessions that was written in part was put in place of the list that was there.
+    shape = _small(1000.0)
+    shape = shape._replace(settings=shape.settings._replace(snapshot_limit=60, checkpoint_limit=60, destroy_limit=60))
+    for seed in range(8):  # of the room that is left
+        for call in (2, 4, 8):
+            outcome = live(7, [Fault(2, call, "disk_full", seed)], shape)
+            assert len(outcome.struck) == 1
+            assert not outcome.found, (call, seed, outcome.found)
+
+
 # The checks themselves
+
+
+@pytest.mark.parametrize("zone, frequency, at, now, slot", [
+    # A gap: London, 01:00 to 02:00; Lord Howe, 02:00 to 02:30; Santiago, 00:00 to 01:00.
+    ("Europe/London", "daily", "01:15", "2026-03-29T01:00", "2026-03-29T01:00"),
+    ("Europe/London", "hourly", "00:15", "2026-03-29T01:00", "2026-03-29T00:15"),
+    ("Australia/Lord_Howe", "daily", "02:15", "2026-10-03T15:45", "2026-10-03T15:30"),
+    ("Australia/Lord_Howe", "hourly", "00:15", "2026-10-03T15:30", "2026-10-03T15:30"),
+    ("America/Santiago", "daily", "00:30", "2026-09-06T04:00", "2026-09-06T04:00"),
+    # Twice: London, 01:00 to 02:00; Santiago, 23:00 to 24:00 on the day before.
+    ("Europe/London", "daily", "01:15", "2026-10-25T01:30", "2026-10-25T00:15"),
+    ("Europe/London", "hourly", "00:15", "2026-10-25T01:30", "2026-10-25T01:15"),
+    ("America/Santiago", "daily", "23:30", "2026-04-05T03:45", "2026-04-05T02:30"),
+])
+def test_the_slots_of_a_day_on_which_clocks_change(zone: str, frequency: str, at: str, now: str, slot: str) -> None:
+    hour, minute = at.split(":")
+    policy = {"frequency": frequency, "schedule": {"hour": hour, "min": minute}}
+    instants = [datetime.strptime(text, "%Y-%m-%dT%H:%M").replace(tzinfo=timezone.utc) for text in (now, slot)]
+    assert latest_slot(zone, policy, instants[0]) == instants[1]
 
 
 Sabotage = Callable[[World], None]
@@ -231,7 +270,32 @@ def _never_ends(world: World) -> None:
     world.observer.end("0")
 
 
+def _starts_more_when_it_was_asked_to_stop(world: World) -> None:
+    world.observer.asked_to_stop()
+    _asks(world, "event.from")
+    _asks(world, "Async.VDI.destroy", world.disks_of(world.vms[0])[0])
+
+
+def _takes_one_of_no_slot(world: World) -> None:
+    _asks(world, "Async.VM.snapshot", world.vms[0], "policy 0 2026-01-07T05:59:00Z")
+
+
+def _does_not_end_when_it_was_asked_to(world: World) -> None:
+    world.observer.asked_to_stop()
+    world.sim.set_time(world.sim.now() + timedelta(seconds=300))
+    world.observer.end("0")
+
+
+def _keeps_silent_about_the_licence(world: World) -> None:
+    world.sim.set_time(world.sim.now() + timedelta(hours=1))
+    world.call("simulator.restrict", "", "VMSS", True)
+    world.observer.begin()
+    world.observer.end("0")
+
+
 @pytest.mark.parametrize("number, sabotage", [
+    (7, _starts_more_when_it_was_asked_to_stop), (7, _does_not_end_when_it_was_asked_to),
+    (9, _keeps_silent_about_the_licence), (1, _takes_one_of_no_slot),
     (2, _destroys_what_is_no_snapshot), (2, _destroys_the_last_one), (4, _destroys_a_foreign_disk),
     (3, _destroys_without_a_record), (10, _notes_the_run_in_silence), (6, _names_no_victim), (5, _second_pass_runs),
     (7, _never_ends),

@@ -1,12 +1,13 @@
 """The way from the XenAPI client to the embedded xapi without a socket, and the clock of a simulated coordinator."""
 import http.client
+import re
 import xmlrpc.client
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Callable, Dict, List, Tuple
 
 from vmss.clock import Clock
 from vmss.simulator import Simulator
-from vmss.simulator.dispatch import TRUSTED
+from vmss.simulator.dispatch import TRUSTED, Origin
 from vmss.simulator.errors import XapiError
 from vmss.simulator.values import Count, date_text
 from vmss.simulator.wire import decode_xml
@@ -36,22 +37,40 @@ class DirectTransport(xmlrpc.client.Transport):
     """Hands each call to the simulator in this process. Only the client's own encoding is read; the answer is made of
     the values that the client would have read from it."""
 
-    def __init__(self, sim: Simulator, carry: Carry) -> None:
+    def __init__(self, sim: Simulator, carry: Carry, here: Callable[[], str]) -> None:
+        """`here` tells the host in whose dom0 the client runs."""
         xmlrpc.client.Transport.__init__(self)
         self._sim = sim
         self._carry = carry
+        self._here = here
 
     def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Tuple[Any, ...]:
-        request = decode_xml(request_body)
-        return (self._carry(request.method, request.params, lambda: serve(self._sim, request.method, request.params)),)
+        method, params = _read(request_body)
+        return (self._carry(method, params, lambda: serve(self._sim, method, params, Origin(True, self._here()))),)
 
 
-def serve(sim: Simulator, method: str, params: List[Any]) -> Answer:
+_TEXTS = re.compile(
+    rb"<\?xml version='1.0'\?>\n<methodCall>\n<methodName>([\w.]+)</methodName>\n<params>\n"
+    rb"((?:<param>\n<value><string>[^<&\x00-\x08\x0b-\x1f]*</string></value>\n</param>\n)*)</params>\n</methodCall>\n\Z"
+)
+_TEXT = re.compile(rb"<string>([^<]*)</string>")
+
+
+def _read(body: bytes) -> Tuple[str, List[Any]]:
+    """The method and the parameters of a call; most have nothing but plain texts, and are read the short way."""
+    found = _TEXTS.match(body)
+    if found is None:
+        request = decode_xml(body)
+        return request.method, request.params
+    return found.group(1).decode("ascii"), [text.decode("utf-8") for text in _TEXT.findall(found.group(2))]
+
+
+def serve(sim: Simulator, method: str, params: List[Any], origin: Origin = TRUSTED) -> Answer:
     """Run one call to its end; the clock moves as far as it needs. Raise Lost where a client would see its connection
     break."""
     ended: List[Tuple[Any, Any]] = []
     with sim.lock:
-        sim.begin(method, params, TRUSTED, lambda result, error: ended.append((result, error)))
+        sim.begin(method, params, origin, lambda result, error: ended.append((result, error)))
         sim.kernel.run_due()
         while not ended:
             if not sim.kernel.advance():
@@ -74,19 +93,22 @@ _SAME = frozenset([str, bool, float])
 
 def as_received(value: Any) -> Any:
     """A value of the server as the client reads it: its own copy, integers as texts, dates as the client's type."""
-    kind = type(value)
-    if kind in _SAME:
-        return value
-    if kind is dict:
-        # Nearly all of what is read are fields that need nothing done.
-        return {name: item if type(item) in _SAME else as_received(item) for name, item in value.items()}
-    if kind is list:
-        return [item if type(item) in _SAME else as_received(item) for item in value]
-    if kind is datetime:
-        return xmlrpc.client.DateTime(date_text(value))
-    if kind is Count:
-        return int(value)
-    return "" if value is None else str(value)
+    return value if type(value) in _SAME else _READ.get(type(value), str)(value)
+
+
+def _map(value: Dict[str, Any]) -> Dict[str, Any]:
+    # Nearly all of what is read are fields that need nothing done.
+    return {name: item if type(item) in _SAME else _READ.get(type(item), str)(item) for name, item in value.items()}
+
+
+def _list(value: List[Any]) -> List[Any]:
+    return [item if type(item) in _SAME else _READ.get(type(item), str)(item) for item in value]
+
+
+_READ: Dict[type, Callable[[Any], Any]] = {
+    dict: _map, list: _list, datetime: lambda value: xmlrpc.client.DateTime(date_text(value)), Count: int,
+    type(None): lambda value: "",
+}
 
 
 class SimulatedClock(Clock):
@@ -99,7 +121,9 @@ class SimulatedClock(Clock):
 
     def now(self) -> datetime:
         self._look()
-        return self._sim.now()
+        seconds = self._sim.kernel.now()
+        # Never early, as rounding would have it: xapi cuts what it notes down to seconds.
+        return datetime.fromtimestamp(int(seconds), timezone.utc).replace(microsecond=int(seconds % 1 * 1e6))
 
     def monotonic(self) -> float:
         self._look()

@@ -8,9 +8,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
+from tests.simulation.disk import Disk
 from tests.simulation.faults import Drawn, Fault, Listed, meet
 from tests.simulation.invariants import Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
+from vmss import stop
 from vmss.problem import Problem
 from vmss.run import Request, Surroundings, run
 from vmss.settings import Place, Settings
@@ -26,8 +28,14 @@ MIB = 1 << 20
 QUARTER = timedelta(minutes=15)
 # Calls of one pass, with all that may be tried again in so small a pool.
 CALLS_MAX = 30000
-# No clock changes in January in any of these, so that slots can be told apart without a second schedule.
-ZONES = ("UTC", "Europe/London", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe")
+ZONES = ("UTC", "Europe/London", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Santiago")
+# The instants at which clocks change there, by an hour, by half an hour, and by an hour at midnight.
+CHANGES = {
+    "Europe/London": (datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)),
+    "America/New_York": (datetime(2026, 3, 8, 7, tzinfo=UTC), datetime(2026, 11, 1, 6, tzinfo=UTC)),
+    "Australia/Lord_Howe": (datetime(2026, 4, 4, 15, tzinfo=UTC), datetime(2026, 10, 3, 15, 30, tzinfo=UTC)),
+    "America/Santiago": (datetime(2026, 4, 5, 3, tzinfo=UTC), datetime(2026, 9, 6, 4, tzinfo=UTC)),
+}
 
 
 class PolicyShape(NamedTuple):
@@ -42,7 +50,8 @@ class PolicyShape(NamedTuple):
 
 class Shape(NamedTuple):
     """What a world is made of. `vms`: for each the SRs of its disks, whether it runs, its policy (-1: none).
-    `steps`: minutes from pass to pass; nothing goes wrong in the first `calm` passes."""
+    `steps`: minutes from pass to pass; nothing goes wrong in the first `calm` passes. `start`: when its time begins;
+    None: some time in January."""
 
     zone: str
     srs: Tuple[str, ...]
@@ -52,6 +61,8 @@ class Shape(NamedTuple):
     settings: Settings
     steps: Tuple[int, ...]
     calm: int = 0
+    hosts: int = 1
+    start: Optional[datetime] = None
 
 
 def draw(seed: int) -> Shape:
@@ -67,16 +78,21 @@ def draw(seed: int) -> Shape:
     longest = random.choice((0.5, 3.0, 3.0, 60.0, 400.0, 600.0))
     limit = random.choice((60, 600, 3600))
     zone = random.choice(ZONES)
+    start = None
+    if zone in CHANGES and random.random() < 0.5:
+        start = random.choice(CHANGES[zone]) - QUARTER * random.choice((random.randrange(16), random.randrange(120)))
+        policies = tuple(_at_night(policy, random) if random.random() < 0.5 else policy for policy in policies)
     return Shape(
         zone=zone, srs=srs, vms=vms, policies=policies,
         durations=Durations(vdi_snapshot=(0.1, longest), vdi_destroy=(0.1, random.choice((0.5, 1.0, longest)))),
         settings=Settings(
             timezone=zone, snapshot_limit=limit, checkpoint_limit=2 * limit, destroy_limit=limit,
             login_limit=random.choice((0, 60)), max_operations=random.choice((1, 3, 64)),
-            max_policies=random.choice((1, 100)),
+            max_policies=random.choice((1, 100)), stop_limit=random.choice((0, 60)),
+            waits_per_second=random.choice((1, 1, 5)),
         ),
         steps=tuple(random.choice((1, 15, 15, 30, 60, 60, 60, 120, 1440)) for _ in range(random.randint(3, 9))),
-        calm=random.choice((0, 0, 1, 2)),
+        calm=random.choice((0, 0, 1, 2)), hosts=random.choice((1, 1, 2, 3)), start=start,
     )
 
 
@@ -91,11 +107,18 @@ def _policy(random: Random) -> PolicyShape:
     return PolicyShape(kind, frequency, schedule, random.choice((1, 1, 2, 3)), random.random() < 0.7)
 
 
+def _at_night(policy: PolicyShape, random: Random) -> PolicyShape:
+    """A policy with slots near those hours that clocks skip or show twice."""
+    schedule = {"min": random.choice(("0", "15", "30", "45")), "hour": random.choice(("23", "0", "1", "2"))}
+    return policy._replace(frequency="daily", schedule=schedule, ran=True)
+
+
 @contextmanager
 def chance(seed: int) -> Iterator[None]:
     """Let what comes from the machine come from the seed: the names of records, the process's number, the host's."""
     random = Random("machine %d" % seed)
     before = os.urandom, os.getpid, socket.gethostname, time.sleep
+    stop._requested = False
     os.urandom = lambda size: bytes(random.getrandbits(8) for _ in range(size))
     os.getpid = lambda: 4711
     socket.gethostname = lambda: "dom0"
@@ -104,6 +127,7 @@ def chance(seed: int) -> Iterator[None]:
         yield
     finally:
         os.urandom, os.getpid, socket.gethostname, time.sleep = before
+        stop._requested = False
 
 
 class World:
@@ -122,20 +146,46 @@ class World:
         self._dead = False
         self._left: Dict[Path, bytes] = {}  # the files when the process died
         random = Random("start %d" % seed)
-        start = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=15 * random.randrange(4 * 24 * 7))
+        january = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=15 * random.randrange(4 * 24 * 7))
+        start = self.shape.start or january
         self.sim = Simulator(seed=seed, now=start, durations=self.shape.durations)
         self._start = self.sim.kernel.now()
         self.clock = SimulatedClock(self.sim)
         self.srs: List[str] = []
         self.vms: List[str] = []
         self.policies: List[str] = []
+        self.hosts: List[str] = []
         self.disks = 0
+        self.disk = Disk()
+        self._folder = folder
         self._build()
-        self.place = Place(xapi="unix:here", log=str(folder / "log"), lock_dir=str(folder / "lock"))
-        self.around = Surroundings(
-            self.place, self.shape.settings, clock=self.clock, transport=DirectTransport(self.sim, self._carry)
+        self.places = {
+            host: Place(
+                xapi="unix:here", log=str(folder / ("log%d" % number)), lock_dir=str(folder / ("lock%d" % number)),
+            )
+            for number, host in enumerate(self.hosts)
+        }
+        self._secret_of_the_pool()
+        self.here = self.sim.this_host  # where our process runs
+        self._transport = DirectTransport(self.sim, self._carry, lambda: self.here)
+        self.observer = Observer(
+            self.sim, [Path(place.lock_dir) for place in self.places.values()], self.shape.zone, self.clock.monotonic,
+            self.shape.settings.stop_limit,
         )
-        self.observer = Observer(self.sim, Path(self.place.lock_dir), self.shape.zone, self.clock.monotonic)
+
+    @property
+    def place(self) -> Place:
+        """What the host has where our process runs."""
+        return self.places[self.here]
+
+    def _secret_of_the_pool(self) -> None:
+        """What is a file of xapi's in dom0 lies beside the lock here. It is the same on all hosts."""
+        (pool,) = self.sim.db.tables["pool"].rows.values()
+        for place in self.places.values():
+            Path(place.lock_dir).mkdir(0o700)
+            path = Path(place.lock_dir) / ("%s.seal" % pool["uuid"])
+            path.write_text('{"secret": "%s"}' % ("5" * 64))
+            path.chmod(0o600)
 
     # The pool
 
@@ -167,6 +217,11 @@ class World:
     def _build(self) -> None:
         session = self.call("session.login_with_password", "root", "", "1.0", "build")
         host = self.call("host.get_all", session)[0]
+        self.hosts.append(str(host))
+        for number in range(2, self.shape.hosts + 1):
+            name, uuid = "host%d" % number, "00000000-0000-4000-8000-%012d" % number
+            self.hosts.append(self.call("host.create", session, uuid, name, "", name, "192.0.2.%d" % number))
+            self.call("host.enable", session, self.hosts[-1])
         for number, kind in enumerate(self.shape.srs):
             config = {"location": "/srv/%d" % number}
             self.srs.append(str(self.call(
@@ -262,12 +317,12 @@ class World:
 
     def live(self) -> None:
         """All of it: passes with faults, the end of the faults, two quiet ticks; the invariants after each."""
-        with chance(self.seed):
+        with chance(self.seed), self.disk.in_place():
             random, status = Random("hands %d" % self.seed), "0"
             for step in self.shape.steps:
                 # After a run that failed somebody may start another by hand, while its operations are under way.
                 self.wait(1 if status[0] != "0" and random.random() < 0.5 else step)
-                status = self.tick()
+                status = self.tick(random.choice(self.policies) if random.random() < 0.05 else "")
             self.calm_down()
             for step in (15, 1440, 75):
                 self.wait(step)
@@ -283,23 +338,36 @@ class World:
             seconds = (seconds // 900 + 1) * 900
         self.sim.set_time(datetime.fromtimestamp(seconds, UTC))
 
-    def tick(self) -> str:
-        """One pass, and the check of what has to hold after it. Return how it ended."""
+    def tick(self, policy: str = "") -> str:
+        """One pass, and the check of what has to hold after it; of one policy, if somebody asks for it. Return how it
+        ended."""
         self.calls = self.clock.looks = 0
+        self.disk.clear()
+        stop._requested = False
+        self.here = self.sim.this_host  # passes run in dom0 of the coordinator, with its lock and its log
         self._depth += 1
+        self.observer.lock_dir = Path(self.place.lock_dir)
         self.observer.begin()
-        status = self._run(Request(kicked=True))
+        status = self._run(self._request(policy))
         self._depth -= 1
         self.note("pass %d ended: %s" % (self.passes, status))
         self.observer.end(status)
         self.passes += 1
         return status
 
+    def _request(self, policy: str) -> Request:
+        if not policy or not self.sim.db.exists("VMSS", policy):
+            return Request(kicked=True)
+        self.observer.forced()
+        return Request(policy=self.sim.db.row("VMSS", policy)["uuid"])
+
     def _run(self, request: Request) -> str:
+        around = Surroundings(self.place, self.shape.settings, clock=self.clock, transport=self._transport)
         try:
-            return "%d %s" % run(request, self.around)[:2]
+            return "%d %s" % run(request, around)[:2]
         except Problem as problem:
-            return "%d %s: %s" % (problem.status, type(problem).__name__, problem)
+            text = str(problem).replace(str(self._folder), "")  # which is another each time
+            return "%d %s: %s" % (problem.status, type(problem).__name__, text)
         except Died:
             self._bury()
             return "killed"
@@ -312,7 +380,9 @@ class World:
 
     def _files(self) -> Dict[Path, bytes]:
         """What the files hold that a pass writes."""
-        paths = [*sorted(Path(self.place.lock_dir).glob("*")), Path(self.place.log)]
+        paths = [Path(place.log) for place in self.places.values()]
+        for place in self.places.values():
+            paths += sorted(Path(place.lock_dir).glob("*"))
         return {path: path.read_bytes() for path in paths if path.exists()}
 
     def _bury(self) -> None:
@@ -328,14 +398,21 @@ class World:
         """Another pass, while ours holds the lock or is about to take it."""
         if self._depth > 1:
             return
-        uuid = self.sim.db.row("VMSS", policy)["uuid"] if policy and self.sim.db.exists("VMSS", policy) else None
+        here, asked = self.here, stop._requested
         self._depth += 1
+        stop._requested = False  # the other process was not told to
+        self.here = self.sim.this_host
         self.observer.first_holds_the_lock = lock_is_held(Path(self.place.lock_dir))
-        if uuid:
-            self.observer.forced()
-        status = self._run(Request(policy=uuid) if uuid else Request(kicked=True))
+        status = self._run(self._request(policy))
+        self.here, stop._requested = here, asked
         self._depth -= 1
         self.observer.second_ended(status)
+
+    def ask_to_stop(self) -> None:
+        """Our process gets a SIGTERM."""
+        if self._depth == 1:
+            stop._requested = True
+            self.observer.asked_to_stop()
 
     def calm_down(self) -> None:
         """The end of all faults."""
@@ -344,8 +421,11 @@ class World:
         self.sim.durations = Durations()
         self.sim.faults.clear()
         self.sim.set_time(self.sim.now() + timedelta(seconds=700))  # xapi may still be away
+        for host in self.hosts:
+            self.call("simulator.start_host", "", host)
         for sr in self.srs:
             self.call("simulator.fill", "", sr, 0)
+        self.call("simulator.restrict", "", "VMSS", False)
         # What hangs ends with xapi; a disk that a dead host had paused is freed by plugging.
         self.call("simulator.restart", "", "clean", 0.0)
         self.observer.peace()
