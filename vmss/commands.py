@@ -13,8 +13,19 @@ from vmss.version import VERSION
 # when it is wanted.
 COMMANDS: Dict[str, str] = {
     "run": "one pass: take the snapshots that are due",
+    "list": "the snapshot schedules: when they run, and how they fared",
+    "show": "one snapshot schedule, with its VMs",
+    "history": "how past runs fared: what failed, and why",
+    "next": "what will run when, for how long, and how to rearrange it",
+    "status": "whether all is well, as monitoring systems ask",
+    "doctor": "what is wrong, with the evidence and the remedy",
     "demo": "watch a simulated pool being snapshotted for a week",
     "simulator": "the embedded xapi, in the foreground",
+    "install": "put the plugin and all that belongs to it in their places, without an RPM",
+    "uninstall": "take them away again",
+    "xe": "the commands of xe that schedules need, without xe",
+    "manual": "the manual page",
+    "completion": "what lets a shell complete all this",
 }
 
 
@@ -22,7 +33,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Given the words of the command line, do it and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        command = _parser().parse_args(words[:1]).command
+        command = parser().parse_args(words[:1]).command
         module = import_module("vmss.cli." + command)
         if hasattr(module, "main"):
             return int(module.main(words[1:]))
@@ -37,15 +48,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:
+    """The parser of each command; None for one with a syntax of its own."""
+    modules = {name: import_module("vmss.cli." + name) for name in COMMANDS}
+    return {name: module.parser() if hasattr(module, "parser") else None for name, module in modules.items()}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the first word."""
+    first = argparse.ArgumentParser(
         prog="vmss", description="Scheduled VM snapshots for XenServer and XCP-ng.",
         epilog="`vmss COMMAND --help` tells more of each.\n\n" + STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version="vmss " + VERSION)
-    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    first.add_argument("--version", action="version", version="vmss " + VERSION)
+    commands = first.add_subparsers(metavar="COMMAND", dest="command")
     commands.required = True
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
-    return parser
+    return first

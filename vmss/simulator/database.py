@@ -277,7 +277,7 @@ class Database:
             raise XapiError("MAP_DUPLICATE_KEY", cls, field, ref, stored_text(key))
         if key == "":
             raise XapiError("INTERNAL_ERROR", "Db_cache_types.Empty_key_in_map")
-        self.set(cls, ref, field, {**old, key: value})
+        self.set(cls, ref, field, {key: value, **old})  # what is new comes first
 
     def remove_from_map(self, cls: str, ref: str, field: str, key: Any) -> None:
         """Remove a key; one that is not there is no error."""

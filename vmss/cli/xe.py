@@ -1,0 +1,130 @@
+"""`vmss xe`: the commands of xe that schedules need, over XenAPI, with xe's syntax, output and exit status."""
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Dict, List, NoReturn, Sequence, TextIO
+
+from vmss.problem import FAILED, OK, Problem
+from vmss.settings import Place, load, place
+from vmss.text import one_line
+from vmss.xapi import Refused, Unanswered, Xapi
+from vmss.xe.commands import command_of, describe, run
+from vmss.xe.errors import XeError, explain
+from vmss.xe.layout import Output, render
+from vmss.xe.syntax import Line, parse
+from vmss.xe.things import Session
+
+# What xapi lists our sessions under: they are not those of the runs.
+_ORIGINATOR = "vmss xe"
+
+
+def main(words: Sequence[str]) -> int:
+    """Do the command and return xe's exit status: 0, or 1 with the reason on standard error."""
+    try:
+        line = parse([_utf8(word) for word in words])
+        minimal = line.flag("minimal")
+        if line.help or line.command == "help":
+            _print(render(describe(() if line.help else line.words), minimal), sys.stdout)
+            return OK
+        if not line.command:
+            _print(render(describe(()), False), sys.stderr)
+            return FAILED
+        output = _in_session(line)
+    except Problem as error:
+        _print("%s\n" % error, sys.stderr)
+        return FAILED
+    try:
+        _print(render(output, minimal), sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _print("Error: the answer cannot be written: %s\n" % error.strerror, sys.stderr)
+        return FAILED
+    return OK
+
+
+def _utf8(word: str) -> str:
+    # Where the locale has no UTF-8, Python has not read the words as that.
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeDecodeError:
+        raise XeError("Error: %s is not valid UTF-8" % one_line(word, 80))
+
+
+def _in_session(line: Line) -> Output:
+    command = command_of(line)
+    where = _place(line)
+    settings = load(where.config)
+    limit = settings.pass_limit if command.slow else settings.call_limit
+    signal.signal(signal.SIGTERM, _end)
+    xapi = Xapi(where.xapi, settings.verify_tls, settings.ca_file, limit)
+    session = Session(xapi, _fit_for_terminal if _on_terminal(sys.stdout) else _as_it_is)
+    try:
+        # Over its own socket xapi trusts everybody who may open it.
+        xapi.login(where.user, "" if xapi.unix else where.password or "", _ORIGINATOR)
+        return run(session, line)
+    except Refused as refused:
+        raise XeError("\n".join(explain(refused, session.name)))
+    except Unanswered as error:
+        raise XeError("Error: %s: %s" % (one_line(where.xapi), error))
+    finally:
+        if xapi.session:
+            with suppress(Refused, Unanswered):
+                xapi.logout()
+        xapi.close()
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)  # through everything that has to be closed
+
+
+def _place(line: Line) -> Place:
+    """Where xapi is and who asks: by the words of the line, otherwise by the environment."""
+    where = place(os.environ)
+    login = dict(line.login)
+    if "passwordfile" in login:
+        where = where._replace(**_password_file(login["passwordfile"]))
+    if "server" in login:
+        port = ":" + login["port"] if "port" in login else ""
+        server = login["server"]
+        host = "[%s]" % server if server.count(":") > 1 and not server.startswith("[") else server
+        where = where._replace(xapi="https://%s%s" % (host, port))
+    return where._replace(
+        user=login.get("username", where.user), password=login.get("password", where.password),
+    )
+
+
+def _password_file(path: str) -> Dict[str, str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines: List[str] = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise XeError("Error: the password file %s cannot be read: %s" % (one_line(path), error))
+    if len(lines) < 2:
+        raise XeError("Error: the password file %s needs the user on its first line, the password on its second"
+                      % one_line(path))
+    return {"user": lines[0], "password": lines[1]}
+
+
+def _as_it_is(text: str, lines: bool) -> str:
+    return text
+
+
+def _fit_for_terminal(text: str, lines: bool) -> str:
+    """A text from the pool, with what could play tricks on a terminal escaped."""
+    parts = text.split("\n") if lines else [text]
+    return "\n".join(one_line(part, len(part)) for part in parts)
+
+
+def _on_terminal(stream: TextIO) -> bool:
+    return stream is not None and stream.isatty()  # None: closed by the caller
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Write the text as UTF-8, as xe does whatever the locale; to a terminal, only what it can show."""
+    encoding = stream.encoding if _on_terminal(stream) else "utf-8"
+    data = text.encode(encoding, "backslashreplace")
+    while data and stream is not None:
+        # Not through Python's buffer: what could not be written would be tried again at the very end.
+        data = data[os.write(stream.fileno(), data):]

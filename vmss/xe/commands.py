@@ -1,0 +1,361 @@
+"""The commands of xe: for every class the same ones on its fields, and a few more by hand."""
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+from vmss.text import quoted
+from vmss.xapi import NULL, Refused, understood
+from vmss.xe.classes import BY_NAME, CLASSES, FREQUENCIES, TYPES, Class
+from vmss.xe.errors import UsageError, failed
+from vmss.xe.fields import HIDDEN, INTEGER, MAP, ONE, SET, Field, find
+from vmss.xe.layout import Output
+from vmss.xe.syntax import Line
+from vmss.xe.things import Session, Thing
+
+Function = Callable[[Session, Line], Output]
+
+
+class Command(NamedTuple):
+    """What a command needs and may have, what `help` says of it, and what does it. `slow`: xapi may take its time."""
+
+    needs: Tuple[str, ...]
+    may_have: Tuple[str, ...]
+    text: str
+    do: Function
+    slow: bool = False
+
+
+def run(session: Session, line: Line) -> Output:
+    """Do what a line asks for. Raise XeError, Refused or Unanswered."""
+    command = command_of(line)
+    with understood(line.command):
+        return command.do(session, line)
+
+
+def command_of(line: Line) -> Command:
+    """The command of a line, which has the parameters it needs. Raise UsageError."""
+    command = COMMANDS.get(line.command)
+    if command is None:
+        raise UsageError("Unknown command: %s" % quoted(line.command))
+    for name in command.needs:
+        line.need(name)
+    return command
+
+
+# On every class
+
+
+def _list(cls: Class) -> Function:
+    def do(session: Session, line: Line) -> Output:
+        found = _candidates(session, cls, line)
+        shown = found
+        for name, value in list(cls.only) + line.others("params"):
+            found = _filtered(found, name, value)
+        if not line.flag("all"):
+            shown = found
+        wanted = line.get("params")
+        names = cls.listed if wanted is None else () if wanted == "all" else tuple(wanted.split(","))
+        # A minimal answer has the first field only: the others need not be read.
+        return Output(tuple(thing.row(names, first=line.flag("minimal")) for thing in shown))
+
+    return do
+
+
+def _candidates(session: Session, cls: Class, line: Line) -> List[Thing]:
+    """The objects among which a list looks: one, where a uuid is given; to read all is slow in a large pool."""
+    uuid = line.get("uuid")
+    if uuid is None or line.flag("all"):
+        return session.all(cls, line.flag("all"))
+    try:
+        return [session.one(cls, uuid)]
+    except Refused as refused:
+        if refused.code in ("UUID_INVALID", "HANDLE_INVALID"):
+            return []
+        raise
+
+
+def _filtered(things: List[Thing], name: str, value: str) -> List[Thing]:
+    if not things:
+        return []
+    if name.startswith("database:"):
+        raise failed("database: is not supported here")
+    field, key = find(things[0].fields, name)
+    if field.holds == SET and key not in (None, "contains"):
+        raise failed("A set is filtered with %s:contains=VALUE" % field.name)
+    return [thing for thing in things if field.name in thing.fields and thing.matches(field, key, value)]
+
+
+def _param_list(cls: Class) -> Function:
+    return lambda session, line: Output((session.one(cls, line.need("uuid")).row((), costly=True),))
+
+
+def _field_of(thing: Thing, line: Line) -> Field:
+    name = line.need("param-name")
+    if name not in thing.fields:
+        raise failed("Missing parameter: %s has no field %s" % (thing.cls.name, quoted(name)))
+    return thing.fields[name]
+
+
+def _param_get(cls: Class) -> Function:
+    def do(session: Session, line: Line) -> Output:
+        thing = session.one(cls, line.need("uuid"))
+        field, key = _field_of(thing, line), line.get("param-key")
+        if key is None or field.holds != MAP:
+            return Output(lines=(thing.text(field),))
+        values = thing.map(field)
+        if key not in values:
+            raise failed("Key %s not found in map" % quoted(key))
+        return Output(lines=(session.shown(values[key], False),))
+
+    return do
+
+
+def _param_set(cls: Class) -> Function:
+    def do(session: Session, line: Line) -> Output:
+        thing = session.one(cls, line.need("uuid"))
+        for name, value in line.others("uuid"):
+            field, key = find(thing.fields, name)
+            if key is None:
+                _set(session, thing, field, value)
+            elif field.holds == SET:
+                raise failed("%s is a set: use %s-param-add and -remove" % (field.name, cls.name))
+            elif not field.writable:
+                raise failed("Map field %s is read-only" % quoted(field.name))
+            else:
+                _put(session, thing, field, key, value)
+        return Output()
+
+    return do
+
+
+def _set(session: Session, thing: Thing, field: Field, value: str) -> None:
+    if not field.writable:
+        raise failed("Field %s is read-only" % quoted(field.name))
+    if field.holds != ONE:
+        raise failed("Field %s is a set or a map: use NAME:KEY=VALUE, or param-add" % quoted(field.name))
+    new: Any = field.kind.parse(field.name, value)
+    if field.of:
+        new = session.ref(field.of, value) if value else NULL
+    session.call("%s.set_%s" % (thing.cls.api, field.member), thing.ref, new)
+
+
+def _put(session: Session, thing: Thing, field: Field, key: str, value: str) -> None:
+    """Set the value of a key of a map, the way xe does: xapi's own check of a schedule relies on it."""
+    # Asked for anew: a new frequency, which may come before it on the same line, changes the schedule.
+    if key in session.call("%s.get_%s" % (thing.cls.api, field.member), thing.ref):
+        session.call("%s.remove_from_%s" % (thing.cls.api, field.member), thing.ref, key)
+    session.call("%s.add_to_%s" % (thing.cls.api, field.member), thing.ref, key, value)
+
+
+def _param_add(cls: Class) -> Function:
+    def do(session: Session, line: Line) -> Output:
+        thing = session.one(cls, line.need("uuid"))
+        field = _field_of(thing, line)
+        _check_can(field, "add to")
+        if field.holds == SET:
+            key = line.get("param-key")
+            if key is None:
+                raise failed("%s is a set: param-key=VALUE says what to add" % field.name)
+            session.call("%s.add_%s" % (cls.api, field.member), thing.ref, key)
+        else:
+            for key, value in line.others("uuid", "param-name", "param-key"):
+                session.call("%s.add_to_%s" % (cls.api, field.member), thing.ref, key, value)
+        return Output()
+
+    return do
+
+
+def _param_remove(cls: Class) -> Function:
+    def do(session: Session, line: Line) -> Output:
+        thing = session.one(cls, line.need("uuid"))
+        field, key = _field_of(thing, line), line.need("param-key")
+        _check_can(field, "remove from")
+        if key not in (thing.items(field) if field.holds == SET else thing.map(field)):
+            raise failed("Key %s is not in %s %s" % (quoted(key), "set" if field.holds == SET else "map", field.name))
+        _remove(session, thing, field, key)
+        return Output()
+
+    return do
+
+
+def _check_can(field: Field, what: str) -> None:
+    if field.holds not in (SET, MAP):
+        raise failed("Can only %s parameters of type Set or Map, which %s is not" % (what, field.name))
+    if not field.writable:
+        raise failed("Parameter %s is read-only" % quoted(field.name))
+
+
+def _remove(session: Session, thing: Thing, field: Field, key: str) -> None:
+    form = "%s.remove_%s" if field.holds == SET else "%s.remove_from_%s"
+    session.call(form % (thing.cls.api, field.member), thing.ref, key)
+
+
+def _param_clear(cls: Class) -> Function:
+    def do(session: Session, line: Line) -> Output:
+        thing = session.one(cls, line.need("uuid"))
+        field = _field_of(thing, line)
+        if not field.writable:
+            raise failed("Can only clear RW parameters, which %s is not" % field.name)
+        if field.holds == ONE:
+            _set(session, thing, field, "")
+        else:
+            for key in thing.items(field) if field.holds == SET else thing.map(field):
+                _remove(session, thing, field, key)
+        return Output()
+
+    return do
+
+
+def _on_fields(cls: Class) -> Dict[str, Command]:
+    """The commands that every class has."""
+    shown = [field for field in cls.fields if field.seen != HIDDEN]
+    sets = tuple(field.name + ":contains" for field in shown if field.holds == SET)
+    ones = tuple(field.name for field in shown if field.writable and field.holds == ONE)
+    maps = tuple(field.name + ":" for field in shown if field.writable and field.holds == MAP)
+    commands = {
+        "list": Command((), ("params", "database:") + tuple(field.name for field in shown) + sets,
+                        "Lists all the %ss, filtering on the optional arguments. To filter on map parameters, use the "
+                        "syntax 'map-param:key=value'" % cls.name, _list(cls)),
+        "param-list": Command(("uuid",), (), "Shows all fields of one object.", _param_list(cls)),
+        "param-get": Command(("uuid", "param-name"), ("param-key",),
+                             "Shows one field, or with param-key what a map has under that key.", _param_get(cls)),
+    }
+    if ones or maps:
+        commands.update({
+            "param-set": Command(("uuid",), ones + maps,
+                                 "Sets the parameter specified. If param-value is not given, the parameter is set to a "
+                                 "null value. To set a (key,value) pair in a map parameter, use the syntax "
+                                 "'map-param:key=value'.", _param_set(cls)),
+            "param-add": Command(("uuid", "param-name"), ("param-key",),
+                                 "Adds param-key to a set, or KEY=VALUE to a map.", _param_add(cls)),
+            "param-remove": Command(("uuid", "param-name", "param-key"), (),
+                                    "Removes a key from a set or a map.", _param_remove(cls)),
+            "param-clear": Command(("uuid", "param-name"), (), "Empties a field.", _param_clear(cls)),
+        })
+    return {"%s-%s" % (cls.name, name): command for name, command in commands.items()}
+
+
+# By hand
+
+
+def _vmss_create(session: Session, line: Line) -> Output:
+    record = {
+        "name_label": line.need("name-label"),
+        "name_description": line.get("name-description", ""),
+        "type": TYPES.parse("type", line.need("type")),
+        "frequency": FREQUENCIES.parse("frequency", line.need("frequency")),
+        "enabled": line.flag("enabled", default=True),
+        "retained_snapshots": INTEGER.parse("retained-snapshots", line.get("retained-snapshots", "7")),
+        "schedule": line.map("schedule"),
+    }
+    return _uuid_of(session, "VMSS", session.call("VMSS.create", record))
+
+
+def _uuid_of(session: Session, cls: str, ref: Any) -> Output:
+    return Output(lines=(str(session.call(cls + ".get_uuid", ref)),))
+
+
+def _destroy(cls: str) -> Function:
+    def do(session: Session, line: Line) -> Output:
+        session.call(cls + ".destroy", session.ref(cls, line.need("uuid")))
+        return Output()
+
+    return do
+
+
+def _vm_snapshot(session: Session, line: Line) -> Output:
+    made = [session.call("VM.snapshot", vm.ref, line.need("new-name-label")) for vm in _chosen(session, line)]
+    return Output(lines=tuple(str(session.call("VM.get_uuid", ref)) for ref in made))
+
+
+def _chosen(session: Session, line: Line) -> Sequence[Thing]:
+    """The VMs that a command is about: by vm=UUID or name, or by their fields as in a list. Raise XeError."""
+    cls = BY_NAME["vm"]
+    found = _candidates(session, cls, line)
+    for name, value in list(cls.only) + line.others("new-name-label", "vm"):
+        found = _filtered(found, name, value)
+    named = line.get("vm")
+    if named is not None:
+        uuid, label = cls.fields[:2]
+        found = [vm for vm in found if vm.matches(uuid, None, named)] or [
+            vm for vm in found if vm.matches(label, None, named)]
+    if not found:
+        raise failed("No VM matches")
+    if len(found) > 1 and not line.flag("multiple"):
+        raise failed("%d VMs match: say --multiple if all of them are meant" % len(found))
+    return found
+
+
+_OBJECTS = {"vm-uuid": "VM", "host-uuid": "Host", "sr-uuid": "SR", "pool-uuid": "Pool"}
+
+
+def _message_create(session: Session, line: Line) -> Output:
+    given = [(cls, line.need(name)) for name, cls in _OBJECTS.items() if line.get(name) is not None]
+    if len(given) != 1:
+        raise failed("One of these says what the message is about: %s" % ", ".join(_OBJECTS))
+    priority = INTEGER.parse("priority", line.need("priority"))
+    session.call("message.create", line.need("name"), priority, given[0][0], given[0][1], line.need("body"))
+    return Output()
+
+
+def _call_plugin(session: Session, line: Line) -> Output:
+    host = session.ref("host", line.need("host-uuid"))
+    answer = session.call("host.call_plugin", host, line.need("plugin"), line.need("fn"), line.map("args"))
+    return Output(lines=(session.shown(str(answer), True),))
+
+
+def _help(session: Session, line: Line) -> Output:
+    return describe(line.words)
+
+
+def describe(names: Sequence[str]) -> Output:
+    """What `help` says of these commands, or in general. Raise UsageError."""
+    if not names:
+        return Output(lines=_overview())
+    for name in names:
+        if name not in COMMANDS:
+            raise UsageError("Unknown command: %s" % quoted(name))
+    return Output(tuple(
+        (
+            ("command name        ", name), ("reqd params     ", ", ".join(COMMANDS[name].needs)),
+            ("optional params ", ", ".join(COMMANDS[name].may_have)), ("description     ", COMMANDS[name].text),
+        )
+        for name in names
+    ))
+
+
+def _overview() -> Tuple[str, ...]:
+    lines = [
+        "Usage: vmss xe COMMAND [NAME=VALUE ...] [--minimal]",
+        "       with -s SERVER [-p PORT] -u USER -pwf FILE: not where VMSS_XAPI says, but there, over TLS",
+        "The commands of xe that snapshot schedules need; `vmss xe help COMMAND` tells more of each:",
+    ]
+    for cls in CLASSES:
+        prefix = cls.name + "-"
+        rest = [name[len(prefix):] for name, command in COMMANDS.items()
+                if name.startswith(prefix) and name != "host-call-plugin"]
+        lines.append("  %s%s" % (prefix, ", -".join(rest)))
+    return tuple(lines + ["  host-call-plugin", "  help"])
+
+
+COMMANDS: Dict[str, Command] = {}
+for _cls in CLASSES:
+    COMMANDS.update(_on_fields(_cls))
+COMMANDS.update({
+    "vmss-create": Command(
+        ("name-label", "type", "frequency"), ("name-description", "enabled", "schedule:", "retained-snapshots"),
+        "Create a VM snapshot schedule.", _vmss_create,
+    ),
+    "vmss-destroy": Command(("uuid",), (), "Destroy a VM snapshot schedule.", _destroy("VMSS")),
+    "vm-snapshot": Command(
+        ("new-name-label",), ("vm", "uuid", "<any field of a VM>"), "Takes a snapshot of a VM by hand.", _vm_snapshot,
+        slow=True,
+    ),
+    "message-create": Command(
+        ("name", "priority", "body"), tuple(_OBJECTS), "Raises a message about an object.", _message_create,
+    ),
+    "message-destroy": Command(("uuid",), (), "Removes a message.", _destroy("message")),
+    "host-call-plugin": Command(
+        ("host-uuid", "plugin", "fn"), ("args:",), "Calls a function of a plugin on a host and shows its answer.",
+        _call_plugin, slow=True,
+    ),
+    "help": Command((), (), "Tells the usage of the commands that are named after it.", _help),
+})

@@ -1,0 +1,62 @@
+"""What keeps a command of xe from being done, in lines for the user; the exit status is always 1, as with xe."""
+import json
+import os
+from typing import Callable, List, Sequence
+
+from vmss.failures import CATALOGUE
+from vmss.problem import FAILED, Problem
+from vmss.text import one_line
+from vmss.xapi import Refused
+
+_MODEL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "simulator", "datamodel.json")
+
+# What is to be said of errors that a command of ours can run into, and a run over the schedules cannot.
+_SENTENCES = {
+    "INTERNAL_ERROR": "xapi met an error of its own: see /var/log/xensource.log on the coordinator",
+    "INVALID_VALUE": "This value is not allowed",
+    "LICENCE_RESTRICTION": "The licence of the pool does not include this",
+    "MAP_DUPLICATE_KEY": "The map has this key already: remove it first, or use param-set",
+    "RBAC_PERMISSION_DENIED": "The user's role does not allow this",
+    "UUID_INVALID": "There is no object of this type with this uuid",
+    "VMSS_HAS_VM": "The snapshot schedule still has VMs: take each off it with vm-param-set snapshot-schedule=",
+    "XENAPI_PLUGIN_FAILURE": "The plugin reports a failure",
+}
+
+
+class XeError(Problem):
+    """Bad input, or something that is not there."""
+
+    status = FAILED
+
+
+class UsageError(XeError):
+    """The command is not one, or lacks a parameter."""
+
+    def __str__(self) -> str:
+        return "%s\nvmss xe help tells the usage" % self.args[0]
+
+
+def failed(text: str) -> XeError:
+    """The error with this text, in the form that xe gives its own."""
+    return XeError("Error: " + text)
+
+
+def explain(refused: Refused, name: Callable[[str], str]) -> List[str]:
+    """Given an error of xapi, return it in lines: a sentence with its code, then each parameter by its name. `name`
+    says which object a reference means."""
+    code, params = refused.code, refused.error[1:]
+    if code == "SESSION_AUTHENTICATION_FAILED":
+        return ["Authentication failed: wrong user name or password"]
+    sentence = _SENTENCES.get(code) or (CATALOGUE[code].sentence if code in CATALOGUE else "xapi refuses this")
+    return ["%s (%s)" % (sentence, code)] + [
+        "%s: %s" % (label, one_line(name(value))) for label, value in zip(_labels(code, params), params)
+    ]
+
+
+def _labels(code: str, params: Sequence[str]) -> List[str]:
+    try:
+        with open(_MODEL, encoding="utf-8") as file:
+            labels = list(json.load(file)["all_errors"].get(code, {}).get("params", []))
+    except OSError:  # the embedded xapi was left out of this installation
+        labels = []
+    return labels + ["parameter"] * (len(params) - len(labels))

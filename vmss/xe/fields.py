@@ -1,0 +1,140 @@
+"""How the fields of xapi's objects are named, shown and understood by xe. Pure."""
+import re
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
+
+from vmss.text import quoted
+from vmss.xe.errors import failed
+
+NOT_IN_DATABASE = "<not in database>"
+
+ONE, LIST, SET, TABLE, MAP = range(5)  # LIST and TABLE are shown like SET and MAP, but nothing can be done with them
+ALWAYS, COSTLY, HIDDEN = range(3)  # a field that is costly to read is left out of lists, a hidden one of all
+
+
+class Kind(NamedTuple):
+    """How a value of xapi's reads, and how a text becomes one; `parse` gets the field's name for its errors."""
+
+    show: Callable[[Any], str]
+    parse: Callable[[str, str], Any]
+
+
+class Field(NamedTuple):
+    """One field: where its value comes from, what it is, and whether it can be set.
+
+    `member` is a member of the record; with a dot in it, one of a second record that the first refers to; with
+    brackets at its end, a method of the class. `of` is the class of references. `missing` is shown where there is
+    no value to be had.
+    """
+
+    name: str
+    member: str
+    kind: Kind
+    holds: int = ONE
+    writable: bool = False
+    of: str = ""
+    seen: int = ALWAYS
+    deprecated: bool = False
+    missing: str = NOT_IN_DATABASE
+    between: str = "; "
+
+    @property
+    def label(self) -> str:
+        """The name as it stands in front of a value."""
+        letters = {SET: "S", MAP: "M"}.get(self.holds, " ")
+        mark = " [DEPRECATED]" if self.deprecated else ""
+        return "%s (%s%s)%s" % (self.name, letters, "RW" if self.writable else "RO", mark)
+
+
+def _number(name: str, text: str) -> str:
+    # As OCaml reads one.
+    if not re.match(r"[-+]?(0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|0[uU]?[0-9_]*|[0-9][0-9_]*)\Z", text):
+        raise failed("Parameter '%s' has to be an integer, not %s" % (name, quoted(text)))
+    digits = text.replace("_", "").lower().replace("u", "")
+    plain = digits.lstrip("+-0") or "0"
+    value = int(digits, 0) if plain[0] in "xob" else int(digits)
+    if not -2 ** 63 <= value < 2 ** 63:
+        raise failed("Parameter '%s': %s is too large" % (name, quoted(text)))
+    return str(value)
+
+
+def _bytes(name: str, text: str) -> str:
+    match = re.match(r"([0-9]{1,18})(|bytes|KiB|MiB|GiB|TiB)\Z", text)
+    if not match:
+        raise failed("Parameter '%s' has to be a number of bytes, perhaps with KiB, MiB, GiB or "
+                     "TiB, not %s" % (name, quoted(text)))
+    return str(int(match.group(1)) << {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}.get(match.group(2), 0))
+
+
+def _real(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise failed("Parameter '%s' has to be a number, not %s" % (name, quoted(text)))
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise failed("Parameter '%s' has to be a boolean (true or false), not %s" % (
+            name, quoted(text)))
+    return text == "true"
+
+
+def _as_it_is(name: str, text: str) -> str:
+    return text
+
+
+TEXT = Kind(str, _as_it_is)
+LINES = Kind(str, _as_it_is)  # a text that may have several lines
+INTEGER = Kind(str, _number)
+BYTES = Kind(str, _bytes)
+REAL = Kind(lambda value: "%.3f" % value, _real)
+BOOLEAN = Kind(lambda value: "true" if value else "false", _boolean)
+LOWER = Kind(lambda value: str(value).lower(), _as_it_is)
+TRISTATE = Kind(lambda value: {"yes": "true", "no": "false"}.get(str(value), str(value)), _as_it_is)
+QUOTED = Kind(lambda value: "'%s'" % value, _as_it_is)
+
+
+def choice(*values: str) -> Kind:
+    """The kind of a field that takes one of these values."""
+    def parse(name: str, text: str) -> str:
+        if text not in values:
+            raise failed("Parameter '%s' has to be one of %s, not %s" % (
+                name, ", ".join("'%s'" % value for value in values), quoted(text)))
+        return text
+
+    return Kind(str, parse)
+
+
+def wording(*values: str) -> Kind:
+    """The same, for values that xe shows in words of its own: Destroy, Core dump and restart."""
+    words = {value: value.replace("coredump", "core_dump").replace("_", " ").capitalize() for value in values}
+    known = {word.lower(): value for value, word in words.items()}
+    known.update((value, value) for value in values)
+
+    def parse(name: str, text: str) -> str:
+        if text.lower() not in known:
+            raise failed("Parameter '%s' has to be one of %s, not %s" % (
+                name, ", ".join("'%s'" % word for word in words.values()), quoted(text)))
+        return known[text.lower()]
+
+    return Kind(lambda value: words.get(str(value), str(value)), parse)
+
+
+def find(fields: Mapping[str, Field], name: str) -> Tuple[Field, Optional[str]]:
+    """Given the fields by name, and what a filter or a parameter is called, return the field that is meant; and for
+    a set or a map what of it: FIELD:KEY, or as in earlier times FIELD-KEY. Raise XeError."""
+    if name in fields:
+        return fields[name], None
+    head, colon, key = name.partition(":")
+    if colon:
+        if head not in fields:
+            raise failed("Unknown field %s" % quoted(name))
+        if fields[head].holds not in (SET, MAP):
+            raise failed("Field %s is not a set or map" % quoted(head))
+        return fields[head], key
+    for holds in (MAP, SET):
+        meant = [field for field in fields.values() if field.holds == holds and name.startswith(field.name + "-")]
+        if meant:
+            longest = max(meant, key=lambda field: len(field.name))
+            return longest, name[len(longest.name) + 1:]
+    raise failed("Unknown field %s" % quoted(name))

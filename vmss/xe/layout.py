@@ -1,0 +1,31 @@
+"""How xe prints: records with their labels in a column, or with --minimal one line for a script. Pure."""
+from typing import List, NamedTuple, Sequence, Tuple
+
+Row = Sequence[Tuple[str, str]]
+
+
+class Output(NamedTuple):
+    """What a command has to say: records, or lines."""
+
+    rows: Tuple[Row, ...] = ()
+    lines: Tuple[str, ...] = ()
+
+
+def render(output: Output, minimal: bool) -> str:
+    """The output as it is written: minimal, the first value of each record on one line, or in full."""
+    if minimal:
+        firsts = [row[0][1] for row in output.rows if row]
+        return ",".join(_escaped(text) for text in firsts + list(output.lines)) + "\n"
+    return "".join(text + "\n" for text in [_record(row) + "\n" for row in output.rows] + list(output.lines))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace(",", "\\,")
+
+
+def _record(row: Row) -> str:
+    width = 4 + max([len(label) for label, _ in row], default=0)
+    lines: List[str] = []
+    for label, value in row:
+        lines.append("%s: %s" % (label.rjust(width) if lines else label.ljust(width), value))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,189 @@
+"""Objects of xapi as xe sees them, read when they are first wanted."""
+from contextlib import suppress
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from vmss.xapi import NULL, Refused, Unanswered, Xapi
+from vmss.xe.classes import BESIDE, Class
+from vmss.xe.fields import COSTLY, HIDDEN, LINES, LIST, MAP, NOT_IN_DATABASE, ONE, SET, Field
+from vmss.xe.layout import Row
+
+# After so many uuids of one class that were asked for one by one, the others are read at once.
+_ONE_BY_ONE_MAX = 100
+
+# What xapi answers about an object that is gone meanwhile, or of a class that it does not have.
+_ABSENT = ("HANDLE_INVALID", "MESSAGE_METHOD_UNKNOWN", "MESSAGE_REMOVED", "NOT_IMPLEMENTED")
+
+# A field that is costly to read reads so in lists.
+_COSTLY_TEXT = "<expensive field>"
+
+
+class Session:
+    """A session with xapi, and what is known from it already."""
+
+    def __init__(self, xapi: Xapi, shown: Callable[[str, bool], str]) -> None:
+        """`shown` makes a text fit to be shown, given whether it may have several lines."""
+        self.call = xapi.call
+        self.shown = shown
+        self._uuids: Dict[str, Dict[str, str]] = {}  # by class and reference
+        self._refs: Dict[str, Dict[str, str]] = {}  # by class and uuid
+        self._met: Dict[str, str] = {}  # the class of objects that a command is about, by reference
+
+    def all(self, cls: Class, everything: bool = False) -> List["Thing"]:
+        """The objects of a class; or everything of xapi's class."""
+        if cls.where and not everything:
+            records = self.call(cls.api + ".get_all_records_where", cls.where)
+        else:
+            records = self.call(cls.api + ".get_all_records")
+        self._met.update((str(ref), cls.api) for ref in records)
+        return [Thing(self, cls, str(ref), record) for ref, record in records.items()]
+
+    def one(self, cls: Class, uuid: str) -> "Thing":
+        """The object with this uuid. Raise Refused."""
+        ref = self.ref(cls.api, uuid)
+        record = self.call(cls.api + ".get_record", ref)
+        self._uuids.setdefault(cls.api, {})[ref] = str(record["uuid"])
+        return Thing(self, cls, ref, record)
+
+    def ref(self, cls: str, uuid: str) -> str:
+        """The reference of the object of xapi's class with this uuid. Raise Refused."""
+        ref = str(self.call(cls + ".get_by_uuid", uuid))
+        self._met[ref] = cls
+        return ref
+
+    def known(self, cls: str, uuid: str) -> str:
+        """The same; "" where there is none."""
+        refs = self._refs.setdefault(cls, {})
+        if uuid not in refs:
+            try:
+                refs[uuid] = self.ref(cls, uuid)
+            except Refused as refused:
+                if refused.code != "UUID_INVALID":
+                    raise
+                refs[uuid] = ""
+        return refs[uuid]
+
+    def uuid(self, cls: str, ref: str) -> str:
+        """The uuid of a reference."""
+        known = self._uuids.setdefault(cls, {})
+        if ref == NULL or not ref:
+            return NOT_IN_DATABASE
+        if ref not in known:
+            if len(known) == _ONE_BY_ONE_MAX:
+                records = self.call(cls + ".get_all_records")
+                known.update((str(other), str(record["uuid"])) for other, record in records.items())
+            if ref not in known:
+                try:
+                    known[ref] = str(self.call(cls + ".get_uuid", ref))
+                except Refused as refused:
+                    if refused.code not in _ABSENT:
+                        raise
+                    known[ref] = NOT_IN_DATABASE
+        return known[ref]
+
+    def name(self, text: str) -> str:
+        """Given a parameter of an error, return it; its uuid and name, where it is an object at hand."""
+        cls = self._met.get(text)
+        if cls is None:
+            return text
+        with suppress(Refused, Unanswered):  # gone meanwhile
+            uuid = self.uuid(cls, text)
+            return uuid if cls == "message" else "%s (%s)" % (uuid, self.call(cls + ".get_name_label", text))
+        return text
+
+
+class Thing:
+    """One object: its fields as values and as text."""
+
+    def __init__(self, session: Session, cls: Class, ref: str, record: Mapping[str, Any]) -> None:
+        self.cls = cls
+        self.ref = ref
+        self._session = session
+        self._record = record
+        self._beside: Dict[str, Optional[Mapping[str, Any]]] = {}
+        # An older xapi has fewer fields, and its xe too.
+        self.fields: Dict[str, Field] = {field.name: field for field in cls.fields if self._has(field)}
+
+    def _has(self, field: Field) -> bool:
+        return field.member.endswith("()") or field.member.split(".")[0] in self._record
+
+    def row(self, names: Tuple[str, ...], costly: bool = False, first: bool = False) -> Row:
+        """These fields, or all where there are none, in the class's order, to be printed; or the first of them."""
+        wanted = [
+            field for field in self.fields.values() if field.seen != HIDDEN and (not names or field.name in names)
+        ]
+        return [
+            (field.label, self.text(field) if costly or field.seen != COSTLY else _COSTLY_TEXT)
+            for field in (wanted[:1] if first else wanted)
+        ]
+
+    def text(self, field: Field) -> str:
+        """A field as it is shown."""
+        return self._session.shown(self.plain(field), field.kind is LINES)
+
+    def plain(self, field: Field) -> str:
+        """A field as a text."""
+        value = self._value(field)
+        if value is None:
+            return field.missing
+        if field.holds == ONE:
+            return self._item(field, value)
+        if field.holds in (LIST, SET):
+            return field.between.join(self.items(field))
+        return "; ".join("%s: %s" % pair for pair in self.map(field).items())
+
+    def items(self, field: Field) -> List[str]:
+        """The members of a set."""
+        value = self._value(field) or []
+        # Operations in progress are a map from the tasks to what they do.
+        members = value.values() if isinstance(value, dict) else value
+        return [self._item(field, member) for member in members]
+
+    def map(self, field: Field) -> Dict[str, str]:
+        """What is in a map."""
+        value = self._value(field) or {}
+        return {str(key): self._item(field, member) for key, member in value.items()}
+
+    def matches(self, field: Field, key: Optional[str], value: str) -> bool:
+        """Whether a field has a value, or where it is a set or a map, has it in there."""
+        alone = field.holds == ONE and key is None
+        if field.of and value != NOT_IN_DATABASE and (alone or field.holds == SET and key is not None):
+            # One call for the object that is looked for, instead of one for every reference.
+            refs = [self._value(field)] if alone else self._value(field)
+            return self._session.known(field.of, value) in refs
+        if key is None:
+            return self.plain(field) == value
+        if field.holds == MAP:
+            return self.map(field).get(key) == value
+        return value in self.items(field)
+
+    def _item(self, field: Field, value: Any) -> str:
+        if field.of:
+            return self._session.uuid(field.of, str(value))
+        return field.kind.show(value)
+
+    def _value(self, field: Field) -> Any:
+        """The value of a field; None where there is none."""
+        if field.member.endswith("()"):
+            try:
+                return self._session.call(field.member[:-2], self.ref)
+            except Refused:
+                return None
+        head, dot, tail = field.member.partition(".")
+        if not dot:
+            return self._record.get(head)
+        if head not in self._beside:
+            self._beside[head] = self._read_beside(head)
+        record = self._beside[head]
+        return None if record is None else record.get(tail)
+
+    def _read_beside(self, member: str) -> Optional[Mapping[str, Any]]:
+        ref = self._record.get(member)
+        if ref in (None, "", NULL):
+            return None
+        try:
+            record = self._session.call(BESIDE[self.cls.api, member] + ".get_record", ref)
+        except Refused as refused:
+            if refused.code not in _ABSENT:
+                raise
+            return None
+        return dict(record)
