@@ -42,8 +42,14 @@ def do(arguments: argparse.Namespace) -> int:
     settings = load(where.config)
     stop.install()
     # Progress is for people; the exit status and the log say the rest.
-    talkative = arguments.dry_run or sys.stdout.isatty()
-    report = run(request, Surroundings(where, settings, say=say if talkative else be_quiet))
+    around = Surroundings(where, settings, say=say if arguments.dry_run else be_quiet)
+    if sys.stdout.isatty() and not arguments.dry_run:
+        from vmss.cli.progress import bar
+
+        with bar() as tell:
+            report = run(request, around._replace(say=tell))
+    else:
+        report = run(request, around)
     if report.status:
         print(report.line, file=sys.stderr)
     else:

@@ -1,0 +1,142 @@
+"""`vmss history`: how past runs of the snapshot schedules fared."""
+import argparse
+import re
+import sys
+from datetime import datetime, timedelta
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TextIO, Tuple
+
+from vmss.cli import policies, tables
+from vmss.cli.parts import STATUS, new_parser
+from vmss.cli.policies import Entry
+from vmss.cli.reading import Reading, reading
+from vmss.cli.tables import Column
+from vmss.datetimes import EPOCH
+from vmss.failures import explain
+from vmss.history import Run
+from vmss.schedule import DAILY, HOURLY
+from vmss.text import one_line
+
+_EXAMPLES = """examples:
+  vmss history                       the last 10 runs of each snapshot schedule
+  vmss history nightly --last 7d     those of one, of the last seven days
+  vmss history --last 24h --json     for programs: with XAPI's error of every VM that failed
+
+XAPI keeps 10,000 messages of all kinds: of older runs it knows nothing.
+"""
+
+_HOURS = {"h": 1, "d": 24, "w": 24 * 7}
+_APART = {HOURLY: timedelta(hours=1), DAILY: timedelta(days=1)}
+
+
+class Last(NamedTuple):
+    """How far back: so many runs of each schedule, or so long."""
+
+    runs: Optional[int]
+    time: timedelta = timedelta()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
+    command = new_parser("history", "The run history, as XenCenter shows it: the newest first.",
+                         _EXAMPLES + "\n" + STATUS)
+    command.add_argument("policy", metavar="POLICY", nargs="?", help="the uuid or name of one snapshot schedule")
+    command.add_argument("--last", metavar="N|Nh|Nd", type=last, default=Last(10),
+                         help="how many runs of each, or of how many hours or days (default 10)")
+    tables.add_form(command)
+    return command
+
+
+def last(text: str) -> Last:
+    """The kind of the argument of --last."""
+    match = re.match(r"([1-9][0-9]{0,4})([hdw]?)\Z", text)
+    if not match:
+        raise argparse.ArgumentTypeError("%s is not a number of runs, or of hours or days such as 24h or 7d"
+                                         % ascii(one_line(text, 40)))
+    number = int(match.group(1))
+    return Last(None, timedelta(hours=number * _HOURS[match.group(2)])) if match.group(2) else Last(number)
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Show it."""
+    with reading() as session:
+        return show(session, arguments, sys.stdout)
+
+
+def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
+    """Show the history of the schedules of the pool that a session is open with."""
+    entries = policies.read(session)
+    if arguments.policy is not None:
+        entries = [policies.find(entries, arguments.policy)]
+    found = [(entry, run) for entry in entries for run in _runs(session, entry, arguments.last)]
+    tables.write(_columns(session), [_row(entry, run) for entry, run in found], arguments, out)
+    if not found:
+        tables.remark("No run is known.", arguments, out)
+    for line in _advice([run for _, run in found]):
+        tables.remark(line, arguments, out)
+    return 0
+
+
+def _runs(session: Reading, entry: Entry, wanted: Last) -> List[Run]:
+    """The newest runs of one schedule. Each message is a file that xapi reads, so of a long history only its end is
+    asked for, if that is enough."""
+    if wanted.runs is None:
+        # xapi answers with what is strictly later, in whole seconds.
+        return policies.runs(session, entry.uuid, _before(session.now(), wanted.time + timedelta(seconds=1)))
+    if entry.policy is not None:
+        apart = _APART.get(entry.policy.schedule.frequency, timedelta(days=7))
+        found = policies.runs(session, entry.uuid, _before(session.now(), 2 * wanted.runs * apart))
+        if len(found) >= wanted.runs:
+            return found[:wanted.runs]
+    return policies.runs(session, entry.uuid)[:wanted.runs]
+
+
+def _before(now: datetime, time: timedelta) -> datetime:
+    return max(EPOCH, now - time) if time < now - EPOCH else EPOCH
+
+
+def _columns(session: Reading) -> List[Column]:
+    return [
+        Column("policy", "schedule"),
+        Column("time", "time", tables.moments(session), whole=True),
+        Column("result", "result", style=tables.result_style, whole=True),
+        Column("story", "what happened"),
+        Column("uuid"),
+        Column("message"),
+        Column("remark"),
+        Column("vms"),
+        Column("taken"),
+        Column("deleted"),
+        Column("failures", show=_failures),
+    ]
+
+
+def _row(entry: Entry, run: Run) -> Dict[str, Any]:
+    counts = run.counts
+    return {
+        "policy": entry.name, "uuid": entry.uuid, "time": run.at, "result": run.result, "message": run.name,
+        "story": run.story, "remark": run.remark,
+        "vms": counts.vms if counts else None,
+        "taken": counts.taken if counts else None,
+        "deleted": counts.deleted if counts else None,
+        "failures": [
+            {
+                "vm": victim.name, "uuid": victim.uuid, "error": list(victim.error),
+                "reason": explain(victim.error).sentence, "remedy": explain(victim.error).remedy,
+            }
+            for victim in run.victims
+        ],
+    }
+
+
+def _failures(failures: Sequence[Dict[str, Any]]) -> str:
+    return "; ".join("%s: %s" % (failure["vm"], " ".join(failure["error"])) for failure in failures)
+
+
+def _advice(runs: Sequence[Run]) -> List[str]:
+    """What each error means and what to do, the one of the newest run first."""
+    lines: Dict[Tuple[str, str], None] = {}
+    for run in runs:
+        for victim in run.victims:
+            failure = explain(victim.error)
+            lines[failure.sentence, failure.remedy] = None
+    return ["%s: %s" % line for line in lines]

@@ -1,0 +1,90 @@
+"""The snapshot schedules, as commands for the administrator find and read them."""
+from datetime import datetime, timedelta
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from vmss import history
+from vmss.cli.reading import Reading
+from vmss.datetimes import EPOCH, format_datetime
+from vmss.history import Run
+from vmss.policy import Policy, PolicyError, from_record
+from vmss.run import BadInput, UnknownPolicy
+from vmss.schedule import next_slot, next_tick
+from vmss.text import is_uuid, one_line, quoted
+from vmss.xapi import Refused, understood
+
+# The alert comes before last-run-time is set, and clocks differ.
+_EARLIER = timedelta(minutes=1)
+
+
+class Entry(NamedTuple):
+    """A snapshot schedule; where its record cannot be understood, `error` says why, and there is no policy."""
+
+    uuid: str
+    name: str
+    description: str
+    policy: Optional[Policy]
+    error: str = ""
+
+
+def read(session: Reading) -> List[Entry]:
+    """All schedules, in the order of their names."""
+    with understood("VMSS"):
+        records: Dict[str, Any] = session.xapi.call("VMSS.get_all_records")
+        entries = [_entry(ref, record) for ref, record in records.items()]
+    return sorted(entries, key=lambda entry: (entry.name, entry.uuid))
+
+
+def find(entries: Sequence[Entry], wanted: str) -> Entry:
+    """The schedule of this uuid or name. Raise BadInput where there is none, or more than one."""
+    found = [entry for entry in entries if entry.uuid == wanted]
+    found = found or [entry for entry in entries if entry.name == wanted]
+    if not found:
+        kind = "uuid" if is_uuid(wanted) else "uuid or the name"
+        raise UnknownPolicy("no snapshot schedule of this pool has the %s %s" % (kind, quoted(wanted)))
+    if len(found) > 1:
+        raise BadInput("%d snapshot schedules are called %s; give the uuid of one: %s" % (
+            len(found), quoted(wanted), ", ".join(one_line(entry.uuid, 80) for entry in found)
+        ))
+    return found[0]
+
+
+def runs(session: Reading, uuid: str, since: datetime = EPOCH) -> List[Run]:
+    """The messages about one schedule, later than an instant, the newest first. xapi reads those of this schedule only,
+    each from a file."""
+    try:
+        messages = session.xapi.call("message.get", "VMSS", uuid, format_datetime(since))
+    except Refused as refused:
+        if refused.code != "UUID_INVALID":  # it is gone, and its messages with it
+            raise
+        messages = {}
+    with understood("message.get"):
+        return history.runs(messages)
+
+
+def last_runs(session: Reading, entry: Entry) -> List[Run]:
+    """What has been said of the last run, and since, the newest first: a few messages of perhaps thousands."""
+    last = entry.policy.last_run if entry.policy else None
+    if last is None or last > session.now():
+        return runs(session, entry.uuid)
+    return runs(session, entry.uuid, last - _EARLIER)
+
+
+def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[datetime]:
+    """When the policy runs next: at its next slot, or in the next tick, if it is late; not at all if it is disabled,
+    or without a VM."""
+    if not policy.enabled or not policy.vms:
+        return None
+    if policy.due(session.zone, now) is not None:
+        return next_tick(now)
+    return next_slot(policy.schedule, session.zone, now)
+
+
+def _entry(ref: str, record: Any) -> Entry:
+    fields: Mapping[str, Any] = record if isinstance(record, Mapping) else {}
+    texts = [str(fields.get(name, default)) for name, default in (
+        ("uuid", ref), ("name_label", ""), ("name_description", "")
+    )]
+    try:
+        return Entry(texts[0], texts[1], texts[2], from_record(ref, record))
+    except PolicyError as error:
+        return Entry(texts[0], texts[1], texts[2], None, str(error))

@@ -1,0 +1,42 @@
+"""The progress of a pass on a terminal: its lines, and under them a bar where rich is installed."""
+import re
+from contextlib import contextmanager, suppress
+from typing import Callable, Iterator
+
+from vmss.cli.parts import say
+
+# How a line begins that tells how far a pass has come (vmss.service).
+_DONE = re.compile(r"\[([0-9]+)/([0-9]+)\] ")
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[str], None]]:
+    """What takes lines of progress while this is entered. Whatever becomes of the terminal: the pass goes on."""
+    try:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.text import Text
+    except ImportError:
+        yield say
+        return
+    # Drawn whenever there is something to say; else rich would do it in a thread of its own.
+    drawn = Progress(
+        BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} VMs"), TimeElapsedColumn(),
+        auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False,
+    )
+    task = drawn.add_task("", total=1, visible=False)
+
+    def tell(text: str) -> None:
+        with suppress(OSError, ValueError):
+            done = _DONE.match(text)
+            if done:
+                drawn.update(task, completed=int(done.group(1)), total=int(done.group(2)), visible=True)
+            drawn.console.print(Text(text), soft_wrap=True)
+            drawn.refresh()
+
+    with suppress(OSError, ValueError):
+        drawn.start()
+    try:
+        yield tell
+    finally:
+        with suppress(OSError, ValueError):
+            drawn.stop()

@@ -1,0 +1,97 @@
+"""The session of a command that only reads: for the administrator, as root, from dom0 or over https."""
+import os
+import sys
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Iterator, NamedTuple, Optional
+
+from vmss import sessions, world
+from vmss.clock import Clock, RemoteClock
+from vmss.datetimes import parse_reading, time_zone
+from vmss.run import Surroundings
+from vmss.sessions import NoSession
+from vmss.settings import Settings, load, of_pool, place
+from vmss.text import one_line
+from vmss.world import Pool
+from vmss.xapi import Refused, Unanswered, Xapi, understood
+
+
+class Reading(NamedTuple):
+    """A session, and what every command wants to know: the pool, the settings as they hold there, the coordinator's
+    clock, the zone of the schedules, and the zone of whoever asks."""
+
+    xapi: Xapi
+    pool: Pool
+    settings: Settings
+    clock: Clock
+    zone: tzinfo
+    here: tzinfo
+
+    def now(self) -> datetime:
+        """The coordinator's time."""
+        return self.clock.now()
+
+
+@contextmanager
+def reading(around: Optional[Surroundings] = None) -> Iterator[Reading]:
+    """Open a session to read from, and close it. Raise a Problem where there is none, or where it ends too early.
+
+    `around` is what the environment and the configuration say, if it is not given. Somebody waits at a terminal: a
+    server that does not answer is not tried again.
+    """
+    around = around or _surroundings()
+    settings = around.settings._replace(login_limit=0)
+    xapi = Xapi(around.place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit, around.transport)
+    # Over xapi's own socket any name will do; that of the plugin would make xapi take what we do for scheduled.
+    clock = around.clock or Clock()
+    try:
+        sessions.log_in(xapi, around.place, settings, clock, around.say, user="root")
+        try:
+            yield _look(xapi, around, clock)
+        finally:
+            sessions.log_out(xapi)
+    except (Unanswered, Refused) as error:
+        raise NoSession("%s: %s" % (one_line(around.place.xapi), error))
+    finally:
+        xapi.close()
+
+
+def complain(text: str) -> None:
+    """Say something beside what is printed."""
+    print("vmss: %s" % one_line(text), file=sys.stderr)
+
+
+def _surroundings() -> Surroundings:
+    where = place(os.environ)
+    return Surroundings(where, load(where.config), say=complain)
+
+
+def _look(xapi: Xapi, around: Surroundings, clock: Clock) -> Reading:
+    pool = world.read_pool(xapi)
+    settings, mistakes = of_pool(around.settings, pool.other_config)
+    for mistake in mistakes:
+        around.say("pool.other_config: %s (ignored)" % mistake)
+    if around.clock is None and not around.place.local:
+        with understood("host.get_servertime"):
+            clock = RemoteClock(parse_reading(xapi.call("host.get_servertime", pool.coordinator)))
+    here = time_zone(None)
+    if settings.timezone:
+        return Reading(xapi, pool, settings, clock, time_zone(settings.timezone), here)
+    return Reading(xapi, pool, settings, clock, _zone(xapi, pool, clock.now(), here), here)
+
+
+def _zone(xapi: Xapi, pool: Pool, now: datetime, here: tzinfo) -> tzinfo:
+    """The zone of the coordinator: this machine's, unless the server's clocks say that it has another. Then all that is
+    known of it is how far it is from UTC at present."""
+    try:
+        reading = xapi.call("host.get_server_localtime", pool.coordinator)
+    except Refused:
+        return here
+    with understood("host.get_server_localtime"):
+        # It comes without a zone, and so is read as though it were UTC; the two were read at different moments.
+        wall = parse_reading(reading)
+        minutes = 15 * round((wall - now).total_seconds() / 900)
+        if abs(minutes) > 15 * 60:
+            raise ValueError(str(reading))
+        offset = timedelta(minutes=minutes)
+    return here if now.astimezone(here).utcoffset() == offset else timezone(offset)

@@ -1,0 +1,101 @@
+"""`vmss show`: one snapshot schedule, with its VMs."""
+import argparse
+import sys
+from typing import Any, Dict, List, Sequence, TextIO
+
+from vmss import words, world
+from vmss.cli import list as listing
+from vmss.cli import policies, tables
+from vmss.cli.parts import STATUS, new_parser
+from vmss.cli.policies import Entry
+from vmss.cli.reading import Reading, reading
+from vmss.cli.tables import Column
+
+_EXAMPLES = """examples:
+  vmss show nightly            by its name
+  vmss show 7b10ea29-ab0c-af14-a116-ae293560f404
+  vmss show nightly --json     with the VMs, for programs
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
+    show = new_parser("show", "One snapshot schedule: its settings, its runs, and its VMs with their snapshots.",
+                      _EXAMPLES + "\n" + STATUS)
+    show.add_argument("policy", metavar="UUID|NAME", help="the snapshot schedule")
+    tables.add_form(show)
+    return show
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Show it."""
+    with reading() as session:
+        return show(session, arguments, sys.stdout)
+
+
+def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
+    """Show a schedule of the pool that a session is open with."""
+    entry = policies.find(policies.read(session), arguments.policy)
+    row = dict(listing.row(session, entry), vm_list=_vms(session, entry))
+    columns = _columns(session)
+    if not tables.for_people(arguments):
+        tables.write(columns, [row], arguments, out)
+        return 0
+    fields = [{"field": column.title, "value": column.show(row.get(column.key))} for column in columns if column.title]
+    style = tables.result_style
+    tables.write([Column("field", "field", whole=True), Column("value", "value", style=style)], fields, arguments, out)
+    if row["vm_list"]:
+        tables.write(_vm_columns(session), row["vm_list"], arguments, out)
+    return 0
+
+
+def _columns(session: Reading) -> List[Column]:
+    """The list's, and what only one schedule has room for."""
+    at, now = tables.moments(session), session.now()
+
+    def shown(instant: Any) -> str:
+        return "%s, %s" % (at(instant), words.distance(instant, now)) if instant else ""
+
+    columns = []
+    for column in listing.columns(session):
+        if column.key == "retained_snapshots":
+            column = column._replace(title="snapshots kept")
+        if column.key in ("last_run", "next_run"):
+            column = column._replace(show=shown)
+        columns.append(column)
+    return columns + [
+        Column("description", "description"),
+        Column("last_story", "last run in words"),
+        Column("vm_list", show=_names),
+    ]
+
+
+def _names(vms: Sequence[Dict[str, Any]]) -> str:
+    return "; ".join(str(vm["name"]) for vm in vms or ())
+
+
+def _vm_columns(session: Reading) -> List[Column]:
+    return [
+        Column("name", "VM"),
+        Column("power_state", "state"),
+        Column("snapshots", "snapshots", right=True),
+        Column("newest_snapshot", "newest snapshot", tables.moments(session), whole=True),
+        Column("seconds", "took", lambda seconds: words.duration(seconds) if seconds else ""),
+        Column("uuid", "uuid", whole=True, spare=True),
+    ]
+
+
+def _vms(session: Reading, entry: Entry) -> List[Dict[str, Any]]:
+    """The VMs of a schedule, each with how many scheduled snapshots it has and when the newest was taken."""
+    if entry.policy is None:
+        return []
+    found = []
+    for vm in world.with_snapshots(session.xapi, world.read_vms(session.xapi, [entry.policy])):
+        found.append({
+            "name": vm.name, "uuid": vm.uuid,
+            "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
+            "snapshots": len(vm.snapshots),
+            "newest_snapshot": max([snapshot.time for snapshot in vm.snapshots], default=None),
+            "seconds": vm.took,
+        })
+    return found

@@ -1,0 +1,289 @@
+"""One way to print a list: a table on a terminal, plain lines into a pipe, JSON and CSV for scripts.
+
+On a terminal the table is rich's where that is installed, else plain aligned text, fitted to the width. Into a pipe
+goes one line for each entry, without a heading: the table's columns, separated by tabs, `-` where there is nothing, so
+that grep, cut and awk -F'\\t' find the same field in the same place. JSON is one array of objects with typed values,
+CSV is as in RFC 4180; both have every column, times in UTC and durations in seconds.
+"""
+import argparse
+import csv
+import io
+import json
+import os
+import shutil
+import unicodedata
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NamedTuple, Sequence, TextIO
+
+from vmss import words
+from vmss.datetimes import UTC
+from vmss.problem import Problem
+from vmss.text import one_line
+
+if TYPE_CHECKING:
+    from vmss.cli.reading import Reading
+
+_GAP = "  "
+_WIDTH_LEAST = 8  # no column is made narrower
+_LENGTH_MAX = 100000  # of one text in CSV
+
+# What a spreadsheet takes for the beginning of a formula. VMs may be named by people who may not run commands here.
+_FORMULA = ("=", "+", "-", "@")
+
+_STYLES = {"failed": "red", "error": "red", "warning": "yellow", "missed": "yellow", "succeeded": "green"}
+
+# The form of the list as it goes out.
+JSON, CSV = "json", "csv"
+
+
+class WriteError(Problem):
+    """What was asked for cannot be printed: a full disk, for one."""
+
+
+def plain(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, (list, tuple)):
+        return "; ".join(plain(item) for item in value)
+    return str(value)
+
+
+def unstyled(value: Any) -> str:
+    """No colour."""
+    return ""
+
+
+class Column(NamedTuple):
+    """One column: the key of its values in the rows, its title in the table (without one it is in JSON and CSV only),
+    how a value is shown to people, and in which style of rich. `whole`: it stays on one line, being a uuid, or a time.
+    `spare`: it is left out where the terminal is too narrow for all; the last such column first.
+    """
+
+    key: str
+    title: str = ""
+    show: Callable[[Any], str] = plain
+    style: Callable[[Any], str] = unstyled
+    whole: bool = False
+    right: bool = False
+    spare: bool = False
+
+
+Row = Mapping[str, Any]
+
+
+def add_form(parser: argparse.ArgumentParser) -> None:
+    """Give a command the options --json and --csv."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const=JSON, help="print a JSON array of objects")
+    form.add_argument("--csv", dest="form", action="store_const", const=CSV, help="print CSV, with a heading")
+    parser.set_defaults(form="")
+
+
+def for_people(arguments: argparse.Namespace) -> bool:
+    """Whether people read the output, rather than a program: remarks may stand beside the list."""
+    return not arguments.form
+
+
+def write(columns: Sequence[Column], rows: Sequence[Row], arguments: argparse.Namespace, out: TextIO) -> None:
+    """Print the rows in the form that the command line asks for. A row without a key has nothing there."""
+    if arguments.form == JSON:
+        text = as_json(columns, rows)
+    elif arguments.form == CSV:
+        text = as_csv(columns, rows)
+    elif not out.isatty():
+        text = as_lines(columns, rows)
+    elif rows and not _rich_table(columns, rows, out):
+        text = as_table(columns, rows, shutil.get_terminal_size().columns)
+    else:
+        return
+    emit(text, out)
+
+
+def as_json(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """A JSON array of objects, in ASCII."""
+    values = [{column.key: _typed(row.get(column.key)) for column in columns} for row in rows]
+    return json.dumps(values, indent=2) + "\n"
+
+
+def as_csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """CSV with a heading. A text that a spreadsheet would calculate has a single quote before it."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow([column.key for column in columns])
+    for row in rows:
+        writer.writerow([_cell(column, row.get(column.key)) for column in columns])
+    return file.getvalue()
+
+
+def as_lines(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """One line for each row, its fields separated by tabs."""
+    shown = [column for column in columns if column.title]
+    return "".join("\t".join(_shown(column, row) or "-" for column in shown) + "\n" for row in rows)
+
+
+def as_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> str:
+    """Aligned text under titles; what is wider than the terminal goes on in the next line."""
+    shown = _room_for(columns, rows, width)
+    cells = [[column.title for column in shown]] + [[_shown(column, row) or "-" for column in shown] for row in rows]
+    widths = _fitted(shown, _widths(shown, rows), width)
+    lines = []
+    for line in cells:
+        wrapped = [_wrapped(text, widths[at]) for at, text in enumerate(line)]
+        for number in range(max(map(len, wrapped))):
+            parts = [column[number] if number < len(column) else "" for column in wrapped]
+            fields = [_padded(text, widths[at], shown[at].right) for at, text in enumerate(parts)]
+            lines.append(_GAP.join(fields).rstrip() + "\n")
+    return "".join(lines)
+
+
+def remark(text: str, arguments: argparse.Namespace, out: TextIO) -> None:
+    """Print a line beside the list, where people read it: elsewhere the list stays what it is."""
+    if for_people(arguments) and out.isatty():
+        emit(one_line(text) + "\n", out)
+
+
+def moments(session: "Reading") -> Callable[[Any], str]:
+    """How instants are shown: on the server's clock, and on that of whoever reads them, where they differ."""
+    return lambda instant: words.moment(instant, session.zone, session.here) if instant else ""
+
+
+def result_style(value: Any) -> str:
+    """The colour of a result, or of a state."""
+    return _STYLES.get(str(value).split(":")[0], "")
+
+
+def emit(text: str, out: TextIO) -> None:
+    """Print a text as it is, as far as `out` can encode it. Raise WriteError where that cannot be."""
+    encoding = out.encoding or "utf-8"
+    try:
+        out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with suppress(OSError, ValueError):  # else the interpreter tries, and complains, once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        raise WriteError("standard output: cannot be written: %s" % (error.strerror or error))
+
+
+def iso(instant: datetime) -> str:
+    """An instant in ISO 8601, in UTC, to the second."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _typed(value: Any) -> Any:
+    """A value as JSON can have it."""
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, Mapping):
+        return {key: _typed(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_typed(item) for item in value]
+    return value
+
+
+def _cell(column: Column, value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None or isinstance(value, (int, float)):
+        return value
+    if isinstance(value, datetime):
+        return iso(value)
+    text = one_line(value if isinstance(value, str) else column.show(value), _LENGTH_MAX)
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def _shown(column: Column, row: Row) -> str:
+    value = row.get(column.key)
+    return "" if value is None else one_line(column.show(value))
+
+
+def _rich_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO) -> bool:
+    """Print a table of rich's. Return whether rich is there."""
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        return False
+    terminal = Console(file=out)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shown = _room_for(columns, rows, terminal.width)
+    for column in shown:
+        table.add_column(
+            Text(column.title), justify="right" if column.right else "left", no_wrap=column.whole, overflow="fold",
+        )
+    for row in rows:
+        # As Text, for in a plain string rich would look for markup.
+        table.add_row(*[
+            Text(_shown(column, row) or "-", style=column.style(row.get(column.key))) for column in shown
+        ])
+    with terminal.capture() as printed:
+        terminal.print(table)
+    emit(printed.get(), out)
+    return True
+
+
+def _room_for(columns: Sequence[Column], rows: Sequence[Row], width: int) -> List[Column]:
+    """The columns of the table, without the spare ones where not all have room."""
+    shown = [column for column in columns if column.title]
+    while sum(_widths(shown, rows)) + len(_GAP) * (len(shown) - 1) > width:
+        spare = [column for column in shown if column.spare]
+        if not spare:
+            break
+        shown.remove(spare[-1])
+    return shown
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> List[int]:
+    """The width of the widest text of each column."""
+    return [max([_width(column.title)] + [_width(_shown(column, row)) for row in rows]) for column in columns]
+
+
+def _fitted(columns: Sequence[Column], widths: List[int], width: int) -> List[int]:
+    """The widths, with the widest columns made narrower until all fit, as far as they may be."""
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    while excess > 0:
+        may = [at for at, column in enumerate(columns) if not column.whole and widths[at] > _WIDTH_LEAST]
+        if not may:
+            break
+        widths[max(may, key=lambda at: widths[at])] -= 1
+        excess -= 1
+    return widths
+
+
+def _wrapped(text: str, width: int) -> List[str]:
+    """A text on as many lines as it takes: broken between words, and within one that is too long for a line."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and _width(lines[-1]) + 1 + _width(word) <= width:
+            lines[-1] += " " + word
+            continue
+        lines.append("")
+        for character in word:
+            if lines[-1] and _width(lines[-1]) + _width(character) > width:
+                lines.append("")
+            lines[-1] += character
+    return lines[1:]
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def _width(text: str) -> int:
+    """The columns of a terminal that a text takes."""
+    if text.isalnum() and len(text) == len(text.encode("utf-8", "replace")):
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )

@@ -1,0 +1,238 @@
+"""What will run when, and for how long; which runs get in each other's way, and how to move them. Values only.
+
+A run works on its resources (storage repositories, and hosts where it makes checkpoints), each of which serves one
+operation at a time: two runs on a common one at the same time take as long as both, one after the other.
+
+Two things can be wrong. Runs *overlap* where one is to begin while another, by its usual length, is at work on a common
+resource: what begins later is frozen later. And a run that does not *end in time*, before the policy's own next slot,
+makes that slot a missed one. For both the remedy is another time, which is a quarter of an hour: nothing else can be
+set.
+"""
+from bisect import bisect_right
+from datetime import datetime, timedelta, tzinfo
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
+
+from vmss.policy import MINUTES, Policy
+from vmss.schedule import HOURLY, Schedule, next_slot, next_tick
+
+# So many policies are looked for another time.
+_MOVES_MAX = 20
+
+# Runs that are further apart do not meet: a pass does not last longer (setting pass_limit), unless somebody wants it.
+_REACH = timedelta(days=1)
+
+Interval = Tuple[datetime, datetime]
+
+
+class Load(NamedTuple):
+    """A policy with what its runs usually take: seconds, more than none; of how many past runs that is known (without
+    any it is estimated); and the resources that it works on."""
+
+    policy: Policy
+    seconds: float
+    runs: int
+    resources: FrozenSet[str]
+
+    @property
+    def length(self) -> timedelta:
+        return timedelta(seconds=self.seconds)
+
+
+class Expected(NamedTuple):
+    """A run that is to come. `at` is its slot, or the next tick where it is `late`; `ends` when it can be over, others'
+    work before it included; `next_slot` the policy's next one. `missed`: the policy's own run before it is not over by
+    then, so that this one does not take place. `behind` are the uuids of the policies that are at work on a resource of
+    its when it begins, `common` those resources."""
+
+    policy: Policy
+    at: datetime
+    ends: datetime
+    next_slot: datetime
+    late: bool = False
+    missed: bool = False
+    behind: Tuple[str, ...] = ()
+    common: FrozenSet[str] = frozenset()
+
+    @property
+    def too_long(self) -> bool:
+        """Whether it cannot end before the policy's next slot."""
+        return not self.missed and self.ends >= self.next_slot
+
+
+class Move(NamedTuple):
+    """A policy at another time, at which it gets in nobody's way."""
+
+    policy: Policy
+    schedule: Schedule
+
+    @property
+    def command(self) -> str:
+        """The command line that moves it."""
+        words = ["vmss", "xe", "vmss-param-set", "uuid=" + self.policy.uuid]
+        if self.schedule.hour != self.policy.schedule.hour:
+            words.append("schedule:hour=%d" % self.schedule.hour)
+        if self.schedule.minute != self.policy.schedule.minute:
+            words.append("schedule:min=%d" % self.schedule.minute)
+        return " ".join(words)
+
+
+class Calendar:
+    """The slots of schedules within a stretch of time. Those of each are reckoned once: many policies have the same."""
+
+    def __init__(self, zone: tzinfo, since: datetime, until: datetime) -> None:
+        self._zone, self._since, self._until = zone, since, until
+        self._known: Dict[Schedule, List[datetime]] = {}
+
+    def slots(self, schedule: Schedule, since: datetime, until: datetime) -> List[datetime]:
+        """The slots later than an instant, up to another; both within the stretch."""
+        slots = self._slots(schedule)
+        return slots[bisect_right(slots, since):bisect_right(slots, until)]
+
+    def after(self, schedule: Schedule, at: datetime) -> datetime:
+        """The first slot later than an instant of the stretch."""
+        slots = self._slots(schedule)
+        return slots[bisect_right(slots, at)]
+
+    def _slots(self, schedule: Schedule) -> List[datetime]:
+        if schedule not in self._known:
+            slots = [next_slot(schedule, self._zone, self._since)]
+            while slots[-1] <= self._until:
+                slots.append(next_slot(schedule, self._zone, slots[-1]))
+            self._known[schedule] = slots
+        return self._known[schedule]
+
+
+def expect(loads: Sequence[Load], zone: tzinfo, now: datetime, until: datetime) -> List[Expected]:
+    """The runs from now until then, in the order of their beginnings."""
+    calendar = Calendar(zone, now, max(until, next_tick(now)))
+    coming = sorted(
+        ((at, late, load) for load in loads for at, late in _starts(load.policy, calendar, zone, now, until)),
+        key=lambda item: (item[0], item[2].policy.name, item[2].policy.uuid),
+    )
+    free: Dict[str, datetime] = {}  # when a resource is through with what it has to do
+    over: Dict[str, datetime] = {}  # when the policy's last run is
+    busy: Dict[str, List[Tuple[datetime, str]]] = {}  # until when a run is usually at work on it, and whose
+    found = []
+    for at, late, load in coming:
+        policy = load.policy
+        following = calendar.after(policy.schedule, at)
+        if at <= over.get(policy.uuid, now - timedelta(days=1)):
+            found.append(Expected(policy, at, over[policy.uuid], following, late, missed=True))
+            continue
+        behind: Set[str] = set()
+        common: Set[str] = set()
+        ends = at + load.length
+        for resource in load.resources:
+            free[resource] = max(at, free.get(resource, at)) + load.length
+            ends = max(ends, free[resource])
+            busy[resource] = [item for item in busy.get(resource, []) if item[0] > at]
+            others = {uuid for _, uuid in busy[resource] if uuid != policy.uuid}
+            behind |= others
+            common |= {resource} if others else set()
+            busy[resource].append((at + load.length, policy.uuid))
+        over[policy.uuid] = ends
+        found.append(Expected(
+            policy, at, ends, following, late, behind=tuple(sorted(behind)), common=frozenset(common)
+        ))
+    return found
+
+
+def moves(loads: Sequence[Load], zone: tzinfo, now: datetime, until: datetime) -> List[Move]:
+    """How to rearrange the schedules: the fewest minutes away, at times at which the policies that are moved overlap no
+    other one, and end in time. Of two that overlap it is the later one that is moved, if there is such a time for it,
+    else the other."""
+    found: List[Move] = []
+    placed = {load.policy.uuid: load for load in loads}
+    tried = 0
+    # What began before now may not be over, and what begins after then may be in the way of what is not.
+    before, after = now - _REACH, until + _REACH
+    calendar = Calendar(zone, before, after)
+    for uuid in _wanting(expect(loads, zone, now, until)):
+        if tried == _MOVES_MAX:
+            break
+        load = placed[uuid]
+        intervals = _intervals([other for other in placed.values() if _meet(other, load)], calendar, before, after)
+        if _fits(load, load.policy.schedule, intervals, calendar, now, until):
+            continue  # another one's move has made room for it
+        tried += 1
+        for schedule in _alternatives(load.policy.schedule):
+            if _fits(load, schedule, intervals, calendar, now, until):
+                found.append(Move(load.policy, schedule))
+                placed[uuid] = load._replace(policy=load.policy._replace(schedule=schedule))
+                break
+    return found
+
+
+def _starts(
+    policy: Policy, calendar: Calendar, zone: tzinfo, now: datetime, until: datetime
+) -> Iterator[Tuple[datetime, bool]]:
+    """When the policy is to run, and whether that is late."""
+    if not policy.enabled or not policy.vms:
+        return
+    since = now
+    if policy.due(zone, now) is not None:
+        since = next_tick(now)
+        yield since, True
+    for at in calendar.slots(policy.schedule, since, until):
+        yield at, False
+
+
+def _wanting(expected: Sequence[Expected]) -> List[str]:
+    """The policies that are in somebody's way, or do not end in time: first those that begin later."""
+    later: Dict[str, None] = {}
+    earlier: Dict[str, None] = {}
+    for run in expected:
+        if run.behind or run.too_long:
+            later[run.policy.uuid] = None
+        for uuid in run.behind:
+            earlier[uuid] = None
+    return list(later) + [uuid for uuid in earlier if uuid not in later]
+
+
+def _meet(one: Load, other: Load) -> bool:
+    return one.policy.uuid != other.policy.uuid and bool(one.resources & other.resources)
+
+
+def _intervals(loads: Sequence[Load], calendar: Calendar, since: datetime, until: datetime) -> List[Interval]:
+    """When at least one of these is at work, by its usual length: apart from each other, in order."""
+    merged: List[Interval] = []
+    for start, end in sorted(
+        (at, at + load.length)
+        for load in loads if load.policy.enabled and load.policy.vms
+        for at in calendar.slots(load.policy.schedule, since, until)
+    ):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _fits(
+    load: Load, schedule: Schedule, intervals: Sequence[Interval], calendar: Calendar, now: datetime, until: datetime
+) -> bool:
+    """Whether the policy, at these times, overlaps none of these intervals, and ends before its own next slot."""
+    ends = [end for _, end in intervals]
+    for at in calendar.slots(schedule, now, until):
+        if at + load.length >= calendar.after(schedule, at):
+            return False
+        first = bisect_right(ends, at)  # the first that is not over by then
+        if first < len(intervals) and intervals[first][0] < at + load.length:
+            return False
+    return True
+
+
+def _alternatives(schedule: Schedule) -> List[Schedule]:
+    """The other times that the schedule can have, the nearest first: an hourly one in its hour, others in their day."""
+    if schedule.frequency == HOURLY:
+        others = [schedule._replace(minute=minute) for minute in MINUTES if minute != schedule.minute]
+        return sorted(others, key=lambda other: _apart(other.minute, schedule.minute, 60))
+    times = [(hour, minute) for hour in range(24) for minute in MINUTES]
+    times.remove((schedule.hour, schedule.minute))
+    at = schedule.hour * 60 + schedule.minute
+    times.sort(key=lambda time: abs(60 * time[0] + time[1] - at))
+    return [schedule._replace(hour=hour, minute=minute) for hour, minute in times]
+
+
+def _apart(one: int, other: int, around: int) -> int:
+    return min((one - other) % around, (other - one) % around)

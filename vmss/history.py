@@ -1,0 +1,181 @@
+"""The run history, as XenCenter's wizard shows it, out of the messages of class VMSS. A function of values.
+
+Messages of the vendor's plugin are read too: their bodies have the same lines about VMs, which are what XenCenter reads
+(xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
+"""
+import re
+from datetime import datetime, tzinfo
+from statistics import median
+from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
+
+from vmss import alerts, words
+from vmss.alerts import SENTENCES, Victim
+from vmss.datetimes import parse_datetime
+from vmss.failures import explain
+from vmss.text import one_line
+
+FAILED, WARNING, SUCCEEDED = "failed", "warning", "succeeded"
+
+# The messages in a few words; the sentences of their bodies are the vendor's, and long.
+_WORDS = {
+    alerts.SUCCEEDED: "all VMs were served",
+    alerts.FAILED: "at least one VM was not served",
+    alerts.LOCK_FAILED: "had to wait for another run",
+    alerts.MISSED_EVENT: "a slot passed while it was still running",
+    alerts.LICENSE_ERROR: "the licence does not include scheduled snapshots",
+    alerts.LOGON_FAILURE: "no session with xapi",
+    alerts.NOT_QUIESCED: "plain snapshots instead of quiesced ones",
+}
+
+_NAMES_MAX = 5
+
+# Past runs that tell how long the next one takes.
+RUNS_ASKED = 7
+
+_VM_LINE = re.compile(r"VM:(.*?) UUID:(\S*) Error:\[(.*)\],?\s*\Z")
+# Longer none is that a plugin writes; anybody else's would be looked at for long.
+_LINE_LENGTH_MAX = 20000
+# In single quotes; the vendor's plugin has what contains one in double quotes.
+_ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+# What turn.Served.summary says, from the end, for a policy may be called anything.
+_SUMMARY = re.compile(
+    r".*: ([0-9]+) of ([0-9]+) VMs have their snapshot of ([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) "
+    r"\([^()]*\); ([0-9]+) expired snapshots deleted\.\Z"
+)
+
+
+class Counts(NamedTuple):
+    """What a run did. `slot` is the wall-clock time that it was for."""
+
+    taken: int
+    vms: int
+    deleted: int
+    slot: datetime
+
+
+class Run(NamedTuple):
+    """One message: when it came, and its result as XenCenter has it. `remark` is what it says besides the VMs that
+    failed."""
+
+    policy: str
+    at: datetime
+    name: str
+    result: str
+    victims: Tuple[Victim, ...] = ()
+    remark: str = ""
+    counts: Optional[Counts] = None
+
+    @property
+    def meaning(self) -> str:
+        """The message in words."""
+        return _WORDS.get(self.name, self.name)
+
+    @property
+    def story(self) -> str:
+        """What happened, in words: what failed and why, VMs with the same error together."""
+        if self.victims:
+            names: Dict[str, List[str]] = {}
+            for victim in self.victims:
+                names.setdefault(reason(victim), []).append(victim.name or victim.uuid)
+            return "; ".join("%s: %s" % (why, _some(vms)) for why, vms in names.items())
+        if self.counts:
+            return "%d of %d VMs, %d expired deleted" % (self.counts.taken, self.counts.vms, self.counts.deleted)
+        return "%s: %s" % (self.meaning, self.remark) if self.remark else self.meaning
+
+
+def result_of(priority: int) -> str:
+    """XenCenter's class of a message, by its priority alone."""
+    return FAILED if priority < 3 else WARNING if priority == 3 else SUCCEEDED
+
+
+def runs(messages: Mapping[str, Any]) -> List[Run]:
+    """The runs that these records of messages tell of, the newest first; of those of one second the worst first.
+
+    What is no message of a policy is left out.
+    """
+    found = []
+    for record in messages.values():
+        try:
+            if record["cls"] == "VMSS":
+                found.append((int(record["priority"]), _run(record)))
+        except (LookupError, TypeError, ValueError, AttributeError):
+            continue
+    found.sort(key=lambda item: (-item[1].at.timestamp(), item[0], item[1].name))
+    return [run for _, run in found]
+
+
+def victims(body: str) -> List[Victim]:
+    """The VMs that failed, out of the body of a message: the inverse of alerts.failure_line."""
+    found = []
+    for line in body.split("\n"):
+        match = _vm_line(line)
+        if match:
+            items = tuple(single or double for single, double in _ITEM.findall(match.group(3)))
+            found.append(Victim(match.group(1).strip(), match.group(2), items))
+    return found
+
+
+def reason(victim: Victim) -> str:
+    """Why a VM failed, in words."""
+    return explain(victim.error).sentence
+
+
+def took(past: Sequence[Run], zone: tzinfo) -> List[float]:
+    """How many seconds past runs took, from their slots to their messages, the newest first.
+
+    A run that was late, or that somebody started by hand, seems to have taken long: so the middle one counts.
+    """
+    found = []
+    for run in past:
+        if run.counts is not None:
+            seconds = (run.at.astimezone(zone).replace(tzinfo=None) - run.counts.slot).total_seconds()
+            if seconds >= 0:
+                found.append(seconds)
+    return found[:RUNS_ASKED]
+
+
+def usual(seconds: Sequence[float]) -> float:
+    """What runs that took so long usually take: the middle one, of an even number the longer of the two."""
+    ordered = sorted(seconds)
+    return float(median(ordered if len(ordered) % 2 else ordered[1:]))
+
+
+def _vm_line(line: str) -> Optional[Match[str]]:
+    return _VM_LINE.match(line) if len(line) <= _LINE_LENGTH_MAX else None
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = ["%d more" % (len(names) - _NAMES_MAX)] if len(names) > _NAMES_MAX else []
+    return words.listed([one_line(name, 60) for name in names[:_NAMES_MAX]] + more)
+
+
+def _run(record: Mapping[str, Any]) -> Run:
+    name, body, result = str(record["name"]), str(record["body"]), result_of(int(record["priority"]))
+    lines = [line for line in body.split("\n") if line.strip() and not _vm_line(line)]
+    sentence = SENTENCES.get(name, "") + "."
+    remark = next((line for line in lines if line != sentence), "")
+    return Run(
+        policy=str(record["obj_uuid"]),
+        at=parse_datetime(record["timestamp"]),
+        name=name,
+        result=result,
+        victims=tuple(victims(body)) if result == FAILED else (),
+        remark=remark,
+        counts=_counts(remark),
+    )
+
+
+def _counts(remark: str) -> Optional[Counts]:
+    match = _SUMMARY.match(remark)
+    if match is None:
+        return None
+    taken, vms, slot, deleted = match.groups()
+    try:
+        return Counts(int(taken), int(vms), int(deleted), _wall(slot))
+    except ValueError:
+        return None
+
+
+def _wall(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007, what a clock shows

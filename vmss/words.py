@@ -1,0 +1,58 @@
+"""Schedules, durations and instants in words, for people."""
+from datetime import datetime, tzinfo
+from typing import Sequence
+
+from vmss.schedule import DAILY, DAYS, HOURLY, Schedule
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words one after another: a, b and c."""
+    if len(words) < 2:
+        return "".join(words)
+    return "%s and %s" % (", ".join(words[:-1]), words[-1])
+
+
+def schedule(slots: Schedule) -> str:
+    """When a schedule runs: `every hour at :15`, `every day at 02:30`, `Mondays and Fridays at 22:00`."""
+    if slots.frequency == HOURLY:
+        return "every hour at :%02d" % slots.minute
+    at = "%02d:%02d" % (slots.hour, slots.minute)
+    if slots.frequency == DAILY or len(slots.days) == len(DAYS):
+        return "every day at " + at
+    return "%s at %s" % (listed([DAYS[day] + "s" for day in sorted(slots.days)]), at)
+
+
+def duration(seconds: float) -> str:
+    """A length of time, to the second below an hour, to its two largest units above: `45 s`, `1 h 5 min`."""
+    left = max(0, int(round(seconds)))
+    for at, (size, unit) in enumerate(_UNITS):
+        if left < size and size > 1:
+            continue
+        text = "%d %s" % (left // size, unit)
+        if size > 1:
+            smaller, name = _UNITS[at + 1]
+            rest = left % size // smaller
+            text += " %d %s" % (rest, name) if rest else ""
+        return text
+    return ""
+
+
+def distance(instant: datetime, now: datetime) -> str:
+    """How far off an instant is: `5 min ago`, `in 2 h`, `now`."""
+    seconds = int((instant - now).total_seconds())
+    if seconds == 0:
+        return "now"
+    return "in " + duration(seconds) if seconds > 0 else duration(-seconds) + " ago"
+
+
+def moment(instant: datetime, zone: tzinfo, here: tzinfo) -> str:
+    """An instant on the server's clock, to the minute; and on that of whoever reads it, where that shows another time:
+    `2026-03-02 23:30 UTC (2026-03-03 00:30 CET)`."""
+    there, mine = instant.astimezone(zone), instant.astimezone(here)
+    text = "%s %s" % (there.strftime("%Y-%m-%d %H:%M"), there.tzname())
+    if there.replace(tzinfo=None) == mine.replace(tzinfo=None):
+        return text
+    form = "%H:%M" if there.date() == mine.date() else "%Y-%m-%d %H:%M"
+    return "%s (%s %s)" % (text, mine.strftime(form), mine.tzname())
