@@ -1,0 +1,162 @@
+"""Whether what runs the schedules is there, in dom0: the plugin, the cron entry, and cron, which starts it. From files
+to findings; nothing is changed."""
+import os
+import re
+import stat
+import subprocess
+from datetime import datetime
+from typing import Dict, Iterator, List, Tuple
+
+from vmss import logfile
+from vmss.datetimes import time_zone
+from vmss.health import CRITICAL, OK, TICK_CRITICAL, TICK_WARNING, WARNING, Finding, Moment, skipped
+from vmss.install import CRON, MANIFEST, PLUGIN, cron_names
+from vmss.root import Root
+from vmss.run import POOL_ROLE
+from vmss.text import one_line
+
+_CRON_LOG = "/var/log/cron"
+_INVENTORY = "/etc/xensource-inventory"
+
+
+def coordinator(root: Root, uuid: str) -> Finding:
+    """Whether this host is the pool's coordinator, as it says itself; `uuid` is the coordinator's, if it is known."""
+    found = root.look(POOL_ROLE)
+    role = (found.content or b"").decode("utf-8", "replace").strip() if found else ""
+    evidence = "%s: %s" % (POOL_ROLE, one_line(role, 100) or "missing")
+    if role.startswith("slave:"):
+        return Finding(OK, "coordinator", "this host is a member: the pool's coordinator runs the schedules", evidence)
+    if role != "master":
+        return Finding(CRITICAL, "coordinator", "this host does not know its role in the pool", evidence,
+                       "xe-toolstack-restart; see /var/log/xensource.log")
+    mine = _installation(root)
+    if uuid and mine and uuid != mine:
+        return Finding(WARNING, "coordinator", "this host takes itself for the coordinator, and xapi does not",
+                       "%s; this host %s, the coordinator %s" % (evidence, mine, one_line(uuid, 40)),
+                       "xe pool-list params=master; see %s and /var/log/xensource.log" % POOL_ROLE)
+    return Finding(OK, "coordinator", "this host is the pool's coordinator", evidence)
+
+
+def _installation(root: Root) -> str:
+    found = root.look(_INVENTORY)
+    match = re.search(rb"^INSTALLATION_UUID='?([0-9a-f-]+)", found.content or b"", re.MULTILINE) if found else None
+    return match.group(1).decode("ascii") if match else ""
+
+
+def plugin(root: Root) -> Iterator[Finding]:
+    """Whether the plugin is there, and is ours."""
+    found = root.look(PLUGIN)
+    if found is None:
+        yield Finding(CRITICAL, "plugin", "the plugin is not installed", "there is no %s" % PLUGIN, "vmss install")
+    elif found.content is None or not found.mode & stat.S_IXUSR:
+        yield Finding(CRITICAL, "plugin", "the plugin is not executable", "%s has mode %04o" % (PLUGIN, found.mode),
+                      "chmod 0755 %s" % PLUGIN)
+    elif found.content != _shipped(PLUGIN):
+        yield Finding(WARNING, "plugin", "the plugin in place is not the one of this version", PLUGIN,
+                      "vmss install, or the package of this version; %s: the vendor's has to go first" % PLUGIN)
+    else:
+        yield Finding(OK, "plugin", "the plugin is installed", PLUGIN)
+    package = _vendors_package(root) if root.look(MANIFEST) is not None else ""
+    if package:
+        yield Finding(WARNING, "plugin", "the vendor's package is installed as well", package,
+                      "rpm -e vmss, then vmss install: both have the same files")
+
+
+def _vendors_package(root: Root) -> str:
+    """The vendor's package, as rpm knows it; empty if there is none, or no rpm. Ours has an epoch."""
+    if not os.path.isdir(root.locate("/var/lib/rpm/.")):
+        return ""  # rpm would make it
+    try:
+        done = subprocess.run(
+            ["/usr/bin/rpm", "--root", root.path, "-q", "--qf", "%{EPOCH} %{NAME}-%{VERSION}-%{RELEASE}\n", "vmss"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    text = done.stdout.decode("utf-8", "replace").strip()
+    return one_line(text[len("(none) "):], 200) if done.returncode == 0 and text.startswith("(none) ") else ""
+
+
+def _shipped(path: str) -> bytes:
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", path.lstrip("/")), "rb") as file:
+        return file.read()
+
+
+def cron_entry(root: Root) -> Iterator[Finding]:
+    """Whether cron is told to start passes, by one entry, which is ours."""
+    name, _other = cron_names(root)
+    entries = _entries(root)
+    if name not in entries:
+        yield Finding(CRITICAL, "cron entry", "cron has no entry that starts the passes", "there is no %s" % name,
+                      "vmss install")
+    others = sorted(path for path in entries if path != name)
+    if others:
+        yield Finding(WARNING, "cron entry", "more than one entry starts passes: %s" % ", ".join(map(one_line, others)),
+                      "/etc/cron.d has %d files that name the plugin" % len(entries),
+                      "remove what is not ours, or its package: rpm -qf %s" % one_line(others[0]))
+    if name not in entries:
+        return
+    content, mode = entries[name]
+    if mode & 0o022:
+        yield Finding(WARNING, "cron entry", "cron ignores an entry that others may write to",
+                      "%s has mode %04o" % (name, mode), "chmod 0644 %s" % name)
+    elif _jobs(content) != _jobs(_shipped(CRON)):
+        yield Finding(WARNING, "cron entry", "the cron entry was changed", one_line(" ".join(_jobs(content)), 300),
+                      "remove %s, then vmss install" % name)
+    elif not others:
+        yield Finding(OK, "cron entry", "the cron entry is ours, and the only one", name)
+
+
+def _entries(root: Root) -> Dict[str, Tuple[bytes, int]]:
+    """The files of /etc/cron.d that start our plugin, or the vendor's."""
+    found = {}
+    try:
+        names = os.listdir(root.locate("/etc/cron.d/."))
+    except OSError:
+        names = []
+    for name in names:
+        entry = root.look("/etc/cron.d/" + name)
+        if entry is not None and entry.content and any("vmss" in job for job in _jobs(entry.content)):
+            found["/etc/cron.d/" + name] = (entry.content, entry.mode)
+    return found
+
+
+def _jobs(content: bytes) -> List[str]:
+    """The lines of a cron entry that start something."""
+    lines = [" ".join(line.split()) for line in content.decode("utf-8", "replace").split("\n")]
+    return [line for line in lines if line and not line.startswith("#") and not re.match(r"[A-Za-z_]+ ?=", line)]
+
+
+def cron(root: Root) -> Finding:
+    """Whether cron is running."""
+    proc = root.locate("/proc/.")
+    pids = [name for name in os.listdir(proc) if name.isdigit()] if os.path.isdir(proc) else []
+    if not pids:
+        return skipped("cron", "there is no /proc here")
+    for pid in pids:
+        try:
+            with open(os.path.join(proc, pid, "comm"), encoding="utf-8", errors="replace") as file:
+                name = file.read(100).strip()
+        except OSError:
+            continue  # it has ended
+        if name in ("crond", "cron"):
+            return Finding(OK, "cron", "cron is running", "process %s, %s" % (pid, name))
+    return Finding(CRITICAL, "cron", "cron is not running: no pass is started",
+                   "none of %d processes is crond or cron" % len(pids), "systemctl enable --now crond")
+
+
+def cron_log(root: Root, now: datetime, moment: Moment) -> Finding:
+    """Whether cron starts passes, by its own log. Its times are those of the machine, whatever zone schedules have."""
+    last, oldest, error = logfile.last_start(root.locate(_CRON_LOG), time_zone(None), now)
+    remedy = "see %s and the entry in /etc/cron.d; systemctl restart crond" % _CRON_LOG
+    if error:
+        return skipped("cron log", "%s: %s" % (_CRON_LOG, error))
+    if last is not None and now - last <= TICK_WARNING:
+        return Finding(OK, "cron log", "cron starts the passes", "last %s" % moment(last))
+    if last is not None:
+        return Finding(CRITICAL if now - last > TICK_CRITICAL else WARNING, "cron log",
+                       "cron has started no pass since %s" % moment(last), _CRON_LOG, remedy)
+    if oldest is None or now - oldest <= TICK_WARNING:
+        return skipped("cron log", "%s was just begun" % _CRON_LOG)
+    return Finding(CRITICAL, "cron log", "cron has started no pass",
+                   "no line about it in %s since %s" % (_CRON_LOG, moment(oldest)), remedy)

@@ -1,0 +1,195 @@
+"""The end of the plugin's log, and of cron's: when cron last started a pass, and what was complained of, and when.
+
+Only so much is read, and no line is believed to be anything but a line: what it says is compared with texts that we
+know, from its beginning, and the names within it are somebody else's.
+"""
+import os
+import re
+import stat
+from contextlib import suppress
+from datetime import datetime, timedelta, tzinfo
+from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Pattern, Tuple
+
+from vmss import alerts
+from vmss.datetimes import UTC
+
+# A pass writes some 300 bytes for each VM, and a tick that has nothing to do 300: days of a usual pool.
+_BYTES_MAX = 1 << 20
+
+TICK = "===Kicking cron job for VMSS==="
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_LINE = re.compile(
+    r"(?P<month>[A-Z][a-z]{2}) (?P<day>[ 0-3][0-9]) (?P<hour>[0-2][0-9]):(?P<minute>[0-5][0-9]):(?P<second>[0-6][0-9]) "
+    r"\S+ (?P<program>[^\s:\[]+)(: )?\[(?P<pid>[0-9]+)\]:? (?P<text>.*)\Z"
+)
+# What cron says when it starts something of ours.
+_STARTED = re.compile(r"\([^()]*\) CMD \(.*vmss")
+# Clocks are set back: what is later than now by more than this is of another year.
+_AHEAD = timedelta(days=1)
+
+
+class Complaint(NamedTuple):
+    """Something that the log complains of: how its line begins, what it means and what to do."""
+
+    key: str
+    begins: Pattern[str]
+    meaning: str
+    remedy: str
+
+
+def _alert(name: str, remedy: str) -> Complaint:
+    return Complaint(name, re.compile("'?%s\\b" % re.escape(name)), alerts.SENTENCES[name], remedy)
+
+
+def _text(key: str, begins: str, meaning: str, remedy: str) -> Complaint:
+    return Complaint(key, re.compile(begins), meaning, remedy)
+
+
+COMPLAINTS: Tuple[Complaint, ...] = (
+    _alert(alerts.LOGON_FAILURE, "xe-toolstack-restart; see /var/log/xensource.log"),
+    _alert(alerts.FAILED, "vmss history tells which VMs and why; see /var/log/xensource.log and /var/log/SMlog"),
+    _alert(alerts.LOCK_FAILED, "vmss next tells which schedules clash, and how to move them"),
+    _alert(alerts.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),
+    _alert(alerts.LICENSE_ERROR, "check the licence of every host: xe host-license-view host-uuid=UUID"),
+    _alert(alerts.NOT_QUIESCED, "vmss xe vmss-param-set uuid=UUID type=snapshot"),
+    _text("error of its own", "The run ended in an error of its own", "A run ended in a defect of the plugin",
+          "report the line of /var/log/VMSSlog, with those before it"),
+    _text("traceback", r"Traceback \(most recent call last\)", "The plugin ended in an error that nobody foresaw",
+          "report the lines of /var/log/VMSSlog"),
+    _text("pass ended early", "The pass ends here: ", "xapi stopped answering in the middle of a pass",
+          "see /var/log/xensource.log; the next pass goes on"),
+    _text("left alone", "(Snapshot|Disks of snapshot) .* left alone: ", "Something that expired could not be deleted",
+          "look at the snapshot that /var/log/VMSSlog names: xe snapshot-param-list uuid=UUID"),
+    _text("unreadable VM", "VM .* is not served, ", "A VM's record cannot be understood",
+          "look at the VM that /var/log/VMSSlog names: xe vm-param-list uuid=UUID"),
+    _text("alert not stored", "The alert could not be (raised|stored)", "An alert could not be raised",
+          "see whether the coordinator's disk is full: df /var"),
+)
+
+
+class Seen(NamedTuple):
+    """A complaint as it stands in what was read: how often, when the last time, and that line."""
+
+    times: int
+    last: datetime
+    text: str
+
+
+class Record(NamedTuple):
+    """What a log says; `error` is why it cannot be read, else empty, `missing` that there is none. `since` is the
+    time of the oldest line that was read."""
+
+    path: str
+    error: str = ""
+    missing: bool = False
+    since: Optional[datetime] = None
+    tick: Optional[datetime] = None
+    complaints: Dict[str, Seen] = {}
+
+
+def read(path: str, zone: tzinfo, now: datetime) -> Record:
+    """Read the end of the plugin's log, which is written in this zone's time and without a year."""
+    text, error, missing = tail(path)
+    if error:
+        return Record(path, error, missing)
+    first: Optional[Match[str]] = None
+    tick: Optional[Match[str]] = None
+    counts: Dict[str, int] = {}
+    latest: Dict[str, Match[str]] = {}
+    for match in _matches(text):
+        if match.group("program") != "VMSS":
+            continue
+        first = first or match
+        said = match.group("text")
+        if said == TICK:
+            tick = match
+            continue
+        for complaint in COMPLAINTS:
+            if complaint.begins.match(said):
+                counts[complaint.key] = counts.get(complaint.key, 0) + 1
+                latest[complaint.key] = match
+    seen = {}
+    for key, match in latest.items():
+        at = _instant(match, zone, now)
+        if at is not None:
+            seen[key] = Seen(counts[key], at, match.group("text"))
+    return Record(path, since=_instant(first, zone, now), tick=_instant(tick, zone, now), complaints=seen)
+
+
+def last_start(path: str, zone: tzinfo, now: datetime) -> Tuple[Optional[datetime], Optional[datetime], str]:
+    """When, by its log, cron last started a pass of ours; the time of the oldest line that was read; and why the log
+    cannot be read, if so."""
+    text, error, _missing = tail(path)
+    oldest: Optional[Match[str]] = None
+    last: Optional[Match[str]] = None
+    for match in _matches(text):
+        oldest = oldest or match
+        if match.group("program").lower() in ("crond", "cron") and _STARTED.match(match.group("text")):
+            last = match
+    return _instant(last, zone, now), _instant(oldest, zone, now), error
+
+
+def tail(path: str) -> Tuple[str, str, bool]:
+    """The last MiB of a log, what has been moved away by the last rotation included; why it cannot be read, else an
+    empty text; and whether there is none at all."""
+    try:
+        data = _end(path, _BYTES_MAX)
+    except OSError as error:
+        return "", error.strerror or str(error), isinstance(error, FileNotFoundError)
+    if len(data) < _BYTES_MAX:
+        with suppress(OSError):  # it was never rotated
+            data = _end(path + ".1", _BYTES_MAX - len(data)) + data
+    return data.decode("utf-8", "replace"), "", False
+
+
+def _end(path: str, length: int) -> bytes:
+    # No following of a link that somebody put in place of the log, no waiting for the writer of a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("not a regular file")
+        return os.pread(descriptor, length, max(0, status.st_size - length))
+    finally:
+        os.close(descriptor)
+
+
+def _matches(text: str) -> Iterator[Match[str]]:
+    for line in text.split("\n"):
+        match = _LINE.match(line)
+        if match:
+            yield match
+
+
+def _instant(match: Optional[Match[str]], zone: tzinfo, now: datetime) -> Optional[datetime]:
+    """When a line was written: the latest time that its clock can mean. None if there is no line, or no such day."""
+    if match is None:
+        return None
+    if match.group("month") not in _MONTHS:
+        return None
+    month = _MONTHS.index(match.group("month")) + 1
+    numbers = [int(match.group(name)) for name in ("day", "hour", "minute", "second")]
+    here = now.astimezone(zone).year
+    for year in range(here + 1, here - 5, -1):
+        try:
+            day, hour, minute, second = numbers
+            wall = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
+        except ValueError:
+            continue  # the 29th of February
+        found = [instant for instant in _instants(wall, zone) if instant <= now + _AHEAD]
+        # Of the hour that comes twice: the one that is over, if the other is not yet.
+        past = [instant for instant in found if instant <= now]
+        if found:
+            return max(past or found)
+    return None
+
+
+def _instants(wall: datetime, zone: tzinfo) -> List[datetime]:
+    """The instants at which the clock shows this, given as though it were UTC; one near by if it never does."""
+    found = []
+    for days in (-1, 1):
+        near = wall + timedelta(days=days)
+        found.append(wall - (near.astimezone(zone).replace(tzinfo=UTC) - near))
+    shown = [instant for instant in found if instant.astimezone(zone).replace(tzinfo=UTC) == wall]
+    return shown or found[:1]
