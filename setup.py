@@ -1,7 +1,5 @@
-"""Packaging: the package, the command `vmss`, and the plugin and cron entry in their places.
-
-Into dom0 or any root: python3 setup.py install --root=ROOT --prefix=/usr --install-data=/
-"""
+"""The package with all that `vmss install` needs, and the command `vmss`. For dom0 there is packaging/build."""
+import os
 import re
 
 from setuptools import find_packages, setup
@@ -10,6 +8,11 @@ with open("vmss/version.py", encoding="utf-8") as file:
     VERSION = re.search(r'VERSION = "(.+)"', file.read()).group(1)  # type: ignore[union-attr]
 with open("README.md", encoding="utf-8") as file:
     README = file.read()
+
+# What `vmss install` puts in its places; some of it links to where it lies in a checkout.
+DATA = [
+    os.path.relpath(os.path.join(folder, name), "vmss") for folder, _, names in os.walk("vmss/data") for name in names
+]
 
 setup(
     name="vmss",
@@ -20,10 +23,11 @@ setup(
     license="MIT",
     python_requires=">=3.6",
     packages=find_packages(include=["vmss", "vmss.*"]),
-    package_data={"vmss": ["py.typed"], "vmss.simulator": ["*.json"]},
+    package_data={"vmss": ["py.typed"] + DATA, "vmss.simulator": ["*.json"]},
     install_requires=["XenAPI", "python-dateutil>=2.7"],
     extras_require={
         "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without
+        "terminal": ["rich"],  # tables and a progress bar; plain text without it
         "test": ["pytest", "hypothesis", "python-crontab", "setuptools"],
         "lint": ["pytest", "hypothesis", "mypy", "ruff", "types-python-dateutil", "types-setuptools"],
     },

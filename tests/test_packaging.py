@@ -1,0 +1,389 @@
+"""The RPM: built for real from a clean clone, and installed by rpm into a root like dom0's."""
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import xml.etree.ElementTree
+import xmlrpc.client
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple
+
+import pytest
+
+from tests.dom0 import Dom0, need
+from tests.pool import UTC, TestPool
+from vmss.datetimes import format_datetime
+from vmss.install import CRON, FILES, PRIVATE, example
+from vmss.version import VERSION
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The vendor's files, as its package has them, and what this machine's rpm has to find installed besides.
+VENDOR = """
+Name: vmss
+Version: 1.2.1
+Release: 2.xcpng8.3
+Summary: The vendor's package
+License: GPLv2
+BuildArch: noarch
+AutoReqProv: no
+%description
+%install
+mkdir -p %{buildroot}/etc/cron.d %{buildroot}/etc/xapi.d/plugins %{buildroot}/etc/logrotate.d
+mkdir -p %{buildroot}/etc/xensource/bugtool/VM-snapshot-schedule
+for file in cron.d/vmss.cron xapi.d/plugins/vmss logrotate.d/VMSSlog xensource/bugtool/VM-snapshot-schedule.xml \\
+        xensource/bugtool/VM-snapshot-schedule/vmss.xml; do
+    echo "# the vendor's" >%{buildroot}/etc/$file
+done
+%files
+/etc/cron.d/vmss.cron
+%attr(0755, root, root) /etc/xapi.d/plugins/vmss
+%config /etc/logrotate.d/VMSSlog
+/etc/xensource/bugtool/VM-snapshot-schedule.xml
+/etc/xensource/bugtool/VM-snapshot-schedule/vmss.xml
+"""
+BASE = """
+Name: base
+Version: 1
+Release: 1
+Summary: What is in the root
+License: MIT
+BuildArch: noarch
+Provides: /bin/sh /usr/bin/python3
+%description
+%files
+"""
+
+
+class Packages(NamedTuple):
+    """Paths of packages."""
+
+    older: str
+    newer: str
+    vendor: str
+    base: str
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of a repository whose first commit is an older version of what is here, and its second what is here."""
+    need("git", "rpmbuild", "rpm", "gzip")
+    if subprocess.run(["python3", "-m", "pip", "--version"], stdout=subprocess.DEVNULL).returncode:
+        pytest.skip("python3 has no pip")
+    folder = tmp_path_factory.mktemp("packaging")
+    origin = folder / "origin"
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, listed):
+        (origin / name).parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(str(ROOT / name)):
+            shutil.copy2(str(ROOT / name), str(origin / name), follow_symlinks=False)
+    git(origin, "init", "-q")
+    cron = origin / "cron.d" / "vmss.cron"
+    rule = origin / "vmss" / "data" / "etc" / "logrotate.d" / "VMSSlog"
+    now = {path: path.read_text() for path in (cron, rule)}
+    for path, text in now.items():
+        path.write_text(text + "# older\n")
+    (origin / "vmss" / "gone.py").write_text("GONE = True\n")
+    commit(origin, "2026-01-01T00:00:00Z")
+    for path, text in now.items():
+        path.write_text(text)
+    (origin / "vmss" / "gone.py").unlink()
+    commit(origin, "2026-01-02T00:00:00Z")
+    git(folder, "clone", "-q", str(origin), "clone")
+    return folder / "clone"
+
+
+def git(folder: Path, *words: str, **environment: str) -> str:
+    return subprocess.run(["git"] + list(words), cwd=str(folder), env=dict(os.environ, **environment), check=True,
+                          stdout=subprocess.PIPE, encoding="utf-8").stdout
+
+
+def commit(folder: Path, at: str) -> None:
+    git(folder, "add", "--all")
+    git(folder, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "-m", "x",
+        GIT_AUTHOR_DATE=at, GIT_COMMITTER_DATE=at)
+
+
+@pytest.fixture(scope="module")
+def packages(clone: Path) -> Packages:
+    newer = build(clone)
+    git(clone, "checkout", "-q", "HEAD^")
+    older = build(clone)
+    git(clone, "checkout", "-q", "-")
+    return Packages(older, newer, rpmbuild(clone.parent, VENDOR), rpmbuild(clone.parent, BASE))
+
+
+def build(clone: Path) -> str:
+    """Run the one command, and return the path of what it says that it has built."""
+    done = subprocess.run(["packaging/build"], cwd=str(clone), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          encoding="utf-8")
+    if done.returncode and "pip" in done.stderr and "onnection" in done.stderr:
+        pytest.skip("no registry to get what the package carries inside from")
+    assert done.returncode == 0, done.stderr
+    return str(clone / done.stdout.strip())
+
+
+def rpmbuild(folder: Path, spec: str) -> str:
+    file = folder / "some.spec"
+    file.write_text(spec)
+    top = folder / ("top%d" % len(spec))
+    subprocess.run(["rpmbuild", "-bb", "--quiet", "--define", "_topdir %s" % top, str(file)], check=True,
+                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    (found,) = top.glob("RPMS/noarch/*.rpm")
+    return str(found)
+
+
+def query(package: str, *words: str) -> List[str]:
+    done = subprocess.run(["rpm", "-qp"] + list(words) + [package], check=True, stdout=subprocess.PIPE,
+                          encoding="utf-8")
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def dom0(tmp_path: Path, packages: Packages) -> Dom0:
+    """The root, without our package."""
+    dom0 = Dom0(tmp_path)
+    ok(dom0.rpm("-i", packages.base))
+    return dom0
+
+
+def ok(done: "subprocess.CompletedProcess[str]") -> str:
+    assert done.returncode == 0, done.stdout
+    return str(done.stdout)
+
+
+@pytest.fixture
+def pool(tmp_path: Path, dom0: Dom0) -> Iterator[TestPool]:
+    """A pool whose socket is the root's xapi, and whose clock is the real one. Its plugins run in the root."""
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    plugin = plugins / "vmss"
+    plugin.write_text("#!/bin/sh\nexec %s \"$@\"\n" % " ".join(map(shlex.quote, dom0.words(
+        "/etc/xapi.d/plugins/vmss"))))
+    plugin.chmod(0o755)
+    pool = TestPool(tmp_path, plugins=str(plugins))
+    pool.simulator.run_clock(datetime.now(UTC), 1.0)
+    with pool:
+        os.link(pool.socket, str(dom0.path / "var" / "lib" / "xcp" / "xapi"))
+        yield pool
+
+
+# What is in it
+
+
+def test_it_has_the_files_of_the_table_with_their_modes(packages: Packages) -> None:
+    lines = query(packages.newer, "--queryformat", "[%{FILENAMES} %{FILEMODES:octal} %{FILEFLAGS:fflags} "
+                  "%{FILEUSERNAME} %{FILEGROUPNAME}\n]")
+    found: Dict[str, List[str]] = {line.split(" ")[0]: line.split(" ")[1:] for line in lines}
+    beside = {name for name in found if not name.startswith(PRIVATE)}
+    assert beside == {file.path for file in FILES} | {"/etc/xensource/bugtool/VM-snapshot-schedule"}
+    for file in FILES:
+        mode = "%o" % (stat.S_IFREG | file.mode)
+        flags = "cn" if file.config else "d" if file.path.startswith("/usr/share/man/") else ""
+        assert found[file.path] == [mode, flags, "root", "root"], file.path
+    assert {values[0] for name, values in found.items() if name not in {file.path for file in FILES}} == {
+        "%o" % (stat.S_IFREG | 0o644), "%o" % (stat.S_IFDIR | 0o755)
+    }
+
+
+def test_it_has_the_vendors_files(packages: Packages) -> None:
+    assert set(query(packages.vendor, "-l")) <= set(query(packages.newer, "-l"))
+
+
+def test_it_has_all_modules_those_they_need_and_their_licences_but_nothing_compiled(packages: Packages) -> None:
+    names = set(query(packages.newer, "-l"))
+    modules = {PRIVATE + "/" + str(path.relative_to(ROOT)) for path in (ROOT / "vmss").glob("**/*.py")}
+    assert modules <= names
+    for name in ("dateutil/tz/tz.py", "six.py", "vmss/simulator/datamodel.json", "licenses/vmss", "licenses/dateutil",
+                 "licenses/six"):
+        assert PRIVATE + "/" + name in names
+    assert not [name for name in names if name.endswith((".pyc", "-info")) or "__pycache__" in name]
+
+
+def test_an_rpm_of_the_time_of_dom0s_can_read_it(packages: Packages) -> None:
+    needed = {line.split(" ")[0] for line in query(packages.newer, "--requires")}
+    assert needed == {"/bin/sh", "/usr/bin/python3", "rpmlib(CompressedFileNames)", "rpmlib(FileDigests)",
+                      "rpmlib(PayloadFilesHavePrefix)"}
+    assert query(packages.newer, "--queryformat", "%{PAYLOADCOMPRESSOR} %{PAYLOADFORMAT}") == ["gzip cpio"]
+
+
+def test_the_same_commit_gives_the_same_package(clone: Path, packages: Packages) -> None:
+    before = Path(packages.newer).read_bytes()
+    Path(packages.newer).unlink()
+    assert build(clone) == packages.newer
+    assert Path(packages.newer).read_bytes() == before
+
+
+# At work
+
+
+def test_a_tick_by_the_plugin_and_one_by_the_cron_line(dom0: Dom0, packages: Packages, pool: TestPool) -> None:
+    ok(dom0.rpm("-U", packages.newer))
+    # Nothing but the modules inside the package knows this zone: the root has no table of zones.
+    (dom0.path / "etc" / "vmss.conf").write_text("[vmss]\ntimezone = Europe/London\n")
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm], schedule={"min": "0"})
+    yesterday = format_datetime(datetime.now(UTC) - timedelta(days=1))
+
+    pool.call("VMSS.set_last_run_time", policy, yesterday)
+    assert pool.call("host.call_plugin", pool.host, "vmss", "trigger_schedule_snapshots", {"wait": "true"}) == (
+        "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0"
+    )
+    assert len(pool.snapshots(vm)) == 1
+
+    pool.call("VMSS.set_last_run_time", policy, yesterday)
+    before = (dom0.path / "var" / "log" / "VMSSlog").stat().st_size
+    from crontab import CronTab
+
+    (job,) = CronTab(tabfile=str(dom0.path) + CRON, user=False)
+    assert ok(dom0.run(["sh", "-c", job.command])) == ""
+    log = dom0.path / "var" / "log" / "VMSSlog"
+    assert b"===Kicking cron job for VMSS===" in log.read_bytes()[before:]
+    assert "VMSS_SNAPSHOT_FAILED" not in pool.names(policy)
+    assert len(pool.names(policy)) == 2
+    assert mode(log) == 0o640
+    assert mode(dom0.path / "run" / "lock" / "vmss") == 0o700  # nothing but the plugin makes it after a boot
+
+
+def test_only_the_root_and_python_3_6_are_used(dom0: Dom0, packages: Packages) -> None:
+    ok(dom0.rpm("-U", packages.newer))
+    code = ("import importlib.util, sys, vmss_plugin; import XenAPI, dateutil, six, vmss\n"
+            "print(sys.version_info[:2], *(module.__file__ for module in (XenAPI, dateutil, six, vmss)))")
+    load = ("import importlib.machinery as m, sys; sys.dont_write_bytecode = True; "
+            "m.SourceFileLoader('vmss_plugin', '/etc/xapi.d/plugins/vmss').load_module(); exec(%r)" % code)
+    assert ok(dom0.run(["python3", "-c", load])).split("\n")[-2] == (
+        "(3, 6) /usr/lib/python3.6/site-packages/XenAPI.py /usr/lib/vmss/dateutil/__init__.py /usr/lib/vmss/six.py "
+        "/usr/lib/vmss/vmss/__init__.py"
+    )
+
+
+def test_the_command_minds_no_callers_environment(dom0: Dom0, packages: Packages, pool: TestPool) -> None:
+    ok(dom0.rpm("-U", packages.newer))
+    evil = dom0.path / "tmp" / "vmss"
+    evil.mkdir()
+    for name in ("__init__.py", "commands.py"):
+        (evil / name).write_text("raise SystemExit(9)\n")
+    assert ok(dom0.run(["vmss", "--version"], PYTHONPATH="/tmp")) == "vmss %s\n" % VERSION
+    done = dom0.run(["vmss", "run", "--dry-run"], PYTHONPATH="/tmp", PYTHONHOME="/tmp")
+    assert "policies that would run: 0" in ok(done)
+
+
+def test_a_real_logrotate_takes_the_rule_and_the_next_pass_writes_on(
+    dom0: Dom0, packages: Packages, pool: TestPool
+) -> None:
+    ok(dom0.rpm("-U", packages.newer))
+    rotate = ["logrotate", "--force", "--state", "/tmp/state", "/etc/logrotate.d/VMSSlog"]
+    assert ok(dom0.run(rotate)) == ""  # there is no log yet
+    ok(dom0.run(["vmss", "run"]))
+    log = dom0.path / "var" / "log" / "VMSSlog"
+    first = log.read_bytes()
+    assert ok(dom0.run(rotate)) == ""
+    assert Path(str(log) + ".1").read_bytes() == first
+    assert log.read_bytes() == b"" and mode(log) == 0o640
+    ok(dom0.run(["vmss", "run"]))
+    assert log.read_bytes() and mode(log) == 0o640
+    assert ok(dom0.run(rotate)) == ""
+    assert mode(Path(str(log) + ".2.gz")) == 0o640
+
+
+def test_the_description_for_bug_reports_has_the_shape_of_one(dom0: Dom0, packages: Packages) -> None:
+    ok(dom0.rpm("-U", packages.newer))
+    folder = dom0.path / "etc" / "xensource" / "bugtool"
+    capability = xml.etree.ElementTree.parse(str(folder / "VM-snapshot-schedule.xml")).getroot()
+    assert capability.tag == "capability" and not list(capability)
+    assert set(capability.attrib) == {"pii", "max_size", "max_time", "mime", "checked"}
+    assert capability.attrib["pii"] in ("yes", "no", "maybe", "if_customized")
+    assert int(capability.attrib["max_size"]) > 0 and int(capability.attrib["max_time"]) > 0
+    (collected,) = (folder / "VM-snapshot-schedule").iterdir()
+    collect = xml.etree.ElementTree.parse(str(collected)).getroot()
+    assert collect.tag == "collect"
+    files = []
+    for element in collect:
+        assert element.text and element.text.startswith("/") and not list(element)
+        assert set(element.attrib) == {"files": set(), "command": {"label"}, "directory": {"label"}}[element.tag]
+        if element.tag == "files":
+            files.append(element.text)
+    # All that the rule for logrotate leaves.
+    (kept,) = [line.split()[1] for line in (dom0.path / "etc" / "logrotate.d" / "VMSSlog").read_text().splitlines()
+               if line.split()[0] == "rotate"]
+    assert set(files) >= {"/var/log/VMSSlog", "/var/log/VMSSlog.1"} | {
+        "/var/log/VMSSlog.%d.gz" % number for number in range(2, int(kept) + 1)
+    }
+    assert ok(dom0.run(["/usr/sbin/vmss", "--version"]))
+
+
+# Upgrading and removing
+
+
+def test_an_upgrade_keeps_what_an_administrator_changed_and_leaves_nothing_of_the_older(
+    dom0: Dom0, packages: Packages
+) -> None:
+    ok(dom0.rpm("-U", packages.older))
+    compiled = str(dom0.path) + PRIVATE + "/vmss/__pycache__/%s.cpython-36.pyc"
+    assert os.path.exists(compiled % "gone")
+    cron = Path(str(dom0.path) + CRON)
+    cron.write_text(cron.read_text().replace("*/15", "*/5"))
+    changed = cron.read_bytes()
+    manifest = Path(str(dom0.path) + PRIVATE + "/installed.json")
+    manifest.write_text('{"files": {"/usr/sbin/vmss": []}, "directories": []}')  # of `vmss install`
+
+    assert "vmss.cron.rpmnew" in ok(dom0.rpm("-U", packages.newer))
+
+    assert cron.read_bytes() == changed
+    assert not manifest.exists()
+    assert "# older" not in (dom0.path / "etc" / "logrotate.d" / "VMSSlog").read_text()
+    assert os.path.exists(compiled % "run") and not os.path.exists(compiled % "gone")
+    assert (dom0.path / "etc" / "vmss.conf.example").read_bytes() == example()
+    assert ok(dom0.run(["vmss", "--version"]))
+
+
+def test_removed_it_leaves_the_log_and_the_lock_directory(dom0: Dom0, packages: Packages, pool: TestPool) -> None:
+    before = dom0.files()
+    ok(dom0.rpm("-U", packages.newer))
+    ok(dom0.run(["vmss", "run"]))
+    # What the article says to do by hand compiles the plugin itself.
+    ok(dom0.run(["python3", "-W", "ignore", "-c",
+                 'import imp; imp.load_source("vmss", "/etc/xapi.d/plugins/vmss").trigger_schedule_snapshots()']))
+    assert "warning" not in ok(dom0.rpm("-e", "vmss"))
+    uuid = pool.call("pool.get_uuid", pool.call("pool.get_all")[0])
+    assert set(dom0.files()) - set(before) <= {
+        "/var/log/VMSSlog", "/run/lock/vmss", "/run/lock/vmss/%s.lock" % uuid
+    }
+    assert (dom0.path / "var" / "log" / "VMSSlog").exists() and (dom0.path / "run" / "lock" / "vmss").exists()
+
+
+def test_it_replaces_the_vendors_package_and_is_replaced_by_it(dom0: Dom0, packages: Packages) -> None:
+    installed = ["-q", "--queryformat", "%{VERSION}\n", "vmss"]
+    plugin = dom0.path / "etc" / "xapi.d" / "plugins" / "vmss"
+    ok(dom0.rpm("-U", packages.vendor))
+    vendors = {name: Path(str(dom0.path) + name).read_bytes() for name in query(packages.vendor, "-l")}
+    before = dom0.files()
+
+    beside = dom0.rpm("-i", packages.newer)
+    assert beside.returncode != 0 and "conflicts with" in beside.stdout
+    ok(dom0.rpm("-U", packages.newer))
+    assert ok(dom0.rpm(*installed)) == VERSION + "\n"
+    assert plugin.read_bytes() == (ROOT / "plugins" / "vmss").read_bytes()
+    assert not [name for name in dom0.files() if name.endswith((".rpmnew", ".rpmsave", ".rpmorig"))]
+
+    assert "is already installed" in dom0.rpm("-U", packages.vendor).stdout  # no update of theirs takes ours away
+    ok(dom0.rpm("-U", "--oldpackage", packages.vendor))
+    assert ok(dom0.rpm(*installed)) == "1.2.1\n"
+    assert {name: Path(str(dom0.path) + name).read_bytes() for name in vendors} == vendors
+    assert dom0.files() == before
+
+
+def test_a_call_of_xapis_is_answered_by_the_installed_plugin_itself(dom0: Dom0, packages: Packages) -> None:
+    ok(dom0.rpm("-U", packages.newer))
+    answer = ok(dom0.run(["/etc/xapi.d/plugins/vmss", xmlrpc.client.dumps(("OpaqueRef:x", {}), "nonsense")]))
+    assert xmlrpc.client.loads(answer)[0][0] == {
+        "Status": "Failure", "ErrorDescription": ["UNKNOWN_XENAPI_PLUGIN_FUNCTION", "nonsense"]
+    }
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+

@@ -1,0 +1,38 @@
+"""`vmss manual`: the manual page, made from the commands and settings as they are."""
+import argparse
+import subprocess
+import sys
+
+from vmss.cli.parts import new_parser
+from vmss.cli.tables import emit
+from vmss.problem import Problem
+
+_EXAMPLES = """examples:
+  vmss manual                  read it, on a terminal
+  vmss manual >vmss.8          its source
+"""
+
+
+class ManualError(Problem):
+    """The manual page cannot be shown."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
+    return new_parser("manual", "Show the manual page vmss(8) with `man`; into a file or pipe, print its source.",
+                      _EXAMPLES)
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Show or print it."""
+    from vmss.manual import page
+
+    if not sys.stdout.isatty():
+        emit(page(), sys.stdout)
+        return 0
+    man = ["man", "-l", "-"]
+    try:
+        return subprocess.run(man, input=page().encode("ascii")).returncode
+    except OSError as error:
+        raise ManualError("%s: cannot be started: %s; `vmss manual | cat` prints the source" % (
+            " ".join(man), error.strerror))

@@ -1,0 +1,22 @@
+"""`vmss uninstall`: takes away what `vmss install` has put there."""
+import argparse
+
+from vmss.cli.install import STATUS, tell
+from vmss.cli.parts import new_parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words that the command takes."""
+    uninstall = new_parser(
+        "uninstall", "Remove what `vmss install` has installed. The log, the lock directory, the configuration and "
+        "the pool's snapshot schedules are left alone; a file that was changed since is kept.", STATUS,
+    )
+    uninstall.add_argument("--root", metavar="DIR", default="/", help="another root than /")
+    return uninstall
+
+
+def do(arguments: argparse.Namespace) -> int:
+    """Remove, and say what was done."""
+    from vmss.install import uninstall
+
+    return tell(*uninstall(arguments.root), nothing="`vmss install` has installed nothing here")

@@ -1,0 +1,334 @@
+"""What an installation consists of, and putting it there and away again: `vmss install` and `vmss uninstall`.
+
+The same files lie in the same places in the RPM (packaging/vmss.spec).
+"""
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from typing import Dict, Iterator, List, NamedTuple, Tuple
+
+from vmss.problem import Problem
+from vmss.root import Found, Root
+from vmss.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
+from vmss.text import one_line
+
+# Our modules and those that they need, in a folder that is nobody else's: Python's own stays as it is.
+PRIVATE = "/usr/lib/vmss"
+
+# What was installed, to know it again: for each path the digests of what may be there, and the directories made.
+MANIFEST = PRIVATE + "/installed.json"
+
+CRON = "/etc/cron.d/vmss.cron"
+CRON_DEBIAN = "/etc/cron.d/vmss"
+PLUGIN = "/etc/xapi.d/plugins/vmss"
+EXAMPLE = DEFAULT_CONFIG + ".example"
+
+
+class File(NamedTuple):
+    """One file. An administrator may change those that are `config`: then they are left as they are."""
+
+    path: str
+    mode: int
+    config: bool
+
+
+# Beside PRIVATE. Where they come from: the same path below vmss/data; the example is made from the settings.
+FILES: Tuple[File, ...] = (
+    File(PLUGIN, 0o755, False),
+    File("/usr/sbin/vmss", 0o755, False),
+    File("/usr/share/man/man8/vmss.8", 0o644, False),
+    File("/usr/share/bash-completion/completions/vmss", 0o644, False),
+    File("/etc/logrotate.d/VMSSlog", 0o644, True),
+    File("/etc/xensource/bugtool/VM-snapshot-schedule.xml", 0o644, True),
+    File("/etc/xensource/bugtool/VM-snapshot-schedule/vmss.xml", 0o644, True),
+    File(EXAMPLE, 0o644, True),
+    File(CRON, 0o644, True),  # the last: it starts what has to be there
+)
+
+# These stay when all else goes. The second is in memory in dom0: after a boot the next pass makes it again.
+DIRECTORIES = ((os.path.dirname(DEFAULT_LOG), 0o755), (DEFAULT_LOCK_DIR, 0o700))
+
+
+class InstallError(Problem):
+    """Nothing can be installed there, or removed."""
+
+
+class Item(NamedTuple):
+    """A file to be installed, with its content."""
+
+    file: File
+    content: bytes
+
+
+class Done(NamedTuple):
+    """What was changed, and what was kept although it should have been changed; a line each."""
+
+    changed: List[str]
+    kept: List[str]
+
+
+class Record(NamedTuple):
+    """What the manifest says."""
+
+    files: Dict[str, List[str]]
+    directories: List[str]
+
+
+# Installing
+
+
+def install(path: str) -> Done:
+    """Given a root, install everything into it; what is there already is not touched.
+
+    Raise InstallError if that would overwrite a program that is not ours, or cannot be done."""
+    root = Root(path)
+    try:
+        os.makedirs(root.path, exist_ok=True)
+        with root.alone():
+            done = _install(root)
+    except OSError as error:
+        raise InstallError("%s: %s" % (one_line(str(error.filename or root.path)), error.strerror))
+    if root.path == "/":
+        done.kept.extend(_trouble())
+    return done
+
+
+def _install(root: Root) -> Done:
+    before = _read_manifest(root)
+    if not before.files and root.look(PRIVATE + "/vmss/__init__.py"):
+        raise InstallError("%s: was put there by something else, such as the RPM: remove that first" % PRIVATE)
+    done = Done([], [])
+    items, unwanted = _items(root, before, done)
+    record = Record({}, list(before.directories))
+    changes = [item for item in items if _has_to_be_written(root, item, before, record, done)]
+    for directory in sorted({os.path.dirname(item.file.path) for item in items}):
+        record.directories.extend(root.make_directory(directory))
+    if changes or unwanted:
+        # Should this be cut off, both what was there and what comes is known to be ours.
+        _write_manifest(root, Record(_merged(record.files, before.files), record.directories))
+    for name in unwanted:
+        _remove(root, name, before.files[name], done)
+    for file, content in changes:
+        root.write(file.path, content, file.mode)
+        if not file.path.startswith(PRIVATE):
+            done.changed.append("installed %s" % file.path)
+    if any(item.file.path.startswith(PRIVATE) for item in changes):
+        done.changed.append("installed the modules in %s" % PRIVATE)
+    for directory, mode in DIRECTORIES:
+        done.changed.extend("made %s" % made for made in root.make_directory(directory, mode))
+    if changes or unwanted or record != before:
+        _write_manifest(root, record)
+    return done
+
+
+def _items(root: Root, before: Record, done: Done) -> Tuple[List[Item], List[str]]:
+    """The files for this root, and the paths of those that have to go."""
+    name, other = cron_names(root)
+    items = list(_modules())
+    for file in FILES:
+        content = example() if file.path == EXAMPLE else _data(file.path)
+        if file.path == CRON:
+            file, content = file._replace(path=name), checked_by_crontab(content)
+        items.append(Item(file, content))
+    paths = {item.file.path for item in items}
+    unwanted = [path for path in before.files if path not in paths and path != other]
+    there = root.look(other)
+    if there is not None:
+        if there.content is not None and (
+            there.content == items[-1].content or _digest(there.content) in before.files.get(other, [])
+        ):
+            before.files.setdefault(other, [_digest(there.content)])
+            unwanted.append(other)
+        else:
+            # Two entries would start two passes at a time.
+            items.pop()
+            done.kept.append("%s: was changed, and is kept; here it should be called %s: rename it, or remove it and "
+                             "install again" % (other, name))
+    return items, unwanted
+
+
+def cron_names(root: Root) -> Tuple[str, str]:
+    """The name of the cron entry in this root, and the one that it must not have as well.
+
+    Debian's cron takes no name with a dot in it; every other takes the vendor's name, and xapi's bug reports and
+    administrators know that one. Debian's base system and those made from it have the file."""
+    debian = root.look("/etc/debian_version") is not None
+    return (CRON_DEBIAN, CRON) if debian else (CRON, CRON_DEBIAN)
+
+
+def checked_by_crontab(entry: bytes) -> bytes:
+    """Given the cron entry, return it as python-crontab writes it. Raise InstallError if that finds it wrong."""
+    try:
+        from crontab import CronSlices, CronTab
+    except ImportError:
+        raise InstallError("the cron entry is checked with python-crontab, which this Python (%s) does not have: "
+                           "pip install 'vmss[install]'" % one_line(sys.executable))
+    table = CronTab(tab=entry.decode("ascii"), user=False)
+    jobs = list(table)
+    text = table.render()
+    if not (len(jobs) == 1 and jobs[0].is_valid() and CronSlices.is_valid(str(jobs[0].slices))
+            and jobs[0].user == "root" and "%" not in text and str(CronTab(tab=text, user=False)) == text):
+        raise InstallError("the cron entry is not one that python-crontab takes for valid")
+    return str(text).encode("ascii")
+
+
+def example() -> bytes:
+    """An example of the configuration file: every setting with its default and its reason."""
+    parts = ["# The settings of vmss with their defaults. What is set in %s is read at every pass; what is set in\n"
+             "# pool.other_config, with vmss: in front of the name, wins.\n\n[vmss]\n" % DEFAULT_CONFIG]
+    for setting in SETTINGS:
+        default = getattr(Settings(), setting.name)
+        text = ("yes" if default else "no") if isinstance(default, bool) else str(default)
+        parts.append("\n%s\n#%s\n" % (
+            "\n".join(textwrap.wrap(setting.help, 116, initial_indent="# ", subsequent_indent="# ")),
+            ("%s = %s" % (setting.name, text)).rstrip(),
+        ))
+    return "".join(parts).encode("utf-8")
+
+
+def _data(path: str) -> bytes:
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", path.lstrip("/")), "rb") as file:
+        return file.read()
+
+
+def _modules() -> Iterator[Item]:
+    """Our package, and what it needs beside XenAPI, which every dom0 has: as this Python has them."""
+    for name in ("vmss", "dateutil", "six"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            if name == "six":  # only older versions of dateutil need it
+                continue
+            raise InstallError("%s: this Python (%s) does not have it" % (name, one_line(sys.executable)))
+        folder = os.path.dirname(spec.origin)
+        if spec.submodule_search_locations:
+            base, places = os.path.dirname(folder), _files_below(folder)
+        else:
+            base, places = folder, [spec.origin]
+        for place in places:
+            with open(place, "rb") as file:
+                yield Item(File(PRIVATE + "/" + os.path.relpath(place, base), 0o644, False), file.read())
+
+
+def _files_below(folder: str) -> List[str]:
+    found: List[str] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        found.extend(os.path.join(place, name) for name in sorted(names) if not name.endswith(".pyc"))
+    return found
+
+
+def _has_to_be_written(root: Root, item: Item, before: Record, record: Record, done: Done) -> bool:
+    """Whether a file is missing or an old one of ours; `record` is told what will be ours."""
+    path, mode, config = item.file
+    digests = before.files.get(path, [])
+    found = root.look(path)
+    if found is None or found.content == item.content or _ours(found, digests):
+        record.files[path] = [_digest(item.content)]
+        return found != Found(item.content, mode)
+    if not config:
+        raise InstallError("%s: is not what `vmss install` put there, and stays: remove it first (the vendor's "
+                           "package: rpm -e vmss)" % one_line(path))
+    done.kept.append("%s: was changed, and is kept; remove it and install again to have ours" % path)
+    if digests:
+        record.files[path] = digests  # should the change be undone
+    return False
+
+
+def _merged(files: Dict[str, List[str]], older: Dict[str, List[str]]) -> Dict[str, List[str]]:
+    return {name: sorted(set(files.get(name, []) + older.get(name, []))) for name in set(files) | set(older)}
+
+
+def _ours(found: Found, digests: List[str]) -> bool:
+    return found.content is not None and _digest(found.content) in digests
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _trouble() -> List[str]:
+    """Start the plugin as xapi would; a line if the machine's own Python cannot load it."""
+    words = subprocess.run([PLUGIN], env={"PATH": "/sbin:/usr/sbin:/bin:/usr/bin"}, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if words.returncode == 2 and b"host plugin" in words.stderr:
+        return []
+    return ["%s: does not start: %s" % (PLUGIN, one_line(words.stderr.decode("utf-8", "replace").strip()))]
+
+
+# Removing
+
+
+def uninstall(path: str) -> Done:
+    """Given a root, remove what was installed into it, except what was changed since. The log, the lock directory,
+    the configuration and the pool's schedules are left alone."""
+    root = Root(path)
+    try:
+        with root.alone():
+            return _uninstall(root)
+    except OSError as error:
+        raise InstallError("%s: %s" % (one_line(str(error.filename or root.path)), error.strerror))
+
+
+def _uninstall(root: Root) -> Done:
+    record = _read_manifest(root)
+    done = Done([], [])
+    # First what starts it, then the rest.
+    for name in sorted(record.files, key=lambda name: (not name.startswith("/etc/cron.d/"), name)):
+        _remove(root, name, record.files[name], done)
+    if record.files:
+        _remove_compiled(root)
+        os.unlink(root.locate(MANIFEST))
+        done.changed.append("removed the modules in %s" % PRIVATE)
+        for name in reversed(record.directories):
+            root.remove_directory(name)
+    return done
+
+
+def _remove(root: Root, path: str, digests: List[str], done: Done) -> None:
+    found = root.look(path)
+    if found is None:
+        return
+    if not _ours(found, digests):
+        done.kept.append("%s: was changed, and is kept" % one_line(path))
+        return
+    os.unlink(root.locate(path))
+    if not path.startswith(PRIVATE):
+        done.changed.append("removed %s" % path)
+
+
+def _remove_compiled(root: Root) -> None:
+    """What Python itself has left beside the modules, and beside the plugin where it was loaded by hand."""
+    for place, folders, _names in os.walk(root.locate(PRIVATE)):
+        if "__pycache__" in folders:
+            folders.remove("__pycache__")
+            shutil.rmtree(os.path.join(place, "__pycache__"))
+    beside = os.path.join(os.path.dirname(root.locate(PLUGIN)), "__pycache__")
+    if os.path.isdir(beside):
+        for name in os.listdir(beside):
+            if name.startswith("vmsscpython-") and name.endswith(".pyc"):  # the plugin's name has no dot in it
+                os.unlink(os.path.join(beside, name))
+        root.remove_directory(os.path.dirname(PLUGIN) + "/__pycache__")
+
+
+# The manifest
+
+
+def _read_manifest(root: Root) -> Record:
+    found = root.look(MANIFEST)
+    if found is None:
+        return Record({}, [])
+    try:
+        record = json.loads((found.content or b"").decode("utf-8"))
+        return Record({str(name): list(digests) for name, digests in record["files"].items()},
+                      [str(name) for name in record["directories"]])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InstallError("%s: is damaged: remove by hand what was installed" % MANIFEST)
+
+
+def _write_manifest(root: Root, record: Record) -> None:
+    root.write(MANIFEST, json.dumps(record._asdict(), indent=1, sort_keys=True).encode("ascii"), 0o644)
