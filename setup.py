@@ -28,7 +28,7 @@ setup(
     extras_require={
         "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without
         "terminal": ["rich"],  # tables and a progress bar; plain text without it
-        "test": ["pytest", "hypothesis", "python-crontab", "setuptools"],
+        "test": ["pytest", "hypothesis", "python-crontab", "setuptools", "rich; python_version >= '3.8'"],
         "lint": ["pytest", "hypothesis", "mypy", "ruff", "types-python-dateutil", "types-setuptools"],
     },
     entry_points={"console_scripts": ["vmss = vmss.commands:main"]},

@@ -32,8 +32,10 @@ def _texts(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.IfExp):
         yield from _texts(node.body)
         yield from _texts(node.orelse)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield node.value
+    else:
+        text = node.value if isinstance(node, ast.Constant) else getattr(node, "s", None)  # `s` on Python 3.6
+        if isinstance(text, str):
+            yield text
 
 
 def _log_lines() -> Iterator[str]:

@@ -453,7 +453,8 @@ class Observer:
                 continue
             told = [it for it in self.sim.messages.records.values() if it["obj_uuid"] == row["uuid"]
                     and it["name"] == "VMSS_LICENSE_ERROR" and it["timestamp"].replace(tzinfo=UTC) >= slot]
-            self._check(9, len(told) == 1 or bool(told) and self._unread, "%s was told %d times that the licence does not allow its run of %s",
+            once = len(told) == 1 or (bool(told) and self._unread)
+            self._check(9, once, "%s was told %d times that the licence does not allow its run of %s",
                         row["name_label"], len(told), slot)
 
     def _exactly_once(self) -> None:
