@@ -82,6 +82,7 @@ class Observer:
         self._unread = False  # a pass could not see what had been said: it may have said it again
         self._lock_was_there = False
         self._stop_asked: Optional[float] = None
+        self._others_began = 0.0
         self._stop_seen = False  # it has waited since it was asked to stop, and so has had the time to look
         self._unlicensed = False  # as it was from the beginning of the pass to its end
         self._quiet = True  # nobody else has changed anything in this pass, and no alert was lost
@@ -365,10 +366,13 @@ class Observer:
             self._ever_users.setdefault(disk, set()).update(users)
         for snapshot in snapshots:
             self._scheduled_disks |= {self._rows("VDI")[disk]["uuid"] for disk in self._disks(snapshot)}
+        self._others_began = self._steady()
         return {snapshot: row["uuid"] for snapshot, row in snapshots.items()}
 
     def others_acted(self, before: Dict[str, str]) -> None:
         """Others have changed something; `before` are the scheduled snapshots that there were."""
+        if self._stop_asked is not None:
+            self._stop_asked += self._steady() - self._others_began  # that was their time, not the pass's
         gone = set(before) - set(self.scheduled())
         self._taken_away += len(gone)
         self._disturbed = self._disturbed or bool(gone)
