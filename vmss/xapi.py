@@ -322,7 +322,9 @@ class Xapi:
         except (OSError, http.client.HTTPException) as error:
             self._close()
             final = isinstance(error, (PermissionError, ssl.SSLError))
-            raise Unanswered("%s: %s" % (method, _reason(error)), final)
+            hint = " (no such socket: xapi is not running, or this is not its dom0; VMSS_XAPI says where it is)"
+            missing = isinstance(error, FileNotFoundError)
+            raise Unanswered("%s: %s%s" % (method, _reason(error), hint if missing else ""), final)
         except (ExpatError, xmlrpc.client.Error) + MISREAD as error:
             # What came back is not an answer of xapi's.
             self._close()
