@@ -248,9 +248,10 @@ def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
 def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
     """The VMs, snapshots among them, that have each of these disks. Raise Misunderstood if that cannot be told."""
     users: Dict[str, Set[str]] = {}
+    asked = set(vdis)
     for _, record in where(xapi, "VBD", "VDI", vdis):
         vdi = _text(record, "VDI")
-        if vdi not in vdis:
+        if vdi not in asked:
             raise ValueError(vdi)
         users.setdefault(vdi, set()).add(_text(record, "VM"))
     return users
