@@ -103,6 +103,11 @@ def left_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
     }
 
 
+def written_down(directory: LockDirectory, pool: str) -> int:
+    """How many sessions a later pass has to close."""
+    return len(_kept(directory, pool)) + len(directory.left(_LOGIN))
+
+
 def log_out(xapi: Xapi) -> None:
     """Close the session, if it is open. Afterwards `xapi.session` is empty, unless it may be open still."""
     if xapi.session:

@@ -25,6 +25,7 @@ from vmss.problem import Problem
 from vmss.root import Root
 from vmss.run import Surroundings
 from vmss.schedule import latest_slot
+from vmss.sessions import written_down
 from vmss.settings import Place, Settings, SettingsError, load, place
 from vmss.text import one_line, quoted
 from vmss.world import where
@@ -488,8 +489,7 @@ def _sessions_left(case: Case) -> int:
         return 0
     directory = LockDirectory(here.lock_dir)
     try:
-        kept = directory.read(case.open.pool.uuid + ".sessions").get("sessions")
-        return (len(kept) if isinstance(kept, list) else 0) + len(directory.left("login"))
+        return written_down(directory, case.open.pool.uuid)
     finally:
         directory.close()
 
