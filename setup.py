@@ -1,4 +1,5 @@
 """The package with all that `vmss install` needs, and the command `vmss`. For dom0 there is packaging/build."""
+
 import os
 import re
 
@@ -29,7 +30,7 @@ setup(
         "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without
         "terminal": ["rich"],  # tables and a progress bar; plain text without it
         "test": ["pytest", "hypothesis", "python-crontab", "setuptools", "rich; python_version >= '3.8'"],
-        "lint": ["pytest", "hypothesis", "mypy", "ruff", "types-python-dateutil", "types-setuptools"],
+        "lint": ["pytest", "hypothesis", "mypy", "ruff>=0.17,<0.18", "types-python-dateutil", "types-setuptools"],
     },
     entry_points={"console_scripts": ["vmss = vmss.commands:main"]},
     data_files=[("etc/xapi.d/plugins", ["plugins/vmss"]), ("etc/cron.d", ["cron.d/vmss.cron"])],

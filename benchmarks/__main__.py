@@ -1,4 +1,5 @@
 """`python -m benchmarks`: one page; `--quick` leaves out the largest pools."""
+
 import argparse
 import os
 import platform

@@ -1,4 +1,5 @@
 """What no order can beat, and two orders that others use. Nothing here knows the engine."""
+
 import heapq
 from collections import deque
 from random import Random

@@ -1,4 +1,5 @@
 """What a pass costs in calls, bytes and waits, counted on the server's side, in virtual time."""
+
 import tempfile
 from contextlib import contextmanager
 from datetime import timedelta
@@ -66,7 +67,7 @@ def idle(vms: int, policies: int) -> Counts:
     with new_pool() as pool:
         refs = [pool.vm("vm%d" % number) for number in range(vms)]
         for number in range(policies):
-            pool.policy(refs[number * 10:number * 10 + 10], name="policy %d" % number)
+            pool.policy(refs[number * 10 : number * 10 + 10], name="policy %d" % number)
         return counted(pool, 10, 1)
 
 
@@ -82,6 +83,7 @@ def served(vms: int, srs: int = 4) -> Counts:
 def delay_by_a_hanging_vm(vms: int = 200, srs: int = 16) -> float:
     """How much later the last snapshot on the other SRs is taken when the first VM of one SR never ends; as a ratio to
     the time that those take without it."""
+
     def last(hanging: bool) -> float:
         with new_pool() as pool:
             refs = [pool.sr("sr%d" % number) for number in range(srs)]
@@ -105,8 +107,9 @@ def whole_pass(vms: int, srs: int) -> float:
     """The end of a pass with deletions over the wire, two disks a VM on one SR, to what its SRs need alone."""
     with new_pool() as pool:
         refs = [pool.sr("sr%d" % number) for number in range(srs)]
-        pool.policy([pool.vm("vm%04d" % number, [refs[number % srs]] * 2) for number in range(vms)],
-                    retained_snapshots="1")
+        pool.policy(
+            [pool.vm("vm%04d" % number, [refs[number % srs]] * 2) for number in range(vms)], retained_snapshots="1"
+        )
         snapshot, destroy = 1.65, 0.55
         pool.simulator.durations = pool.simulator.durations._replace(
             vdi_snapshot=(snapshot, snapshot), vdi_destroy=(destroy, destroy)
@@ -134,12 +137,18 @@ def page(sizes: Sequence[int]) -> Iterator[str]:
     for vms in (10, 100, 1000):
         counts = served(vms)
         yield "| %8d VMs       | %5.2f | %6.2f | %5.2f | %3.0f |" % (
-            vms, counts.reads / vms, counts.writes / vms, counts.waits / vms, counts.size / vms / 1024
+            vms,
+            counts.reads / vms,
+            counts.writes / vms,
+            counts.waits / vms,
+            counts.size / vms / 1024,
         )
     yield ""
     for vms, srs in ((200, 4), (200, 16), (1000, 16)):
         yield "A pass over %4d VMs on %2d SRs, over the wire, ends after %.3f of the time that its SRs need alone." % (
-            vms, srs, whole_pass(vms, srs)
+            vms,
+            srs,
+            whole_pass(vms, srs),
         )
     yield "One VM of 200 on 16 SRs hangs: the last snapshot on the other SRs comes after %.2f of its usual time." % (
         delay_by_a_hanging_vm()

@@ -1,4 +1,5 @@
 """Pools drawn at random: which VM has its disks where, and how long each operation on it takes."""
+
 from random import Random
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
@@ -66,11 +67,18 @@ def draw(case: Case, informed: bool) -> Pool:
             for disk in doomed.disks:
                 seconds[number, disk.ref] = random.lognormvariate(0.0, 0.4)
                 steps.append(Step(number, frozenset([disk.sr]), "", seconds[number, disk.ref], False))
-        jobs.append(Job(
-            "policy", vm, "", "", TAKE_CHECKPOINT if checkpoint else TAKE_SNAPSHOT,
-            frozenset(srs) | frozenset([host] if host else []),
-            took * random.uniform(0.8, 1.2) if informed else disks, expired,
-        ))
+        jobs.append(
+            Job(
+                "policy",
+                vm,
+                "",
+                "",
+                TAKE_CHECKPOINT if checkpoint else TAKE_SNAPSHOT,
+                frozenset(srs) | frozenset([host] if host else []),
+                took * random.uniform(0.8, 1.2) if informed else disks,
+                expired,
+            )
+        )
     return Pool(jobs, seconds, steps)
 
 

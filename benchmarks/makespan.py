@@ -1,5 +1,6 @@
 """How long a pass takes, against what no order can beat and against the orders of others: the engine alone, driven by
 the times that were drawn."""
+
 import heapq
 import time
 from statistics import median
@@ -61,8 +62,12 @@ def measure(case: Case, informed: bool = True) -> Result:
     ours, cpu = run(pool)
     serial, two = bound.one_at_a_time(pool.steps), bound.two_for_the_pool(pool.steps)
     return Result(
-        case, ours.everything / bound.bound(pool.steps, case.srs, MOST), ours.everything / serial.everything,
-        ours.everything / two.everything, ours.snapshots / bound.last_snapshot_bound(pool.steps, case.srs, MOST), cpu,
+        case,
+        ours.everything / bound.bound(pool.steps, case.srs, MOST),
+        ours.everything / serial.everything,
+        ours.everything / two.everything,
+        ours.snapshots / bound.last_snapshot_bound(pool.steps, case.srs, MOST),
+        cpu,
     )
 
 
@@ -82,16 +87,22 @@ def page(vms: Sequence[int]) -> Iterator[str]:
     over = sum(1 for result in dense if result.bound > 1.05)
     yield ""
     yield "%d of %d cases with ten VMs an SR or more end within 1.05 of the bound; the worst at %.3f." % (
-        len(dense) - over, len(dense), max(result.bound for result in dense)
+        len(dense) - over,
+        len(dense),
+        max(result.bound for result in dense),
     )
     yield "Slot to last snapshot, to the bound of snapshots alone: median %.3f; with deletions in the pass %.3f." % (
         median(result.last for result in dense if not result.case.expiry),
         median(result.last for result in dense if result.case.expiry),
     )
-    largest, smallest = ([result.cpu / count for result in dense if result.case.vms == count]
-                         for count in (vms[-1], vms[1]))
+    largest, smallest = (
+        [result.cpu / count for result in dense if result.case.vms == count] for count in (vms[-1], vms[1])
+    )
     yield "The engine's own processor time for each VM: %.2f ms for %d VMs, %.2f ms for %d." % (
-        1000 * median(smallest), vms[1], 1000 * median(largest), vms[-1]
+        1000 * median(smallest),
+        vms[1],
+        1000 * median(largest),
+        vms[-1],
     )
 
 
@@ -99,7 +110,11 @@ def _row(label: str, rows: Sequence[Sequence[Result]], blind: Sequence[Result]) 
     worst = [_worst(row) for row in rows]
     (usual,) = (result for result in rows[2] if result.case.vms == 1000)
     return "| %-28s | %5s | %5s | %6s | %6s | %10s | %11s | %11s |" % (
-        label, *worst, _worst(blind), "%.2f" % usual.serial, "%.2f" % usual.two
+        label,
+        *worst,
+        _worst(blind),
+        "%.2f" % usual.serial,
+        "%.2f" % usual.two,
     )
 
 

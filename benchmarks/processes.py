@@ -1,4 +1,5 @@
 """What whole processes take: an idle tick against a bare script that makes the same calls, and a large pass."""
+
 import json
 import os
 import shutil
@@ -55,8 +56,12 @@ def server(folder: Path, *options: str) -> Iterator[Dict[str, str]]:
         if not process.stdout.readline().startswith("ready"):
             raise SystemExit("the embedded xapi did not start")
         yield {
-            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "VMSS_XAPI": "unix:%s" % socket,
-            "VMSS_LOG": str(folder / "log"), "VMSS_LOCK_DIR": str(folder / "lock"), "TZ": "UTC",
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "VMSS_XAPI": "unix:%s" % socket,
+            "VMSS_LOG": str(folder / "log"),
+            "VMSS_LOCK_DIR": str(folder / "lock"),
+            "TZ": "UTC",
         }
     finally:
         process.terminate()
@@ -107,10 +112,16 @@ def large_pass(vms: int, srs: int = 64) -> Usage:
         with server(Path(name), *options, "--speed", "100") as environment:
             xapi = Xapi(environment["VMSS_XAPI"])
             xapi.login("root", "")
-            policy = xapi.call("VMSS.create", {
-                "name_label": "all", "type": "snapshot", "frequency": "daily", "schedule": {"hour": "2", "min": "0"},
-                "retained_snapshots": "1",
-            })
+            policy = xapi.call(
+                "VMSS.create",
+                {
+                    "name_label": "all",
+                    "type": "snapshot",
+                    "frequency": "daily",
+                    "schedule": {"hour": "2", "min": "0"},
+                    "retained_snapshots": "1",
+                },
+            )
             for vm, record in xapi.call("VM.get_all_records").items():
                 if not record["is_control_domain"]:
                     xapi.call("VM.set_snapshot_schedule", vm, policy)
@@ -124,10 +135,13 @@ def page(sizes: Sequence[int]) -> Iterator[str]:
     """What it says, in sentences."""
     own, other = idle()
     yield "An idle tick takes %.2f of the time of a bare script that makes the same calls (%.0f ms)," % (
-        own.wall / other.wall, other.wall * 1000
+        own.wall / other.wall,
+        other.wall * 1000,
     )
     yield "%.2f of its processor time, and %.0f MB at its peak (%.0f MB)." % (
-        own.cpu / other.cpu, own.memory, other.memory
+        own.cpu / other.cpu,
+        own.memory,
+        other.memory,
     )
     passes = [large_pass(vms) for vms in sizes]
     yield "A pass over due VMs on 64 SRs takes at its peak: %s MB." % (
@@ -136,5 +150,6 @@ def page(sizes: Sequence[int]) -> Iterator[str]:
     # Without the start of the process.
     each = [(usage.cpu - own.cpu) / vms * 1000 for vms, usage in zip(sizes, passes)]
     yield "Its processor time for each VM: %s ms; the largest pass to the smallest: %.2f." % (
-        ", ".join("%d VMs: %.1f" % pair for pair in zip(sizes, each)), each[-1] / each[0]
+        ", ".join("%d VMs: %.1f" % pair for pair in zip(sizes, each)),
+        each[-1] / each[0],
     )

@@ -8,6 +8,7 @@ Calls over a real unix socket and in process, fresh simulators, one snapshot's l
 others are their copies, put straight into the tables. Times of small things are the best of several tries. "ratio"
 compares the largest pool with the smallest: what grows with the pool per VM, everything else as it is. 1.0 is ideal.
 """
+
 import argparse
 import http.client
 import multiprocessing

@@ -1,4 +1,5 @@
 """Fixtures: a simulated pool with a real socket."""
+
 from pathlib import Path
 from typing import Iterator
 

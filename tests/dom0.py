@@ -2,6 +2,7 @@
 
 It is entered in namespaces of its own, in which this machine's C library is mounted for the programs.
 """
+
 import glob
 import os
 import shutil
@@ -68,10 +69,25 @@ class Dom0:
         self.packages = folder / "site-packages"
         self.packages.mkdir()
         shutil.copy(str(XenAPI.XenAPI.__file__), str(self.packages / "XenAPI.py"))
-        for name in ("bin", "dev", "etc/cron.d", "etc/logrotate.d", "etc/xapi.d/plugins", "etc/xensource/bugtool",
-                     "run/lock", "tmp", "usr/bin", "usr/lib/python3.6", "usr/sbin",
-                     "usr/share/bash-completion/completions", "usr/share/man/man8", "var/lib/rpm", "var/lib/xcp",
-                     "var/log", "var/tmp"):
+        for name in (
+            "bin",
+            "dev",
+            "etc/cron.d",
+            "etc/logrotate.d",
+            "etc/xapi.d/plugins",
+            "etc/xensource/bugtool",
+            "run/lock",
+            "tmp",
+            "usr/bin",
+            "usr/lib/python3.6",
+            "usr/sbin",
+            "usr/share/bash-completion/completions",
+            "usr/share/man/man8",
+            "var/lib/rpm",
+            "var/lib/xcp",
+            "var/log",
+            "var/tmp",
+        ):
             (self.path / name).mkdir(parents=True)
         os.symlink("../run/lock", str(self.path / "var" / "lock"))
         (self.path / "dev" / "null").touch()
@@ -86,8 +102,19 @@ class Dom0:
             place.parent.mkdir(parents=True)
             shutil.copy(str(library), str(place))
         # In namespaces where this user is root, whoever that is.
-        self._words = ["unshare", "--map-root-user", "--mount", "--net", "sh", "-c", ENTER, "sh",
-                       str(self.path), str(self._python / "lib" / "python3.6"), str(self.packages)]
+        self._words = [
+            "unshare",
+            "--map-root-user",
+            "--mount",
+            "--net",
+            "sh",
+            "-c",
+            ENTER,
+            "sh",
+            str(self.path),
+            str(self._python / "lib" / "python3.6"),
+            str(self.packages),
+        ]
         tried = self.run(["sh", "-c", ":"])
         if tried.returncode != 0:
             pytest.skip("a root of its own cannot be entered here: %s" % tried.stdout.strip())
@@ -103,17 +130,24 @@ class Dom0:
     def rpm(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """This machine's rpm, at work on the root."""
         return self._start(
-            self._words + ["rpm", "--root", str(self.path), "--dbpath", "/var/lib/rpm"] + list(words), {})
+            self._words + ["rpm", "--root", str(self.path), "--dbpath", "/var/lib/rpm"] + list(words), {}
+        )
 
     def _start(self, words: List[str], environment: Dict[str, str]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(words, env=dict(environment, PATH=PATH), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+        return subprocess.run(
+            words,
+            env=dict(environment, PATH=PATH),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
 
     def files(self) -> List[str]:
         """All that is in it but rpm's database and what is mounted there."""
         found: List[str] = []
         for place, folders, names in os.walk(str(self.path)):
-            here = place[len(str(self.path)):]
+            here = place[len(str(self.path)) :]
             if here in ("/var/lib/rpm", "/dev"):
                 del folders[:]
                 continue

@@ -1,4 +1,5 @@
 """A socket in front of a simulator that meets every call on its way: to do something just then, or to lose it."""
+
 import socket
 import threading
 from typing import Callable, List, Optional, Tuple
@@ -33,8 +34,9 @@ class Front:
     """Hands calls on from a unix socket to a server's. `before` is told of each call before the server gets it,
     `after` when the server has answered; either may do anything, and lose the call."""
 
-    def __init__(self, path: str, server: str, before: Hook = lambda method: None,
-                 after: Hook = lambda method: None) -> None:
+    def __init__(
+        self, path: str, server: str, before: Hook = lambda method: None, after: Hook = lambda method: None
+    ) -> None:
         self.calls: List[str] = []
         self._server = server
         self._before = before

@@ -4,6 +4,7 @@ Written to share nothing with `vmss.schedule`: no dateutil, no arithmetic with o
 times. The wall clock is read minute by minute as anybody's `date` would show it, and what it shows decides.
 Instants are seconds since 1970, wall-clock times are counted in minutes as though the wall stood in UTC.
 """
+
 import calendar
 import os
 import time
@@ -68,9 +69,7 @@ def _walk(zone: str, first: int, last: int) -> Tuple[int, ...]:
         return tuple(calendar.timegm(time.localtime(minute * 60)) // 60 for minute in range(first, last + 1))
 
 
-def slots(
-    zone: str, first: int, last: int, frequency: str, minute: int, hour: int, days: FrozenSet[int]
-) -> List[int]:
+def slots(zone: str, first: int, last: int, frequency: str, minute: int, hour: int, days: FrozenSet[int]) -> List[int]:
     """The slots of a schedule from one instant to another, both included. Monday is day 0."""
     # Whole days, so that one walk serves many examples; two more before, to know what was shown already.
     begin, end = first // DAY * 1440 - 2 * 1440, (last // DAY + 1) * 1440

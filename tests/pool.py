@@ -1,4 +1,5 @@
 """A small simulated pool for tests, built through the API over a real unix socket, in virtual time."""
+
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -21,17 +22,42 @@ GIB = 1 << 30
 START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 VM = {
-    "name_description": "", "user_version": "1", "is_a_template": False, "affinity": NULL,
-    "memory_static_max": "268435456", "memory_dynamic_max": "268435456", "memory_dynamic_min": "268435456",
-    "memory_static_min": "134217728", "VCPUs_params": {}, "VCPUs_max": "1", "VCPUs_at_startup": "1",
-    "actions_after_shutdown": "destroy", "actions_after_reboot": "restart", "actions_after_crash": "restart",
-    "PV_bootloader": "", "PV_kernel": "", "PV_ramdisk": "", "PV_args": "", "PV_bootloader_args": "",
-    "PV_legacy_args": "", "HVM_boot_policy": "BIOS order", "HVM_boot_params": {"order": "cd"}, "platform": {},
-    "PCI_bus": "", "other_config": {}, "recommendations": "",
+    "name_description": "",
+    "user_version": "1",
+    "is_a_template": False,
+    "affinity": NULL,
+    "memory_static_max": "268435456",
+    "memory_dynamic_max": "268435456",
+    "memory_dynamic_min": "268435456",
+    "memory_static_min": "134217728",
+    "VCPUs_params": {},
+    "VCPUs_max": "1",
+    "VCPUs_at_startup": "1",
+    "actions_after_shutdown": "destroy",
+    "actions_after_reboot": "restart",
+    "actions_after_crash": "restart",
+    "PV_bootloader": "",
+    "PV_kernel": "",
+    "PV_ramdisk": "",
+    "PV_args": "",
+    "PV_bootloader_args": "",
+    "PV_legacy_args": "",
+    "HVM_boot_policy": "BIOS order",
+    "HVM_boot_params": {"order": "cd"},
+    "platform": {},
+    "PCI_bus": "",
+    "other_config": {},
+    "recommendations": "",
 }
 VBD = {
-    "mode": "RW", "type": "Disk", "unpluggable": True, "empty": False, "bootable": False,
-    "other_config": {"owner": ""}, "qos_algorithm_type": "", "qos_algorithm_params": {},
+    "mode": "RW",
+    "type": "Disk",
+    "unpluggable": True,
+    "empty": False,
+    "bootable": False,
+    "other_config": {"owner": ""},
+    "qos_algorithm_type": "",
+    "qos_algorithm_params": {},
 }
 
 
@@ -48,7 +74,9 @@ class TestPool:
         self.simulator = Simulator(seed=1, now=now, clock=clock, **simulator)
         self.server = Server(self.simulator, socket=self.socket)
         self.place = Place(
-            xapi="unix:" + self.socket, log=str(self.folder / "VMSSlog"), lock_dir=str(self.folder / "lock"),
+            xapi="unix:" + self.socket,
+            log=str(self.folder / "VMSSlog"),
+            lock_dir=str(self.folder / "lock"),
             config=str(self.folder / "vmss.conf"),
         )
         self.settings = Settings(timezone="UTC", login_limit=0)
@@ -90,10 +118,20 @@ class TestPool:
         return vm
 
     def vdi(self, sr: str, size: int = GIB, name: str = "disk") -> str:
-        return str(self.call("VDI.create", {
-            "name_label": name, "SR": sr, "virtual_size": str(size), "type": "user", "sharable": False,
-            "read_only": False, "other_config": {},
-        }))
+        return str(
+            self.call(
+                "VDI.create",
+                {
+                    "name_label": name,
+                    "SR": sr,
+                    "virtual_size": str(size),
+                    "type": "user",
+                    "sharable": False,
+                    "read_only": False,
+                    "other_config": {},
+                },
+            )
+        )
 
     def vbd(self, vm: str, vdi: str, number: int, **fields: Any) -> str:
         return str(self.call("VBD.create", dict(VBD, VM=vm, VDI=vdi, userdevice=str(number), **fields)))
@@ -101,7 +139,10 @@ class TestPool:
     def policy(self, vms: Sequence[str] = (), name: str = "policy", **fields: Any) -> str:
         """A policy, by default hourly at minute 15 with 2 kept."""
         record: Dict[str, Any] = {
-            "name_label": name, "type": "snapshot", "frequency": "hourly", "schedule": {"min": "15"},
+            "name_label": name,
+            "type": "snapshot",
+            "frequency": "hourly",
+            "schedule": {"min": "15"},
             "retained_snapshots": "2",
         }
         record.update(fields)
@@ -133,20 +174,28 @@ class TestPool:
     def snapshots(self, vm: str) -> List[Dict[str, Any]]:
         """The scheduled snapshots of a VM, oldest first."""
         records = [self.call("VM.get_record", ref) for ref in self.call("VM.get_snapshots", vm)]
-        return sorted((record for record in records if record["is_vmss_snapshot"]),
-                      key=lambda record: str(record["snapshot_time"]))
+        return sorted(
+            (record for record in records if record["is_vmss_snapshot"]),
+            key=lambda record: str(record["snapshot_time"]),
+        )
 
     def snapshot_vdis(self) -> List[str]:
         """All disks that are snapshots or memory images."""
         records = self.call("VDI.get_all_records")
-        return [ref for ref, record in records.items()
-                if record["managed"] and (record["is_a_snapshot"] or record["type"] == "suspend")]
+        return [
+            ref
+            for ref, record in records.items()
+            if record["managed"] and (record["is_a_snapshot"] or record["type"] == "suspend")
+        ]
 
     def alerts(self, policy: Optional[str] = None) -> List[Dict[str, Any]]:
         """The alerts of a policy, or of all, oldest first."""
         uuid = self.uuid("VMSS", policy) if policy else None
-        records = [record for record in self.call("message.get_all_records").values()
-                   if record["cls"] == "VMSS" and uuid in (None, record["obj_uuid"])]
+        records = [
+            record
+            for record in self.call("message.get_all_records").values()
+            if record["cls"] == "VMSS" and uuid in (None, record["obj_uuid"])
+        ]
         return sorted(records, key=lambda record: str(record["timestamp"]))
 
     def names(self, policy: Optional[str] = None) -> List[str]:
@@ -176,7 +225,7 @@ class TestPool:
 
     def record(self, entries: Dict[str, List[str]]) -> None:
         """Record in the pool's database, as a pass does, what is to be destroyed: disks by snapshots, uuids both."""
-        (ref, fields), = self.call("pool.get_all_records").items()
+        ((ref, fields),) = self.call("pool.get_all_records").items()
         directory = LockDirectory(self.place.lock_dir)
         text = record(entries, key(fields["uuid"], self.place.local, directory))
         directory.close()

@@ -1,4 +1,5 @@
 """A command on a terminal of its own, with rich or without."""
+
 import os
 import pty
 import subprocess
@@ -20,8 +21,11 @@ def on_terminal(*words: str, rich: bool, width: int = 120, **environment: str) -
     variables.update(environment)
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", _AS_IT_IS if rich else _WITHOUT_RICH] + list(words), env=variables,
-        stdin=subprocess.DEVNULL, stdout=slave, stderr=slave,
+        [sys.executable, "-c", _AS_IT_IS if rich else _WITHOUT_RICH] + list(words),
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
     )
     os.close(slave)
     shown = b""

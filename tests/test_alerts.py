@@ -1,4 +1,5 @@
 """The bodies of alerts, read as XenCenter reads them."""
+
 import re
 from typing import Dict, List, Sequence
 
@@ -31,9 +32,28 @@ def body(name: str, error: Sequence[str] = ("SR_BACKEND_FAILURE_44", "", "full")
 
 
 HOSTILE = [
-    "web01", "", " ", "it's", 'say "hi"', "a,b", "[x]", "']", "',", "UUID:", "VM:x UUID:y Error:['Z'],",
-    "a\nVM:forged UUID:%s Error:['FORGED'],\nb" % UUID, "a\r\nb", "tab\there", "\x00\x01\x1b", "öäü 📷 日本",
-    "\u202eevil", "\u2028", "\ud800", "x" * 10000, "Error:[", "&lt;<>&",
+    "web01",
+    "",
+    " ",
+    "it's",
+    'say "hi"',
+    "a,b",
+    "[x]",
+    "']",
+    "',",
+    "UUID:",
+    "VM:x UUID:y Error:['Z'],",
+    "a\nVM:forged UUID:%s Error:['FORGED'],\nb" % UUID,
+    "a\r\nb",
+    "tab\there",
+    "\x00\x01\x1b",
+    "öäü 📷 日本",
+    "\u202eevil",
+    "\u2028",
+    "\ud800",
+    "x" * 10000,
+    "Error:[",
+    "&lt;<>&",
 ]
 
 

@@ -1,4 +1,5 @@
 """The command line, in processes of its own: what it does, and one clear line for each bad input."""
+
 import os
 import re
 import signal
@@ -29,14 +30,21 @@ def vmss(folder: Path, *words: str, **environment: Optional[str]) -> Ended:
     """Run `python -m vmss`, with its files in a folder."""
     (folder / "conf").exists() or (folder / "conf").write_text("[vmss]\nlogin_limit = 0\ntimezone = UTC\n")
     variables: Dict[str, Any] = dict(
-        os.environ, PYTHONPATH=str(ROOT), VMSS_LOG=str(folder / "VMSSlog"), VMSS_LOCK_DIR=str(folder / "lock"),
-        VMSS_CONFIG=str(folder / "conf"), VMSS_XAPI="unix:" + str(folder / "nobody.sock"),
+        os.environ,
+        PYTHONPATH=str(ROOT),
+        VMSS_LOG=str(folder / "VMSSlog"),
+        VMSS_LOCK_DIR=str(folder / "lock"),
+        VMSS_CONFIG=str(folder / "conf"),
+        VMSS_XAPI="unix:" + str(folder / "nobody.sock"),
     )
     variables.update(environment)
     done = subprocess.run(
-        [sys.executable, "-m", "vmss"] + list(words), cwd=str(folder), stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "vmss"] + list(words),
+        cwd=str(folder),
+        stdin=subprocess.DEVNULL,
         env={name: value for name, value in variables.items() if value is not None},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     return Ended(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
 
@@ -107,10 +115,19 @@ def test_a_socket_nobody_may_read(pool: TestPool) -> None:
     mine.mkdir()
     os.chown(str(mine), 65534, 65534)
     words = [sys.executable, "-c", code, pool.place.xapi, str(mine)]
-    done = subprocess.run(words, cwd="/", stderr=subprocess.PIPE, env=dict(
-        os.environ, PYTHONPATH=str(ROOT), VMSS_XAPI="unix:/absent", VMSS_LOG=str(pool.folder / "log"),
-        VMSS_LOCK_DIR=str(pool.folder / "lock"), VMSS_CONFIG=str(pool.folder / "conf"),
-    ))
+    done = subprocess.run(
+        words,
+        cwd="/",
+        stderr=subprocess.PIPE,
+        env=dict(
+            os.environ,
+            PYTHONPATH=str(ROOT),
+            VMSS_XAPI="unix:/absent",
+            VMSS_LOG=str(pool.folder / "log"),
+            VMSS_LOCK_DIR=str(pool.folder / "lock"),
+            VMSS_CONFIG=str(pool.folder / "conf"),
+        ),
+    )
     one_line(Ended(done.returncode, "", done.stderr.decode()), 3, pool.socket, "Permission denied")
 
 
@@ -171,8 +188,10 @@ def test_a_time_that_is_none(tmp_path: Path, time: str) -> None:
     one_line(vmss(tmp_path, "run", "--at", time), 2, "--at", "'%s' is not a date and time" % time)
 
 
-@pytest.mark.parametrize("words", [[], ["nonsense"], ["run", "extra"], ["run", "--nonsense"], ["demo", "--days", "0"],
-                                   ["demo", "--vms", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [[], ["nonsense"], ["run", "extra"], ["run", "--nonsense"], ["demo", "--days", "0"], ["demo", "--vms", "x"]],
+)
 def test_bad_usage_is_status_2(tmp_path: Path, words: List[str]) -> None:
     ended = vmss(tmp_path, *words)
     assert ended.status == 2 and "Traceback" not in ended.err and "usage: vmss" in ended.err
@@ -192,9 +211,27 @@ def tls(tmp_path: Path) -> Iterator[Dict[str, str]]:
     """A simulator that serves https, and the environment to reach it."""
     try:
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "crt")],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=127.0.0.1",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-keyout",
+                str(tmp_path / "key"),
+                "-out",
+                str(tmp_path / "crt"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
     except FileNotFoundError:
         pytest.skip("openssl is not installed")
@@ -242,8 +279,11 @@ class Shell:
     def __init__(self, folder: Path, *words: str) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vmss", "simulator"] + list(words), cwd=str(folder),
-            env=dict(os.environ, PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-m", "vmss", "simulator"] + list(words),
+            cwd=str(folder),
+            env=dict(os.environ, PYTHONPATH=str(ROOT)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         assert self.process.stdout is not None
         self.first = self.process.stdout.readline().decode()
@@ -256,8 +296,19 @@ class Shell:
 
 def test_a_simulator_in_one_shell_and_a_pass_in_another(tmp_path: Path) -> None:
     (tmp_path / "x_y").mkdir()
-    shell = Shell(tmp_path, "--socket", "x_y/xapi.sock", "--srs", "2", "--vms", "3", "--now", "2026-03-02T10:14:00Z",
-                  "--speed", "50")
+    shell = Shell(
+        tmp_path,
+        "--socket",
+        "x_y/xapi.sock",
+        "--srs",
+        "2",
+        "--vms",
+        "3",
+        "--now",
+        "2026-03-02T10:14:00Z",
+        "--speed",
+        "50",
+    )
     assert re.match(r"ready: unix:.*x_y/xapi\.sock\n\Z", shell.first)
     try:
         # Any XenAPI script can talk to it: here the client's own transport, through a path without underscores.
@@ -270,11 +321,14 @@ def test_a_simulator_in_one_shell_and_a_pass_in_another(tmp_path: Path) -> None:
 
             session = XenAPI.Session("http://localhost", transport=UnixTransport(str(link)))
         session.login_with_password("root", "")
-        policy = session.xenapi.VMSS.create({
-            "name_label": "hourly", "type": "snapshot", "frequency": "hourly", "schedule": {"min": "15"},
-        })
-        vms = [ref for ref, record in session.xenapi.VM.get_all_records().items()
-               if not record["is_a_template"] and not record["is_control_domain"]]
+        policy = session.xenapi.VMSS.create(
+            {"name_label": "hourly", "type": "snapshot", "frequency": "hourly", "schedule": {"min": "15"}}
+        )
+        vms = [
+            ref
+            for ref, record in session.xenapi.VM.get_all_records().items()
+            if not record["is_a_template"] and not record["is_control_domain"]
+        ]
         for vm in vms:
             session.xenapi.VM.set_snapshot_schedule(vm, policy)
         ended = vmss(tmp_path, "run", "--at", "2026-03-02T10:15:00Z", VMSS_XAPI="unix:x_y/xapi.sock")

@@ -1,4 +1,5 @@
 """The script of `vmss completion bash`, in real shells: what it offers, and what it must not do."""
+
 import argparse
 import os
 import pty
@@ -35,14 +36,22 @@ def shell(tmp_path: Path) -> Dict[str, str]:
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "vmss"
-    program.write_text("#!%s\nimport sys\nsys.path.insert(0, %r)\nfrom vmss.commands import main\nsys.exit(main())\n"
-                       % (sys.executable, str(ROOT)))
+    program.write_text(
+        "#!%s\nimport sys\nsys.path.insert(0, %r)\nfrom vmss.commands import main\nsys.exit(main())\n"
+        % (sys.executable, str(ROOT))
+    )
     program.chmod(0o755)
     (folder / "script").write_text(script())
     (folder / "conf").write_text("[vmss]\nlogin_limit = 0\n")
     return dict(
-        os.environ, PATH="%s:%s" % (folder, os.environ["PATH"]), SCRIPT=str(folder / "script"), LC_ALL="C", TERM="dumb",
-        HISTFILE="", INPUTRC="/dev/null", VMSS_XAPI="unix:%s" % (folder / "nobody.sock"),
+        os.environ,
+        PATH="%s:%s" % (folder, os.environ["PATH"]),
+        SCRIPT=str(folder / "script"),
+        LC_ALL="C",
+        TERM="dumb",
+        HISTFILE="",
+        INPUTRC="/dev/null",
+        VMSS_XAPI="unix:%s" % (folder / "nobody.sock"),
         VMSS_CONFIG=str(folder / "conf"),
     )
 
@@ -57,8 +66,14 @@ def offered(environment: Dict[str, str], *words: str, before: str = "set -u") ->
     """What is offered for the last of the words, as bash has cut them up; nothing may be said beside it."""
     text = '%s; source "$SCRIPT"; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _vmss vmss; ' % before
     text += 'for word in ${COMPREPLY[@]+"${COMPREPLY[@]}"}; do printf "%s\\0" "$word"; done'
-    done = subprocess.run(["bash", "--norc", "-c", text, "bash", "vmss"] + list(words), env=environment,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", text, "bash", "vmss"] + list(words),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode("utf-8").split("\0")[:-1]
 
@@ -156,8 +171,10 @@ def test_the_uuids_of_xe(served: Dict[str, str], pool: TestPool) -> None:
 
 def test_where_no_xapi_answers_nothing_is_offered_and_nothing_said(shell: Dict[str, str]) -> None:
     assert offered(shell, "run", "--policy", "") == []
-    assert offered(dict(shell, PATH="/nowhere:" + os.path.dirname(shutil.which("bash") or "")),
-                   "run", "--policy", "") == []
+    assert (
+        offered(dict(shell, PATH="/nowhere:" + os.path.dirname(shutil.which("bash") or "")), "run", "--policy", "")
+        == []
+    )
 
 
 HOSTILE = ["a name", "it's", '"quoted"', "$(touch owned)", "`touch owned`", "a;touch owned", "*", "a,b", "a\nb", "\\"]
@@ -206,7 +223,7 @@ class Terminal:
         """The words that the command gets when its line is typed, with a tabulator behind it."""
         os.write(self._terminal, line.encode() + b"\t\n")
         shown = self._until(b"done").rpartition(b"done")[0].decode()
-        return shown[shown.index("["):].strip("[]").split("][")
+        return shown[shown.index("[") :].strip("[]").split("][")
 
     def _until(self, end: bytes) -> bytes:
         shown = b""

@@ -3,6 +3,7 @@
 Debian's cron runs as root in mount and process namespaces of its own: whatever it sees in /etc, /run, /usr/sbin,
 /var/lib, /var/log and /var/spool is the test's, and the system itself stays as it is.
 """
+
 import os
 import re
 import select
@@ -53,8 +54,12 @@ exec /usr/sbin/cron -f
 def installed(tmp_path: Path) -> Path:
     """A root into which `vmss install` has installed this checkout."""
     root = tmp_path / "root"
-    done = subprocess.run([sys.executable, "-m", "vmss", "install", "--root", str(root)], cwd=str(ROOT),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [sys.executable, "-m", "vmss", "install", "--root", str(root)],
+        cwd=str(ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout.decode()
     return root
 
@@ -135,9 +140,10 @@ def run_cron(root: Path, cron: str, pool: TestPool) -> str:
     (root / "usr" / "sbin" / "cron").touch()
     python = root / "usr" / "sbin" / "python3"
     path = os.pathsep.join(filter(None, [str(packages(root)), os.environ.get("PYTHONPATH")]))
-    python.write_text("#!/bin/sh\nexec >/run/printed 2>&1\nPYTHONPATH=%s exec %s \"$@\"\n" % (
-        shlex.quote(path), shlex.quote(sys.executable),
-    ))
+    python.write_text(
+        '#!/bin/sh\nexec >/run/printed 2>&1\nPYTHONPATH=%s exec %s "$@"\n'
+        % (shlex.quote(path), shlex.quote(sys.executable))
+    )
     python.chmod(0o755)
     with os.fdopen(os.open(str(fifo), os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as printed:
         words = NAMESPACE + ["sh", "-c", START, "sh", str(root), cron]

@@ -93,8 +93,11 @@ class Ward:
 
 def useful(finding: Finding) -> None:
     """A remedy names a command or a file."""
-    assert finding.remedy.startswith(COMMANDS) or FILE.search(finding.remedy) or any(
-        " " + command in finding.remedy for command in COMMANDS), finding
+    assert (
+        finding.remedy.startswith(COMMANDS)
+        or FILE.search(finding.remedy)
+        or any(" " + command in finding.remedy for command in COMMANDS)
+    ), finding
 
 
 @pytest.fixture
@@ -274,20 +277,23 @@ def complain(ward: Ward, text: str) -> None:
         file.write("Mar  2 10:16:00 host VMSS: [12] %s\n" % text)
 
 
-@pytest.mark.parametrize("text, key", [
-    ("'VMSS_XAPI_LOGON_FAILURE': 'x'", "VMSS_XAPI_LOGON_FAILURE"),
-    ("'VMSS_SNAPSHOT_LOCK_FAILED': 'x'", "VMSS_SNAPSHOT_LOCK_FAILED"),
-    ("'VMSS_SNAPSHOT_MISSED_EVENT': 'x'", "VMSS_SNAPSHOT_MISSED_EVENT"),
-    ("'VMSS_SNAPSHOT_FAILED': 'x'", "VMSS_SNAPSHOT_FAILED"),
-    ("'VMSS_LICENSE_ERROR': 'x'", "VMSS_LICENSE_ERROR"),
-    ("VMSS_SNAPSHOT_NOT_QUIESCED: x", "VMSS_SNAPSHOT_NOT_QUIESCED"),
-    ("The run ended in an error of its own: KeyError('x')", "error of its own"),
-    ("Traceback (most recent call last):", "traceback"),
-    ("The pass ends here: x", "pass ended early"),
-    ("Snapshot 1-2 of VM 3-4 is left alone: its records contradict each other", "left alone"),
-    ("VM 1-2 is not served, its record cannot be understood: x", "unreadable VM"),
-    ("The alert could not be stored by xapi", "alert not stored"),
-])
+@pytest.mark.parametrize(
+    "text, key",
+    [
+        ("'VMSS_XAPI_LOGON_FAILURE': 'x'", "VMSS_XAPI_LOGON_FAILURE"),
+        ("'VMSS_SNAPSHOT_LOCK_FAILED': 'x'", "VMSS_SNAPSHOT_LOCK_FAILED"),
+        ("'VMSS_SNAPSHOT_MISSED_EVENT': 'x'", "VMSS_SNAPSHOT_MISSED_EVENT"),
+        ("'VMSS_SNAPSHOT_FAILED': 'x'", "VMSS_SNAPSHOT_FAILED"),
+        ("'VMSS_LICENSE_ERROR': 'x'", "VMSS_LICENSE_ERROR"),
+        ("VMSS_SNAPSHOT_NOT_QUIESCED: x", "VMSS_SNAPSHOT_NOT_QUIESCED"),
+        ("The run ended in an error of its own: KeyError('x')", "error of its own"),
+        ("Traceback (most recent call last):", "traceback"),
+        ("The pass ends here: x", "pass ended early"),
+        ("Snapshot 1-2 of VM 3-4 is left alone: its records contradict each other", "left alone"),
+        ("VM 1-2 is not served, its record cannot be understood: x", "unreadable VM"),
+        ("The alert could not be stored by xapi", "alert not stored"),
+    ],
+)
 def test_what_the_log_complains_of(ward: Ward, text: str, key: str) -> None:
     complain(ward, text)
     complain(ward, text)
@@ -394,9 +400,9 @@ def disk_of(ward: Ward, vm: str) -> str:
     return str(ward.pool.call("VBD.get_VDI", ward.pool.call("VM.get_VBDs", vm)[0]))
 
 
-@pytest.mark.parametrize("field, value, code", [
-    ("on_boot", "reset", "VDI_ON_BOOT_MODE"), ("sharable", True, "VDI_IS_SHARABLE"),
-])
+@pytest.mark.parametrize(
+    "field, value, code", [("on_boot", "reset", "VDI_ON_BOOT_MODE"), ("sharable", True, "VDI_IS_SHARABLE")]
+)
 def test_a_vm_with_a_disk_that_cannot_be_snapshotted(ward: Ward, field: str, value: Any, code: str) -> None:
     ward.pool.simulator.db.set("VDI", disk_of(ward, ward.vms[1]), field, value)
     ward.only("VMs", "WARNING", "'vm 1'", code)
@@ -471,9 +477,10 @@ def test_elsewhere_what_belongs_to_dom0_is_not_checked(ward: Ward) -> None:
 
 
 def test_what_xapi_refuses_is_unknown(ward: Ward) -> None:
-    ward.pool.call("simulator.add_fault", {
-        "method": "SR.get_all", "action": "error", "error": '["RBAC_PERMISSION_DENIED", "sr.get_all"]',
-    })
+    ward.pool.call(
+        "simulator.add_fault",
+        {"method": "SR.get_all", "action": "error", "error": '["RBAC_PERMISSION_DENIED", "sr.get_all"]'},
+    )
     ward.only("storage", "UNKNOWN", "RBAC_PERMISSION_DENIED")
 
 
@@ -498,17 +505,38 @@ def test_xapi_that_dies_meanwhile(ward: Ward) -> None:
 
 
 READ = [
-    "pool.get_all_records", "host.get_server_localtime", "host.get_servertime", "host.get_uuid", "VMSS.get_all_records",
-    "message.get", "VM.get_all_where", "VM.get_all_records_where", "VDI.get_all_where", "VDI.get_record", "SR.get_all",
-    "SR.get_type", "SR.get_physical_size", "SM.get_all_records", "SR.get_all_where", "VBD.get_all_records_where",
-    "VM.assert_operation_valid", "VM.get_snapshot_of", "VDI.get_all_records_where", "VM.get_name_label",
+    "pool.get_all_records",
+    "host.get_server_localtime",
+    "host.get_servertime",
+    "host.get_uuid",
+    "VMSS.get_all_records",
+    "message.get",
+    "VM.get_all_where",
+    "VM.get_all_records_where",
+    "VDI.get_all_where",
+    "VDI.get_record",
+    "SR.get_all",
+    "SR.get_type",
+    "SR.get_physical_size",
+    "SM.get_all_records",
+    "SR.get_all_where",
+    "VBD.get_all_records_where",
+    "VM.assert_operation_valid",
+    "VM.get_snapshot_of",
+    "VDI.get_all_records_where",
+    "VM.get_name_label",
 ]
 
 
-@given(st.lists(
-    st.builds(Lie, st.sampled_from(READ), st.sampled_from([0, 0, 0, 1, 2]), st.integers(0, 300), junk, st.booleans()),
-    min_size=1, max_size=4,
-))
+@given(
+    st.lists(
+        st.builds(
+            Lie, st.sampled_from(READ), st.sampled_from([0, 0, 0, 1, 2]), st.integers(0, 300), junk, st.booleans()
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
 @settings(max_examples=40, deadline=None)
 def test_whatever_the_server_says_there_are_findings(lies: List[Lie]) -> None:
     with TemporaryDirectory() as folder, TestPool(Path(folder)) as pool:

@@ -1,4 +1,5 @@
 """The state machine of a pass, driven by hand and at random, with books kept from outside."""
+
 import os
 from random import Random
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -39,17 +40,26 @@ REMOVED: Error = ("MESSAGE_REMOVED", "VM.snapshot_with_quiesce")
 
 
 def vm(
-    name: str, srs: str = "", take: str = TAKE_SNAPSHOT, host: str = "", expired: Sequence[Doomed] = (),
+    name: str,
+    srs: str = "",
+    take: str = TAKE_SNAPSHOT,
+    host: str = "",
+    expired: Sequence[Doomed] = (),
     recorded: bool = False,
 ) -> Job:
     """A VM with a disk on each SR, which takes as many seconds as it has disks; `srs` has a letter for each disk: AAB
     is two disks on A and one on B."""
     tokens = frozenset(srs) | frozenset([host] if host else [])
     return Job(
-        policy="policy", vm=name, uuid="uuid of " + name, name=name, take=take,
+        policy="policy",
+        vm=name,
+        uuid="uuid of " + name,
+        name=name,
+        take=take,
         tokens=tokens if take else frozenset(),
         seconds=float(len(srs)),
-        expired=tuple(expired), recorded=recorded,
+        expired=tuple(expired),
+        recorded=recorded,
     )
 
 
@@ -75,9 +85,7 @@ def leftover(name: str, srs: str) -> Job:
 class Hand:
     """An engine, and what it runs by what it does: ("VM.snapshot", "vm1"). `tight`: SRs with little room."""
 
-    def __init__(
-        self, *jobs: Job, operations_max: int = 10, plain_instead: bool = True, tight: str = ""
-    ) -> None:
+    def __init__(self, *jobs: Job, operations_max: int = 10, plain_instead: bool = True, tight: str = "") -> None:
         self.engine = Engine(operations_max, plain_instead)
         self.engine.add(jobs, tight)
 
@@ -162,8 +170,7 @@ def test_one_that_has_to_wait_does_not_hold_up_those_behind_it() -> None:
     hand.engine.add([vm("both", "AB"), vm("behind", "B")])
     assert hand.start() == [(TAKE_SNAPSHOT, "behind")]
     hand = Hand(
-        vm("one", "AAA", TAKE_CHECKPOINT, host="host"), vm("two", "B", TAKE_CHECKPOINT, host="host"),
-        vm("behind", "B"),
+        vm("one", "AAA", TAKE_CHECKPOINT, host="host"), vm("two", "B", TAKE_CHECKPOINT, host="host"), vm("behind", "B")
     )
     assert hand.start() == [(TAKE_CHECKPOINT, "one"), (TAKE_SNAPSHOT, "behind")]
 
@@ -175,8 +182,10 @@ def test_a_vm_without_disks_waits_for_no_sr() -> None:
 
 def test_one_checkpoint_at_a_time_runs_on_a_host() -> None:
     hand = Hand(
-        vm("one", "A", TAKE_CHECKPOINT, host="host1"), vm("two", "B", TAKE_CHECKPOINT, host="host1"),
-        vm("three", "C", TAKE_CHECKPOINT, host="host2"), vm("diskless", "", TAKE_CHECKPOINT, host="host2"),
+        vm("one", "A", TAKE_CHECKPOINT, host="host1"),
+        vm("two", "B", TAKE_CHECKPOINT, host="host1"),
+        vm("three", "C", TAKE_CHECKPOINT, host="host2"),
+        vm("diskless", "", TAKE_CHECKPOINT, host="host2"),
     )
     first = {ref for _, ref in hand.start()}
     assert len(first) == 2 and len(first & {"one", "two"}) == 1
@@ -425,9 +434,9 @@ def test_after_a_snapshot_that_failed_nothing_of_the_vm_is_deleted() -> None:
     assert hand.state(1) == State(snapshot="new of other", done=True)
 
 
-@pytest.mark.parametrize("error", [
-    ("HANDLE_INVALID", "VM", "vm"), ("OPERATION_BLOCKED", "vm", "snapshot"), ("VDI_MISSING", "A", "vm"),
-])
+@pytest.mark.parametrize(
+    "error", [("HANDLE_INVALID", "VM", "vm"), ("OPERATION_BLOCKED", "vm", "snapshot"), ("VDI_MISSING", "A", "vm")]
+)
 @pytest.mark.parametrize("take", TAKES)
 def test_a_vm_that_is_gone_or_blocked_has_no_snapshot(take: str, error: Error) -> None:
     hand = Hand(vm("vm", "A", take, expired=[old("x", "A")]))
@@ -501,11 +510,17 @@ def test_what_is_gone_already_counts_as_destroyed() -> None:
     assert hand.state() == State(destroyed=2, done=True)
 
 
-@pytest.mark.parametrize("error", [
-    NOT_OF_THE_OBJECT, ("HANDLE_INVALID", "VM", "another"), ("HANDLE_INVALID",),
-    ("VDI_MISSING", "A", "another"),
-    ("INTERNAL_ERROR", "x"), ("x",),
-])
+@pytest.mark.parametrize(
+    "error",
+    [
+        NOT_OF_THE_OBJECT,
+        ("HANDLE_INVALID", "VM", "another"),
+        ("HANDLE_INVALID",),
+        ("VDI_MISSING", "A", "another"),
+        ("INTERNAL_ERROR", "x"),
+        ("x",),
+    ],
+)
 def test_trouble_with_another_object_is_an_error(error: Error) -> None:
     hand = Hand(served("vm", old("x", "A")))
     hand.start()
@@ -525,10 +540,17 @@ def test_memory_that_another_pass_has_dropped_meanwhile_is_gone_already(action: 
     assert not already_gone(operation, Outcome(error=halted[:-1] + ("running",)))
 
 
-@pytest.mark.parametrize("action, gone", [
-    (SHUT_DOWN, True), (DESTROY_VM, True), (DESTROY_VDI, True),
-    (TAKE_SNAPSHOT, False), (TAKE_QUIESCED, False), (TAKE_CHECKPOINT, False),
-])
+@pytest.mark.parametrize(
+    "action, gone",
+    [
+        (SHUT_DOWN, True),
+        (DESTROY_VM, True),
+        (DESTROY_VDI, True),
+        (TAKE_SNAPSHOT, False),
+        (TAKE_QUIESCED, False),
+        (TAKE_CHECKPOINT, False),
+    ],
+)
 def test_only_what_was_to_be_destroyed_can_be_gone_already(action: str, gone: bool) -> None:
     operation = Operation(0, action, "x", frozenset())
     assert already_gone(operation, Outcome(error=("HANDLE_INVALID", "VM", "x"))) == gone
@@ -615,10 +637,18 @@ class Pool(NamedTuple):
         random = Random("%d %s %s" % (self.seed, operation.action, operation.ref))
         if random.random() >= self.trouble:
             return Outcome("new of " + operation.ref)
-        return Outcome(error=random.choice([
-            FULL, FULL, NOT_OF_THE_OBJECT, ("HANDLE_INVALID", "VM", operation.ref),
-            ("VDI_MISSING", "A", operation.ref), ("OPERATION_BLOCKED", operation.ref, "destroy"),
-        ]))
+        return Outcome(
+            error=random.choice(
+                [
+                    FULL,
+                    FULL,
+                    NOT_OF_THE_OBJECT,
+                    ("HANDLE_INVALID", "VM", operation.ref),
+                    ("VDI_MISSING", "A", operation.ref),
+                    ("OPERATION_BLOCKED", operation.ref, "destroy"),
+                ]
+            )
+        )
 
 
 SRS = frozenset("ABCD")
@@ -626,7 +656,10 @@ srs_of_a_vm = st.text("ABCD", max_size=3)
 expired_of_a_vm = st.lists(st.tuples(srs_of_a_vm, st.booleans()), max_size=3)
 shapes = st.tuples(
     st.sampled_from([TAKE_SNAPSHOT, TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT, "", "leftover"]),
-    srs_of_a_vm, st.sampled_from(["host1", "host2"]), expired_of_a_vm, st.booleans(),
+    srs_of_a_vm,
+    st.sampled_from(["host1", "host2"]),
+    expired_of_a_vm,
+    st.booleans(),
 )
 Shape = Tuple[str, str, str, List[Tuple[str, bool]], bool]
 
@@ -637,7 +670,10 @@ def job_of(number: int, shape: Shape) -> Job:
     if take == "leftover":
         return leftover(name, srs)
     return vm(
-        name, srs, take, host if take == TAKE_CHECKPOINT else "",
+        name,
+        srs,
+        take,
+        host if take == TAKE_CHECKPOINT else "",
         [old("%s_%d_" % (name, index), disks, suspended) for index, (disks, suspended) in enumerate(expired)],
         recorded and not take,
     )
@@ -646,9 +682,14 @@ def job_of(number: int, shape: Shape) -> Job:
 pools = st.builds(
     Pool,
     st.lists(shapes, max_size=10).map(lambda all_of_them: tuple(map(job_of, range(10), all_of_them))),
-    st.integers(1, 6), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.1, 0.5]), st.integers(1, 4),
-    st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from("ABCD"))), st.integers(0, 4),
-    st.integers(0, 2 ** 32),
+    st.integers(1, 6),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0.0, 0.1, 0.5]),
+    st.integers(1, 4),
+    st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from("ABCD"))),
+    st.integers(0, 4),
+    st.integers(0, 2**32),
 )
 at_random = settings(max_examples=250 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -679,7 +720,7 @@ class Books:
 
     def admit(self, until: int) -> None:
         first = len(self.engine.jobs)
-        jobs = self.pool.jobs[first:max(first, until)]
+        jobs = self.pool.jobs[first : max(first, until)]
         self.engine.add(jobs, self.pool.tight)
         for number, job in enumerate(jobs, first):
             for token in job.tokens:
@@ -860,7 +901,8 @@ class Books:
 
     def where(self, what: str, action: str, ref: str) -> List[int]:
         return [
-            index for index, (happened, operation) in enumerate(self.steps)
+            index
+            for index, (happened, operation) in enumerate(self.steps)
             if (happened, operation.action, operation.ref) == (what, action, ref)
         ]
 
@@ -877,7 +919,7 @@ def results(books: Books) -> List[Tuple[State, bool]]:
     return [(state._replace(error=()), not state.error) for state in books.engine.states]
 
 
-seeds = st.integers(0, 2 ** 32)
+seeds = st.integers(0, 2**32)
 
 
 @given(pools, seeds)
@@ -895,7 +937,8 @@ def test_nothing_is_deleted_before_the_new_snapshot_exists_and_is_recorded(pool:
     books = run(pool, seed)
     for number, job in enumerate(pool.jobs):
         deletions = [
-            index for index, (what, operation) in enumerate(books.steps)
+            index
+            for index, (what, operation) in enumerate(books.steps)
             if what == "start" and operation.job == number and operation.action not in TAKES
         ]
         if not deletions:
@@ -909,9 +952,7 @@ def test_nothing_is_deleted_before_the_new_snapshot_exists_and_is_recorded(pool:
 
 @given(pools, seeds)
 @at_random
-def test_what_expires_goes_oldest_first_its_record_before_its_disks_and_each_once(
-    pool: Pool, seed: int
-) -> None:
+def test_what_expires_goes_oldest_first_its_record_before_its_disks_and_each_once(pool: Pool, seed: int) -> None:
     books = run(pool, seed)
     for number, job in enumerate(pool.jobs):
         asked = [operation for operation in books.started(number) if operation.action not in TAKES]
@@ -943,9 +984,7 @@ def test_where_nothing_fails_every_expired_snapshot_is_gone_with_all_its_disks(p
 
 @given(pools, seeds, seeds)
 @at_random
-def test_the_result_does_not_depend_on_the_order_in_which_operations_end(
-    pool: Pool, seed: int, another: int
-) -> None:
+def test_the_result_does_not_depend_on_the_order_in_which_operations_end(pool: Pool, seed: int, another: int) -> None:
     one_by_one = pool._replace(operations_max=1)
     assert results(run(pool, seed)) == results(run(one_by_one, another))
 
@@ -958,4 +997,4 @@ def test_a_job_that_fails_changes_no_other_ones_result(pool: Pool, seed: int, vi
             return Outcome(error=FULL) if operation.job == victim else super().outcome(operation)
 
     well, ill = results(run(pool, seed)), results(run(Failing(*pool), seed))
-    assert well[:victim] + well[victim + 1:] == ill[:victim] + ill[victim + 1:]
+    assert well[:victim] + well[victim + 1 :] == ill[:victim] + ill[victim + 1 :]

@@ -1,4 +1,5 @@
 """The forecast: every slot that is to come, who gets in whose way, and moves that really help."""
+
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any, List, Optional, Sequence, Set, Tuple
 
@@ -36,7 +37,9 @@ def pools(draw: Any) -> List[Load]:
         load(
             number,
             Schedule(
-                draw(st.sampled_from(FREQUENCIES)), draw(st.sampled_from((0, 15, 30, 45))), draw(st.integers(0, 23)),
+                draw(st.sampled_from(FREQUENCIES)),
+                draw(st.sampled_from((0, 15, 30, 45))),
+                draw(st.integers(0, 23)),
                 draw(st.frozensets(st.integers(0, 6), min_size=1)),
             ),
             draw(st.sampled_from((1, 60, 600, 900, 901, 3000, 3600, 5000, 30000))),
@@ -71,8 +74,10 @@ def overlapping(loads: Sequence[Load], zone: tzinfo, now: datetime, until: datet
     when = [(one, slots(one, zone, now, until)) for one in loads]
     return {
         (one.policy.uuid, other.policy.uuid)
-        for one, mine in when for other, others in when
-        if one is not other and one.resources & other.resources
+        for one, mine in when
+        for other, others in when
+        if one is not other
+        and one.resources & other.resources
         and any(start < end_other and start_other < end for start, end in mine for start_other, end_other in others)
     }
 
@@ -115,7 +120,8 @@ def test_a_policy_that_is_late_runs_in_the_next_tick_and_again_at_its_slot() -> 
     late = load(1, Schedule(DAILY, 0, 11), last_run=NOON - 2 * DAY)
     runs = forecast.expect([late], UTC, NOON, NOON + DAY)
     assert [(run.at, run.late) for run in runs] == [
-        (NOON + timedelta(minutes=15), True), (NOON + timedelta(hours=23), False)
+        (NOON + timedelta(minutes=15), True),
+        (NOON + timedelta(hours=23), False),
     ]
 
 
@@ -222,8 +228,10 @@ def test_where_no_quarter_is_free_nothing_is_moved() -> None:
 def test_the_other_one_is_moved_where_the_one_that_begins_later_cannot_be() -> None:
     # The last one cannot be moved: at the other quarters the first two have work on a.
     loads = [
-        load(1, Schedule(HOURLY, 0), 1700, ["a"]), load(2, Schedule(HOURLY, 45), 800, ["a"]),
-        load(3, Schedule(HOURLY, 15), 1200, ["b"]), load(4, Schedule(HOURLY, 30), 600, ["a", "b"]),
+        load(1, Schedule(HOURLY, 0), 1700, ["a"]),
+        load(2, Schedule(HOURLY, 45), 800, ["a"]),
+        load(3, Schedule(HOURLY, 15), 1200, ["b"]),
+        load(4, Schedule(HOURLY, 30), 600, ["a", "b"]),
     ]
     assert only_move(loads) == "vmss xe vmss-param-set uuid=%s schedule:min=0" % uuid(3)
 

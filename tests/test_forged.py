@@ -1,4 +1,5 @@
 """What is recorded to be destroyed: only what a pass has written is, and only a snapshot's own disks."""
+
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -59,11 +60,18 @@ def test_the_seal_of_another_record_another_pool_or_another_key_is_none(pool: Te
     assert backup not in pool.call("VDI.get_all")
 
 
-@given(st.one_of(
-    junk.map(lambda value: json.dumps(value, default=str)), hostile,
-    st.fixed_dictionaries({"destroying": st.one_of(st.dictionaries(hostile, junk, max_size=2), junk),
-                           "seal": st.one_of(junk, st.just("0" * 64))}).map(lambda it: json.dumps(it, default=str)),
-))
+@given(
+    st.one_of(
+        junk.map(lambda value: json.dumps(value, default=str)),
+        hostile,
+        st.fixed_dictionaries(
+            {
+                "destroying": st.one_of(st.dictionaries(hostile, junk, max_size=2), junk),
+                "seal": st.one_of(junk, st.just("0" * 64)),
+            }
+        ).map(lambda it: json.dumps(it, default=str)),
+    )
+)
 @thorough(15)
 def test_whatever_stands_in_place_of_a_record_destroys_nothing(text: str) -> None:
     with estate() as here:
@@ -79,9 +87,7 @@ def test_whatever_stands_in_place_of_a_record_destroys_nothing(text: str) -> Non
         untouched(here)
 
 
-def test_the_key_is_the_pools_secret_in_dom0_and_never_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_is_the_pools_secret_in_dom0_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory, other = LockDirectory(str(tmp_path / "one")), LockDirectory(str(tmp_path / "two"))
     monkeypatch.setattr(seal, "POOL_SECRET", str(tmp_path / "ptoken"))
     alone = seal.key(GONE, True, directory)
@@ -96,9 +102,9 @@ def test_the_key_is_the_pools_secret_in_dom0_and_never_shown(
 # The types of disks
 
 
-@pytest.mark.parametrize("kind", [
-    "cbt_metadata", "ha_statefile", "metadata", "redo_log", "rrd", "pvs_cache", "crashdump",
-])
+@pytest.mark.parametrize(
+    "kind", ["cbt_metadata", "ha_statefile", "metadata", "redo_log", "rrd", "pvs_cache", "crashdump"]
+)
 def test_a_disk_of_an_expired_snapshot_that_is_no_vms_disk_is_left_alone(pool: TestPool, kind: str) -> None:
     vm, (mine, other) = expiring(pool)
     pool.simulator.db.set("VDI", other, "type", kind)

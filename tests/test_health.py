@@ -1,4 +1,5 @@
 """Health, as functions of values: what schedules promise, who is late, and how bad that is."""
+
 from datetime import datetime, timedelta, timezone
 from typing import Any, List, Optional, Sequence
 
@@ -26,7 +27,10 @@ UUID = "7b10ea29-ab0c-af14-a116-ae293560f404"
 quick = settings(max_examples=150, deadline=None)
 
 schedules = st.builds(
-    Schedule, st.sampled_from(FREQUENCIES), st.sampled_from((0, 15, 30, 45)), st.integers(0, 23),
+    Schedule,
+    st.sampled_from(FREQUENCIES),
+    st.sampled_from((0, 15, 30, 45)),
+    st.integers(0, 23),
     st.frozensets(st.integers(0, 6), min_size=1),
 )
 instants = st.timedeltas(timedelta(0), timedelta(days=365)).map(lambda time: datetime(2026, 1, 1, tzinfo=UTC) + time)
@@ -55,26 +59,37 @@ def run(victims: Sequence[Victim] = (), vms: int = 3, at: datetime = NOW) -> Lis
     name = alerts.FAILED if victims else alerts.SUCCEEDED
     summary = served.summary(UTC)
     body = alerts.failed_body(victims, summary) if victims else alerts.body(name, summary)
-    return history.runs({"OpaqueRef:m": {
-        "cls": "VMSS", "priority": str(alerts.PRIORITIES[name]), "name": name, "obj_uuid": UUID, "body": body,
-        "timestamp": at.strftime("%Y%m%dT%H:%M:%SZ"),
-    }})
+    return history.runs(
+        {
+            "OpaqueRef:m": {
+                "cls": "VMSS",
+                "priority": str(alerts.PRIORITIES[name]),
+                "name": name,
+                "obj_uuid": UUID,
+                "body": body,
+                "timestamp": at.strftime("%Y%m%dT%H:%M:%SZ"),
+            }
+        }
+    )
 
 
 # What a schedule promises
 
 
-@pytest.mark.parametrize("last, now, expected", [
-    (NOW + 16 * MINUTE, NOW + 20 * MINUTE, Promise(NOW + 15 * MINUTE)),  # served
-    (NOW - 44 * MINUTE, NOW + 14 * MINUTE, Promise(NOW - 45 * MINUTE)),  # the slot is still to come
-    (NOW - 44 * MINUTE, NOW + 16 * MINUTE, Promise(NOW - 45 * MINUTE)),  # its run may be on
-    (NOW - 44 * MINUTE, NOW + 44 * MINUTE, Promise(NOW - 45 * MINUTE)),
-    (NOW - 44 * MINUTE, NOW + 45 * MINUTE, Promise(missed=(NOW + 15 * MINUTE,))),
-    (NOW - 2 * HOUR, NOW + 20 * MINUTE, Promise(missed=(NOW - 45 * MINUTE,))),
-    (NOW - 2 * HOUR, NOW + 50 * MINUTE, Promise(missed=(NOW - 45 * MINUTE, NOW + 15 * MINUTE))),
-    (None, NOW, Promise()),  # never ran
-    (NOW + HOUR, NOW, Promise()),  # a wrong clock
-])
+@pytest.mark.parametrize(
+    "last, now, expected",
+    [
+        (NOW + 16 * MINUTE, NOW + 20 * MINUTE, Promise(NOW + 15 * MINUTE)),  # served
+        (NOW - 44 * MINUTE, NOW + 14 * MINUTE, Promise(NOW - 45 * MINUTE)),  # the slot is still to come
+        (NOW - 44 * MINUTE, NOW + 16 * MINUTE, Promise(NOW - 45 * MINUTE)),  # its run may be on
+        (NOW - 44 * MINUTE, NOW + 44 * MINUTE, Promise(NOW - 45 * MINUTE)),
+        (NOW - 44 * MINUTE, NOW + 45 * MINUTE, Promise(missed=(NOW + 15 * MINUTE,))),
+        (NOW - 2 * HOUR, NOW + 20 * MINUTE, Promise(missed=(NOW - 45 * MINUTE,))),
+        (NOW - 2 * HOUR, NOW + 50 * MINUTE, Promise(missed=(NOW - 45 * MINUTE, NOW + 15 * MINUTE))),
+        (None, NOW, Promise()),  # never ran
+        (NOW + HOUR, NOW, Promise()),  # a wrong clock
+    ],
+)
 def test_promises(last: Optional[datetime], now: datetime, expected: Promise) -> None:
     assert promise(policy(last=last), now) == expected
 
@@ -142,9 +157,10 @@ def test_nobody_is_late() -> None:
     assert overdue([], run()) == []
 
 
-@pytest.mark.parametrize("newest, severity", [
-    (NOW - HOUR, WARNING), (NOW - 105 * MINUTE, WARNING), (NOW - 106 * MINUTE, CRITICAL), (None, WARNING),
-])
+@pytest.mark.parametrize(
+    "newest, severity",
+    [(NOW - HOUR, WARNING), (NOW - 105 * MINUTE, WARNING), (NOW - 106 * MINUTE, CRITICAL), (None, WARNING)],
+)
 def test_how_late(newest: Optional[datetime], severity: int) -> None:
     (found,) = overdue([Late("web", "u", newest)], run())
     assert found.severity == severity and "1 of 3 VMs of 'nightly' have no snapshot since 11:15: web" in found.text
@@ -166,10 +182,13 @@ def test_newcomers_are_excused_if_the_run_counted_fewer() -> None:
 
 @given(
     st.lists(
-        st.builds(Late, st.text(max_size=5), st.uuids().map(str), st.none() | instants), max_size=6,
+        st.builds(Late, st.text(max_size=5), st.uuids().map(str), st.none() | instants),
+        max_size=6,
         unique_by=lambda vm: vm.uuid,
     ),
-    st.integers(0, 8), st.integers(1, 8), st.integers(0, 3),
+    st.integers(0, 8),
+    st.integers(1, 8),
+    st.integers(0, 3),
 )
 @quick
 def test_as_many_are_excused_as_can_be_new(late: List[Late], counted: int, vms: int, named: int) -> None:
@@ -210,8 +229,18 @@ def test_a_slot_that_passed_while_it_ran() -> None:
 @given(st.text(), st.sampled_from([1, 3, 5]), st.sampled_from(sorted(alerts.SENTENCES)))
 @quick
 def test_any_message_is_judged(body: str, priority: int, name: str) -> None:
-    runs = history.runs({"x": {"cls": "VMSS", "priority": str(priority), "name": name, "obj_uuid": "u", "body": body,
-                               "timestamp": "20260302T10:00:00Z"}})
+    runs = history.runs(
+        {
+            "x": {
+                "cls": "VMSS",
+                "priority": str(priority),
+                "name": name,
+                "obj_uuid": "u",
+                "body": body,
+                "timestamp": "20260302T10:00:00Z",
+            }
+        }
+    )
     for finding in health.last_run(policy(), runs, moment):
         assert finding.severity in (WARNING, CRITICAL) and finding.remedy
 
@@ -219,25 +248,31 @@ def test_any_message_is_judged(body: str, priority: int, name: str) -> None:
 # Ticks, passes, and the rest
 
 
-@pytest.mark.parametrize("age, severity", [
-    (0, OK), (15, OK), (30, OK), (31, WARNING), (60, WARNING), (61, CRITICAL), (100000, CRITICAL), (-60, OK),
-])
+@pytest.mark.parametrize(
+    "age, severity",
+    [(0, OK), (15, OK), (30, OK), (31, WARNING), (60, WARNING), (61, CRITICAL), (100000, CRITICAL), (-60, OK)],
+)
 def test_ticks(age: int, severity: int) -> None:
     found = health.tick(Record("/log", tick=NOW - age * MINUTE), NOW)
     assert found.severity == severity and bool(found.remedy) == bool(severity)
 
 
-@pytest.mark.parametrize("record, severity", [
-    (Record("/log", "No such file or directory", True), WARNING), (Record("/log", "Permission denied"), UNKNOWN),
-    (Record("/log"), WARNING),
-])
+@pytest.mark.parametrize(
+    "record, severity",
+    [
+        (Record("/log", "No such file or directory", True), WARNING),
+        (Record("/log", "Permission denied"), UNKNOWN),
+        (Record("/log"), WARNING),
+    ],
+)
 def test_no_ticks(record: Record, severity: int) -> None:
     assert health.tick(record, NOW).severity == severity
 
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=30),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner), max_leaves=8,
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
 )
 
 
@@ -255,9 +290,9 @@ def test_a_pass_that_is_running(hours: int, severity: int) -> None:
     assert found.severity == severity and "'nightly', 1 of 3 VMs" in found.text
 
 
-@pytest.mark.parametrize("used, severity", [
-    (0, None), (89, None), (90, WARNING), (97, WARNING), (98, CRITICAL), (120, CRITICAL),
-])
+@pytest.mark.parametrize(
+    "used, severity", [(0, None), (89, None), (90, WARNING), (97, WARNING), (98, CRITICAL), (120, CRITICAL)]
+)
 def test_room(used: int, severity: Optional[int]) -> None:
     found = health.room("sr", "u", 100 << 30, used << 30)
     assert (found.severity if found else None) == severity

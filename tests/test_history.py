@@ -1,4 +1,5 @@
 """The run history: out of messages, as XenCenter reads them, and what they tell of durations."""
+
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List
 
@@ -23,8 +24,13 @@ VICTIMS = st.builds(Victim, TEXTS, st.uuids().map(str), st.lists(TEXTS, min_size
 
 def message(name: str = alerts.SUCCEEDED, body: str = "", at: datetime = SLOT, priority: int = 5) -> Dict[str, Any]:
     return {
-        "uuid": "x", "name": name, "priority": str(priority), "cls": "VMSS", "obj_uuid": POLICY,
-        "timestamp": at.strftime("%Y%m%dT%H:%M:%SZ"), "body": body,
+        "uuid": "x",
+        "name": name,
+        "priority": str(priority),
+        "cls": "VMSS",
+        "obj_uuid": POLICY,
+        "timestamp": at.strftime("%Y%m%dT%H:%M:%SZ"),
+        "body": body,
     }
 
 
@@ -58,19 +64,22 @@ def test_any_body_is_read(body: str) -> None:
     assert "\n" not in run.remark and run.story
 
 
-@pytest.mark.parametrize("line, error", [
-    ("Error:['SR_BACKEND_FAILURE_44', '', 'no space left'],", ["SR_BACKEND_FAILURE_44", "", "no space left"]),
-    ("Error:['INTERNAL_ERROR', \"can't do it\", 'x']", ["INTERNAL_ERROR", "can't do it", "x"]),
-    ("Error:['A','say \"so\"'],", ["A", 'say "so"']),
-    ("Error:[],", []),
-])
+@pytest.mark.parametrize(
+    "line, error",
+    [
+        ("Error:['SR_BACKEND_FAILURE_44', '', 'no space left'],", ["SR_BACKEND_FAILURE_44", "", "no space left"]),
+        ("Error:['INTERNAL_ERROR', \"can't do it\", 'x']", ["INTERNAL_ERROR", "can't do it", "x"]),
+        ("Error:['A','say \"so\"'],", ["A", 'say "so"']),
+        ("Error:[],", []),
+    ],
+)
 def test_lines_of_the_vendors_plugin_are_read(line: str, error: List[str]) -> None:
     assert history.victims("VM: web 1  UUID:abc-1 %s" % line) == [Victim("web 1", "abc-1", tuple(error))]
 
 
-@pytest.mark.parametrize("line", [
-    "VM:a UUID:b", "VM:a Error:['X'],", "xVM:a UUID:b Error:['X'],", "", "UUID:b Error:['X'],",
-])
+@pytest.mark.parametrize(
+    "line", ["VM:a UUID:b", "VM:a Error:['X'],", "xVM:a UUID:b Error:['X'],", "", "UUID:b Error:['X'],"]
+)
 def test_other_lines_are_no_failures(line: str) -> None:
     assert history.victims(line) == []
 
@@ -98,9 +107,10 @@ def test_of_many_vms_the_first_are_named() -> None:
 # Results
 
 
-@pytest.mark.parametrize("priority, result", [
-    (0, "failed"), (1, "failed"), (2, "failed"), (3, "warning"), (4, "succeeded"), (5, "succeeded"), (6, "succeeded"),
-])
+@pytest.mark.parametrize(
+    "priority, result",
+    [(0, "failed"), (1, "failed"), (2, "failed"), (3, "warning"), (4, "succeeded"), (5, "succeeded"), (6, "succeeded")],
+)
 def test_a_result_is_xencenters_class_of_the_priority_whatever_the_name(priority: int, result: str) -> None:
     for name in (alerts.SUCCEEDED, alerts.FAILED, "SOMETHING"):
         assert runs(message(name, priority=priority))[0].result == result
@@ -120,9 +130,9 @@ def test_the_newest_run_comes_first_and_of_one_second_the_worst(times: Any) -> N
     assert keys == sorted(keys)
 
 
-@pytest.mark.parametrize("change", [
-    {"cls": "VM"}, {"priority": "high"}, {"timestamp": "never"}, {"timestamp": None}, {"cls": None},
-])
+@pytest.mark.parametrize(
+    "change", [{"cls": "VM"}, {"priority": "high"}, {"timestamp": "never"}, {"timestamp": None}, {"cls": None}]
+)
 def test_what_is_no_message_of_a_policy_is_left_out(change: Dict[str, Any]) -> None:
     assert runs(dict(message(), **change), message())[0].name == alerts.SUCCEEDED
     assert len(runs(dict(message(), **change), message())) == 1
@@ -149,9 +159,10 @@ def test_a_warning_is_told_with_what_its_body_adds() -> None:
 # Durations
 
 
-@pytest.mark.parametrize("name", [
-    "nightly", "", "x: 9 of 9 VMs have their snapshot of 2020-01-01 00:00:00 (UTC); 1 expired snapshots deleted.",
-])
+@pytest.mark.parametrize(
+    "name",
+    ["nightly", "", "x: 9 of 9 VMs have their snapshot of 2020-01-01 00:00:00 (UTC); 1 expired snapshots deleted."],
+)
 def test_a_run_tells_what_it_did_and_how_long_it_took(name: str) -> None:
     for victims in ((), (Victim("a", "1", ("SR_FULL",)),)):
         run = served(name, victims)

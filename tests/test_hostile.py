@@ -1,4 +1,5 @@
 """Whatever comes from outside: records, names, arguments, files and answers that somebody means harm with."""
+
 import gzip
 import http.server
 import io
@@ -44,12 +45,46 @@ def thorough(examples: int) -> settings:
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=timezone.utc)
 LONG_AGO = "20260302T01:00:00Z"
 FORGED = "a\nMay 21 10:15:01 host VMSS: [1] Completed\nVM:forged UUID:x Error:['FORGED'],\n"
-nasty = st.sampled_from([
-    "", " ", FORGED, "\r", "\x85", "\u2028", "\x1b[2J", "\x00", "\u202eevil", "\u200f", "\ufffe", "'", '"', "']", "',",
-    "<b>&amp;</b>", "]]>", "&", "VM:x UUID:y Error:['Z'],", "UUID:", "Error:[", "%s%d{0}", "../../x", "OpaqueRef:NULL",
-    "-1", "0", "9" * 30, "1e999", "nan", "true", "x" * 5000, "\U0001f4be\u00e4", "\u0663", "00010101T00:00:00Z",
-    "99991231T23:59:59Z", "20260302T10:14:60Z",
-])
+nasty = st.sampled_from(
+    [
+        "",
+        " ",
+        FORGED,
+        "\r",
+        "\x85",
+        "\u2028",
+        "\x1b[2J",
+        "\x00",
+        "\u202eevil",
+        "\u200f",
+        "\ufffe",
+        "'",
+        '"',
+        "']",
+        "',",
+        "<b>&amp;</b>",
+        "]]>",
+        "&",
+        "VM:x UUID:y Error:['Z'],",
+        "UUID:",
+        "Error:[",
+        "%s%d{0}",
+        "../../x",
+        "OpaqueRef:NULL",
+        "-1",
+        "0",
+        "9" * 30,
+        "1e999",
+        "nan",
+        "true",
+        "x" * 5000,
+        "\U0001f4be\u00e4",
+        "\u0663",
+        "00010101T00:00:00Z",
+        "99991231T23:59:59Z",
+        "20260302T10:14:60Z",
+    ]
+)
 hostile = st.one_of(nasty, st.text(max_size=20), st.lists(nasty, max_size=4).map("".join))
 surrogates = st.lists(st.one_of(hostile, st.integers(0xD800, 0xDFFF).map(chr)), max_size=4).map("".join)
 
@@ -118,7 +153,8 @@ def estate() -> Iterator[Estate]:
             "VM": vms + [other] + manual,
             "VDI": [
                 pool.call("VBD.get_VDI", vbd) for vm in vms + [other] + manual for vbd in pool.call("VM.get_VBDs", vm)
-            ] + [shared, alone, pool.call("VM.get_suspend_VDI", other)],
+            ]
+            + [shared, alone, pool.call("VM.get_suspend_VDI", other)],
         }
         pool.at(11, 15)
         yield Estate(pool, policy, vms, foreign)
@@ -232,7 +268,7 @@ def changed(value: Any, lie: Lie) -> Any:
         paths = sorted(nodes(value), key=lambda path: (len(path), path))
         path = paths[lie.node % len(paths)]
     else:
-        path = next(path for path in nodes(value) if path[len(path) - len(lie.node):] == lie.node)
+        path = next(path for path in nodes(value) if path[len(path) - len(lie.node) :] == lie.node)
     if not path:
         return lie.value
     inner = value
@@ -259,18 +295,38 @@ def front(
 
 
 METHODS = [
-    "session.login_with_password", "pool.get_all_records", "VMSS.get_all_records", "VM.get_all_records_where",
-    "VBD.get_all_records_where", "VDI.get_all_records_where", "VDI.get_record", "Async.VM.snapshot", "event.from",
-    "Async.VM.destroy", "Async.VDI.destroy", "task.destroy", "message.create", "SR.get_type", "SR.get_physical_size",
-    "VMSS.set_last_run_time", "pool.add_to_other_config", "pool.remove_from_other_config", "session.logout",
+    "session.login_with_password",
+    "pool.get_all_records",
+    "VMSS.get_all_records",
+    "VM.get_all_records_where",
+    "VBD.get_all_records_where",
+    "VDI.get_all_records_where",
+    "VDI.get_record",
+    "Async.VM.snapshot",
+    "event.from",
+    "Async.VM.destroy",
+    "Async.VDI.destroy",
+    "task.destroy",
+    "message.create",
+    "SR.get_type",
+    "SR.get_physical_size",
+    "VMSS.set_last_run_time",
+    "pool.add_to_other_config",
+    "pool.remove_from_other_config",
+    "session.logout",
 ]
 junk = st.recursive(
     st.one_of(
-        surrogates, st.none(), st.booleans(), st.integers(-2 ** 31, 2 ** 31 - 1), st.floats(),
+        surrogates,
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**31), 2**31 - 1),
+        st.floats(),
         st.sampled_from([xmlrpc.client.DateTime(text) for text in ("", "x", "00010101T00:00:00Z", LONG_AGO)]),
         st.binary(max_size=4),
     ),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(hostile, inner, max_size=3)), max_leaves=4,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(hostile, inner, max_size=3)),
+    max_leaves=4,
 )
 lies = st.builds(
     Lie, st.sampled_from(METHODS), st.sampled_from([0, 0, 0, 1, 2]), st.integers(0, 300), junk, st.booleans()
@@ -295,14 +351,17 @@ def test_no_lie_of_the_server_does_harm_and_the_truth_is_served_afterwards(told:
         assert here.pool.names(here.policy)[-1] == alerts.SUCCEEDED
 
 
-@pytest.mark.parametrize("method, path, value", [
-    ("pool.get_all_records", (), {}),
-    ("pool.get_all_records", ("uuid",), "../../x"),
-    ("pool.get_all_records", ("restrictions",), 5),
-    ("VMSS.get_all_records", (), ["x"]),
-    ("event.from", ("events",), 5),
-    ("VM.get_all_records_where", (), 5),
-])
+@pytest.mark.parametrize(
+    "method, path, value",
+    [
+        ("pool.get_all_records", (), {}),
+        ("pool.get_all_records", ("uuid",), "../../x"),
+        ("pool.get_all_records", ("restrictions",), 5),
+        ("VMSS.get_all_records", (), ["x"]),
+        ("event.from", ("events",), 5),
+        ("VM.get_all_records_where", (), 5),
+    ],
+)
 def test_an_answer_of_another_form_is_no_answer_and_ends_the_pass_in_one_line(
     method: str, path: Tuple[str, ...], value: Any
 ) -> None:
@@ -318,10 +377,17 @@ def test_an_answer_of_another_form_is_no_answer_and_ends_the_pass_in_one_line(
         assert here.pool.tick().status == 0
 
 
-@pytest.mark.parametrize("field, value", [
-    ("memory_dynamic_max", "lots"), ("memory_dynamic_max", "9" * 400), ("current_operations", 5), ("snapshots", ""),
-    ("other_config", None), ("snapshot_schedule", "OpaqueRef:NULL"),
-])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("memory_dynamic_max", "lots"),
+        ("memory_dynamic_max", "9" * 400),
+        ("current_operations", 5),
+        ("snapshots", ""),
+        ("other_config", None),
+        ("snapshot_schedule", "OpaqueRef:NULL"),
+    ],
+)
 def test_a_vm_whose_record_makes_no_sense_is_named_and_stops_nobody(field: str, value: Any) -> None:
     with estate() as here:
         with front(here.pool, [Lie("VM.get_all_records_where", 0, (field,), value)]) as liar:
@@ -331,7 +397,8 @@ def test_a_vm_whose_record_makes_no_sense_is_named_and_stops_nobody(field: str, 
             assert report is not None and report.status == 0
             return
         assert report is not None and (report.status, report.line.split(", exp")[0]) == (
-            1, "policies served: 1, VMs snapshotted: 1 of 2"
+            1,
+            "policies served: 1, VMs snapshotted: 1 of 2",
         )
         (failed,) = here.pool.alerts(here.policy)[-1:]
         (vm,) = as_xencenter_reads(failed["body"])
@@ -350,11 +417,21 @@ def test_a_snapshot_whose_record_makes_no_sense_is_left_alone_and_stops_nobody()
         assert any("is left alone" in line for line in here.pool.log())
 
 
-@pytest.mark.parametrize("cls, field, value", [
-    ("VBD", "VM", 5), ("VBD", "VM", "OpaqueRef:other"), ("VBD", "VDI", None), ("VBD", "type", []),
-    ("VBD", "userdevice", 0), ("VBD", "empty", "no"), ("VDI", "virtual_size", "9" * 400), ("VDI", "virtual_size", "x"),
-    ("VDI", "VBDs", ""), ("VDI", "VBDs", {}),
-])
+@pytest.mark.parametrize(
+    "cls, field, value",
+    [
+        ("VBD", "VM", 5),
+        ("VBD", "VM", "OpaqueRef:other"),
+        ("VBD", "VDI", None),
+        ("VBD", "type", []),
+        ("VBD", "userdevice", 0),
+        ("VBD", "empty", "no"),
+        ("VDI", "virtual_size", "9" * 400),
+        ("VDI", "virtual_size", "x"),
+        ("VDI", "VBDs", ""),
+        ("VDI", "VBDs", {}),
+    ],
+)
 @pytest.mark.parametrize("whose", ["vm", "expired snapshot"])
 def test_a_disk_whose_record_makes_no_sense_fails_its_vm_and_nobody_else(
     cls: str, field: str, value: Any, whose: str
@@ -382,9 +459,10 @@ def test_a_disk_whose_record_makes_no_sense_fails_its_vm_and_nobody_else(
         assert [len(pool.snapshots(vm)) for vm in here.vms] == [1, 1]
 
 
-@pytest.mark.parametrize("method, number", [
-    ("VBD.get_all_records_where", 0), ("VDI.get_all_records_where", 0), ("VBD.get_all_records_where", 1),
-])
+@pytest.mark.parametrize(
+    "method, number",
+    [("VBD.get_all_records_where", 0), ("VDI.get_all_records_where", 0), ("VBD.get_all_records_where", 1)],
+)
 @pytest.mark.parametrize("value", [["x"], 5, {"OpaqueRef:x": 5}, {"OpaqueRef:x": {}}])
 def test_a_single_answer_about_disks_that_makes_no_sense_is_asked_for_again(
     method: str, number: int, value: Any
@@ -440,8 +518,10 @@ def test_a_disk_of_a_snapshot_that_is_gone_and_makes_no_sense_waits_for_the_next
 
 
 def test_a_server_whose_clock_has_left_the_calendar_is_no_server() -> None:
-    with estate() as here, front(here.pool, [Lie("host.get_servertime", 0, 0, xmlrpc.client.DateTime(text), False)
-                                             for text in ("99991231T23:59:59Z",)]) as liar:
+    with estate() as here, front(
+        here.pool,
+        [Lie("host.get_servertime", 0, 0, xmlrpc.client.DateTime(text), False) for text in ("99991231T23:59:59Z",)],
+    ) as liar:
         around = here.pool.surroundings(clock=None)
         assert one_line_or_report(lambda: run(Request(kicked=True), around)) is None
         assert liar.told == 1
@@ -464,14 +544,33 @@ def failure(description: str) -> bytes:
     )
 
 
-tags = st.sampled_from([
-    "value", "int", "i8", "double", "boolean", "string", "base64", "dateTime.iso8601", "struct", "member", "name",
-    "array", "data", "nil", "bigdecimal", "params", "param", "fault", "methodName",
-])
+tags = st.sampled_from(
+    [
+        "value",
+        "int",
+        "i8",
+        "double",
+        "boolean",
+        "string",
+        "base64",
+        "dateTime.iso8601",
+        "struct",
+        "member",
+        "name",
+        "array",
+        "data",
+        "nil",
+        "bigdecimal",
+        "params",
+        "param",
+        "fault",
+        "methodName",
+    ]
+)
 markup = st.recursive(
-    st.sampled_from([
-        "", "1", "x", "-5", "1e999", "Status", "Success", "Failure", "&#0;", "&#xD800;", "\ud800", "\u00e4",
-    ]),
+    st.sampled_from(
+        ["", "1", "x", "-5", "1e999", "Status", "Success", "Failure", "&#0;", "&#xD800;", "\ud800", "\u00e4"]
+    ),
     lambda inner: st.builds(
         lambda tag, parts: "<%s>%s</%s>" % (tag, "".join(parts), tag), tags, st.lists(inner, max_size=3)
     ),
@@ -479,17 +578,35 @@ markup = st.recursive(
 )
 zipped = b"Content-Encoding: gzip\r\n"
 raw_answers = st.one_of(
-    st.binary(max_size=40), st.binary(max_size=40).map(http_answer), markup.map(response).map(http_answer),
-    markup.map(failure).map(http_answer), st.binary(max_size=20).map(lambda body: http_answer(body, zipped)),
-    st.sampled_from([
-        http_answer(gzip.compress(response("x"))[:-9], zipped), http_answer(b"\x1f\x8b\x08\x00" + b"\xff" * 30, zipped),
-        http_answer(response("<bigdecimal>x</bigdecimal>")), http_answer(failure("<int>5</int>")),
-        http_answer(failure("<array><data>" + "<value><array><data>" * 9000 + "</data></array></value>" * 9000
-                            + "</data></array>")),
-        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
-        b"HTTP/1.1 999999 x\r\n\r\n", b"HTTP/1.1 401 no\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-x\r\n", b"x" * 70000,
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n",
-    ]),
+    st.binary(max_size=40),
+    st.binary(max_size=40).map(http_answer),
+    markup.map(response).map(http_answer),
+    markup.map(failure).map(http_answer),
+    st.binary(max_size=20).map(lambda body: http_answer(body, zipped)),
+    st.sampled_from(
+        [
+            http_answer(gzip.compress(response("x"))[:-9], zipped),
+            http_answer(b"\x1f\x8b\x08\x00" + b"\xff" * 30, zipped),
+            http_answer(response("<bigdecimal>x</bigdecimal>")),
+            http_answer(failure("<int>5</int>")),
+            http_answer(
+                failure(
+                    "<array><data>"
+                    + "<value><array><data>" * 9000
+                    + "</data></array></value>" * 9000
+                    + "</data></array>"
+                )
+            ),
+            b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+            b"HTTP/1.1 999999 x\r\n\r\n",
+            b"HTTP/1.1 401 no\r\nContent-Length: 0\r\n\r\n",
+            b"SSH-2.0-x\r\n",
+            b"x" * 70000,
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+            b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n",
+        ]
+    ),
 )
 
 
@@ -560,8 +677,10 @@ def test_no_setting_of_the_pool_keeps_it_from_being_served(other_config: Dict[st
         report = one_line_or_report(here.pool.tick)
         check_log(here.pool)
         # xapi sends the names of a map as they are, see the embedded one's wire.
-        if not all(map(xml_can_carry, list(other_config.values()))) or re.search("[&<>]", "".join(other_config)) or (
-            not all(map(xml_can_carry, other_config))
+        if (
+            not all(map(xml_can_carry, list(other_config.values())))
+            or re.search("[&<>]", "".join(other_config))
+            or (not all(map(xml_can_carry, other_config)))
         ):
             return
         assert report is not None and report.status == 0
@@ -603,10 +722,15 @@ def answered(argument: str) -> Dict[str, Any]:
 
 
 arguments = st.one_of(
-    hostile.map(lambda text: "<" + text), surrogates.map(lambda text: "<" + text),
+    hostile.map(lambda text: "<" + text),
+    surrogates.map(lambda text: "<" + text),
     markup.map(lambda text: "<methodCall><methodName>status</methodName><params>%s</params></methodCall>" % text),
-    markup.map(lambda text: "<methodCall><methodName>status</methodName><params><param><value>x</value></param><param>"
-               "<value>%s</value></param></params></methodCall>" % text),
+    markup.map(
+        lambda text: (
+            "<methodCall><methodName>status</methodName><params><param><value>x</value></param><param>"
+            "<value>%s</value></param></params></methodCall>" % text
+        )
+    ),
 )
 
 
@@ -620,8 +744,12 @@ def test_no_argument_of_the_plugin_is_answered_by_anything_but_a_failure(argumen
 
 @given(
     st.sampled_from(["snapshot_now", "trigger_schedule_snapshots", "status", "main", "__init__", ""]),
-    st.dictionaries(st.one_of(st.sampled_from(["vmss_uuid", "wait"]), hostile), st.one_of(hostile, st.integers(0, 9)),
-                    min_size=1, max_size=3),
+    st.dictionaries(
+        st.one_of(st.sampled_from(["vmss_uuid", "wait"]), hostile),
+        st.one_of(hostile, st.integers(0, 9)),
+        min_size=1,
+        max_size=3,
+    ),
 )
 @thorough(200)
 def test_the_arguments_of_a_function_are_checked(function: str, args: Dict[str, Any]) -> None:
@@ -653,12 +781,15 @@ def test_the_status_takes_no_other_name_for_the_lock_than_a_uuid(tmp_path: Path)
 # Files
 
 
-@given(st.one_of(
-    st.binary(max_size=60), surrogates.map(lambda text: text.encode("utf-8", "surrogatepass")),
-    st.lists(st.tuples(st.one_of(hostile, st.sampled_from([setting.name for setting in SETTINGS])), hostile)).map(
-        lambda rows: ("[vmss]\n" + "".join("%s = %s\n" % row for row in rows)).encode("utf-8")
-    ),
-))
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        surrogates.map(lambda text: text.encode("utf-8", "surrogatepass")),
+        st.lists(st.tuples(st.one_of(hostile, st.sampled_from([setting.name for setting in SETTINGS])), hostile)).map(
+            lambda rows: ("[vmss]\n" + "".join("%s = %s\n" % row for row in rows)).encode("utf-8")
+        ),
+    )
+)
 @thorough(300)
 def test_a_configuration_file_is_understood_or_refused_in_one_line(text: bytes) -> None:
     with TemporaryDirectory() as folder:
@@ -688,11 +819,20 @@ def test_the_name_of_a_time_zone_is_known_or_is_not(name: str) -> None:
 
 
 kept = st.one_of(
-    junk.map(lambda value: json.dumps(value, default=str)), hostile, st.just("[" * 100000),
-    st.fixed_dictionaries({}, optional={
-        "session": junk, "since": st.one_of(junk, nasty), "last": nasty, "xapi": hostile, "policies": junk,
-        "sessions": st.lists(st.fixed_dictionaries({}, optional={"session": junk, "tasks": junk})),
-    }).map(lambda value: json.dumps(value, default=str)),
+    junk.map(lambda value: json.dumps(value, default=str)),
+    hostile,
+    st.just("[" * 100000),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "session": junk,
+            "since": st.one_of(junk, nasty),
+            "last": nasty,
+            "xapi": hostile,
+            "policies": junk,
+            "sessions": st.lists(st.fixed_dictionaries({}, optional={"session": junk, "tasks": junk})),
+        },
+    ).map(lambda value: json.dumps(value, default=str)),
 )
 
 
@@ -704,7 +844,7 @@ def test_whatever_an_earlier_pass_is_said_to_have_left_the_next_one_serves(
     with estate() as here:
         pool = here.pool
         uuid = pool.uuid("pool", pool.call("pool.get_all")[0])
-        logon = logon.replace('"xapi"', json.dumps("xapi") + ": %s, \"x\"" % json.dumps(pool.place.xapi))
+        logon = logon.replace('"xapi"', json.dumps("xapi") + ': %s, "x"' % json.dumps(pool.place.xapi))
         for name, text in ((uuid + ".lock", lock), ("logon-failure", logon), (uuid + ".sessions", sessions)):
             Path(pool.place.lock_dir, name).write_bytes(text.encode("utf-8", "surrogatepass"))
         assert pool.tick().status == 0

@@ -1,4 +1,5 @@
 """`vmss install` and `vmss uninstall`, into roots of the tests' own."""
+
 import os
 import re
 import shutil
@@ -19,16 +20,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # Loads the plugin as one does by hand.
-LOAD = ("import importlib.machinery as m, importlib.util as u; loader = m.SourceFileLoader('by_hand', %r); "
-        "loader.exec_module(u.module_from_spec(u.spec_from_loader('by_hand', loader)))\n")
+LOAD = (
+    "import importlib.machinery as m, importlib.util as u; loader = m.SourceFileLoader('by_hand', %r); "
+    "loader.exec_module(u.module_from_spec(u.spec_from_loader('by_hand', loader)))\n"
+)
 
 
 def vmss(*words: str, checkout: Path = ROOT, code: str = "") -> Tuple[int, str, str]:
     """Run the command, of this checkout or another; `code` is run before it in the same process."""
     start = code + "import sys; from vmss.commands import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", start] + list(words), env=dict(os.environ, PYTHONPATH=str(checkout)), cwd="/",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+        [sys.executable, "-c", start] + list(words),
+        env=dict(os.environ, PYTHONPATH=str(checkout)),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr
@@ -67,7 +75,7 @@ def look(root: Path) -> Dict[str, Tuple[int, int, int, Optional[bytes]]]:
             path = Path(place) / name
             status = path.lstat()
             content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
-            found[str(path)[len(str(root)):]] = (status.st_mode, status.st_ino, status.st_mtime_ns, content)
+            found[str(path)[len(str(root)) :]] = (status.st_mode, status.st_ino, status.st_mtime_ns, content)
     return found
 
 
@@ -147,10 +155,17 @@ def test_the_installed_plugin_takes_the_modules_beside_it_before_any_others(root
     code = LOAD % str(at(root, PLUGIN)) + (
         "import dateutil, vmss.plugin; print(dateutil.__file__, vmss.plugin.__file__)"
     )
-    done = subprocess.run([sys.executable, "-B", "-c", code], stdout=subprocess.PIPE, cwd="/",
-                          env=dict(os.environ, PYTHONPATH=str(ROOT)), check=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        stdout=subprocess.PIPE,
+        cwd="/",
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        check=True,
+        encoding="utf-8",
+    )
     assert done.stdout.split() == [
-        str(at(root, PRIVATE + "/dateutil/__init__.py")), str(at(root, PRIVATE + "/vmss/plugin.py"))
+        str(at(root, PRIVATE + "/dateutil/__init__.py")),
+        str(at(root, PRIVATE + "/vmss/plugin.py")),
     ]
 
 
@@ -160,10 +175,14 @@ def test_what_a_built_package_holds_is_enough(root: Path, tmp_path: Path) -> Non
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(str(ROOT / name), str(copy / name))
     for name in ("vmss", "plugins", "cron.d"):
-        shutil.copytree(str(ROOT / name), str(copy / name), symlinks=True,
-                        ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "built")],
-                          cwd=str(copy), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+        shutil.copytree(str(ROOT / name), str(copy / name), symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "built")],
+        cwd=str(copy),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
     if "No module named 'setuptools'" in done.stdout:
         pytest.skip("setup.py needs setuptools, which %s does not have" % sys.executable)
     assert done.returncode == 0, done.stdout
@@ -190,8 +209,10 @@ def test_on_the_machine_itself_the_installed_plugin_is_tried(tmp_path: Path) -> 
     assert "vmss " in dom0.run(["vmss", "--version"]).stdout
 
     (dom0.packages / "XenAPI.py").unlink()
-    assert "vmss: %s: does not start: vmss: No module named 'XenAPI'" % PLUGIN in dom0.run(
-        ["python3", "-m", "vmss", "install", "--root", "/"], PYTHONPATH=PRIVATE).stdout
+    assert (
+        "vmss: %s: does not start: vmss: No module named 'XenAPI'" % PLUGIN
+        in dom0.run(["python3", "-m", "vmss", "install", "--root", "/"], PYTHONPATH=PRIVATE).stdout
+    )
 
 
 # What is there already
@@ -274,10 +295,18 @@ def test_the_entry_is_one_that_python_crontab_reads(root: Path) -> None:
     assert (job.user, str(job.slices)) == ("root", "*/15 * * * *")
 
 
-@pytest.mark.parametrize("entry", [
-    b"", b"# nothing\n", b"*/99 * * * * root true\n", b"* * * * root\n", b"* * * * * nobody true\n",
-    b"* * * * * root date +%s\n", b"* * * * * root true\n* * * * * root true\n",
-])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"",
+        b"# nothing\n",
+        b"*/99 * * * * root true\n",
+        b"* * * * root\n",
+        b"* * * * * nobody true\n",
+        b"* * * * * root date +%s\n",
+        b"* * * * * root true\n* * * * * root true\n",
+    ],
+)
 def test_an_entry_that_is_not_valid_is_not_installed(entry: bytes) -> None:
     with pytest.raises(InstallError):
         checked_by_crontab(entry)
@@ -326,8 +355,9 @@ def test_a_real_logrotate_takes_the_rule(root: Path, tmp_path: Path) -> None:
     words = ["logrotate", "--state", str(tmp_path / "state"), str(rule)]
     environment = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin")
     for option in ("--debug", "--force"):
-        done = subprocess.run(words + [option], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              encoding="utf-8")
+        done = subprocess.run(
+            words + [option], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        )
         assert done.returncode == 0 and "error:" not in done.stdout, done.stdout  # there is no log yet
     for number in range(8):
         log.write_text("pass %d\n" % number)
@@ -359,8 +389,11 @@ def test_removed_it_leaves_the_log_the_lock_directory_and_the_configuration(root
     for name in stay:
         at(root, name).write_text("")
     # Loaded by hand, Python leaves what it has compiled beside the plugin and the modules.
-    subprocess.run([sys.executable, "-c", LOAD % str(at(root, PLUGIN))], check=True,
-                   env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"})
+    subprocess.run(
+        [sys.executable, "-c", LOAD % str(at(root, PLUGIN))],
+        check=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+    )
     assert len({os.path.dirname(name) for name in files(root) if name.endswith(".pyc")}) > 1
 
     status, out, err = vmss("uninstall", "--root", str(root))

@@ -1,4 +1,5 @@
 """Real processes that are killed or told to stop in the middle of a pass, and the pass after them."""
+
 import os
 import signal
 import subprocess
@@ -25,8 +26,12 @@ def pool(tmp_path: Path) -> Iterator[TestPool]:
 def start(pool: TestPool) -> "subprocess.Popen[bytes]":
     Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\ntimezone = UTC\n")
     environment = dict(
-        os.environ, PYTHONPATH=str(ROOT), VMSS_LOG=pool.place.log, VMSS_LOCK_DIR=pool.place.lock_dir,
-        VMSS_CONFIG=pool.place.config, VMSS_XAPI=pool.place.xapi,
+        os.environ,
+        PYTHONPATH=str(ROOT),
+        VMSS_LOG=pool.place.log,
+        VMSS_LOCK_DIR=pool.place.lock_dir,
+        VMSS_CONFIG=pool.place.config,
+        VMSS_XAPI=pool.place.xapi,
     )
     words = [sys.executable, "-m", "vmss", "run"]
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -1,4 +1,5 @@
 """vmss list, show, history and next, against a pool in which real passes have run."""
+
 import argparse
 import csv
 import io
@@ -64,7 +65,10 @@ def busy(pool: TestPool) -> TestPool:
 def test_the_list_tells_when_policies_run_and_how_they_fared(busy: TestPool) -> None:
     hourly, nightly, weekly = ask(busy, "list")
     assert (hourly["name"], hourly["schedule"], hourly["state"], hourly["vms"]) == (
-        "hourly", "every hour at :15", "enabled", 1
+        "hourly",
+        "every hour at :15",
+        "enabled",
+        1,
     )
     assert hourly["last_run"].startswith("2026-03-02T12:15:") and hourly["next_run"] == "2026-03-02T13:15:00Z"
     assert (hourly["last_result"], nightly["last_result"], weekly["last_result"]) == ("succeeded", "failed", None)
@@ -72,7 +76,10 @@ def test_the_list_tells_when_policies_run_and_how_they_fared(busy: TestPool) -> 
     assert (weekly["schedule"], weekly["state"]) == ("Mondays and Fridays at 22:00", "no VMs")
     assert (weekly["last_run"], weekly["next_run"]) == (None, None)
     assert (weekly["frequency"], weekly["hour"], weekly["minute"], weekly["days"]) == (
-        "weekly", 22, 0, ["Monday", "Friday"]
+        "weekly",
+        22,
+        0,
+        ["Monday", "Friday"],
     )
     assert hourly["retained_snapshots"] == 2
 
@@ -193,8 +200,18 @@ def test_the_history_tells_what_failed_and_why(busy: TestPool) -> None:
     assert "nightly\t2026-03-02 10:15 UTC\tfailed\tAn administrator has blocked" in told(busy, "history")
 
 
-@pytest.mark.parametrize("last, hours", [("1", [12]), ("2", [12, 11]), ("100", [12, 11, 10]), ("1h", [12]),
-                                         ("2h", [12, 11]), ("7d", [12, 11, 10]), ("9999w", [12, 11, 10])])
+@pytest.mark.parametrize(
+    "last, hours",
+    [
+        ("1", [12]),
+        ("2", [12, 11]),
+        ("100", [12, 11, 10]),
+        ("1h", [12]),
+        ("2h", [12, 11]),
+        ("7d", [12, 11, 10]),
+        ("9999w", [12, 11, 10]),
+    ],
+)
 def test_how_far_back_it_goes(busy: TestPool, last: str, hours: List[int]) -> None:
     runs = ask(busy, "history", "hourly", "--last", last)
     assert [int(run["time"][11:13]) for run in runs] == hours
@@ -251,9 +268,7 @@ def test_an_overlap_is_told_with_the_command_that_ends_it(busy: TestPool) -> Non
     ended = vmss(busy.folder, "next", VMSS_XAPI=busy.place.xapi, TZ="UTC")
     uuid = busy.uuid("VMSS", busy.call("VMSS.get_by_name_label", "nightly")[0])
     warning, move = ended.err.splitlines()
-    assert warning == (
-        "vmss: nightly is to begin at 2026-03-03 10:15 UTC while hourly has work on nfs one."
-    )
+    assert warning == ("vmss: nightly is to begin at 2026-03-03 10:15 UTC while hourly has work on nfs one.")
     assert move == "vmss: Move nightly to every day at 10:00: vmss xe vmss-param-set uuid=%s schedule:min=0" % uuid
     (row,) = [run for run in ask(busy, "next") if run["policy"] == "nightly"]
     assert (row["behind"], row["on"], row["move"]) == (["hourly"], ["nfs one"], move.split("10:00: ")[1])
@@ -436,8 +451,12 @@ def test_a_pass_on_a_terminal_shows_how_far_it_is(pool: TestPool, rich: bool) ->
     pool.policy([pool.vm("vm [b]%d[/b]" % number, [sr], size=GIB) for number in range(3)], name="now")
     pool.simulator.set_time(pool.simulator.now() + timedelta(minutes=15))
     shown = on_terminal(
-        "run", rich=rich, VMSS_XAPI=pool.place.xapi, VMSS_CONFIG=str(config(pool)),
-        VMSS_LOG=pool.place.log, VMSS_LOCK_DIR=pool.place.lock_dir,
+        "run",
+        rich=rich,
+        VMSS_XAPI=pool.place.xapi,
+        VMSS_CONFIG=str(config(pool)),
+        VMSS_LOG=pool.place.log,
+        VMSS_LOCK_DIR=pool.place.lock_dir,
     )
     # The bar's line is cleared before the next one is written in its place.
     lines = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]|\r", "", shown.replace("\x1b[2K", "\n")).splitlines()

@@ -1,4 +1,5 @@
 """The lock of the pool, across processes, and the directory it lives in."""
+
 import os
 import stat
 import subprocess

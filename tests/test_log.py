@@ -1,4 +1,5 @@
 """The log file: the form of its lines, its mode, and what it does not follow."""
+
 import os
 import re
 import stat
@@ -20,8 +21,9 @@ def log(path: Path) -> Log:
 def test_a_line_has_the_form_of_the_article_with_local_time(tmp_path: Path) -> None:
     written = log(tmp_path / "VMSSlog")
     written("No of Policies: 2")
-    assert re.match(r"May  1 10:15:01 [^ .]+ VMSS: \[%d\] No of Policies: 2\n\Z" % os.getpid(),
-                    (tmp_path / "VMSSlog").read_text())
+    assert re.match(
+        r"May  1 10:15:01 [^ .]+ VMSS: \[%d\] No of Policies: 2\n\Z" % os.getpid(), (tmp_path / "VMSSlog").read_text()
+    )
 
 
 def test_lines_are_appended_and_the_file_is_0640(tmp_path: Path) -> None:

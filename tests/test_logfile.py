@@ -1,4 +1,5 @@
 """The end of the log, read back: what was written when, and what is only somebody's name."""
+
 import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -46,41 +47,52 @@ def test_what_our_log_writes_is_read_back(tmp_path: Path, zone: object, since: i
     assert record.tick.astimezone(zone).replace(tzinfo=None) == at.astimezone(zone).replace(tzinfo=None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("stamp, now, at", [
-    ("Dec 31 23:45:01", datetime(2026, 1, 1, 0, 10, tzinfo=UTC), datetime(2025, 12, 31, 23, 45, 1, tzinfo=UTC)),
-    ("Jan  1 00:00:01", datetime(2025, 12, 31, 23, 59, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)),
-    ("Mar  5 10:00:00", NOW, datetime(2025, 3, 5, 10, tzinfo=UTC)),
-    ("Feb 29 10:00:00", NOW, datetime(2024, 2, 29, 10, tzinfo=UTC)),
-    ("Oct 25 01:15:00", datetime(2026, 10, 25, 0, 20, tzinfo=UTC), datetime(2026, 10, 25, 0, 15, tzinfo=UTC)),
-    ("Oct 25 01:15:00", datetime(2026, 10, 25, 1, 20, tzinfo=UTC), datetime(2026, 10, 25, 1, 15, tzinfo=UTC)),
-    ("Mar 29 02:30:00", datetime(2026, 3, 29, 3, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, tzinfo=UTC)),
-    ("Jul 15 11:00:00", datetime(2026, 7, 15, 10, 5, tzinfo=UTC), datetime(2026, 7, 15, 10, tzinfo=UTC)),
-])
+@pytest.mark.parametrize(
+    "stamp, now, at",
+    [
+        ("Dec 31 23:45:01", datetime(2026, 1, 1, 0, 10, tzinfo=UTC), datetime(2025, 12, 31, 23, 45, 1, tzinfo=UTC)),
+        ("Jan  1 00:00:01", datetime(2025, 12, 31, 23, 59, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        ("Mar  5 10:00:00", NOW, datetime(2025, 3, 5, 10, tzinfo=UTC)),
+        ("Feb 29 10:00:00", NOW, datetime(2024, 2, 29, 10, tzinfo=UTC)),
+        ("Oct 25 01:15:00", datetime(2026, 10, 25, 0, 20, tzinfo=UTC), datetime(2026, 10, 25, 0, 15, tzinfo=UTC)),
+        ("Oct 25 01:15:00", datetime(2026, 10, 25, 1, 20, tzinfo=UTC), datetime(2026, 10, 25, 1, 15, tzinfo=UTC)),
+        ("Mar 29 02:30:00", datetime(2026, 3, 29, 3, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, tzinfo=UTC)),
+        ("Jul 15 11:00:00", datetime(2026, 7, 15, 10, 5, tzinfo=UTC), datetime(2026, 7, 15, 10, tzinfo=UTC)),
+    ],
+)
 def test_the_year_and_the_offset_are_found(tmp_path: Path, stamp: str, now: datetime, at: datetime) -> None:
     assert LONDON is not None
     assert logfile.read(write(tmp_path / "log", line(logfile.TICK, stamp)), LONDON, now).tick == at
 
 
-@pytest.mark.parametrize("text", [
-    "Feb 31 10:00:00 host VMSS: [1] " + logfile.TICK,
-    "Xyz  1 10:00:00 host VMSS: [1] " + logfile.TICK,
-    "Mar  2 29:00:00 host VMSS: [1] " + logfile.TICK,
-    "Mar  2 10:00:00 host OTHER: [1] " + logfile.TICK,
-    "Mar  2 10:00:00 host VMSS: [x] " + logfile.TICK,
-    logfile.TICK,
-    line("snapshot failed for VM: 1 (%s): X" % logfile.TICK),
-    line(logfile.TICK + " "),
-    line("x\r" + line(logfile.TICK)),
-    line("x\u2028" + line(logfile.TICK)),
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Feb 31 10:00:00 host VMSS: [1] " + logfile.TICK,
+        "Xyz  1 10:00:00 host VMSS: [1] " + logfile.TICK,
+        "Mar  2 29:00:00 host VMSS: [1] " + logfile.TICK,
+        "Mar  2 10:00:00 host OTHER: [1] " + logfile.TICK,
+        "Mar  2 10:00:00 host VMSS: [x] " + logfile.TICK,
+        logfile.TICK,
+        line("snapshot failed for VM: 1 (%s): X" % logfile.TICK),
+        line(logfile.TICK + " "),
+        line("x\r" + line(logfile.TICK)),
+        line("x\u2028" + line(logfile.TICK)),
+    ],
+)
 def test_what_is_no_tick(tmp_path: Path, text: str) -> None:
     assert logfile.read(write(tmp_path / "log", text), UTC, NOW).tick is None
 
 
-@pytest.mark.parametrize("text", [
-    "snapshot failed for VM: 1 ('VMSS_SNAPSHOT_FAILED': 'x'): Y", "Processing VM: Traceback (most recent call last):",
-    "VMSS_SNAPSHOT_FAILEDX", "the run ended in an error of its own: x",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "snapshot failed for VM: 1 ('VMSS_SNAPSHOT_FAILED': 'x'): Y",
+        "Processing VM: Traceback (most recent call last):",
+        "VMSS_SNAPSHOT_FAILEDX",
+        "the run ended in an error of its own: x",
+    ],
+)
 def test_a_name_is_no_complaint(tmp_path: Path, text: str) -> None:
     assert logfile.read(write(tmp_path / "log", line(text)), UTC, NOW).complaints == {}
 
@@ -105,7 +117,7 @@ def test_the_article_is_understood(tmp_path: Path) -> None:
 
 
 def test_cron_started_it(tmp_path: Path) -> None:
-    ours = "(root) CMD (python -c 'import imp; vmss = imp.load_source(\"vmss\", \"/etc/xapi.d/plugins/vmss\")')"
+    ours = '(root) CMD (python -c \'import imp; vmss = imp.load_source("vmss", "/etc/xapi.d/plugins/vmss")\')'
     path = write(
         tmp_path / "cron",
         "Mar  2 09:00:01 host CROND[1]: (root) CMD (run-parts /etc/cron.hourly)",
@@ -115,7 +127,10 @@ def test_cron_started_it(tmp_path: Path) -> None:
         "Mar  2 10:07:01 host CROND[17117]: (vmss) MAIL (CMD (vmss))",
     )
     assert logfile.last_start(path, UTC, NOW) == (
-        datetime(2026, 3, 2, 10, 0, 1, tzinfo=UTC), datetime(2026, 3, 2, 9, 0, 1, tzinfo=UTC), "")
+        datetime(2026, 3, 2, 10, 0, 1, tzinfo=UTC),
+        datetime(2026, 3, 2, 9, 0, 1, tzinfo=UTC),
+        "",
+    )
     assert logfile.last_start(str(tmp_path / "none"), UTC, NOW)[2] == "No such file or directory"
 
 
@@ -149,11 +164,15 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         assert record.error and not record.missing and record.tick is None
 
 
-@given(st.lists(st.one_of(
-    st.binary(max_size=200),
-    st.builds(lambda text: line(text).encode("utf-8", "replace"), st.text(max_size=100)),
-    st.sampled_from([line(logfile.TICK).encode(), b"'" * 3000, line("'VMSS_SNAPSHOT_FAILED'\x00").encode()]),
-)))
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=200),
+            st.builds(lambda text: line(text).encode("utf-8", "replace"), st.text(max_size=100)),
+            st.sampled_from([line(logfile.TICK).encode(), b"'" * 3000, line("'VMSS_SNAPSHOT_FAILED'\x00").encode()]),
+        )
+    )
+)
 @quick
 def test_any_bytes_are_read(tmp_path: Path, lines: "list[bytes]") -> None:
     path = tmp_path / "log"

@@ -1,4 +1,5 @@
 """The manual page: all that there is stands in it, in roff that its readers take without a complaint."""
+
 import argparse
 import re
 import shutil
@@ -158,8 +159,11 @@ def test_mandoc_has_nothing_against_it() -> None:
 def test_every_character_is_shown(program: List[str]) -> None:
     shown = read_by(program, page(DATED))
     for text in (
-        "--dry-run", "VMSS_XAPI=unix:/tmp/pool/xapi.sock vmss run --at 2026-03-01T10:15:00Z",
-        "`vmss xe help COMMAND` tells", '[{"method": "*VM.snapshot", "skip": 1,', 'eval "$(vmss completion bash)"',
+        "--dry-run",
+        "VMSS_XAPI=unix:/tmp/pool/xapi.sock vmss run --at 2026-03-01T10:15:00Z",
+        "`vmss xe help COMMAND` tells",
+        '[{"method": "*VM.snapshot", "skip": 1,',
+        'eval "$(vmss completion bash)"',
     ):
         assert text in shown
 
@@ -169,7 +173,7 @@ def test_every_character_is_shown(program: List[str]) -> None:
 def _lines_come_out_as_they_went_in(program: List[str], lines: List[str]) -> None:
     roff = "\n".join(['.TH X 8 "2026-01-01" "x"', ".SH NAME"] + list(literal(lines)) + [""])
     shown = read_by(program, roff).split("NAME\n", 1)[1]
-    assert [line.strip() for line in shown.splitlines() if line.strip()][:len(lines)] == lines
+    assert [line.strip() for line in shown.splitlines() if line.strip()][: len(lines)] == lines
 
 
 @pytest.mark.parametrize("program", [GROFF, MANDOC], ids=["groff", "mandoc"])

@@ -1,4 +1,5 @@
 """Disks without a snapshot, after real deaths of xapi: what is found, what is reported, and that all others stay."""
+
 import json
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -23,8 +24,17 @@ UTC = timezone.utc
 SINCE = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)
 OPERATION = Operation("vm", SINCE, until=SINCE + timedelta(minutes=1))
 LEFT = Candidate(
-    ref="OpaqueRef:disk", uuid="disk", sr="sr", of="source", name="disk 0", type="user", is_a_snapshot=True,
-    managed=True, used=False, time=SINCE + timedelta(seconds=5), size=1 << 30,
+    ref="OpaqueRef:disk",
+    uuid="disk",
+    sr="sr",
+    of="source",
+    name="disk 0",
+    type="user",
+    is_a_snapshot=True,
+    managed=True,
+    used=False,
+    time=SINCE + timedelta(seconds=5),
+    size=1 << 30,
 )
 NAMELESS_DISK = LEFT._replace(name="", is_a_snapshot=False, of=NULL, time=datetime(1970, 1, 1, tzinfo=UTC))
 
@@ -40,18 +50,34 @@ def test_by_its_record_alone_no_disk_is_ours() -> None:
     assert judge(LEFT, OPERATION, seen=True, restarted=False) == SUSPECT
 
 
-@pytest.mark.parametrize("change", [
-    {"used": True}, {"managed": False}, {"is_a_snapshot": False}, {"type": "suspend"}, {"type": "metadata"},
-    {"type": "cbt_metadata"}, {"time": SINCE - timedelta(seconds=61)}, {"time": SINCE + timedelta(seconds=121)},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"used": True},
+        {"managed": False},
+        {"is_a_snapshot": False},
+        {"type": "suspend"},
+        {"type": "metadata"},
+        {"type": "cbt_metadata"},
+        {"time": SINCE - timedelta(seconds=61)},
+        {"time": SINCE + timedelta(seconds=121)},
+    ],
+)
 def test_a_disk_that_fails_one_condition_is_none_of_our_business(change: Dict[str, Any]) -> None:
     assert judge(LEFT._replace(**change), OPERATION, seen=True, restarted=True) == ""
 
 
 disks = st.builds(
-    Candidate, ref=st.just("r"), uuid=st.just("u"), sr=st.just("s"), of=st.sampled_from(["source", NULL]),
-    name=st.sampled_from(["", "disk"]), type=st.sampled_from(["user", "system", "suspend", "ha_statefile", ""]),
-    is_a_snapshot=st.booleans(), managed=st.booleans(), used=st.booleans(),
+    Candidate,
+    ref=st.just("r"),
+    uuid=st.just("u"),
+    sr=st.just("s"),
+    of=st.sampled_from(["source", NULL]),
+    name=st.sampled_from(["", "disk"]),
+    type=st.sampled_from(["user", "system", "suspend", "ha_statefile", ""]),
+    is_a_snapshot=st.booleans(),
+    managed=st.booleans(),
+    used=st.booleans(),
     time=st.integers(-900, 900).map(lambda seconds: SINCE + timedelta(seconds=seconds)),
     size=st.integers(0, 1 << 40),
 )
@@ -71,9 +97,10 @@ def test_an_operation_whose_time_is_not_known_yet_left_nothing() -> None:
     assert judge(LEFT, OPERATION._replace(until=None), seen=True, restarted=True) == ""
 
 
-@pytest.mark.parametrize("change", [
-    {"name": "x"}, {"used": True}, {"is_a_snapshot": True}, {"managed": False}, {"of": "source"}, {"type": "suspend"},
-])
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "x"}, {"used": True}, {"is_a_snapshot": True}, {"managed": False}, {"of": "source"}, {"type": "suspend"}],
+)
 def test_a_disk_that_says_anything_of_itself_is_not_nameless(change: Dict[str, Any]) -> None:
     assert is_nameless(NAMELESS_DISK) and not is_nameless(NAMELESS_DISK._replace(**change))
 
@@ -348,9 +375,15 @@ def test_what_a_host_may_have_left_that_was_lost_with_a_snapshot_is_reported_a_d
     pool.policy([vm])
     at_quarter(pool, 10)
     left = foreign_snapshot(pool, vm)  # it cannot be told from one
-    pool.call("simulator.add_fault", {
-        "method": "VM.snapshot", "action": "error", "error": '["CANNOT_CONTACT_HOST", "%s"]' % pool.host, "count": "0",
-    })
+    pool.call(
+        "simulator.add_fault",
+        {
+            "method": "VM.snapshot",
+            "action": "error",
+            "error": '["CANNOT_CONTACT_HOST", "%s"]' % pool.host,
+            "count": "0",
+        },
+    )
     assert pool.tick().status == 1
     pool.call("simulator.clear_faults")
     at_quarter(pool, 11)
@@ -390,9 +423,9 @@ def test_disks_whose_records_were_lost_are_reported_when_a_scan_has_found_them(p
     pool.at(10, 30)
     assert pool.tick().status == 0
     assert sorted(told(pool)) == [
-        "Disk %s on SR %s (1024 MiB) is left alone: it has no name and no VM, and a xapi that died may have left it" % (
-            uuid, pool.uuid("SR", sr)
-        ) for uuid in nameless
+        "Disk %s on SR %s (1024 MiB) is left alone: it has no name and no VM, and a xapi that died may have left it"
+        % (uuid, pool.uuid("SR", sr))
+        for uuid in nameless
     ]
     for uuid in nameless:
         pool.call("VDI.get_by_uuid", uuid)
@@ -473,13 +506,20 @@ def test_a_forged_note_gets_no_disk_destroyed_that_is_in_use_or_no_snapshot_or_n
     assert len(told(pool)) == 1 and in_time in told(pool)[0]
 
 
-@pytest.mark.parametrize("text", [
-    "", "[]", "nonsense", '{"operations": 5, "disks": 5}', '{"operations": [5, {}, {"vm": "x"}], "disks": {"x": 5}}',
-    '{"operations": [{"vm": "11111111-1111-1111-1111-111111111111", "since": "soon"}]}',
-    '{"operations": [{"vm": "\\" or true", "since": "20260302T10:15:00Z"}], "disks": []}',
-    '{"operations": [{"vm": "11111111-1111-1111-1111-111111111111", "since": "20260302T10:15:00Z", "until": 7}]}',
-    '{"operations": [{"vm": "11111111-1111-1111-1111-111111111111", "since": "20260302T10:00:00Z"}], "disks": {}}',
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "nonsense",
+        '{"operations": 5, "disks": 5}',
+        '{"operations": [5, {}, {"vm": "x"}], "disks": {"x": 5}}',
+        '{"operations": [{"vm": "11111111-1111-1111-1111-111111111111", "since": "soon"}]}',
+        '{"operations": [{"vm": "\\" or true", "since": "20260302T10:15:00Z"}], "disks": []}',
+        '{"operations": [{"vm": "11111111-1111-1111-1111-111111111111", "since": "20260302T10:15:00Z", "until": 7}]}',
+        '{"operations": [{"vm": "11111111-1111-1111-1111-111111111111", "since": "20260302T10:00:00Z"}], "disks": {}}',
+    ],
+)
 def test_a_note_that_makes_no_sense_is_none(pool: TestPool, text: str) -> None:
     vm = pool.vm("vm", [pool.sr()])
     pool.policy([vm])
@@ -522,9 +562,10 @@ def test_a_destroyed_snapshot_that_comes_back_without_its_disks_is_destroyed_aga
 
 def test_a_look_that_is_refused_holds_up_nothing_and_is_made_again_a_day_later(pool: TestPool) -> None:
     vm = killed(pool)
-    pool.call("simulator.add_fault", {
-        "method": "host.get_other_config", "action": "error", "error": '["INTERNAL_ERROR", "no"]',
-    })
+    pool.call(
+        "simulator.add_fault",
+        {"method": "host.get_other_config", "action": "error", "error": '["INTERNAL_ERROR", "no"]'},
+    )
     pool.at(10, 30)
     assert pool.tick().status == 0
     assert len(pool.snapshots(vm)) == 1 and told(pool) == []
@@ -568,8 +609,13 @@ def test_a_look_costs_calls_by_the_number_of_vms_that_were_under_way(pool: TestP
     Front(path, pool.socket, before=calls.append)
     pool.at(10, 30)
     run(Request(kicked=True), pool.surroundings(place=pool.place._replace(xapi="unix:" + path)))
-    looking = calls[calls.index("host.get_other_config"):calls.index("VMSS.get_all_records")]
+    looking = calls[calls.index("host.get_other_config") : calls.index("VMSS.get_all_records")]
     assert looking == [
-        "host.get_other_config", "VM.get_all_records_where", "VBD.get_all_records_where", "VDI.get_all_records_where",
-        "VDI.get_all_records_where", "SR.get_uuid", "VDI.get_all_records_where",
+        "host.get_other_config",
+        "VM.get_all_records_where",
+        "VBD.get_all_records_where",
+        "VDI.get_all_records_where",
+        "VDI.get_all_records_where",
+        "SR.get_uuid",
+        "VDI.get_all_records_where",
     ]

@@ -1,4 +1,5 @@
 """The RPM: built for real from a clean clone, and installed by rpm into a root like dom0's."""
+
 import os
 import shlex
 import shutil
@@ -96,14 +97,31 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def git(folder: Path, *words: str, **environment: str) -> str:
-    return subprocess.run(["git"] + list(words), cwd=str(folder), env=dict(os.environ, **environment), check=True,
-                          stdout=subprocess.PIPE, encoding="utf-8").stdout
+    return subprocess.run(
+        ["git"] + list(words),
+        cwd=str(folder),
+        env=dict(os.environ, **environment),
+        check=True,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ).stdout
 
 
 def commit(folder: Path, at: str) -> None:
     git(folder, "add", "--all")
-    git(folder, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "-m", "x",
-        GIT_AUTHOR_DATE=at, GIT_COMMITTER_DATE=at)
+    git(
+        folder,
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=x@example.org",
+        "commit",
+        "-q",
+        "-m",
+        "x",
+        GIT_AUTHOR_DATE=at,
+        GIT_COMMITTER_DATE=at,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +135,9 @@ def packages(clone: Path) -> Packages:
 
 def build(clone: Path) -> str:
     """Run the one command, and return the path of what it says that it has built."""
-    done = subprocess.run(["packaging/build"], cwd=str(clone), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          encoding="utf-8")
+    done = subprocess.run(
+        ["packaging/build"], cwd=str(clone), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )
     if done.returncode and "pip" in done.stderr and "onnection" in done.stderr:
         pytest.skip("no registry to get what the package carries inside from")
     assert done.returncode == 0, done.stderr
@@ -129,15 +148,20 @@ def rpmbuild(folder: Path, spec: str) -> str:
     file = folder / "some.spec"
     file.write_text(spec)
     top = folder / ("top%d" % len(spec))
-    subprocess.run(["rpmbuild", "-bb", "--quiet", "--define", "_topdir %s" % top, str(file)], check=True,
-                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    subprocess.run(
+        ["rpmbuild", "-bb", "--quiet", "--define", "_topdir %s" % top, str(file)],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     (found,) = top.glob("RPMS/noarch/*.rpm")
     return str(found)
 
 
 def query(package: str, *words: str) -> List[str]:
-    done = subprocess.run(["rpm", "-qp"] + list(words) + [package], check=True, stdout=subprocess.PIPE,
-                          encoding="utf-8")
+    done = subprocess.run(
+        ["rpm", "-qp"] + list(words) + [package], check=True, stdout=subprocess.PIPE, encoding="utf-8"
+    )
     return done.stdout.splitlines()
 
 
@@ -160,8 +184,7 @@ def pool(tmp_path: Path, dom0: Dom0) -> Iterator[TestPool]:
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     plugin = plugins / "vmss"
-    plugin.write_text("#!/bin/sh\nexec %s \"$@\"\n" % " ".join(map(shlex.quote, dom0.words(
-        "/etc/xapi.d/plugins/vmss"))))
+    plugin.write_text('#!/bin/sh\nexec %s "$@"\n' % " ".join(map(shlex.quote, dom0.words("/etc/xapi.d/plugins/vmss"))))
     plugin.chmod(0o755)
     pool = TestPool(tmp_path, plugins=str(plugins))
     pool.simulator.run_clock(datetime.now(UTC), 1.0)
@@ -174,8 +197,11 @@ def pool(tmp_path: Path, dom0: Dom0) -> Iterator[TestPool]:
 
 
 def test_it_has_the_files_of_the_table_with_their_modes(packages: Packages) -> None:
-    lines = query(packages.newer, "--queryformat", "[%{FILENAMES} %{FILEMODES:octal} %{FILEFLAGS:fflags} "
-                  "%{FILEUSERNAME} %{FILEGROUPNAME}\n]")
+    lines = query(
+        packages.newer,
+        "--queryformat",
+        "[%{FILENAMES} %{FILEMODES:octal} %{FILEFLAGS:fflags} %{FILEUSERNAME} %{FILEGROUPNAME}\n]",
+    )
     found: Dict[str, List[str]] = {line.split(" ")[0]: line.split(" ")[1:] for line in lines}
     beside = {name for name in found if not name.startswith(PRIVATE)}
     assert beside == {file.path for file in FILES} | {"/etc/xensource/bugtool/VM-snapshot-schedule"}
@@ -184,7 +210,8 @@ def test_it_has_the_files_of_the_table_with_their_modes(packages: Packages) -> N
         flags = "cn" if file.config else "d" if file.path.startswith("/usr/share/man/") else ""
         assert found[file.path] == [mode, flags, "root", "root"], file.path
     assert {values[0] for name, values in found.items() if name not in {file.path for file in FILES}} == {
-        "%o" % (stat.S_IFREG | 0o644), "%o" % (stat.S_IFDIR | 0o755)
+        "%o" % (stat.S_IFREG | 0o644),
+        "%o" % (stat.S_IFDIR | 0o755),
     }
 
 
@@ -196,16 +223,27 @@ def test_it_has_all_modules_those_they_need_and_their_licences_but_nothing_compi
     names = set(query(packages.newer, "-l"))
     modules = {PRIVATE + "/" + str(path.relative_to(ROOT)) for path in (ROOT / "vmss").glob("**/*.py")}
     assert modules <= names
-    for name in ("dateutil/tz/tz.py", "six.py", "vmss/simulator/datamodel.json", "licenses/vmss", "licenses/dateutil",
-                 "licenses/six"):
+    for name in (
+        "dateutil/tz/tz.py",
+        "six.py",
+        "vmss/simulator/datamodel.json",
+        "licenses/vmss",
+        "licenses/dateutil",
+        "licenses/six",
+    ):
         assert PRIVATE + "/" + name in names
     assert not [name for name in names if name.endswith((".pyc", "-info")) or "__pycache__" in name]
 
 
 def test_an_rpm_of_the_time_of_dom0s_can_read_it(packages: Packages) -> None:
     needed = {line.split(" ")[0] for line in query(packages.newer, "--requires")}
-    assert needed == {"/bin/sh", "/usr/bin/python3", "rpmlib(CompressedFileNames)", "rpmlib(FileDigests)",
-                      "rpmlib(PayloadFilesHavePrefix)"}
+    assert needed == {
+        "/bin/sh",
+        "/usr/bin/python3",
+        "rpmlib(CompressedFileNames)",
+        "rpmlib(FileDigests)",
+        "rpmlib(PayloadFilesHavePrefix)",
+    }
     assert query(packages.newer, "--queryformat", "%{PAYLOADCOMPRESSOR} %{PAYLOADFORMAT}") == ["gzip cpio"]
 
 
@@ -249,10 +287,14 @@ def test_a_tick_by_the_plugin_and_one_by_the_cron_line(dom0: Dom0, packages: Pac
 
 def test_only_the_root_and_python_3_6_are_used(dom0: Dom0, packages: Packages) -> None:
     ok(dom0.rpm("-U", packages.newer))
-    code = ("import importlib.util, sys, vmss_plugin; import XenAPI, dateutil, six, vmss\n"
-            "print(sys.version_info[:2], *(module.__file__ for module in (XenAPI, dateutil, six, vmss)))")
-    load = ("import importlib.machinery as m, sys; sys.dont_write_bytecode = True; "
-            "m.SourceFileLoader('vmss_plugin', '/etc/xapi.d/plugins/vmss').load_module(); exec(%r)" % code)
+    code = (
+        "import importlib.util, sys, vmss_plugin; import XenAPI, dateutil, six, vmss\n"
+        "print(sys.version_info[:2], *(module.__file__ for module in (XenAPI, dateutil, six, vmss)))"
+    )
+    load = (
+        "import importlib.machinery as m, sys; sys.dont_write_bytecode = True; "
+        "m.SourceFileLoader('vmss_plugin', '/etc/xapi.d/plugins/vmss').load_module(); exec(%r)" % code
+    )
     assert ok(dom0.run(["python3", "-c", load])).split("\n")[-2] == (
         "(3, 6) /usr/lib/python3.6/site-packages/XenAPI.py /usr/lib/vmss/dateutil/__init__.py /usr/lib/vmss/six.py "
         "/usr/lib/vmss/vmss/__init__.py"
@@ -306,8 +348,11 @@ def test_the_description_for_bug_reports_has_the_shape_of_one(dom0: Dom0, packag
         if element.tag == "files":
             files.append(element.text)
     # All that the rule for logrotate leaves.
-    (kept,) = [line.split()[1] for line in (dom0.path / "etc" / "logrotate.d" / "VMSSlog").read_text().splitlines()
-               if line.split()[0] == "rotate"]
+    (kept,) = [
+        line.split()[1]
+        for line in (dom0.path / "etc" / "logrotate.d" / "VMSSlog").read_text().splitlines()
+        if line.split()[0] == "rotate"
+    ]
     assert set(files) >= {"/var/log/VMSSlog", "/var/log/VMSSlog.1"} | {
         "/var/log/VMSSlog.%d.gz" % number for number in range(2, int(kept) + 1)
     }
@@ -344,13 +389,20 @@ def test_removed_it_leaves_the_log_and_the_lock_directory(dom0: Dom0, packages: 
     ok(dom0.rpm("-U", packages.newer))
     ok(dom0.run(["vmss", "run"]))
     # What the article says to do by hand compiles the plugin itself.
-    ok(dom0.run(["python3", "-W", "ignore", "-c",
-                 'import imp; imp.load_source("vmss", "/etc/xapi.d/plugins/vmss").trigger_schedule_snapshots()']))
+    ok(
+        dom0.run(
+            [
+                "python3",
+                "-W",
+                "ignore",
+                "-c",
+                'import imp; imp.load_source("vmss", "/etc/xapi.d/plugins/vmss").trigger_schedule_snapshots()',
+            ]
+        )
+    )
     assert "warning" not in ok(dom0.rpm("-e", "vmss"))
     uuid = pool.call("pool.get_uuid", pool.call("pool.get_all")[0])
-    assert set(dom0.files()) - set(before) <= {
-        "/var/log/VMSSlog", "/run/lock/vmss", "/run/lock/vmss/%s.lock" % uuid
-    }
+    assert set(dom0.files()) - set(before) <= {"/var/log/VMSSlog", "/run/lock/vmss", "/run/lock/vmss/%s.lock" % uuid}
     assert (dom0.path / "var" / "log" / "VMSSlog").exists() and (dom0.path / "run" / "lock" / "vmss").exists()
 
 
@@ -379,11 +431,10 @@ def test_a_call_of_xapis_is_answered_by_the_installed_plugin_itself(dom0: Dom0, 
     ok(dom0.rpm("-U", packages.newer))
     answer = ok(dom0.run(["/etc/xapi.d/plugins/vmss", xmlrpc.client.dumps(("OpaqueRef:x", {}), "nonsense")]))
     assert xmlrpc.client.loads(answer)[0][0] == {
-        "Status": "Failure", "ErrorDescription": ["UNKNOWN_XENAPI_PLUGIN_FUNCTION", "nonsense"]
+        "Status": "Failure",
+        "ErrorDescription": ["UNKNOWN_XENAPI_PLUGIN_FUNCTION", "nonsense"],
     }
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-

@@ -1,4 +1,5 @@
 """The plugin file, as xapi runs it and as cron and people load it, under the interpreter of the tests."""
+
 import json
 import os
 import shlex
@@ -25,10 +26,14 @@ def pool(tmp_path: Path) -> Iterator[TestPool]:
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     with TestPool(tmp_path, plugins=str(plugins)) as pool:
-        (plugins / "vmss").write_text("#!/bin/sh\n%s exec %s %s \"$@\"\n" % (
-            " ".join("%s=%s" % (name, shlex.quote(value)) for name, value in files(pool).items()),
-            shlex.quote(sys.executable), shlex.quote(str(PLUGIN)),
-        ))
+        (plugins / "vmss").write_text(
+            '#!/bin/sh\n%s exec %s %s "$@"\n'
+            % (
+                " ".join("%s=%s" % (name, shlex.quote(value)) for name, value in files(pool).items()),
+                shlex.quote(sys.executable),
+                shlex.quote(str(PLUGIN)),
+            )
+        )
         (plugins / "vmss").chmod(0o755)
         yield pool
 
@@ -36,7 +41,9 @@ def pool(tmp_path: Path) -> Iterator[TestPool]:
 def files(pool: TestPool) -> Dict[str, str]:
     Path(pool.place.config).write_text("[vmss]\ntimezone = UTC\nlogin_limit = 0\n")
     return {
-        "VMSS_LOG": pool.place.log, "VMSS_LOCK_DIR": pool.place.lock_dir, "VMSS_CONFIG": pool.place.config,
+        "VMSS_LOG": pool.place.log,
+        "VMSS_LOCK_DIR": pool.place.lock_dir,
+        "VMSS_CONFIG": pool.place.config,
         "VMSS_XAPI": pool.place.xapi,
     }
 
@@ -110,16 +117,22 @@ def test_the_lock_of_another_run_is_a_failure_with_the_articles_sentence(pool: T
     lock.release()
 
 
-@pytest.mark.parametrize("function, args, expected", [
-    ("snapshot_now", {}, ["INVALID_VALUE", "vmss_uuid", ""]),
-    ("snapshot_now", {"vmss_uuid": "abc\n"}, ["INVALID_VALUE", "vmss_uuid", "abc\\x0a"]),
-    ("snapshot_now", {"vmss_uuid": "0" * 8, "typo": "1"}, ["INVALID_VALUE", "typo", "1"]),
-    ("snapshot_now", {"vmss_uuid": "00000000-0000-0000-0000-000000000000"},
-     ["UUID_INVALID", "VMSS", "00000000-0000-0000-0000-000000000000"]),
-    ("trigger_schedule_snapshots", {"wait": "maybe"}, ["INVALID_VALUE", "wait", "maybe"]),
-    ("status", {"x": "y"}, ["INVALID_VALUE", "x", "y"]),
-    ("nonsense", {}, ["UNKNOWN_XENAPI_PLUGIN_FUNCTION", "nonsense"]),
-])
+@pytest.mark.parametrize(
+    "function, args, expected",
+    [
+        ("snapshot_now", {}, ["INVALID_VALUE", "vmss_uuid", ""]),
+        ("snapshot_now", {"vmss_uuid": "abc\n"}, ["INVALID_VALUE", "vmss_uuid", "abc\\x0a"]),
+        ("snapshot_now", {"vmss_uuid": "0" * 8, "typo": "1"}, ["INVALID_VALUE", "typo", "1"]),
+        (
+            "snapshot_now",
+            {"vmss_uuid": "00000000-0000-0000-0000-000000000000"},
+            ["UUID_INVALID", "VMSS", "00000000-0000-0000-0000-000000000000"],
+        ),
+        ("trigger_schedule_snapshots", {"wait": "maybe"}, ["INVALID_VALUE", "wait", "maybe"]),
+        ("status", {"x": "y"}, ["INVALID_VALUE", "x", "y"]),
+        ("nonsense", {}, ["UNKNOWN_XENAPI_PLUGIN_FUNCTION", "nonsense"]),
+    ],
+)
 def test_bad_calls_are_failures_of_xapi_and_no_tracebacks(
     pool: TestPool, function: str, args: Dict[str, str], expected: List[str]
 ) -> None:
@@ -127,9 +140,10 @@ def test_bad_calls_are_failures_of_xapi_and_no_tracebacks(
 
 
 def test_a_plugin_that_finds_no_session_says_so(pool: TestPool) -> None:
-    answer = run_plugin(xmlrpc.client.dumps(("OpaqueRef:x", {"wait": "true"}), "trigger_schedule_snapshots"), dict(
-        files(pool), VMSS_XAPI="unix:" + str(pool.folder / "nobody.sock")
-    ))
+    answer = run_plugin(
+        xmlrpc.client.dumps(("OpaqueRef:x", {"wait": "true"}), "trigger_schedule_snapshots"),
+        dict(files(pool), VMSS_XAPI="unix:" + str(pool.folder / "nobody.sock")),
+    )
     assert answer["ErrorDescription"][0] == "VMSS_XAPI_LOGON_FAILURE"
 
 
@@ -188,8 +202,13 @@ def test_each_form_of_the_start_runs_a_pass_under_the_name_vmss(pool: TestPool, 
     installed.write_bytes(PLUGIN.read_bytes())
     code = code % installed if "%s" in code else code
     environment = dict(os.environ, PYTHONPATH=str(ROOT), **files(pool))
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, cwd=str(tmp_path),
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=environment,
+        cwd=str(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert len(pool.snapshots(vm)) == 1
     assert "===Kicking cron job for VMSS===" in pool.log()

@@ -7,6 +7,7 @@ A normal run does a few rounds. VMSS_TEST_EXAMPLES=50 does all of them, 200 that
 Each prints its seed; VMSS_TEST_SEED=N draws the same moments again. After every round the invariants (numbered as
 in the design) are checked from what the API answers.
 """
+
 import fcntl
 import json
 import os
@@ -89,7 +90,9 @@ class ProcessPool(TestPool):
         self.folder.mkdir()
         self.socket = str(self.folder / "xapi.sock")
         self.place = Place(
-            xapi="unix:" + self.socket, log=str(self.folder / "VMSSlog"), lock_dir=str(self.folder / "lock"),
+            xapi="unix:" + self.socket,
+            log=str(self.folder / "VMSSlog"),
+            lock_dir=str(self.folder / "lock"),
             config=str(self.folder / "vmss.conf"),
         )
         self.xapi = Xapi(self.place.xapi)
@@ -102,9 +105,26 @@ class ProcessPool(TestPool):
     def __enter__(self) -> "ProcessPool":
         self.configure()
         (self.folder / "plugins").mkdir()
-        words = [sys.executable, "-m", "vmss", "simulator", "--socket", self.socket, "--hosts", "1", "--srs", "0",
-                 "--vms", "0", "--now", (START - HOUR).isoformat(), "--speed", str(SPEED),
-                 "--plugins", str(self.folder / "plugins")]
+        words = [
+            sys.executable,
+            "-m",
+            "vmss",
+            "simulator",
+            "--socket",
+            self.socket,
+            "--hosts",
+            "1",
+            "--srs",
+            "0",
+            "--vms",
+            "0",
+            "--now",
+            (START - HOUR).isoformat(),
+            "--speed",
+            str(SPEED),
+            "--plugins",
+            str(self.folder / "plugins"),
+        ]
         self.process = subprocess.Popen(words, env=self.environment(), stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         assert self.process.stdout.readline().startswith(b"ready: ")
@@ -140,14 +160,24 @@ class ProcessPool(TestPool):
 
     def environment(self) -> Dict[str, str]:
         return dict(
-            os.environ, PYTHONPATH=str(ROOT), VMSS_LOG=self.place.log, VMSS_LOCK_DIR=self.place.lock_dir,
-            VMSS_CONFIG=self.place.config, VMSS_XAPI=self.place.xapi,
+            os.environ,
+            PYTHONPATH=str(ROOT),
+            VMSS_LOG=self.place.log,
+            VMSS_LOCK_DIR=self.place.lock_dir,
+            VMSS_CONFIG=self.place.config,
+            VMSS_XAPI=self.place.xapi,
         )
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         command = [sys.executable] + (list(words) or ["-m", "vmss", "run"])
-        process = subprocess.Popen(command, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, universal_newlines=True)
+        process = subprocess.Popen(
+            command,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
         self.started = [earlier for earlier in self.started if earlier.poll() is None] + [process]
         return process
 
@@ -178,7 +208,8 @@ class ProcessPool(TestPool):
 
     def disks_of(self, vms: Sequence[str]) -> Set[str]:
         return {
-            str(record["VDI"]) for record in self.call("VBD.get_all_records").values()
+            str(record["VDI"])
+            for record in self.call("VBD.get_all_records").values()
             if record["VM"] in vms and record["type"] == "Disk"
         }
 
@@ -230,7 +261,7 @@ class ProcessPool(TestPool):
             old, now = before.snapshots[vm], seen.snapshots[vm]
             left = [item for item in now if item in old]
             new = [item for item in now if item not in old]
-            assert left == old[len(old) - len(left):], "not the oldest first"
+            assert left == old[len(old) - len(left) :], "not the oldest first"
             assert left == old or len(now) >= kept, "fewer than are to be kept"
             assert left == old or new, "one is gone before the new one is there"
             assert len(new) <= 1, "doubled"
@@ -358,8 +389,7 @@ def disturb(pool: ProcessPool, number: signal.Signals, chance: random.Random, to
         assert pool.see() == after
     pool.check_nothing_left()
     served = all(last >= pool.slot for last in middle.last_run.values())
-    kind = "login" if lost else "served" if served else "unsettled" if unsettled else \
-        "begun" if begun else "not served"
+    kind = "login" if lost else "served" if served else "unsettled" if unsettled else "begun" if begun else "not served"
     return "%s %s" % (number.name, kind)
 
 
@@ -385,7 +415,7 @@ def test_killed_or_told_to_stop_at_any_moment_the_next_pass_makes_everything_who
 
 
 def test_a_killed_passs_snapshot_that_comes_when_the_next_has_read_the_clock_is_not_doubled(
-    processes: ProcessPool
+    processes: ProcessPool,
 ) -> None:
     pool = processes
     pool.next_slot()
@@ -413,7 +443,7 @@ def test_a_killed_passs_snapshot_that_comes_when_the_next_has_read_the_clock_is_
 
 
 def test_a_checkpoint_whose_memory_a_killed_pass_still_destroys_is_no_failure_of_the_next(
-    processes: ProcessPool
+    processes: ProcessPool,
 ) -> None:
     pool = processes
     pool.call("VMSS.set_retained_snapshots", pool.policies[1], "1")
@@ -437,9 +467,9 @@ def test_a_checkpoint_whose_memory_a_killed_pass_still_destroys_is_no_failure_of
     pool.check_nothing_left()
 
 
-@pytest.mark.parametrize("method, number", [
-    ("session.login_with_password", signal.SIGTERM), ("VMSS.get_all_records", signal.SIGINT),
-])
+@pytest.mark.parametrize(
+    "method, number", [("session.login_with_password", signal.SIGTERM), ("VMSS.get_all_records", signal.SIGINT)]
+)
 def test_told_to_stop_before_it_begins_the_slot_of_a_policy_that_never_ran_is_not_lost(
     processes: ProcessPool, method: str, number: signal.Signals
 ) -> None:
@@ -552,10 +582,13 @@ class Race:
         arguments = [str(contender), str(ready), str(self.gate)]
         plugin = pool.folder / "plugins" / "vmss"
         names = ("PYTHONPATH", "VMSS_LOG", "VMSS_LOCK_DIR", "VMSS_CONFIG")
-        plugin.write_text("#!/bin/sh\n%s exec %s plugin \"$@\"\n" % (
-            " ".join("%s=%s" % (name, shlex.quote(pool.environment()[name])) for name in names),
-            " ".join(map(shlex.quote, [sys.executable] + arguments)),
-        ))
+        plugin.write_text(
+            '#!/bin/sh\n%s exec %s plugin "$@"\n'
+            % (
+                " ".join("%s=%s" % (name, shlex.quote(pool.environment()[name])) for name in names),
+                " ".join(map(shlex.quote, [sys.executable] + arguments)),
+            )
+        )
         plugin.chmod(0o755)
         self.gate.write_text("")
         self.held = open(str(self.gate), "r+")  # noqa: SIM115, it is given back in `go`
@@ -628,8 +661,9 @@ def race(pool: ProcessPool, chance: random.Random, count: int) -> str:
         assert endings[name].status == 4, endings
         assert name.startswith("tick") or sign in endings[name].err, endings
     log = pool.log_by_process(lines)
-    assert [pid for pid, texts in log.items() if any(text.startswith("No of Policies") for text in texts)] \
-        == [contest.holder["pid"]]
+    assert [pid for pid, texts in log.items() if any(text.startswith("No of Policies") for text in texts)] == [
+        contest.holder["pid"]
+    ]
     assert len([pid for pid, texts in log.items() if "The lock is taken: " + sign in "".join(texts)]) == 3
     for uuid in (first, second):
         assert [text for texts in log.values() for text in texts].count("Processing policy: " + uuid) == 1
@@ -653,7 +687,7 @@ def race(pool: ProcessPool, chance: random.Random, count: int) -> str:
 
 
 def test_of_two_ticks_a_snapshot_now_and_a_run_by_hand_at_once_one_runs_and_the_others_say_so(
-    processes: ProcessPool
+    processes: ProcessPool,
 ) -> None:
     print("VMSS_TEST_SEED=%d" % SEED)
     chance = random.Random(SEED)
@@ -700,8 +734,10 @@ def test_what_hangs_is_cancelled_and_reported_and_holds_nobody_up(processes: Pro
     assert [after.alerts[policy] for policy in pool.policies] == [["VMSS_SNAPSHOT_FAILED"]] * 2
     for policy, vm, operation in zip(pool.policies, (stuck, three), ("VM.snapshot", "VM.hard_shutdown")):
         lines = [line for line in pool.alerts(policy)[-1]["body"].splitlines() if "Error:[" in line]
-        assert lines == ["VM:%s UUID:%s Error:['VMSS_OPERATION_TIMED_OUT', '%s', '10 s'],"
-                         % (pool.call("VM.get_name_label", vm), pool.uuid("VM", vm), operation)]
+        assert lines == [
+            "VM:%s UUID:%s Error:['VMSS_OPERATION_TIMED_OUT', '%s', '10 s'],"
+            % (pool.call("VM.get_name_label", vm), pool.uuid("VM", vm), operation)
+        ]
     # 1 and 2: who shares the SR has the new one and not the old one any more.
     assert len(after.snapshots[one]) == 1 and after.snapshots[one] != before.snapshots[one]
     assert after.snapshots[stuck] == before.snapshots[stuck]
@@ -726,7 +762,7 @@ def test_what_hangs_is_cancelled_and_reported_and_holds_nobody_up(processes: Pro
 
 
 def test_told_to_stop_while_an_operation_hangs_it_waits_no_longer_than_its_limit_and_is_resumed(
-    processes: ProcessPool
+    processes: ProcessPool,
 ) -> None:
     pool = processes
     one, stuck, three = pool.vms

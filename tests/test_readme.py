@@ -1,4 +1,5 @@
 """The README says what is true."""
+
 import ast
 import inspect
 import re

@@ -1,4 +1,5 @@
 """Every command line of the README, run as it stands there: against a pool, in bash."""
+
 import os
 import re
 import subprocess
@@ -61,11 +62,15 @@ def names(pool: TestPool) -> Iterator[Dict[str, str]]:
     Path(pool.place.config).write_text("[vmss]\ntimezone = UTC\nlogin_limit = 0\n")
     yield {
         "name-label=nightly": "name-label=another",  # there is one already
-        "uuid=VM ": "uuid=%s " % pool.uuid("VM", vm), "=VM ": "=%s " % pool.uuid("VM", vm),
-        "contains=VM": "contains=%s" % pool.uuid("VM", vm), "SNAPSHOT": pool.uuid("VM", snapshot),
+        "uuid=VM ": "uuid=%s " % pool.uuid("VM", vm),
+        "=VM ": "=%s " % pool.uuid("VM", vm),
+        "contains=VM": "contains=%s" % pool.uuid("VM", vm),
+        "SNAPSHOT": pool.uuid("VM", snapshot),
         "vmss-destroy uuid=UUID": "vmss-destroy uuid=" + pool.uuid("VMSS", empty),
-        "COORDINATOR": pool.uuid("host", pool.host), "UUID": pool.uuid("VMSS", policy),
-        "POOL": pool.uuid("pool", pool.call("pool.get_all")[0]), "$policy": pool.uuid("VMSS", policy),
+        "COORDINATOR": pool.uuid("host", pool.host),
+        "UUID": pool.uuid("VMSS", policy),
+        "POOL": pool.uuid("pool", pool.call("pool.get_all")[0]),
+        "$policy": pool.uuid("VMSS", policy),
         ".venv/bin/vmss": "vmss",
     }
 
@@ -77,8 +82,14 @@ def environment(pool: TestPool, folder: Path) -> Dict[str, str]:
         script.write_text('#!/bin/sh\nexec "%s" -m vmss%s "$@"\n' % (sys.executable, words))
         script.chmod(0o755)
     return dict(
-        os.environ, PATH="%s:%s" % (folder, os.environ["PATH"]), PYTHONPATH=str(ROOT), VMSS_LOG=pool.place.log,
-        VMSS_LOCK_DIR=pool.place.lock_dir, VMSS_CONFIG=pool.place.config, VMSS_XAPI=pool.place.xapi, MANPAGER="cat",
+        os.environ,
+        PATH="%s:%s" % (folder, os.environ["PATH"]),
+        PYTHONPATH=str(ROOT),
+        VMSS_LOG=pool.place.log,
+        VMSS_LOCK_DIR=pool.place.lock_dir,
+        VMSS_CONFIG=pool.place.config,
+        VMSS_XAPI=pool.place.xapi,
+        MANPAGER="cat",
     )
 
 
@@ -101,8 +112,13 @@ def test_every_command_line_does_what_it_says(pool: TestPool, names: Dict[str, s
         for name, value in names.items():
             line = line.replace(name, value)
         done = subprocess.run(
-            ["bash", "-c", "set -e; " + line], env=surroundings, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=60, cwd=str(tmp_path),
+            ["bash", "-c", "set -e; " + line],
+            env=surroundings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            cwd=str(tmp_path),
         )
         if done.returncode != 0 and not (line.startswith(JUDGES) and done.returncode in (0, 1, 2)):
             failed.append("%s: %d: %s" % (line, done.returncode, done.stdout.decode()[-300:]))

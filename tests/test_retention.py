@@ -1,4 +1,5 @@
 """Which scheduled snapshots expire: only the oldest, never below what is retained."""
+
 from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import List, NamedTuple, Sequence, Tuple
@@ -96,7 +97,8 @@ snapshots_of_a_vm = st.lists(
         st.one_of(st.integers(-3, 3), st.integers(-500, 20000)),  # many of the same time, some of the future
         st.sampled_from([False, False, False, True]),
     ),
-    max_size=25, unique_by=lambda item: item.uuid,
+    max_size=25,
+    unique_by=lambda item: item.uuid,
 )
 cases = st.builds(Case, snapshots_of_a_vm, st.integers(1, 10), st.integers(0, 1))
 

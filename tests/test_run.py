@@ -1,4 +1,5 @@
 """A pass, over a real socket with the real client: what it takes, deletes, raises, logs and leaves behind."""
+
 import json
 from datetime import datetime, timedelta, timezone
 from typing import Any, List
@@ -264,7 +265,8 @@ def test_an_expired_checkpoint_is_gone_with_its_memory(pool: TestPool) -> None:
     snapshots = pool.snapshots(vm)
     assert [record["power_state"] for record in snapshots] == ["Suspended"]
     assert set(pool.snapshot_vdis()) == {
-        snapshots[0]["suspend_VDI"], *(pool.call("VBD.get_VDI", vbd) for vbd in snapshots[0]["VBDs"])
+        snapshots[0]["suspend_VDI"],
+        *(pool.call("VBD.get_VDI", vbd) for vbd in snapshots[0]["VBDs"]),
     }
     assert pool.call("VM.get_power_state", vm) == "Running"
     clean(pool)
@@ -367,8 +369,10 @@ def test_a_policy_that_makes_no_sense_is_told_and_the_others_run(pool: TestPool)
     pool.simulator.db.set("VMSS", broken, "schedule", {"min": "99"})
     pool.at(10, 15)
     assert pool.tick().status == 0
-    assert any(line.startswith("Not processing policy: %s (schedule:min: '99'" % pool.uuid("VMSS", broken))
-               for line in pool.log())
+    assert any(
+        line.startswith("Not processing policy: %s (schedule:min: '99'" % pool.uuid("VMSS", broken))
+        for line in pool.log()
+    )
     assert pool.names(good) == ["VMSS_SNAPSHOT_SUCCEEDED"]
 
 

@@ -1,4 +1,5 @@
 """Policies served side by side: admitted as there is room, nobody held up by another, room made where it is short."""
+
 import re
 from datetime import datetime, timezone
 from typing import Dict, List
@@ -69,9 +70,10 @@ def test_policies_that_are_refused_at_once_do_not_keep_those_behind_them_from_be
     vms = [pool.vm("vm%d" % number) for number in range(3)]
     for number, vm in enumerate(vms):
         pool.policy([vm], name="policy %d" % number)
-        pool.call("simulator.add_fault", {
-            "method": "VM.snapshot", "object": vm, "when": "before", "action": "error", "error": '["VM_IS_TEMPLATE"]',
-        })
+        pool.call(
+            "simulator.add_fault",
+            {"method": "VM.snapshot", "object": vm, "when": "before", "action": "error", "error": '["VM_IS_TEMPLATE"]'},
+        )
     pool.at(10, 15)
     assert "VMs with errors: 3" in pool.tick().line
     assert [len(batch) for batch in batches(pool)] == [1, 1, 1]
@@ -164,10 +166,16 @@ def test_no_operation_of_ours_has_to_wait_for_another_one_of_ours(pool: TestPool
 
 
 def refuse(pool: TestPool, method: str, thing: str, count: int, code: str = "OTHER_OPERATION_IN_PROGRESS") -> None:
-    pool.call("simulator.add_fault", {
-        "method": method, "object": thing, "action": "error", "count": str(count),
-        "error": '["%s", "VM", "%s", "clone", "a task"]' % (code, thing),
-    })
+    pool.call(
+        "simulator.add_fault",
+        {
+            "method": method,
+            "object": thing,
+            "action": "error",
+            "count": str(count),
+            "error": '["%s", "VM", "%s", "clone", "a task"]' % (code, thing),
+        },
+    )
 
 
 def seconds_between_tries(pool: TestPool) -> List[int]:
@@ -256,10 +264,16 @@ def test_what_is_refused_at_once_leaves_its_sr_to_the_next_at_once(pool: TestPoo
 def test_a_snapshot_that_was_taken_though_a_host_did_not_answer_is_not_taken_again(pool: TestPool) -> None:
     vm = pool.vm("vm", [pool.sr()])
     policy = pool.policy([vm])
-    pool.call("simulator.add_fault", {
-        "method": "VM.snapshot", "object": vm, "when": "after", "action": "error",
-        "error": '["CANNOT_CONTACT_HOST", "%s"]' % pool.host,
-    })
+    pool.call(
+        "simulator.add_fault",
+        {
+            "method": "VM.snapshot",
+            "object": vm,
+            "when": "after",
+            "action": "error",
+            "error": '["CANNOT_CONTACT_HOST", "%s"]' % pool.host,
+        },
+    )
     pool.at(10, 15)
     assert pool.tick().status == 0
     assert len(pool.snapshots(vm)) == 1

@@ -1,4 +1,5 @@
 """The configuration file and the settings in pool.other_config."""
+
 from pathlib import Path
 
 import pytest
@@ -33,20 +34,23 @@ def test_the_default_file_may_be_absent_but_one_that_was_asked_for_may_not(tmp_p
         load(str(tmp_path / "absent.conf"))
 
 
-@pytest.mark.parametrize("text, words", [
-    ("[vmss]\nmax_operatoins = 8\n", ["'max_operatoins'", "is not a setting", "max_operations"]),
-    ("[vmss]\nmax_operations = 91\n", ["max_operations", "'91'", "1 to 90"]),
-    ("[vmss]\nmax_operations = -1\n", ["max_operations", "'-1'", "1 to 90"]),
-    ("[vmss]\nmax_operations = ٣\n", ["max_operations", "whole number"]),
-    ("[vmss]\nquiesce = maybe\n", ["quiesce", "'maybe'", "snapshot, fail"]),
-    ("[vmss]\nverify_tls = perhaps\n", ["verify_tls", "'perhaps'", "yes nor no"]),
-    ("[vmss]\ntimezone = Mars/Olympus\n", ["timezone", "'Mars/Olympus'", "Europe/London"]),
-    ("[vmss]\nca_file = ca.pem\n", ["ca_file", "'ca.pem'", "absolute"]),
-    ("[vms]\nmax_operations = 8\n", ["'vms'", "[vmss]"]),
-    ("max_operations = 8\n", ["not an INI file"]),
-    ("[vmss]\nquiesce = fail\nquiesce = fail\n", ["not an INI file", "quiesce"]),
-    ("[vmss]\nquiesce = \udcff\n", ["not an INI file"]),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[vmss]\nmax_operatoins = 8\n", ["'max_operatoins'", "is not a setting", "max_operations"]),
+        ("[vmss]\nmax_operations = 91\n", ["max_operations", "'91'", "1 to 90"]),
+        ("[vmss]\nmax_operations = -1\n", ["max_operations", "'-1'", "1 to 90"]),
+        ("[vmss]\nmax_operations = ٣\n", ["max_operations", "whole number"]),
+        ("[vmss]\nquiesce = maybe\n", ["quiesce", "'maybe'", "snapshot, fail"]),
+        ("[vmss]\nverify_tls = perhaps\n", ["verify_tls", "'perhaps'", "yes nor no"]),
+        ("[vmss]\ntimezone = Mars/Olympus\n", ["timezone", "'Mars/Olympus'", "Europe/London"]),
+        ("[vmss]\nca_file = ca.pem\n", ["ca_file", "'ca.pem'", "absolute"]),
+        ("[vms]\nmax_operations = 8\n", ["'vms'", "[vmss]"]),
+        ("max_operations = 8\n", ["not an INI file"]),
+        ("[vmss]\nquiesce = fail\nquiesce = fail\n", ["not an INI file", "quiesce"]),
+        ("[vmss]\nquiesce = \udcff\n", ["not an INI file"]),
+    ],
+)
 def test_a_mistake_is_one_line_that_names_the_file_the_thing_the_value_and_the_rule(
     tmp_path: Path, text: str, words: "list[str]"
 ) -> None:
@@ -67,10 +71,16 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 
 def test_a_setting_of_the_pool_wins_over_the_file_and_a_bad_one_is_told_and_ignored() -> None:
     file = Settings(max_operations=8, quiesce="fail")
-    settings, mistakes = of_pool(file, {
-        "vmss:max_operations": "16", "vmss:quiesce": "nonsense", "vmss:typo": "1",
-        "vmss-destroying:0": "{}", "other": "x",
-    })
+    settings, mistakes = of_pool(
+        file,
+        {
+            "vmss:max_operations": "16",
+            "vmss:quiesce": "nonsense",
+            "vmss:typo": "1",
+            "vmss-destroying:0": "{}",
+            "other": "x",
+        },
+    )
     assert settings == Settings(max_operations=16, quiesce="fail")
     assert len(mistakes) == 2
 

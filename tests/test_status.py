@@ -1,4 +1,5 @@
 """`vmss status` against a simulated pool: what it finds, how it says it, and what it costs."""
+
 import io
 import json
 import os

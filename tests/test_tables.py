@@ -1,4 +1,5 @@
 """Lists: the same rows as a table, as plain lines, as JSON and as CSV, whatever the names are."""
+
 import argparse
 import csv
 import io
@@ -22,8 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 AT = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)
 
 COLUMNS = [
-    Column("name", "name"), Column("at", "at", whole=True), Column("vms", "VMs", right=True),
-    Column("seconds", "takes", lambda seconds: "%d s" % seconds), Column("days"), Column("on"),
+    Column("name", "name"),
+    Column("at", "at", whole=True),
+    Column("vms", "VMs", right=True),
+    Column("seconds", "takes", lambda seconds: "%d s" % seconds),
+    Column("days"),
+    Column("on"),
 ]
 VALUES = st.one_of(st.none(), st.text(max_size=40), st.integers(), st.booleans(), st.lists(st.text(max_size=5)))
 
@@ -58,9 +63,7 @@ def test_json_is_an_array_of_objects_with_typed_values() -> None:
 
 def test_csv_has_a_heading_and_the_line_ends_of_rfc_4180() -> None:
     assert written([ROW, {"name": 'a "b", c'}], "--csv") == (
-        "name,at,vms,seconds,days,on\r\n"
-        "nightly,2026-03-02T10:15:00Z,3,90,Monday; Friday,true\r\n"
-        '"a ""b"", c",,,,,\r\n'
+        'name,at,vms,seconds,days,on\r\nnightly,2026-03-02T10:15:00Z,3,90,Monday; Friday,true\r\n"a ""b"", c",,,,,\r\n'
     )
     assert written([], "--csv") == "name,at,vms,seconds,days,on\r\n"
 
@@ -91,9 +94,10 @@ def test_csv_keeps_its_columns_and_nothing_in_it_is_calculated_or_controls_a_ter
     assert safe(text.replace("\r\n", ""))
 
 
-@pytest.mark.parametrize("name, cell", [
-    ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"), ("@x", "'@x"), ("-1", "'-1"), ("a=b", "a=b"), ("'x", "'x"),
-])
+@pytest.mark.parametrize(
+    "name, cell",
+    [("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"), ("@x", "'@x"), ("-1", "'-1"), ("a=b", "a=b"), ("'x", "'x")],
+)
 def test_a_name_that_is_a_formula_has_a_quote_before_it_and_only_in_csv(name: str, cell: str) -> None:
     assert next(csv.reader([written([{"name": name}], "--csv").splitlines()[1]]))[0] == cell
     assert json.loads(written([{"name": name}], "--json"))[0]["name"] == name

@@ -1,5 +1,6 @@
 """Time as it really goes: years of ticks in zones whose clocks are changed, ticks that do not keep to their times,
 and clocks that are set to another year."""
+
 import os
 import time
 from bisect import bisect_right
@@ -105,7 +106,7 @@ def accounted_for(slots: Sequence[int], runs: Sequence[Run], ticks: Sequence[int
     served = [run.slot for run in runs]
     assert len(set(served)) == len(served) and set(served) <= set(slots)
     for slot, later in zip(slots, list(slots[1:]) + [1 << 40]):
-        following = ticks[bisect_right(ticks, slot - 1):][:1]
+        following = ticks[bisect_right(ticks, slot - 1) :][:1]
         waits = never_ran and (not served or slot < served[0])
         if slot in served or not following or slot < ticks[0] or waits:
             continue
@@ -128,9 +129,7 @@ def unpunctual(first: int, last: int, random: Random) -> List[int]:
     return ticks
 
 
-def compare(
-    schedule: Schedule, zone: str, ticks: Sequence[int], last_run: Optional[int], takes: int = 20
-) -> List[Run]:
+def compare(schedule: Schedule, zone: str, ticks: Sequence[int], last_run: Optional[int], takes: int = 20) -> List[Run]:
     slots = oracle.slots(
         zone, ticks[0] - 9 * DAY, ticks[-1], schedule.frequency, schedule.minute, schedule.hour, schedule.days
     )
@@ -160,9 +159,9 @@ def test_every_slot_around_every_change_of_every_clock_is_served_once(frequency:
             compare(a_schedule(frequency, random), zone, ticks, ticks[0] - 8 * DAY)
 
 
-@pytest.mark.parametrize("frequency, zone", [
-    (HOURLY, "Australia/Lord_Howe"), (DAILY, "America/St_Johns"), (WEEKLY, "Europe/London"),
-])
+@pytest.mark.parametrize(
+    "frequency, zone", [(HOURLY, "Australia/Lord_Howe"), (DAILY, "America/St_Johns"), (WEEKLY, "Europe/London")]
+)
 def test_every_slot_of_a_year_is_served_once(frequency: str, zone: str) -> None:
     ticks = unpunctual(seconds(2026), seconds(2027), Random(frequency))
     if EXAMPLES == 1:
@@ -172,8 +171,12 @@ def test_every_slot_of_a_year_is_served_once(frequency: str, zone: str) -> None:
 
 
 @given(
-    st.sampled_from([2007, 2026, 2037]), st.integers(0, 1000), st.sampled_from(FREQUENCIES), st.integers(0, 2 ** 32),
-    st.sampled_from([1, 60, 2000, 4000, 100000]), st.booleans(),
+    st.sampled_from([2007, 2026, 2037]),
+    st.integers(0, 1000),
+    st.sampled_from(FREQUENCIES),
+    st.integers(0, 2**32),
+    st.sampled_from([1, 60, 2000, 4000, 100000]),
+    st.booleans(),
 )
 @thorough
 def test_every_slot_is_accounted_for_however_long_runs_take(
@@ -217,10 +220,14 @@ def settled(pool: TestPool, vm: str, kept: int) -> None:
     clean(pool)
 
 
-@pytest.mark.parametrize("zone, frequency, hour, minute, count", [
-    ("Europe/London", DAILY, 1, 30, 365), ("America/St_Johns", WEEKLY, 2, 0, 52),
-    ("Pacific/Chatham", WEEKLY, 3, 15, 52),
-])
+@pytest.mark.parametrize(
+    "zone, frequency, hour, minute, count",
+    [
+        ("Europe/London", DAILY, 1, 30, 365),
+        ("America/St_Johns", WEEKLY, 2, 0, 52),
+        ("Pacific/Chatham", WEEKLY, 3, 15, 52),
+    ],
+)
 def test_a_year_of_the_whole_program_serves_every_slot_once(
     tmp_path: Path, zone: str, frequency: str, hour: int, minute: int, count: int
 ) -> None:
@@ -230,9 +237,13 @@ def test_a_year_of_the_whole_program_serves_every_slot_once(
     assert len(slots) == count
     with TestPool(tmp_path, now=instant(slots[0] - HOUR)) as pool:
         vm = pool.vm("vm")
-        policy = pool.policy([vm], frequency=frequency, schedule=dict(
-            {"hour": str(hour), "min": str(minute)}, **({"days": "Sunday"} if frequency == WEEKLY else {})
-        ))
+        policy = pool.policy(
+            [vm],
+            frequency=frequency,
+            schedule=dict(
+                {"hour": str(hour), "min": str(minute)}, **({"days": "Sunday"} if frequency == WEEKLY else {})
+            ),
+        )
         pool.settings = pool.settings._replace(timezone=zone)
         for slot in slots:
             late = random.choice([0, 1, 90, TICK - 1, 5 * HOUR if slot != slots[0] else 0])
@@ -258,18 +269,30 @@ def stepped(pool: TestPool, to: datetime, ticks: int = 96) -> int:
     return served
 
 
-@pytest.mark.parametrize("frequency, a_day, to", [
-    ("hourly", 24, "20260302T12:15:00Z"), ("daily", 1, "20260302T12:15:00Z"), ("daily", 1, "20260301T14:00:00Z"),
-    ("hourly", 24, "19700101T00:00:00Z"), ("daily", 1, "19700101T00:01:00Z"), ("hourly", 24, "20380118T20:00:00Z"),
-    ("daily", 1, "20380119T03:14:08Z"), ("daily", 1, "21060207T06:28:16Z"), ("hourly", 24, "89980101T00:00:00Z"),
-])
+@pytest.mark.parametrize(
+    "frequency, a_day, to",
+    [
+        ("hourly", 24, "20260302T12:15:00Z"),
+        ("daily", 1, "20260302T12:15:00Z"),
+        ("daily", 1, "20260301T14:00:00Z"),
+        ("hourly", 24, "19700101T00:00:00Z"),
+        ("daily", 1, "19700101T00:01:00Z"),
+        ("hourly", 24, "20380118T20:00:00Z"),
+        ("daily", 1, "20380119T03:14:08Z"),
+        ("daily", 1, "21060207T06:28:16Z"),
+        ("hourly", 24, "89980101T00:00:00Z"),
+    ],
+)
 def test_a_clock_that_is_set_to_another_time_and_back_silences_nobody(
     pool: TestPool, frequency: str, a_day: int, to: str
 ) -> None:
     vm = pool.vm("vm")
-    policy = pool.policy([vm], frequency=frequency, schedule=dict({"min": "15"}, **(
-        {"hour": "13"} if frequency == "daily" else {}
-    )), retained_snapshots="3")
+    policy = pool.policy(
+        [vm],
+        frequency=frequency,
+        schedule=dict({"min": "15"}, **({"hour": "13"} if frequency == "daily" else {})),
+        retained_snapshots="3",
+    )
     pool.at(13, 15)
     assert len(pool.tick().served) == 1
     before = pool.snapshots(vm)

@@ -1,4 +1,5 @@
 """What happens in the middle of a pass: answers that are lost, others that act, slots that pass, a stop."""
+
 import os
 import signal
 import subprocess
@@ -118,9 +119,10 @@ def test_a_checkpoint_that_is_pinned_meanwhile_keeps_its_memory(pool: TestPool) 
     pool.tick()
     (old,) = pool.call("VM.get_snapshots", vm)
     pool.at(11, 15)
-    front(pool, before=Once(
-        "Async.VM.checkpoint", lambda: pool.call("VM.add_to_blocked_operations", old, "destroy", "keep")
-    ))
+    front(
+        pool,
+        before=Once("Async.VM.checkpoint", lambda: pool.call("VM.add_to_blocked_operations", old, "destroy", "keep")),
+    )
     assert pool.tick().status == 0
     assert pool.call("VM.get_power_state", old) == "Suspended"
     assert pool.call("VM.get_suspend_VDI", old) in pool.snapshot_vdis()
@@ -269,10 +271,21 @@ def stopped(pool: TestPool, method: str, *words: str) -> None:
     Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\nstop_limit = 0\ntimezone = UTC\n")
     processes: List[subprocess.Popen[bytes]] = []
     direct = front(pool, after=Once(method, lambda: processes[0].send_signal(signal.SIGTERM)))
-    processes.append(subprocess.Popen([sys.executable, "-m", "vmss", "run"] + list(words), env=dict(
-        os.environ, PYTHONPATH=str(ROOT), VMSS_LOG=pool.place.log, VMSS_LOCK_DIR=pool.place.lock_dir,
-        VMSS_CONFIG=pool.place.config, VMSS_XAPI=pool.place.xapi,
-    ), stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    processes.append(
+        subprocess.Popen(
+            [sys.executable, "-m", "vmss", "run"] + list(words),
+            env=dict(
+                os.environ,
+                PYTHONPATH=str(ROOT),
+                VMSS_LOG=pool.place.log,
+                VMSS_LOCK_DIR=pool.place.lock_dir,
+                VMSS_CONFIG=pool.place.config,
+                VMSS_XAPI=pool.place.xapi,
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    )
     out, err = processes[0].communicate(timeout=60)
     assert (processes[0].returncode, b"stopped before the end" in err) == (1, True), err
     pool.place = pool.place._replace(xapi=direct)
@@ -284,9 +297,7 @@ def test_a_snapshot_that_still_waits_for_a_busy_vm_is_taken_once(pool: TestPool)
     stopped(pool, "Async.VM.snapshot")
     assert pool.tasks() == ["Async.VM.snapshot"] and pool.sessions() == 1
     pool.at(10, 30)
-    front(pool, before=Once(
-        "event.from", lambda: pool.simulator.db.set("VM", vm, "current_operations", {}), number=2
-    ))
+    front(pool, before=Once("event.from", lambda: pool.simulator.db.set("VM", vm, "current_operations", {}), number=2))
     assert pool.tick().status == 0
     pool.at(10, 45)
     pool.tick()
@@ -314,7 +325,6 @@ def test_who_asks_for_the_holder_of_the_lock_takes_nothing_from_the_next_pass(tm
     os.close(lock._descriptor)  # as though it had died
     assert directory.holder("pool") is None
     assert directory.acquire("pool", {}).before == {"session": "OpaqueRef:1", "pid": 1}
-
 
 
 def test_a_checkpoint_that_an_earlier_pass_began_before_the_slot_is_awaited_and_another_taken(pool: TestPool) -> None:

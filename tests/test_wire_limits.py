@@ -1,4 +1,5 @@
 """A server whose answer has no end, comes byte by byte, or is larger than any of xapi's."""
+
 import gzip
 import socket
 import threading
@@ -13,9 +14,11 @@ from vmss.xapi import Unanswered, Xapi
 
 TIMEOUT_S = 20.0
 LIMIT = 1 << 20
-ANSWER = (b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>"
-          b"<member><name>Value</name><value>OpaqueRef:1</value></member></struct></value></param></params>"
-          b"</methodResponse>")
+ANSWER = (
+    b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>"
+    b"<member><name>Value</name><value>OpaqueRef:1</value></member></struct></value></param></params>"
+    b"</methodResponse>"
+)
 HEAD = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: %d\r\n\r\n"
 
@@ -63,15 +66,19 @@ class Server:
 def drip(text: bytes) -> Iterator[bytes]:
     for number in range(len(text)):
         time.sleep(0.02)
-        yield text[number:number + 1]
+        yield text[number : number + 1]
 
 
-@pytest.mark.parametrize("quick, slow", [
-    (b"", HEAD + LENGTH % len(ANSWER) + ANSWER),
-    (HEAD, b"X: " + b"y" * 300 + b"\r\n" + LENGTH % len(ANSWER) + ANSWER),
-    (HEAD + LENGTH % len(ANSWER), ANSWER),
-    (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(ANSWER), ANSWER)),
-], ids=["all", "header", "body", "chunk"])
+@pytest.mark.parametrize(
+    "quick, slow",
+    [
+        (b"", HEAD + LENGTH % len(ANSWER) + ANSWER),
+        (HEAD, b"X: " + b"y" * 300 + b"\r\n" + LENGTH % len(ANSWER) + ANSWER),
+        (HEAD + LENGTH % len(ANSWER), ANSWER),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(ANSWER), ANSWER)),
+    ],
+    ids=["all", "header", "body", "chunk"],
+)
 def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_beyond_the_limit_of_the_call(
     tmp_path: Path, quick: bytes, slow: bytes
 ) -> None:
@@ -93,17 +100,21 @@ def test_an_answer_that_comes_byte_by_byte_and_in_time_is_one(tmp_path: Path) ->
     assert xapi.session == "OpaqueRef:1"
 
 
-@pytest.mark.parametrize("parts", [
-    endless(HEAD + LENGTH % 10 ** 12 + b"<methodResponse>", b" " * 65536),
-    endless(HEAD + LENGTH % 10 ** 12 + b"<methodResponse><params><param>", b"<value>" * 5000),
-    endless(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 65536 + b"\r\n"),
-    endless(HEAD + b"\r\n", b"x" * 65536),
-    endless(HEAD, b"X: y\r\n"),
-    endless(HEAD + b"X: ", b"y" * 65536),
-    endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-    endless(b"", b"x" * 65536),
-    endless(b"HTTP/1.1 500 no\r\n" + LENGTH % 10 ** 12, b"x" * 65536),
-], ids=["body", "markup", "chunks", "until the end", "headers", "a header", "continue", "status", "error"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        endless(HEAD + LENGTH % 10**12 + b"<methodResponse>", b" " * 65536),
+        endless(HEAD + LENGTH % 10**12 + b"<methodResponse><params><param>", b"<value>" * 5000),
+        endless(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 65536 + b"\r\n"),
+        endless(HEAD + b"\r\n", b"x" * 65536),
+        endless(HEAD, b"X: y\r\n"),
+        endless(HEAD + b"X: ", b"y" * 65536),
+        endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        endless(b"", b"x" * 65536),
+        endless(b"HTTP/1.1 500 no\r\n" + LENGTH % 10**12, b"x" * 65536),
+    ],
+    ids=["body", "markup", "chunks", "until the end", "headers", "a header", "continue", "status", "error"],
+)
 def test_an_answer_without_an_end_is_not_read_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: Callable[[], Iterator[bytes]]
 ) -> None:
@@ -118,7 +129,7 @@ def test_an_answer_without_an_end_is_not_read_to_it(
 
 def test_a_large_answer_says_why_it_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "_ANSWER_BYTES_MAX", LIMIT)
-    Server(tmp_path / "s", endless(HEAD + LENGTH % 10 ** 12, b" " * 65536))
+    Server(tmp_path / "s", endless(HEAD + LENGTH % 10**12, b" " * 65536))
     with pytest.raises(Unanswered, match="larger than 1 MiB"):
         Xapi("unix:" + str(tmp_path / "s")).login("root", "")
 

@@ -1,4 +1,5 @@
 """Words: schedules, durations and instants as people read them."""
+
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -12,20 +13,26 @@ UTC = timezone.utc
 CET = timezone(timedelta(hours=1), "CET")
 
 SCHEDULES = st.builds(
-    Schedule, st.sampled_from(FREQUENCIES), st.sampled_from((0, 15, 30, 45)), st.integers(0, 23),
+    Schedule,
+    st.sampled_from(FREQUENCIES),
+    st.sampled_from((0, 15, 30, 45)),
+    st.integers(0, 23),
     st.frozensets(st.integers(0, 6), min_size=1),
 )
 
 
-@pytest.mark.parametrize("schedule, text", [
-    (Schedule(HOURLY, 0), "every hour at :00"),
-    (Schedule(HOURLY, 15), "every hour at :15"),
-    (Schedule(DAILY, 30, 2), "every day at 02:30"),
-    (Schedule(WEEKLY, 0, 22, frozenset([4])), "Fridays at 22:00"),
-    (Schedule(WEEKLY, 0, 22, frozenset([4, 0])), "Mondays and Fridays at 22:00"),
-    (Schedule(WEEKLY, 0, 7, frozenset([6, 5, 0])), "Mondays, Saturdays and Sundays at 07:00"),
-    (Schedule(WEEKLY, 45, 7, frozenset(range(7))), "every day at 07:45"),
-])
+@pytest.mark.parametrize(
+    "schedule, text",
+    [
+        (Schedule(HOURLY, 0), "every hour at :00"),
+        (Schedule(HOURLY, 15), "every hour at :15"),
+        (Schedule(DAILY, 30, 2), "every day at 02:30"),
+        (Schedule(WEEKLY, 0, 22, frozenset([4])), "Fridays at 22:00"),
+        (Schedule(WEEKLY, 0, 22, frozenset([4, 0])), "Mondays and Fridays at 22:00"),
+        (Schedule(WEEKLY, 0, 7, frozenset([6, 5, 0])), "Mondays, Saturdays and Sundays at 07:00"),
+        (Schedule(WEEKLY, 45, 7, frozenset(range(7))), "every day at 07:45"),
+    ],
+)
 def test_a_schedule_in_words(schedule: Schedule, text: str) -> None:
     assert words.schedule(schedule) == text
 
@@ -44,15 +51,28 @@ def test_schedules_with_the_same_words_have_the_same_slots(one: Schedule, other:
     assert meaning(one) == meaning(other)
 
 
-@pytest.mark.parametrize("seconds, text", [
-    (0, "0 s"), (0.4, "0 s"), (59, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (3600, "1 h"), (3660, "1 h 1 min"),
-    (3661, "1 h 1 min"), (86399, "23 h 59 min"), (86400, "1 d"), (100000, "1 d 3 h"), (-5, "0 s"),
-])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (200, "3 min 20 s"),
+        (3600, "1 h"),
+        (3660, "1 h 1 min"),
+        (3661, "1 h 1 min"),
+        (86399, "23 h 59 min"),
+        (86400, "1 d"),
+        (100000, "1 d 3 h"),
+        (-5, "0 s"),
+    ],
+)
 def test_a_duration_in_words(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
 
 
-@given(st.integers(0, 10 ** 8))
+@given(st.integers(0, 10**8))
 def test_a_duration_in_words_is_less_than_its_smallest_unit_short(seconds: int) -> None:
     units = {"d": 86400, "h": 3600, "min": 60, "s": 1}
     parts = words.duration(seconds).split(" ")

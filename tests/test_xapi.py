@@ -1,4 +1,5 @@
 """The session with xapi: the traps of the client and of the wire."""
+
 import socket
 import threading
 from pathlib import Path
@@ -43,9 +44,9 @@ def test_an_address_that_is_none_is_one_clear_line(address: str) -> None:
         Xapi(address)
 
 
-@pytest.mark.parametrize("name", [
-    "a_b_c.sock", "with space.sock", "ümläut.sock", "percent%20.sock", "n" * 60 + ".sock",
-])
+@pytest.mark.parametrize(
+    "name", ["a_b_c.sock", "with space.sock", "ümläut.sock", "percent%20.sock", "n" * 60 + ".sock"]
+)
 def test_the_path_of_a_socket_may_hold_any_characters_and_be_long(tmp_path: Path, name: str) -> None:
     folder = tmp_path / ("long" * 20)
     folder.mkdir()
@@ -83,17 +84,31 @@ def test_a_request_whose_answer_is_lost_is_not_sent_again(tmp_path: Path) -> Non
     assert len(requests) == 1
 
 
-@pytest.mark.parametrize("answer", [
-    b"", b"garbage", b"HTTP/1.1 500 Internal Error\r\nContent-Length: 0\r\n\r\n", http(b""), http(b"<html>no</html>"),
-    http(b"<?xml version='1.0'?><methodResponse><params><param><value>x</value></param></params></methodResponse>"),
-    http(b"<methodResponse><params></params></methodResponse>"), http(b"\xff\xfe"),
-    http(b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>"
-         b"</struct></value></param></params></methodResponse>"),
-    http(b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Failure</value></member>"
-         b"</struct></value></param></params></methodResponse>"),
-    http(b"<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>1</int></value></member>"
-         b"<member><name>faultString</name><value>no</value></member></struct></value></fault></methodResponse>"),
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"garbage",
+        b"HTTP/1.1 500 Internal Error\r\nContent-Length: 0\r\n\r\n",
+        http(b""),
+        http(b"<html>no</html>"),
+        http(b"<?xml version='1.0'?><methodResponse><params><param><value>x</value></param></params></methodResponse>"),
+        http(b"<methodResponse><params></params></methodResponse>"),
+        http(b"\xff\xfe"),
+        http(
+            b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>"
+            b"</struct></value></param></params></methodResponse>"
+        ),
+        http(
+            b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Failure</value></member>"
+            b"</struct></value></param></params></methodResponse>"
+        ),
+        http(
+            b"<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>1</int></value></member>"
+            b"<member><name>faultString</name><value>no</value></member></struct></value></fault></methodResponse>"
+        ),
+    ],
+)
 def test_an_answer_that_is_not_xapis_is_no_answer(tmp_path: Path, answer: bytes) -> None:
     serve(tmp_path / "s", [answer])
     with pytest.raises(Unanswered) as caught:
@@ -143,4 +158,3 @@ def test_a_wait_ends_when_its_time_has_passed(pool: TestPool) -> None:
     before = pool.simulator.now()
     tasks.wait(0.0)
     assert tasks.wait(0.1) == {} and (pool.simulator.now() - before).total_seconds() < 5
-

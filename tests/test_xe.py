@@ -1,4 +1,5 @@
 """`vmss xe` against what a real xe answered, and what xe leaves to us: hostile names, logging out, bad input."""
+
 import http.server
 import json
 import os
@@ -73,9 +74,12 @@ def bind_made(recorded: Dict[str, Any], out: str, names: Dict[str, str]) -> str:
 
 def in_any_order(text: str) -> Tuple[Any, ...]:
     """An output without the order of records and of references, which in xapi is that of random numbers."""
+
     def record(block: str) -> List[str]:
-        return [re.sub(r"(\(S..\): )(.*)", lambda m: m.group(1) + "; ".join(sorted(m.group(2).split("; "))), line)
-                for line in block.split("\n")]
+        return [
+            re.sub(r"(\(S..\): )(.*)", lambda m: m.group(1) + "; ".join(sorted(m.group(2).split("; "))), line)
+            for line in block.split("\n")
+        ]
 
     if re.match(r"[-0-9a-f]{36}(,[-0-9a-f]{36})+\n\Z", text):
         return tuple(sorted(text.rstrip("\n").split(",")))
@@ -91,8 +95,9 @@ def facts(argv: Sequence[str], err: str) -> Set[str]:
 
 
 def test_a_real_xe_says_the_same(here: TestPool, capfdbinary: "pytest.CaptureFixture[bytes]") -> None:
-    names = {"V%d" % (number + 1): here.uuid("VM", here.vm(name))
-             for number, name in enumerate(("web01", "db01", "mail01"))}
+    names = {
+        "V%d" % (number + 1): here.uuid("VM", here.vm(name)) for number, name in enumerate(("web01", "db01", "mail01"))
+    }
     for number, recorded in enumerate(GOLDEN):
         ended = do(capfdbinary, *[bind(word, names) for word in recorded["argv"]])
         assert ended.status == recorded["status"], (number, recorded["argv"], ended.err)
@@ -144,11 +149,11 @@ def test_what_is_no_command_line(words: List[str]) -> None:
 @given(names=st.lists(VALUE.filter(lambda name: "\n" not in name), min_size=1))
 def test_a_script_can_take_a_minimal_answer_apart(names: List[str]) -> None:
     text = render(Output(tuple([("name-label ( RW)", name)] for name in names)), minimal=True)
-    found = re.findall(r"((?:[^\\,]|\\.)*)(?:,|\Z)", text[:-1], re.DOTALL)[:len(names)]
+    found = re.findall(r"((?:[^\\,]|\\.)*)(?:,|\Z)", text[:-1], re.DOTALL)[: len(names)]
     assert [re.sub(r"\\(.)", r"\1", name) for name in found] == names
 
 
-@given(number=st.integers(-2 ** 63, 2 ** 63 - 1), form=st.sampled_from(["%d", "%#x", "%#o"]))
+@given(number=st.integers(-(2**63), 2**63 - 1), form=st.sampled_from(["%d", "%#x", "%#o"]))
 def test_numbers_are_those_of_ocaml(number: int, form: str) -> None:
     assert INTEGER.parse("field", form % number) == str(number)
 
@@ -203,8 +208,16 @@ def test_help_knows_every_command(capfdbinary: "pytest.CaptureFixture[bytes]") -
 def test_a_schedule_from_its_making_to_its_end(here: TestPool, capfdbinary: "pytest.CaptureFixture[bytes]") -> None:
     vm = here.vm("web01", [here.sr()])
     vm_uuid = here.uuid("VM", vm)
-    made = do(capfdbinary, "vmss-create", "name-label=nightly", "type=snapshot", "frequency=daily", "schedule:hour=10",
-              "schedule:min=15", "retained-snapshots=1")
+    made = do(
+        capfdbinary,
+        "vmss-create",
+        "name-label=nightly",
+        "type=snapshot",
+        "frequency=daily",
+        "schedule:hour=10",
+        "schedule:min=15",
+        "retained-snapshots=1",
+    )
     policy = made.out.strip()
     assert do(capfdbinary, "vm-param-set", "uuid=" + vm_uuid, "snapshot-schedule=" + policy).status == 0
     here.at(10, 15)
@@ -248,8 +261,14 @@ def test_settings_of_the_pool(here: TestPool, capfdbinary: "pytest.CaptureFixtur
 def test_a_new_frequency_and_its_day_on_one_line(here: TestPool, capfdbinary: "pytest.CaptureFixture[bytes]") -> None:
     """The frequency brings a day of its own, which the line replaces."""
     policy = here.policy()
-    ended = do(capfdbinary, "vmss-param-set", "uuid=" + here.uuid("VMSS", policy), "frequency=weekly",
-               "schedule:days=Friday", "schedule:hour=3")
+    ended = do(
+        capfdbinary,
+        "vmss-param-set",
+        "uuid=" + here.uuid("VMSS", policy),
+        "frequency=weekly",
+        "schedule:days=Friday",
+        "schedule:hour=3",
+    )
     assert ended.status == 0, ended.err
     assert here.call("VMSS.get_schedule", policy) == {"days": "Friday", "hour": "3", "min": "15"}
 
@@ -268,8 +287,9 @@ def test_sets(here: TestPool, capfdbinary: "pytest.CaptureFixture[bytes]") -> No
     assert "set" in do(capfdbinary, "vm-param-set", which, "tags:a=b").err
 
 
-def test_a_plugin_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                            capfdbinary: "pytest.CaptureFixture[bytes]") -> None:
+def test_a_plugin_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]"
+) -> None:
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "echo").write_text(
@@ -307,7 +327,7 @@ def test_messages(here: TestPool, capfdbinary: "pytest.CaptureFixture[bytes]") -
 
 
 def test_what_it_costs_does_not_grow_with_vms_that_are_not_asked_for(
-    pool: TestPool, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]",
+    pool: TestPool, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]"
 ) -> None:
     front = Front(str(pool.folder / "front"), pool.socket)
     monkeypatch.setenv("VMSS_XAPI", "unix:" + str(pool.folder / "front"))
@@ -315,9 +335,7 @@ def test_what_it_costs_does_not_grow_with_vms_that_are_not_asked_for(
     policy = pool.policy(vms)
     found = do(capfdbinary, "vmss-list", "VMs:contains=" + pool.uuid("VM", vms[7]), "--minimal")
     assert found.out.strip() == pool.uuid("VMSS", policy)
-    assert front.calls == [
-        "session.login_with_password", "VMSS.get_all_records", "VM.get_by_uuid", "session.logout",
-    ]
+    assert front.calls == ["session.login_with_password", "VMSS.get_all_records", "VM.get_by_uuid", "session.logout"]
     del front.calls[:]
     shown = do(capfdbinary, "vm-list", "params=snapshot-schedule", "uuid=" + pool.uuid("VM", vms[7])).out
     assert pool.uuid("VMSS", policy) in shown
@@ -399,8 +417,9 @@ def test_an_answer_that_nobody_reads_or_nothing_can_hold(pool: TestPool) -> None
     script = "%s -m vmss xe vm-list %%s; echo $?" % sys.executable
     environment = dict(os.environ, PYTHONPATH=str(ROOT), VMSS_XAPI=pool.place.xapi)
     for redirection, said in ((">/dev/full", "No space left"), (">&-", ""), ("| true", "")):
-        done = subprocess.run(["sh", "-c", script % redirection], env=environment, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE)
+        done = subprocess.run(
+            ["sh", "-c", script % redirection], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         assert said.encode() in done.stderr and b"Traceback" not in done.stderr
         assert done.stdout.strip() == (b"1" if said else b"0")
 
@@ -451,18 +470,21 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert "nobody.sock" in ended.err and "No such file or directory" in ended.err and "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("words, said", [
-    (["vm-list", "name-label=\x1b"], "XenAPI cannot carry"),
-    (["vm-list", "--nossl"], "--nossl"),
-    (["vm-list", "-pwf", "/nonexistent"], "/nonexistent"),
-    (["vm-list", "tags:has=x"], "tags:contains"),
-    (["vm-list", "name-label:x=y"], "not a set or map"),
-    (["vm-param-get", "uuid=x", "param-name=uuid"], "UUID_INVALID"),
-    (["vm-list", "database:vdi-uuid=x"], "not supported"),
-    (["vm-list", "--minimal=perhaps"], "'perhaps'"),
-])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["vm-list", "name-label=\x1b"], "XenAPI cannot carry"),
+        (["vm-list", "--nossl"], "--nossl"),
+        (["vm-list", "-pwf", "/nonexistent"], "/nonexistent"),
+        (["vm-list", "tags:has=x"], "tags:contains"),
+        (["vm-list", "name-label:x=y"], "not a set or map"),
+        (["vm-param-get", "uuid=x", "param-name=uuid"], "UUID_INVALID"),
+        (["vm-list", "database:vdi-uuid=x"], "not supported"),
+        (["vm-list", "--minimal=perhaps"], "'perhaps'"),
+    ],
+)
 def test_bad_input_is_told(
-    here: TestPool, capfdbinary: "pytest.CaptureFixture[bytes]", words: List[str], said: str,
+    here: TestPool, capfdbinary: "pytest.CaptureFixture[bytes]", words: List[str], said: str
 ) -> None:
     here.vm()
     ended = do(capfdbinary, *words)
@@ -473,17 +495,28 @@ def test_bad_input_is_told(
 
 @pytest.mark.parametrize("answer", ["<string>x</string>", "<array><data/></array>", "<struct/>", "<int>1</int>"])
 def test_an_answer_that_is_none_of_xapis(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]", answer: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]", answer: str
 ) -> None:
     """Whatever a server makes up: a line, no traceback."""
     member = "<member><name>%s</name><value>%s</value></member>"
-    records = "<struct>%s</struct>" % (member % ("OpaqueRef:1", "<struct>%s</struct>" % (
-        member % ("uuid", "<string>u</string>") + member % ("VMs", answer) + member % ("schedule", answer))))
+    records = "<struct>%s</struct>" % (
+        member
+        % (
+            "OpaqueRef:1",
+            "<struct>%s</struct>"
+            % (member % ("uuid", "<string>u</string>") + member % ("VMs", answer) + member % ("schedule", answer)),
+        )
+    )
     monkeypatch.setenv("VMSS_XAPI", "unix:" + str(tmp_path / "x"))
     for value in (answer, records):
         with Liar(tmp_path / "x", value):
-            for words in (["vmss-list"], ["vmss-list", "VMs:contains=x"], ["vmss-list", "schedule:min=x"],
-                          ["vmss-param-get", "uuid=x", "param-name=schedule"], ["pool-list", "params=all"]):
+            for words in (
+                ["vmss-list"],
+                ["vmss-list", "VMs:contains=x"],
+                ["vmss-list", "schedule:min=x"],
+                ["vmss-param-get", "uuid=x", "param-name=schedule"],
+                ["pool-list", "params=all"],
+            ):
                 ended = do(capfdbinary, *words)
                 assert ended.status in (0, 1)
                 assert bool(ended.err) == bool(ended.status)
@@ -500,9 +533,9 @@ def test_a_terminal_is_not_tricked_by_an_error(here: TestPool, capfdbinary: "pyt
 
 
 def test_reading_over_https(
-    tls: Dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]",
+    tls: Dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]"
 ) -> None:
-    host, port = tls["VMSS_XAPI"][len("https://"):].split(":")
+    host, port = tls["VMSS_XAPI"][len("https://") :].split(":")
     monkeypatch.setenv("VMSS_CONFIG", str(tmp_path / "conf"))
     (tmp_path / "conf").write_text("[vmss]\nca_file = %s\n" % (tmp_path / "crt"))
     (tmp_path / "secret").write_text("root\n%s\n" % tls["VMSS_PASSWORD"])

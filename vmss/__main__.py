@@ -1,4 +1,5 @@
 """`python3 -m vmss` is the command `vmss`."""
+
 import sys
 
 from vmss.commands import main

@@ -1,4 +1,5 @@
 """Alerts: the messages of class VMSS that XenCenter shows as a policy's run history."""
+
 from datetime import datetime, timedelta
 from typing import Dict, List, NamedTuple, Sequence
 
@@ -19,14 +20,20 @@ LOGON_FAILURE = "VMSS_XAPI_LOGON_FAILURE"
 NOT_QUIESCED = "VMSS_SNAPSHOT_NOT_QUIESCED"
 
 PRIORITIES = {
-    SUCCEEDED: 5, FAILED: 1, LOCK_FAILED: 3, MISSED_EVENT: 3, LICENSE_ERROR: 1, LOGON_FAILURE: 1, NOT_QUIESCED: 3,
+    SUCCEEDED: 5,
+    FAILED: 1,
+    LOCK_FAILED: 3,
+    MISSED_EVENT: 3,
+    LICENSE_ERROR: 1,
+    LOGON_FAILURE: 1,
+    NOT_QUIESCED: 3,
 }
 SENTENCES = {
     SUCCEEDED: "The scheduled snapshots of this snapshot policy were taken",
     FAILED: "At least one scheduled snapshot of this snapshot policy failed",
     LOCK_FAILED: "The snapshot phase is already executing for this snapshot policy. Please try again later",
     MISSED_EVENT: "A scheduled snapshot event was missed due to another on-going scheduled snapshot run. "
-                  "This is unexpected behaviour, please re-configure your snapshot sub-policy",
+    "This is unexpected behaviour, please re-configure your snapshot sub-policy",
     LICENSE_ERROR: "The pool's licence does not include scheduled snapshots",
     LOGON_FAILURE: "Could not login to XAPI session",
     NOT_QUIESCED: "This pool has no quiesced snapshots any more: plain snapshots were taken instead",
@@ -67,9 +74,7 @@ def failure_line(victim: Victim) -> str:
     XenAdmin/Alerts/Types/PolicyAlert.cs).
     """
     items = ", ".join("'%s'" % _element(item, _ELEMENT_LENGTH_MAX) for item in victim.error[:_ELEMENTS_MAX] or ("",))
-    return "VM:%s UUID:%s Error:[%s]," % (
-        _element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items
-    )
+    return "VM:%s UUID:%s Error:[%s]," % (_element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items)
 
 
 def failed_body(victims: Sequence[Victim], summary: str) -> str:
@@ -111,9 +116,7 @@ def _element(text: str, length_max: int) -> str:
 
 def _plain(summary: str) -> str:
     # A name within the summary must not look like a line about a VM.
-    return "\n".join(
-        one_line(line).replace("Error:[", "Error: [") for line in summary.split("\n")
-    )
+    return "\n".join(one_line(line).replace("Error:[", "Error: [") for line in summary.split("\n"))
 
 
 class Alerts:

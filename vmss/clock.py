@@ -1,4 +1,5 @@
 """The clock of a pass: the coordinator's time, a monotonic time for deadlines, and sleeping."""
+
 import os
 import select
 import time
@@ -38,4 +39,3 @@ class RemoteClock(Clock):
 
     def now(self) -> datetime:
         return self._servertime + timedelta(seconds=time.monotonic() - self._since)
-

@@ -1,4 +1,5 @@
 """The command line `vmss COMMAND …`: finds the command's module, and ends as all commands end."""
+
 import argparse
 import os
 import sys
@@ -57,7 +58,8 @@ def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:
 def parser() -> argparse.ArgumentParser:
     """The parser of the first word."""
     first = argparse.ArgumentParser(
-        prog="vmss", description="Scheduled VM snapshots for XenServer and XCP-ng.",
+        prog="vmss",
+        description="Scheduled VM snapshots for XenServer and XCP-ng.",
         epilog="`vmss COMMAND --help` tells more of each.\n\n" + STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -4,6 +4,7 @@ It stands for itself: no Python is started for a completion, but for uuids, whic
 `vmss install` take the copy in vmss/data. Made anew:
 `vmss completion bash >vmss/data/usr/share/bash-completion/completions/vmss`.
 """
+
 import argparse
 from typing import Dict, Iterator, List, Sequence, Tuple
 
@@ -15,7 +16,13 @@ from vmss.xe.syntax import OPTIONS
 # What completes the value of an argument, by what stands for it in the help. What is not here is the user's to know.
 FILE, DIRECTORY, POLICY = "_vmss_files default", "_vmss_files dirnames", "_vmss_uuids vmss"
 KINDS: Dict[str, str] = {
-    "FILE": FILE, "PATH": FILE, "PEM": FILE, "DIR": DIRECTORY, "UUID": POLICY, "UUID|NAME": POLICY, "POLICY": POLICY,
+    "FILE": FILE,
+    "PATH": FILE,
+    "PEM": FILE,
+    "DIR": DIRECTORY,
+    "UUID": POLICY,
+    "UUID|NAME": POLICY,
+    "POLICY": POLICY,
 }
 
 # What xe's commands understand besides parameters with a value.
@@ -149,8 +156,7 @@ def script() -> str:
 
 
 def _options(of: argparse.ArgumentParser) -> List[str]:
-    return [name for action in of._actions if action.help is not argparse.SUPPRESS
-            for name in action.option_strings]
+    return [name for action in of._actions if action.help is not argparse.SUPPRESS for name in action.option_strings]
 
 
 def _part(name: str, command: argparse.ArgumentParser) -> Iterator[str]:

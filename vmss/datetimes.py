@@ -1,4 +1,5 @@
 """Instants as XAPI writes them, and time zones by name."""
+
 import re
 import time
 from calendar import timegm

@@ -1,4 +1,5 @@
 """`vmss demo`: a simulated pool in virtual time, told day by day, through the real client and a real socket."""
+
 import os
 import tempfile
 from datetime import datetime, timedelta, timezone
@@ -121,7 +122,7 @@ class _Story:
         self.print("A pool of 2 hosts, 2 storage repositories and %d VMs with two disks each." % vms)
         self.print("Its snapshot schedules, in the coordinator's time (%s):\n" % ZONE)
         for number, plan in enumerate(_PLANS):
-            self.schedule(plan, pool.vms[number::len(_PLANS)])
+            self.schedule(plan, pool.vms[number :: len(_PLANS)])
         self.print("")
 
     def call_with_session(self, method: str, *params: Any) -> Any:
@@ -130,10 +131,16 @@ class _Story:
 
     def schedule(self, plan: _Plan, vms: Sequence[str]) -> None:
         """Create one policy for these VMs."""
-        policy = self.xapi.call("VMSS.create", {
-            "name_label": plan.name, "type": plan.type, "frequency": plan.frequency, "schedule": plan.schedule,
-            "retained_snapshots": str(plan.retained),
-        })
+        policy = self.xapi.call(
+            "VMSS.create",
+            {
+                "name_label": plan.name,
+                "type": plan.type,
+                "frequency": plan.frequency,
+                "schedule": plan.schedule,
+                "retained_snapshots": str(plan.retained),
+            },
+        )
         for vm in vms:
             self.xapi.call("VM.set_snapshot_schedule", vm, policy)
         self.print("  %s   %s" % (plan, ", ".join(self.names[vm] for vm in vms) or "(no VM)"))
@@ -150,11 +157,18 @@ class _Story:
         for name in (plan.name for plan in _PLANS):
             runs = [run_ for run_ in served if run_.turn.policy.name == name]
             if runs:
-                self.print("%s  %-8s %2d %s  %3d VMs snapshotted, %3d expired snapshots deleted%s" % (
-                    date.strftime("%a %d %b"), name, len(runs), "run " if len(runs) == 1 else "runs",
-                    sum(run_.taken for run_ in runs), sum(run_.deleted for run_ in runs),
-                    self.moved(runs[0]) if len(runs) == 1 else "",
-                ))
+                self.print(
+                    "%s  %-8s %2d %s  %3d VMs snapshotted, %3d expired snapshots deleted%s"
+                    % (
+                        date.strftime("%a %d %b"),
+                        name,
+                        len(runs),
+                        "run " if len(runs) == 1 else "runs",
+                        sum(run_.taken for run_ in runs),
+                        sum(run_.deleted for run_ in runs),
+                        self.moved(runs[0]) if len(runs) == 1 else "",
+                    )
+                )
         for failed in [run_ for run_ in served if run_.victims][:1]:
             self.alert(failed)
 
@@ -180,9 +194,10 @@ class _Story:
         since = format_datetime(failed.started - TICK)
         for record in self.xapi.call("message.get", "VMSS", failed.turn.policy.uuid, since).values():
             if record["name"] == "VMSS_SNAPSHOT_FAILED":
-                self.print("    alert: %s, priority %s, %s" % (
-                    record["name"], record["priority"], local(parse_datetime(record["timestamp"]), self.zone)
-                ))
+                self.print(
+                    "    alert: %s, priority %s, %s"
+                    % (record["name"], record["priority"], local(parse_datetime(record["timestamp"]), self.zone))
+                )
                 for line in str(record["body"]).splitlines():
                     self.print("      | " + line)
                 return
@@ -208,10 +223,13 @@ class _Story:
             times = sorted(parse_datetime(record["snapshot_time"]).astimezone(self.zone) for record in records)
             self.print("  %-8s %s" % (name, ", ".join(time.strftime("%a %H:%M") for time in times) or "nothing"))
         disks = [record for record in self.xapi.call("VDI.get_all_records").values() if record["is_a_snapshot"]]
-        self.print("  These snapshots have %d disks; disks of deleted snapshots that were left behind: %d" % (
-            sum(bool(record["VBDs"]) for record in disks),
-            sum(not record["VBDs"] and record["type"] != "suspend" for record in disks),
-        ))
+        self.print(
+            "  These snapshots have %d disks; disks of deleted snapshots that were left behind: %d"
+            % (
+                sum(bool(record["VBDs"]) for record in disks),
+                sum(not record["VBDs"] and record["type"] != "suspend" for record in disks),
+            )
+        )
 
     def print(self, text: str) -> None:
         """One line of the story."""

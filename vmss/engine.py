@@ -19,6 +19,7 @@ Rules of order:
 - Nothing of an expired snapshot is destroyed before the VM's new one exists, and before it has been recorded
   what is going to be destroyed (`to_record`, `recorded`).
 """
+
 from collections import deque
 from itertools import islice
 from typing import Deque, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -94,7 +95,8 @@ def already_gone(operation: Operation, outcome: Outcome) -> bool:
         return error[-1] == "halted"
     return (
         operation.action in (SHUT_DOWN, DESTROY_VM, DESTROY_VDI)
-        and error[:1] in (("HANDLE_INVALID",), ("VDI_MISSING",)) and operation.ref in error
+        and error[:1] in (("HANDLE_INVALID",), ("VDI_MISSING",))
+        and operation.ref in error
     )
 
 
@@ -277,7 +279,8 @@ class Engine:
             return []
         # The others too: a record costs the same for one job and for many.
         ready = dict.fromkeys(
-            number for sr in sorted(self._unrecorded, key=lambda sr: not self._may_delete(sr))
+            number
+            for sr in sorted(self._unrecorded, key=lambda sr: not self._may_delete(sr))
             for number in islice(self._unrecorded[sr], most)
         )
         return list(islice(ready, most))
@@ -294,7 +297,8 @@ class Engine:
             before = tuple(deletion.left)
             deletion.left = deque(
                 doomed._replace(disks=tuple(disk for disk in doomed.disks if disk.ref not in spared))
-                for doomed in before if doomed.ref not in spared
+                for doomed in before
+                if doomed.ref not in spared
             )
             kept = {disk.ref for disk in _disks(tuple(deletion.left))}
             self._gone(disk for disk in _disks(before) if disk.ref not in kept)

@@ -1,4 +1,5 @@
 """Carries out the operations that the engine says may start, and waits for all of them at once."""
+
 from itertools import islice
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set
 
@@ -65,8 +66,16 @@ class Execution:
     """
 
     def __init__(
-        self, xapi: Xapi, clock: Clock, settings: Settings, journal: Journal, work: Engine,
-        names: Dict[int, str], under_way: Dict[int, str], watch: Watch, until: float,
+        self,
+        xapi: Xapi,
+        clock: Clock,
+        settings: Settings,
+        journal: Journal,
+        work: Engine,
+        names: Dict[int, str],
+        under_way: Dict[int, str],
+        watch: Watch,
+        until: float,
     ) -> None:
         """`names` gives the name of the snapshot that each job takes; `under_way` the task of one that is being
         taken already. `until`, on the monotonic clock, is when the pass has lasted too long."""
@@ -253,7 +262,7 @@ class Execution:
             return False
         if self._over:
             return False
-        pause = self._settings.retry_pause * 2 ** tries
+        pause = self._settings.retry_pause * 2**tries
         self._tries[operation] = tries + 1
         self._parked[operation] = self._clock.monotonic() + pause
         self._engine.park(operation)
@@ -306,7 +315,9 @@ class Execution:
         together = list(jobs) + list(islice(others, max(0, _JOBS_AT_ONCE - len(jobs))))
         entries = {
             doomed.uuid: [disk.uuid for disk in doomed.disks]
-            for job in together if job not in self._written for doomed in self._engine.jobs[job].expired
+            for job in together
+            if job not in self._written
+            for doomed in self._engine.jobs[job].expired
         }
         self.changed = True
         self._written.update(together)

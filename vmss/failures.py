@@ -2,6 +2,7 @@
 
 The codes and their parameters are documented in xapi's data model; what really comes is in xapi's sources.
 """
+
 from typing import NamedTuple, Sequence
 
 TRANSIENT = "transient"  # busy: try again
@@ -91,7 +92,8 @@ CATALOGUE = {
         UNKNOWN, "The operation did not end in time", "Look at its task: xe task-list; raise the limit if it was slow."
     ),
     "VMSS_RUN_TIMED_OUT": Failure(
-        PERMANENT, "The whole run did not end in time, and did not come to this VM",
+        PERMANENT,
+        "The whole run did not end in time, and did not come to this VM",
         "See what took so long in /var/log/VMSSlog; spread the schedules, or raise pass_limit.",
     ),
     "VMSS_UNREADABLE_RECORD": Failure(

@@ -8,6 +8,7 @@ resource: what begins later is frozen later. And a run that does not *end in tim
 makes that slot a missed one. For both the remedy is another time, which is a quarter of an hour: nothing else can be
 set.
 """
+
 from bisect import bisect_right
 from datetime import datetime, timedelta, tzinfo
 from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
@@ -86,7 +87,7 @@ class Calendar:
     def slots(self, schedule: Schedule, since: datetime, until: datetime) -> List[datetime]:
         """The slots later than an instant, up to another; both within the stretch."""
         slots = self._slots(schedule)
-        return slots[bisect_right(slots, since):bisect_right(slots, until)]
+        return slots[bisect_right(slots, since) : bisect_right(slots, until)]
 
     def after(self, schedule: Schedule, at: datetime) -> datetime:
         """The first slot later than an instant of the stretch."""
@@ -131,9 +132,9 @@ def expect(loads: Sequence[Load], zone: tzinfo, now: datetime, until: datetime) 
             common |= {resource} if others else set()
             busy[resource].append((at + load.length, policy.uuid))
         over[policy.uuid] = ends
-        found.append(Expected(
-            policy, at, ends, following, late, behind=tuple(sorted(behind)), common=frozenset(common)
-        ))
+        found.append(
+            Expected(policy, at, ends, following, late, behind=tuple(sorted(behind)), common=frozenset(common))
+        )
     return found
 
 
@@ -198,7 +199,8 @@ def _intervals(loads: Sequence[Load], calendar: Calendar, since: datetime, until
     merged: List[Interval] = []
     for start, end in sorted(
         (at, at + load.length)
-        for load in loads if load.policy.enabled and load.policy.vms
+        for load in loads
+        if load.policy.enabled and load.policy.vms
         for at in calendar.slots(load.policy.schedule, since, until)
     ):
         if merged and start <= merged[-1][1]:

@@ -3,6 +3,7 @@
 Every finding has its evidence, and unless all is well a remedy: a command, or a file to look into. The states are those
 of monitoring plug-ins.
 """
+
 from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -106,8 +107,13 @@ def tick(log: Record, now: datetime) -> Finding:
     if log.missing:
         return Finding(WARNING, "tick", "cron has started no pass yet", "there is no %s" % one_line(log.path), remedy)
     if log.error:
-        return Finding(UNKNOWN, "tick", "the log cannot be read: %s" % log.error, one_line(log.path),
-                       "run it as root; ls -l %s" % one_line(log.path))
+        return Finding(
+            UNKNOWN,
+            "tick",
+            "the log cannot be read: %s" % log.error,
+            one_line(log.path),
+            "run it as root; ls -l %s" % one_line(log.path),
+        )
     if log.tick is None:
         evidence = "no %s in the last MiB of %s" % (TICK_LINE, one_line(log.path))
         return Finding(WARNING, "tick", "cron has started no pass", evidence, remedy)
@@ -143,8 +149,13 @@ def running(
         text += ", on %s" % some([quoted(names.get(str(uuid), str(uuid))) for uuid in hand])
     text += ", %s" % progress if progress else ""
     if since is not None and now - since > timedelta(seconds=pass_limit_s) + MARGIN:
-        return Finding(CRITICAL, "pass", text, "%s, longer than pass_limit, %s" % (who, words.duration(pass_limit_s)),
-                       "see what it waits for in /var/log/VMSSlog and with xe task-list; then end it: kill PID")
+        return Finding(
+            CRITICAL,
+            "pass",
+            text,
+            "%s, longer than pass_limit, %s" % (who, words.duration(pass_limit_s)),
+            "see what it waits for in /var/log/VMSSlog and with xe task-list; then end it: kill PID",
+        )
     return Finding(OK, "pass", text, who)
 
 
@@ -176,12 +187,15 @@ def missed(policy: Policy, promised: Promise, moment: Moment) -> List[Finding]:
     if not promised.missed:
         return []
     slots = [moment(slot) for slot in promised.missed]
-    return [Finding(
-        CRITICAL if len(slots) > 1 else WARNING, "schedules",
-        "%s has missed its run of %s" % (called(policy), words.listed(slots)),
-        "last run ended %s" % moment(policy.last_run) if policy.last_run else "it never ran",
-        "see what /var/log/VMSSlog says of that time; run it now: vmss run --policy %s" % policy.uuid,
-    )]
+    return [
+        Finding(
+            CRITICAL if len(slots) > 1 else WARNING,
+            "schedules",
+            "%s has missed its run of %s" % (called(policy), words.listed(slots)),
+            "last run ended %s" % moment(policy.last_run) if policy.last_run else "it never ran",
+            "see what /var/log/VMSSlog says of that time; run it now: vmss run --policy %s" % policy.uuid,
+        )
+    ]
 
 
 def last_run(policy: Policy, runs: Sequence[Run], moment: Moment) -> List[Finding]:
@@ -195,10 +209,15 @@ def last_run(policy: Policy, runs: Sequence[Run], moment: Moment) -> List[Findin
             break
     for run in runs:
         if run.name == alerts.MISSED_EVENT:
-            found.append(Finding(
-                WARNING, "last run", "%s was still running at its next slot" % called(policy),
-                "%s: %s" % (moment(run.at), run.remark), "vmss next tells how to move it",
-            ))
+            found.append(
+                Finding(
+                    WARNING,
+                    "last run",
+                    "%s was still running at its next slot" % called(policy),
+                    "%s: %s" % (moment(run.at), run.remark),
+                    "vmss next tells how to move it",
+                )
+            )
             break
     return found
 
@@ -248,14 +267,16 @@ def overdue(
     before = latest_slot(policy.schedule, zone, slot - timedelta(seconds=1))
     critical = any(vm.newest < before if vm.newest is not None else vm.uuid in named for vm in late)
     newest = [vm.newest for vm in late if vm.newest is not None]
-    return [Finding(
-        CRITICAL if critical else WARNING, "snapshots",
-        "%d of %d VMs of %s have no snapshot since %s: %s" % (
-            len(late), len(policy.vms), called(policy), moment(slot), some([vm.name or vm.uuid for vm in late])
-        ),
-        "newest snapshot, of the worst of them: %s" % moment(min(newest)) if newest else "they have none at all",
-        "vmss history %s tells why; take them now: vmss run --policy %s" % (policy.uuid, policy.uuid),
-    )]
+    return [
+        Finding(
+            CRITICAL if critical else WARNING,
+            "snapshots",
+            "%d of %d VMs of %s have no snapshot since %s: %s"
+            % (len(late), len(policy.vms), called(policy), moment(slot), some([vm.name or vm.uuid for vm in late])),
+            "newest snapshot, of the worst of them: %s" % moment(min(newest)) if newest else "they have none at all",
+            "vmss history %s tells why; take them now: vmss run --policy %s" % (policy.uuid, policy.uuid),
+        )
+    ]
 
 
 def called(policy: Policy) -> str:
@@ -270,9 +291,13 @@ def licence(licensed: bool) -> Finding:
     """Whether the pool's licence includes scheduled snapshots."""
     if licensed:
         return Finding(OK, "licence", "the licence includes scheduled snapshots", "restrict_vmss is false")
-    return Finding(CRITICAL, "licence", "the pool's licence does not include scheduled snapshots: none is taken",
-                   "restrict_vmss is true, or missing, in the restrictions of the pool",
-                   "check the licence of every host: xe host-license-view host-uuid=UUID")
+    return Finding(
+        CRITICAL,
+        "licence",
+        "the pool's licence does not include scheduled snapshots: none is taken",
+        "restrict_vmss is true, or missing, in the restrictions of the pool",
+        "check the licence of every host: xe host-license-view host-uuid=UUID",
+    )
 
 
 def complaints(log: Record, now: datetime, moment: Moment) -> List[Finding]:
@@ -285,11 +310,15 @@ def complaints(log: Record, now: datetime, moment: Moment) -> List[Finding]:
         if seen is None:
             continue
         recent = now - seen.last <= RECENT
-        found.append(Finding(
-            WARNING if recent else OK, "log",
-            "%s: %s (last %s; lines: %d)" % (complaint.key, complaint.meaning, moment(seen.last), seen.times),
-            one_line(seen.text, 200), complaint.remedy if recent else "",
-        ))
+        found.append(
+            Finding(
+                WARNING if recent else OK,
+                "log",
+                "%s: %s (last %s; lines: %d)" % (complaint.key, complaint.meaning, moment(seen.last), seen.times),
+                one_line(seen.text, 200),
+                complaint.remedy if recent else "",
+            )
+        )
     if not found:
         since = " since %s" % moment(log.since) if log.since else ""
         found.append(Finding(OK, "log", "no complaints%s" % since, one_line(log.path)))
@@ -302,8 +331,13 @@ def clocks(mine: datetime, theirs: datetime) -> Finding:
     evidence = "here %s, xapi's %s" % tuple(time.strftime("%Y-%m-%dT%H:%M:%SZ") for time in (mine, theirs))
     if apart <= CLOCKS_DIFFER:
         return Finding(OK, "clock", "this machine's clock and xapi's agree", evidence)
-    return Finding(WARNING, "clock", "this machine's clock and xapi's are %s apart" % words.duration(
-        apart.total_seconds()), evidence, "set them by NTP: chronyc tracking, timedatectl")
+    return Finding(
+        WARNING,
+        "clock",
+        "this machine's clock and xapi's are %s apart" % words.duration(apart.total_seconds()),
+        evidence,
+        "set them by NTP: chronyc tracking, timedatectl",
+    )
 
 
 def policies(found: Sequence[Policy], now: datetime, moment: Moment) -> List[Finding]:
@@ -311,20 +345,35 @@ def policies(found: Sequence[Policy], now: datetime, moment: Moment) -> List[Fin
     findings = []
     for policy in found:
         if policy.last_run is not None and policy.last_run > now:
-            findings.append(Finding(
-                WARNING, "schedules", "the last run of %s lies in the future" % called(policy),
-                moment(policy.last_run), "the clock was wrong, or is: timedatectl; its next run puts it right",
-            ))
+            findings.append(
+                Finding(
+                    WARNING,
+                    "schedules",
+                    "the last run of %s lies in the future" % called(policy),
+                    moment(policy.last_run),
+                    "the clock was wrong, or is: timedatectl; its next run puts it right",
+                )
+            )
         if policy.enabled and not policy.vms:
-            findings.append(Finding(
-                WARNING, "schedules", "%s has no VM: it never runs" % called(policy), "VMSS %s" % policy.uuid,
-                "give it one: xe vm-param-set uuid=VM snapshot-schedule=%s" % policy.uuid,
-            ))
+            findings.append(
+                Finding(
+                    WARNING,
+                    "schedules",
+                    "%s has no VM: it never runs" % called(policy),
+                    "VMSS %s" % policy.uuid,
+                    "give it one: xe vm-param-set uuid=VM snapshot-schedule=%s" % policy.uuid,
+                )
+            )
         if policy.enabled and policy.type == QUIESCED:
-            findings.append(Finding(
-                WARNING, "schedules", "%s asks for quiesced snapshots, which no current server has" % called(policy),
-                "type %s" % policy.type, "vmss xe vmss-param-set uuid=%s type=snapshot" % policy.uuid,
-            ))
+            findings.append(
+                Finding(
+                    WARNING,
+                    "schedules",
+                    "%s asks for quiesced snapshots, which no current server has" % called(policy),
+                    "type %s" % policy.type,
+                    "vmss xe vmss-param-set uuid=%s type=snapshot" % policy.uuid,
+                )
+            )
     return findings
 
 
@@ -338,12 +387,21 @@ def clashes(expected: Sequence[Expected], moves: Mapping[str, Move], moment: Mom
             continue
         if run.behind:
             text = "%s begins at %s, while %s is at work on the same storage or host" % (
-                called(run.policy), moment(run.at), words.listed([names.get(other, other) for other in run.behind]))
+                called(run.policy),
+                moment(run.at),
+                words.listed([names.get(other, other) for other in run.behind]),
+            )
         else:
             text = "%s cannot end before its next slot: the run of %s would end at %s" % (
-                called(run.policy), moment(run.at), moment(run.ends))
+                called(run.policy),
+                moment(run.at),
+                moment(run.ends),
+            )
         found[uuid] = Finding(
-            WARNING, "clashes", text, "by past runs, or an estimate",
+            WARNING,
+            "clashes",
+            text,
+            "by past runs, or an estimate",
             moves[uuid].command if uuid in moves else "vmss next tells whether there is another time",
         )
     return list(found.values())
@@ -355,8 +413,10 @@ def beyond(policy: Policy, name: str, snapshots: Sequence[Snapshot], now: dateti
     if not gone:
         return None
     return Finding(
-        WARNING, "retention", "scheduled snapshots of %s beyond those that %s keeps, %d: %d" % (
-            quoted(name), called(policy), policy.retained, len(gone)),
+        WARNING,
+        "retention",
+        "scheduled snapshots of %s beyond those that %s keeps, %d: %d"
+        % (quoted(name), called(policy), policy.retained, len(gone)),
         "expired: %s" % some([snapshot.uuid for snapshot in gone]),
         "the next run deletes them: vmss run --policy %s; if they stay, /var/log/VMSSlog says why" % policy.uuid,
     )
@@ -370,8 +430,9 @@ def room(name: str, uuid: str, size: int, used: int) -> Optional[Finding]:
     if part < 90:
         return None
     return Finding(
-        CRITICAL if part >= 98 else WARNING, "storage", "the storage repository %s is %d %% full" % (
-            quoted(name), part),
+        CRITICAL if part >= 98 else WARNING,
+        "storage",
+        "the storage repository %s is %d %% full" % (quoted(name), part),
         "%d of %d MiB are used" % (used >> 20, size >> 20),
         "delete snapshots or disks, lower retained-snapshots, or extend it: xe sr-param-list uuid=%s" % uuid,
     )

@@ -3,6 +3,7 @@
 Messages of the vendor's plugin are read too: their bodies have the same lines about VMs, which are what XenCenter reads
 (xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
 """
+
 import re
 from datetime import datetime, tzinfo
 from statistics import median

@@ -2,6 +2,7 @@
 
 The same files lie in the same places in the RPM (packaging/vmss.spec).
 """
+
 import hashlib
 import importlib.util
 import json
@@ -147,8 +148,10 @@ def _items(root: Root, before: Record, done: Done) -> Tuple[List[Item], List[str
         else:
             # Two entries would start two passes at a time.
             items.pop()
-            done.kept.append("%s: was changed, and is kept; here it should be called %s: rename it, or remove it and "
-                             "install again" % (other, name))
+            done.kept.append(
+                "%s: was changed, and is kept; here it should be called %s: rename it, or remove it and "
+                "install again" % (other, name)
+            )
     return items, unwanted
 
 
@@ -166,28 +169,41 @@ def checked_by_crontab(entry: bytes) -> bytes:
     try:
         from crontab import CronSlices, CronTab
     except ImportError:
-        raise InstallError("the cron entry is checked with python-crontab, which this Python (%s) does not have: "
-                           "pip install 'vmss[install]'" % one_line(sys.executable))
+        raise InstallError(
+            "the cron entry is checked with python-crontab, which this Python (%s) does not have: "
+            "pip install 'vmss[install]'" % one_line(sys.executable)
+        )
     table = CronTab(tab=entry.decode("ascii"), user=False)
     jobs = list(table)
     text = table.render()
-    if not (len(jobs) == 1 and jobs[0].is_valid() and CronSlices.is_valid(str(jobs[0].slices))
-            and jobs[0].user == "root" and "%" not in text and str(CronTab(tab=text, user=False)) == text):
+    if not (
+        len(jobs) == 1
+        and jobs[0].is_valid()
+        and CronSlices.is_valid(str(jobs[0].slices))
+        and jobs[0].user == "root"
+        and "%" not in text
+        and str(CronTab(tab=text, user=False)) == text
+    ):
         raise InstallError("the cron entry is not one that python-crontab takes for valid")
     return str(text).encode("ascii")
 
 
 def example() -> bytes:
     """An example of the configuration file: every setting with its default and its reason."""
-    parts = ["# The settings of vmss with their defaults. What is set in %s is read at every pass; what is set in\n"
-             "# pool.other_config, with vmss: in front of the name, wins.\n\n[vmss]\n" % DEFAULT_CONFIG]
+    parts = [
+        "# The settings of vmss with their defaults. What is set in %s is read at every pass; what is set in\n"
+        "# pool.other_config, with vmss: in front of the name, wins.\n\n[vmss]\n" % DEFAULT_CONFIG
+    ]
     for setting in SETTINGS:
         default = getattr(Settings(), setting.name)
         text = ("yes" if default else "no") if isinstance(default, bool) else str(default)
-        parts.append("\n%s\n#%s\n" % (
-            "\n".join(textwrap.wrap(setting.help, 116, initial_indent="# ", subsequent_indent="# ")),
-            ("%s = %s" % (setting.name, text)).rstrip(),
-        ))
+        parts.append(
+            "\n%s\n#%s\n"
+            % (
+                "\n".join(textwrap.wrap(setting.help, 116, initial_indent="# ", subsequent_indent="# ")),
+                ("%s = %s" % (setting.name, text)).rstrip(),
+            )
+        )
     return "".join(parts).encode("utf-8")
 
 
@@ -231,8 +247,10 @@ def _has_to_be_written(root: Root, item: Item, before: Record, record: Record, d
         record.files[path] = [_digest(item.content)]
         return found != Found(item.content, mode)
     if not config:
-        raise InstallError("%s: is not what `vmss install` put there, and stays: remove it first (the vendor's "
-                           "package: rpm -e vmss)" % one_line(path))
+        raise InstallError(
+            "%s: is not what `vmss install` put there, and stays: remove it first (the vendor's "
+            "package: rpm -e vmss)" % one_line(path)
+        )
     done.kept.append("%s: was changed, and is kept; remove it and install again to have ours" % path)
     if digests:
         record.files[path] = digests  # should the change be undone
@@ -253,8 +271,13 @@ def _digest(content: bytes) -> str:
 
 def _trouble() -> List[str]:
     """Start the plugin as xapi would; a line if the machine's own Python cannot load it."""
-    words = subprocess.run([PLUGIN], env={"PATH": "/sbin:/usr/sbin:/bin:/usr/bin"}, stdin=subprocess.DEVNULL,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    words = subprocess.run(
+        [PLUGIN],
+        env={"PATH": "/sbin:/usr/sbin:/bin:/usr/bin"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     if words.returncode == 2 and b"host plugin" in words.stderr:
         return []
     return ["%s: does not start: %s" % (PLUGIN, one_line(words.stderr.decode("utf-8", "replace").strip()))]
@@ -324,8 +347,10 @@ def _read_manifest(root: Root) -> Record:
         return Record({}, [])
     try:
         record = json.loads((found.content or b"").decode("utf-8"))
-        return Record({str(name): list(digests) for name, digests in record["files"].items()},
-                      [str(name) for name in record["directories"]])
+        return Record(
+            {str(name): list(digests) for name, digests in record["files"].items()},
+            [str(name) for name in record["directories"]],
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InstallError("%s: is damaged: remove by hand what was installed" % MANIFEST)
 

@@ -1,5 +1,6 @@
 """Whether what runs the schedules is there, in dom0: the plugin, the cron entry, and cron, which starts it. From files
 to findings; nothing is changed."""
+
 import os
 import re
 import stat
@@ -27,13 +28,22 @@ def coordinator(root: Root, uuid: str) -> Finding:
     if role.startswith("slave:"):
         return Finding(OK, "coordinator", "this host is a member: the pool's coordinator runs the schedules", evidence)
     if role != "master":
-        return Finding(CRITICAL, "coordinator", "this host does not know its role in the pool", evidence,
-                       "xe-toolstack-restart; see /var/log/xensource.log")
+        return Finding(
+            CRITICAL,
+            "coordinator",
+            "this host does not know its role in the pool",
+            evidence,
+            "xe-toolstack-restart; see /var/log/xensource.log",
+        )
     mine = _installation(root)
     if uuid and mine and uuid != mine:
-        return Finding(WARNING, "coordinator", "this host takes itself for the coordinator, and xapi does not",
-                       "%s; this host %s, the coordinator %s" % (evidence, mine, one_line(uuid, 40)),
-                       "xe pool-list params=master; see %s and /var/log/xensource.log" % POOL_ROLE)
+        return Finding(
+            WARNING,
+            "coordinator",
+            "this host takes itself for the coordinator, and xapi does not",
+            "%s; this host %s, the coordinator %s" % (evidence, mine, one_line(uuid, 40)),
+            "xe pool-list params=master; see %s and /var/log/xensource.log" % POOL_ROLE,
+        )
     return Finding(OK, "coordinator", "this host is the pool's coordinator", evidence)
 
 
@@ -49,17 +59,32 @@ def plugin(root: Root) -> Iterator[Finding]:
     if found is None:
         yield Finding(CRITICAL, "plugin", "the plugin is not installed", "there is no %s" % PLUGIN, "vmss install")
     elif found.content is None or not found.mode & stat.S_IXUSR:
-        yield Finding(CRITICAL, "plugin", "the plugin is not executable", "%s has mode %04o" % (PLUGIN, found.mode),
-                      "chmod 0755 %s" % PLUGIN)
+        yield Finding(
+            CRITICAL,
+            "plugin",
+            "the plugin is not executable",
+            "%s has mode %04o" % (PLUGIN, found.mode),
+            "chmod 0755 %s" % PLUGIN,
+        )
     elif found.content != _shipped(PLUGIN):
-        yield Finding(WARNING, "plugin", "the plugin in place is not the one of this version", PLUGIN,
-                      "vmss install, or the package of this version; %s: the vendor's has to go first" % PLUGIN)
+        yield Finding(
+            WARNING,
+            "plugin",
+            "the plugin in place is not the one of this version",
+            PLUGIN,
+            "vmss install, or the package of this version; %s: the vendor's has to go first" % PLUGIN,
+        )
     else:
         yield Finding(OK, "plugin", "the plugin is installed", PLUGIN)
     package = _vendors_package(root) if root.look(MANIFEST) is not None else ""
     if package:
-        yield Finding(WARNING, "plugin", "the vendor's package is installed as well", package,
-                      "rpm -e vmss, then vmss install: both have the same files")
+        yield Finding(
+            WARNING,
+            "plugin",
+            "the vendor's package is installed as well",
+            package,
+            "rpm -e vmss, then vmss install: both have the same files",
+        )
 
 
 def _vendors_package(root: Root) -> str:
@@ -69,12 +94,15 @@ def _vendors_package(root: Root) -> str:
     try:
         done = subprocess.run(
             ["/usr/bin/rpm", "--root", root.path, "-q", "--qf", "%{EPOCH} %{NAME}-%{VERSION}-%{RELEASE}\n", "vmss"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=20,
         )
     except (OSError, subprocess.SubprocessError):
         return ""
     text = done.stdout.decode("utf-8", "replace").strip()
-    return one_line(text[len("(none) "):], 200) if done.returncode == 0 and text.startswith("(none) ") else ""
+    return one_line(text[len("(none) ") :], 200) if done.returncode == 0 and text.startswith("(none) ") else ""
 
 
 def _shipped(path: str) -> bytes:
@@ -87,22 +115,37 @@ def cron_entry(root: Root) -> Iterator[Finding]:
     name, _other = cron_names(root)
     entries = _entries(root)
     if name not in entries:
-        yield Finding(CRITICAL, "cron entry", "cron has no entry that starts the passes", "there is no %s" % name,
-                      "vmss install")
+        yield Finding(
+            CRITICAL, "cron entry", "cron has no entry that starts the passes", "there is no %s" % name, "vmss install"
+        )
     others = sorted(path for path in entries if path != name)
     if others:
-        yield Finding(WARNING, "cron entry", "more than one entry starts passes: %s" % ", ".join(map(one_line, others)),
-                      "/etc/cron.d has %d files that name the plugin" % len(entries),
-                      "remove what is not ours, or its package: rpm -qf %s" % one_line(others[0]))
+        yield Finding(
+            WARNING,
+            "cron entry",
+            "more than one entry starts passes: %s" % ", ".join(map(one_line, others)),
+            "/etc/cron.d has %d files that name the plugin" % len(entries),
+            "remove what is not ours, or its package: rpm -qf %s" % one_line(others[0]),
+        )
     if name not in entries:
         return
     content, mode = entries[name]
     if mode & 0o022:
-        yield Finding(WARNING, "cron entry", "cron ignores an entry that others may write to",
-                      "%s has mode %04o" % (name, mode), "chmod 0644 %s" % name)
+        yield Finding(
+            WARNING,
+            "cron entry",
+            "cron ignores an entry that others may write to",
+            "%s has mode %04o" % (name, mode),
+            "chmod 0644 %s" % name,
+        )
     elif _jobs(content) != _jobs(_shipped(CRON)):
-        yield Finding(WARNING, "cron entry", "the cron entry was changed", one_line(" ".join(_jobs(content)), 300),
-                      "remove %s, then vmss install" % name)
+        yield Finding(
+            WARNING,
+            "cron entry",
+            "the cron entry was changed",
+            one_line(" ".join(_jobs(content)), 300),
+            "remove %s, then vmss install" % name,
+        )
     elif not others:
         yield Finding(OK, "cron entry", "the cron entry is ours, and the only one", name)
 
@@ -141,8 +184,13 @@ def cron(root: Root) -> Finding:
             continue  # it has ended
         if name in ("crond", "cron"):
             return Finding(OK, "cron", "cron is running", "process %s, %s" % (pid, name))
-    return Finding(CRITICAL, "cron", "cron is not running: no pass is started",
-                   "none of %d processes is crond or cron" % len(pids), "systemctl enable --now crond")
+    return Finding(
+        CRITICAL,
+        "cron",
+        "cron is not running: no pass is started",
+        "none of %d processes is crond or cron" % len(pids),
+        "systemctl enable --now crond",
+    )
 
 
 def cron_log(root: Root, now: datetime, moment: Moment) -> Finding:
@@ -154,9 +202,19 @@ def cron_log(root: Root, now: datetime, moment: Moment) -> Finding:
     if last is not None and now - last <= TICK_WARNING:
         return Finding(OK, "cron log", "cron starts the passes", "last %s" % moment(last))
     if last is not None:
-        return Finding(CRITICAL if now - last > TICK_CRITICAL else WARNING, "cron log",
-                       "cron has started no pass since %s" % moment(last), _CRON_LOG, remedy)
+        return Finding(
+            CRITICAL if now - last > TICK_CRITICAL else WARNING,
+            "cron log",
+            "cron has started no pass since %s" % moment(last),
+            _CRON_LOG,
+            remedy,
+        )
     if oldest is None or now - oldest <= TICK_WARNING:
         return skipped("cron log", "%s was just begun" % _CRON_LOG)
-    return Finding(CRITICAL, "cron log", "cron has started no pass",
-                   "no line about it in %s since %s" % (_CRON_LOG, moment(oldest)), remedy)
+    return Finding(
+        CRITICAL,
+        "cron log",
+        "cron has started no pass",
+        "no line about it in %s since %s" % (_CRON_LOG, moment(oldest)),
+        remedy,
+    )

@@ -10,6 +10,7 @@ vmss.seal: others who may write pool.other_config cannot make one. What they can
 names disks that were to be destroyed anyway; or take one away, and those disks stay. After a change of the pool's
 secret the records from before it are believed no more: what they name is logged, and stays.
 """
+
 import json
 import os
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple

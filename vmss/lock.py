@@ -1,4 +1,5 @@
 """One pass at a time in a pool: the lock file, and what else is kept beside it from one pass to the next."""
+
 import errno
 import fcntl
 import json
@@ -31,7 +32,8 @@ class Held(Exception):
         if not self.holder:
             return "another run holds the lock"
         return "another run holds the lock: process %s, since %s" % (
-            one_line(str(self.holder.get("pid")), 20), one_line(str(self.holder.get("since")), 40)
+            one_line(str(self.holder.get("pid")), 20),
+            one_line(str(self.holder.get("since")), 40),
         )
 
 
@@ -262,7 +264,7 @@ def _read(descriptor: int) -> bytes:
 def _write_all(descriptor: int, text: bytes) -> None:
     """Write a text whole. A disk that is nearly full takes a part of it, and says so only the next time."""
     while text:
-        text = text[os.write(descriptor, text):]
+        text = text[os.write(descriptor, text) :]
 
 
 def _public(holder: Dict[str, Any]) -> Dict[str, Any]:

@@ -1,4 +1,5 @@
 """The log of the plugin, /var/log/VMSSlog: lines as in the vendor's article CTX224169."""
+
 import os
 import socket
 import stat
@@ -29,15 +30,24 @@ class Log:
                 self._descriptor = _open(path)
             except OSError as error:
                 self.path = None
-                print("vmss: %s: the log cannot be opened (%s); logging to standard error"
-                      % (one_line(path), error.strerror or error), file=sys.stderr)
+                print(
+                    "vmss: %s: the log cannot be opened (%s); logging to standard error"
+                    % (one_line(path), error.strerror or error),
+                    file=sys.stderr,
+                )
 
     def __call__(self, text: str) -> None:
         """Write one line, whatever the text holds."""
         at = self.now().astimezone(self.zone)
         line = "%s %2d %02d:%02d:%02d %s VMSS: [%d] %s\n" % (
-            _MONTHS[at.month - 1], at.day, at.hour, at.minute, at.second,
-            self._hostname, os.getpid(), one_line(text, 20000),
+            _MONTHS[at.month - 1],
+            at.day,
+            at.hour,
+            at.minute,
+            at.second,
+            self._hostname,
+            os.getpid(),
+            one_line(text, 20000),
         )
         with suppress(OSError):  # a full disk must not stop the snapshots
             os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))

@@ -3,6 +3,7 @@
 Only so much is read, and no line is believed to be anything but a line: what it says is compared with texts that we
 know, from its beginning, and the names within it are somebody else's.
 """
+
 import os
 import re
 import stat
@@ -53,18 +54,42 @@ COMPLAINTS: Tuple[Complaint, ...] = (
     _alert(alerts.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),
     _alert(alerts.LICENSE_ERROR, "check the licence of every host: xe host-license-view host-uuid=UUID"),
     _alert(alerts.NOT_QUIESCED, "vmss xe vmss-param-set uuid=UUID type=snapshot"),
-    _text("error of its own", "The run ended in an error of its own", "A run ended in a defect of the plugin",
-          "report the line of /var/log/VMSSlog, with those before it"),
-    _text("traceback", r"Traceback \(most recent call last\)", "The plugin ended in an error that nobody foresaw",
-          "report the lines of /var/log/VMSSlog"),
-    _text("pass ended early", "The pass ends here: ", "xapi stopped answering in the middle of a pass",
-          "see /var/log/xensource.log; the next pass goes on"),
-    _text("left alone", "(Snapshot|Disks of snapshot) .* left alone: ", "Something that expired could not be deleted",
-          "look at the snapshot that /var/log/VMSSlog names: xe snapshot-param-list uuid=UUID"),
-    _text("unreadable VM", "VM .* is not served, ", "A VM's record cannot be understood",
-          "look at the VM that /var/log/VMSSlog names: xe vm-param-list uuid=UUID"),
-    _text("alert not stored", "The alert could not be (raised|stored)", "An alert could not be raised",
-          "see whether the coordinator's disk is full: df /var"),
+    _text(
+        "error of its own",
+        "The run ended in an error of its own",
+        "A run ended in a defect of the plugin",
+        "report the line of /var/log/VMSSlog, with those before it",
+    ),
+    _text(
+        "traceback",
+        r"Traceback \(most recent call last\)",
+        "The plugin ended in an error that nobody foresaw",
+        "report the lines of /var/log/VMSSlog",
+    ),
+    _text(
+        "pass ended early",
+        "The pass ends here: ",
+        "xapi stopped answering in the middle of a pass",
+        "see /var/log/xensource.log; the next pass goes on",
+    ),
+    _text(
+        "left alone",
+        "(Snapshot|Disks of snapshot) .* left alone: ",
+        "Something that expired could not be deleted",
+        "look at the snapshot that /var/log/VMSSlog names: xe snapshot-param-list uuid=UUID",
+    ),
+    _text(
+        "unreadable VM",
+        "VM .* is not served, ",
+        "A VM's record cannot be understood",
+        "look at the VM that /var/log/VMSSlog names: xe vm-param-list uuid=UUID",
+    ),
+    _text(
+        "alert not stored",
+        "The alert could not be (raised|stored)",
+        "An alert could not be raised",
+        "see whether the coordinator's disk is full: df /var",
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 Packages and `vmss install` take the copy in vmss/data, for where a package is built XenAPI may be missing. Made anew:
 `vmss manual >vmss/data/usr/share/man/man8/vmss.8`.
 """
+
 import argparse
 import os
 import re
@@ -82,8 +83,10 @@ def _lines(environment: Mapping[str, str]) -> Iterator[str]:
     for name, text in COMMANDS.items():
         yield from _command(name, text, known[name])
     yield ".SH SETTINGS"
-    yield prose("In %s, section `[vmss]`, or for the whole pool in `pool.other_config` with the prefix `%s`, which "
-                "wins." % (DEFAULT_CONFIG, POOL_PREFIX))
+    yield prose(
+        "In %s, section `[vmss]`, or for the whole pool in `pool.other_config` with the prefix `%s`, which "
+        "wins." % (DEFAULT_CONFIG, POOL_PREFIX)
+    )
     for setting in SETTINGS:
         yield from _item(setting.name, _default(getattr(Settings(), setting.name)), setting.help)
     yield ".SH ENVIRONMENT"
@@ -136,8 +139,11 @@ def _head(action: argparse.Action, names: Sequence[str]) -> str:
 
 def actions(of: argparse.ArgumentParser) -> List[argparse.Action]:
     """The arguments of a parser that are shown to users; the commands of `vmss` itself are not among them."""
-    return [action for action in of._actions
-            if action.help is not argparse.SUPPRESS and not isinstance(action, argparse._SubParsersAction)]
+    return [
+        action
+        for action in of._actions
+        if action.help is not argparse.SUPPRESS and not isinstance(action, argparse._SubParsersAction)
+    ]
 
 
 def metavar(action: argparse.Action) -> str:
@@ -210,11 +216,10 @@ def _item(name: str, beside: str, text: str) -> Iterator[str]:
 def prose(text: str) -> str:
     """A text for filling; what stands between backquotes is bold. Each sentence begins a line, as roff wants it."""
     parts = re.split("`([^`]+)`", " ".join(text.split()))
-    whole = "".join(
-        "\\fB%s\\fR" % escaped(part) if number % 2 else escaped(part) for number, part in enumerate(parts)
-    )
+    whole = "".join("\\fB%s\\fR" % escaped(part) if number % 2 else escaped(part) for number, part in enumerate(parts))
     return "\n".join(
-        _safe(line) for sentence in re.split(r"(?<=[.!?]) (?=[A-Z])", whole)
+        _safe(line)
+        for sentence in re.split(r"(?<=[.!?]) (?=[A-Z])", whole)
         for line in textwrap.wrap(sentence, 78, break_long_words=False, break_on_hyphens=False)
     )
 

@@ -8,6 +8,7 @@ whose record xapi has lost since. All others are only reported.
 
 What was under way is noted beside the lock (a file, no call). As long as no pass left a note, nothing is looked for.
 """
+
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -92,11 +93,14 @@ class Found(NamedTuple):
         which = "Disk %s on SR %s (%d MiB)" % (self.disk, self.sr, self.size >> 20)
         if self.why == OURS:
             return "%s is left of scheduled snapshot %s of VM %s, whose record xapi has lost: it is destroyed" % (
-                which, _key(self.snapshot), self.vm
+                which,
+                _key(self.snapshot),
+                self.vm,
             )
         if self.why == SUSPECT:
             return "%s is left alone: xapi died while it took a snapshot of VM %s, and may have left it" % (
-                which, self.vm
+                which,
+                self.vm,
             )
         return "%s is left alone: it has no name and no VM, and a xapi that died may have left it" % which
 
@@ -310,7 +314,7 @@ def _proven(found: Sequence[Found]) -> Entries:
 
 def _key(snapshot: str) -> str:
     """What a snapshot is called whose record is lost: only its reference is known, which has a uuid in it."""
-    return snapshot[len("OpaqueRef:"):]
+    return snapshot[len("OpaqueRef:") :]
 
 
 def _vms(xapi: Xapi, uuids: Sequence[str]) -> Tuple[Dict[str, str], Set[str]]:
@@ -399,9 +403,11 @@ def _seen(kept: Mapping[str, Any]) -> Dict[str, Dict[str, List[str]]]:
     return {
         vm: {
             snapshot: [disk for disk in disks if isinstance(disk, str)]
-            for snapshot, disks in snapshots.items() if is_uuid(_key(snapshot)) and isinstance(disks, list)
+            for snapshot, disks in snapshots.items()
+            if is_uuid(_key(snapshot)) and isinstance(disks, list)
         }
-        for vm, snapshots in (by_vm.items() if isinstance(by_vm, dict) else ()) if isinstance(snapshots, dict)
+        for vm, snapshots in (by_vm.items() if isinstance(by_vm, dict) else ())
+        if isinstance(snapshots, dict)
     }
 
 

@@ -1,4 +1,5 @@
 """How an XAPI operation ended."""
+
 from typing import NamedTuple, Tuple
 
 Error = Tuple[str, ...]

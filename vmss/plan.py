@@ -1,4 +1,5 @@
 """What a pass is going to do, as values: which VM gets what, what expires, what must not be touched."""
+
 from datetime import datetime, timedelta
 from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
@@ -125,8 +126,10 @@ def snapshot_name(turn: Turn) -> str:
     """The name of a snapshot: the policy's, and the slot in UTC, which no change of the clock makes ambiguous."""
     # XML cannot carry control characters.
     name = "".join(character for character in turn.policy.name if character.isprintable())[:180]
-    return "%s %s" % (name, turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ")) if name else turn.slot.strftime(
-        "scheduled %Y-%m-%dT%H:%M:%SZ"
+    return (
+        "%s %s" % (name, turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        if name
+        else turn.slot.strftime("scheduled %Y-%m-%dT%H:%M:%SZ")
     )
 
 
@@ -135,10 +138,17 @@ def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
     text = []
     for turn in turns:
         mine = [item for item in jobs if item.policy == turn.policy.ref]
-        text.append("%s (%s): %s of %d VMs, slot %s, %d kept each" % (
-            one_line(turn.policy.name, 100) or "(no name)", turn.policy.uuid, turn.policy.type, len(mine),
-            turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ"), turn.policy.retained,
-        ))
+        text.append(
+            "%s (%s): %s of %d VMs, slot %s, %d kept each"
+            % (
+                one_line(turn.policy.name, 100) or "(no name)",
+                turn.policy.uuid,
+                turn.policy.type,
+                len(mine),
+                turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                turn.policy.retained,
+            )
+        )
         for item in mine:
             what = item.take or "has its snapshot of this slot"
             gone = ", then delete %s" % ", ".join(doomed.uuid for doomed in item.expired) if item.expired else ""
@@ -158,8 +168,7 @@ def _take(chosen: Policy, vm: Vm) -> str:
 
 def _doomed(snapshot: Snapshot, disks: Sequence[Disk]) -> Doomed:
     return Doomed(
-        snapshot.ref, snapshot.uuid, snapshot.suspended,
-        tuple(_engine_disk(disk) for disk in disks if ours(disk, 1)),
+        snapshot.ref, snapshot.uuid, snapshot.suspended, tuple(_engine_disk(disk) for disk in disks if ours(disk, 1))
     )
 
 
@@ -183,5 +192,6 @@ def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[
         left = [disk.uuid for disk in disks.get(snapshot.ref, ()) if not ours(disk, 1)]
         if left:
             yield "Disks of snapshot %s are left alone: %s (in use elsewhere, or no snapshots of a VM's disks)" % (
-                snapshot.uuid, ", ".join(left)
+                snapshot.uuid,
+                ", ".join(left),
             )

@@ -1,4 +1,5 @@
 """Reads what the plan of some policies needs to know of the pool, and makes it."""
+
 from datetime import datetime
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
@@ -48,7 +49,7 @@ class Planner:
         """What is to be done, group by group."""
         vms = [vm for vm in self.vms if not vm.misread]
         for start in range(0, len(vms), _GROUP):
-            yield self._plan(world.with_snapshots(self._xapi, vms[start:start + _GROUP]))
+            yield self._plan(world.with_snapshots(self._xapi, vms[start : start + _GROUP]))
 
     def _plan(self, vms: Sequence[Vm]) -> Planned:
         suspend_sr = self._pool.suspend_sr
@@ -90,13 +91,13 @@ class Planner:
         for snapshot in expiry.expired:
             if snapshot.ref in misread:
                 spared[expiry.vm.ref] = misread[snapshot.ref]
-                self._log("Snapshot %s of VM %s is left alone: the record of a disk cannot be understood: %s"
-                          % (snapshot.uuid, expiry.vm.uuid, misread[snapshot.ref]))
+                self._log(
+                    "Snapshot %s of VM %s is left alone: the record of a disk cannot be understood: %s"
+                    % (snapshot.uuid, expiry.vm.uuid, misread[snapshot.ref])
+                )
         return expiry._replace(expired=tuple(item for item in expiry.expired if item.ref not in misread))
 
-    def _tight(
-        self, expiries: Sequence[Expiry], jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]
-    ) -> Set[str]:
+    def _tight(self, expiries: Sequence[Expiry], jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]) -> Set[str]:
         """SRs on which something expires and which may have too little room for the snapshots to be taken."""
         expiring = {disk.sr for job in jobs for doomed in job.expired for disk in doomed.disks}
         tight = set()

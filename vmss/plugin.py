@@ -3,6 +3,7 @@
 xapi runs the plugin with one argument, an XML-RPC methodCall whose parameters are its session and a map of
 texts, and takes the plugin's whole standard output as the answer (ocaml/xapi/xapi_plugins.ml).
 """
+
 import json
 import os
 import sys
@@ -191,8 +192,11 @@ def _failure(report: Report) -> Optional[List[str]]:
 def main(argv: Sequence[str]) -> int:
     """Answer one call of xapi: `argv` is the plugin's name and the methodCall."""
     if len(argv) != 2 or not argv[1].lstrip().startswith("<"):
-        print("%s: a host plugin, which xapi runs: xe host-call-plugin plugin=vmss fn=%s host-uuid=COORDINATOR"
-              % (argv[0], "|".join(sorted(FUNCTIONS))), file=sys.stderr)
+        print(
+            "%s: a host plugin, which xapi runs: xe host-call-plugin plugin=vmss fn=%s host-uuid=COORDINATOR"
+            % (argv[0], "|".join(sorted(FUNCTIONS))),
+            file=sys.stderr,
+        )
         return 2
     answer: Dict[str, Any]
     try:

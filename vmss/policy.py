@@ -1,4 +1,5 @@
 """A snapshot schedule as a typed value, read from a VMSS record of XAPI."""
+
 import re
 from datetime import datetime, tzinfo
 from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
@@ -94,9 +95,13 @@ def _number(name: str, value: Any, low: int, high: int) -> int:
     try:
         if isinstance(value, bool) or not (isinstance(value, int) or match):
             raise ValueError
-        number = value if match is None else int(
-            match.group("sign") + match.group("digits").replace("_", ""),
-            _BASES[match.group("base").lower()] if match.group("base") else 10,
+        number = (
+            value
+            if match is None
+            else int(
+                match.group("sign") + match.group("digits").replace("_", ""),
+                _BASES[match.group("base").lower()] if match.group("base") else 10,
+            )
         )
     except ValueError:
         raise PolicyError("%s: %s is not a whole number" % (name, quoted(value)))

@@ -1,4 +1,5 @@
 """Which scheduled snapshots of a VM have expired."""
+
 from datetime import datetime
 from typing import NamedTuple, Sequence, Tuple
 

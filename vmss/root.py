@@ -1,4 +1,5 @@
 """A root directory to install into: "/", or one that will be some other system's "/"."""
+
 import errno
 import fcntl
 import os

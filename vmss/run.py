@@ -1,4 +1,5 @@
 """One pass over the pool, from the lock to the lock, in the order of the vendor's article CTX224169."""
+
 import os
 from collections import deque
 from contextlib import suppress
@@ -183,9 +184,7 @@ class Pass:
 
     def whole(self, directory: LockDirectory) -> Report:
         """The pass, from the lock to the lock."""
-        holder = {
-            "pid": os.getpid(), "since": format_datetime(self.clock.now()), "session": self.xapi.session,
-        }
+        holder = {"pid": os.getpid(), "since": format_datetime(self.clock.now()), "session": self.xapi.session}
         try:
             lock = directory.acquire(self.pool.uuid, holder)
         except Held as held:
@@ -224,9 +223,7 @@ class Pass:
 
     def take_over(self, directory: LockDirectory, lock: Lock) -> None:
         """See to what passes before this one have left: their sessions, and ticks that nobody could serve."""
-        self.settled = sessions.close_old(
-            self.xapi, directory, self.around.place, self.pool.uuid, lock.died, self.log
-        )
+        self.settled = sessions.close_old(self.xapi, directory, self.around.place, self.pool.uuid, lock.died, self.log)
         failures = sessions.failures(directory, self.around.place)
         if failures is not None:
             self.waiting_since = min(self.waiting_since, failures[0])
@@ -241,7 +238,12 @@ class Pass:
 
             limit = max(self.settings.snapshot_limit, self.settings.checkpoint_limit) + self.settings.cancel_limit
             self.orphans = orphans.look(
-                self.xapi, self.notes_in(directory), self.journal, self.pool.coordinator, limit, self.clock.now(),
+                self.xapi,
+                self.notes_in(directory),
+                self.journal,
+                self.pool.coordinator,
+                limit,
+                self.clock.now(),
                 self.log,
             )
 
@@ -279,8 +281,10 @@ class Pass:
         turns = []
         for policy in policies:
             if policy.last_run is not None and policy.last_run > now:
-                self.log("Warning: the last run of policy %s, %s, lies in the future: taken as never"
-                         % (policy.uuid, format_datetime(policy.last_run)))
+                self.log(
+                    "Warning: the last run of policy %s, %s, lies in the future: taken as never"
+                    % (policy.uuid, format_datetime(policy.last_run))
+                )
             # One that never ran is late, not lost, if its tick was another's; not if it is newer than that.
             since = self.waiting_since if self.known is None or policy.ref in self.known else None
             slot = policy.due(self.log.zone, now, since)
@@ -323,8 +327,16 @@ class Pass:
 
         waiting = deque(look.turns)
         context = Context(
-            self.xapi, self.pool, self.settings, self.clock, self.log, self.journal,
-            self.notes_in(directory), self.around.say, self.began + self.settings.pass_limit, not self.settled,
+            self.xapi,
+            self.pool,
+            self.settings,
+            self.clock,
+            self.log,
+            self.journal,
+            self.notes_in(directory),
+            self.around.say,
+            self.began + self.settings.pass_limit,
+            not self.settled,
         )
         service = Service(context, self.finish, lambda: self.admit(service, lock, waiting, idle))
         try:
@@ -364,9 +376,10 @@ class Pass:
         """One policy's run is over: the alert, then last-run-time, in this order, so that a crash between the
         two repeats an alert rather than losing one."""
         policy, zone, ended = served.turn.policy, self.log.zone, self.clock.now()
-        self.log("snapshot start time: %s, end time: %s, Last expected run time: %s" % (
-            local(served.started, zone), local(ended, zone), local(served.turn.slot, zone)
-        ))
+        self.log(
+            "snapshot start time: %s, end time: %s, Last expected run time: %s"
+            % (local(served.started, zone), local(ended, zone), local(served.turn.slot, zone))
+        )
         summary = served.summary(zone) + self.told_of_orphans()
         if served.victims:
             raised = self.alerts.create(alerts.FAILED, policy.uuid, alerts.failed_body(served.victims, summary))
@@ -404,9 +417,13 @@ class Pass:
             slots.append(local(slot, self.log.zone))
             slot = next_slot(policy.schedule, self.log.zone, slot)
         if slots:
-            self.alerts.create(alerts.MISSED_EVENT, policy.uuid, alerts.body(
-                alerts.MISSED_EVENT, "Missed: %s." % ", ".join(slots[:10] + ["and more"] * (len(slots) > 10))
-            ))
+            self.alerts.create(
+                alerts.MISSED_EVENT,
+                policy.uuid,
+                alerts.body(
+                    alerts.MISSED_EVENT, "Missed: %s." % ", ".join(slots[:10] + ["and more"] * (len(slots) > 10))
+                ),
+            )
 
     def set_last_run_time(self, policy: Policy, ended: datetime) -> None:
         """Note, in UTC, when the policy's run ended."""
@@ -461,10 +478,14 @@ class Pass:
         since, last = failures
         for turn in turns:
             if turn.slot <= last:
-                self.alerts.create(alerts.LOGON_FAILURE, turn.policy.uuid, alerts.body(
+                self.alerts.create(
                     alerts.LOGON_FAILURE,
-                    "No session from %s to %s." % (local(since, self.log.zone), local(last, self.log.zone)),
-                ))
+                    turn.policy.uuid,
+                    alerts.body(
+                        alerts.LOGON_FAILURE,
+                        "No session from %s to %s." % (local(since, self.log.zone), local(last, self.log.zone)),
+                    ),
+                )
         sessions.forget_failures(directory, self.log)
 
     # Reports
@@ -476,20 +497,25 @@ class Pass:
 
         look = self.look(self.request.policy)
         for start in range(0, len(look.turns), self.settings.max_policies):
-            turns = look.turns[start:start + self.settings.max_policies]
+            turns = look.turns[start : start + self.settings.max_policies]
             planner = Planner(self.xapi, self.pool, self.log, turns, self.now())
             for line in lines([job for planned in planner.plans() for job in planned.jobs], turns):
                 self.around.say(line)
-        return Report(OK, "policies that would run: %d of %d; nothing was changed" % (
-            len(look.turns), len(look.turns) + len(look.idle) + len(look.errors)
-        ))
+        return Report(
+            OK,
+            "policies that would run: %d of %d; nothing was changed"
+            % (len(look.turns), len(look.turns) + len(look.idle) + len(look.errors)),
+        )
 
     def report(self, complete: bool) -> Report:
         """How the pass ended."""
         failed = sum(len(served.victims) for served in self.served)
         line = "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
-            len(self.served), sum(served.taken for served in self.served), sum(served.vms for served in self.served),
-            sum(served.deleted for served in self.served), failed,
+            len(self.served),
+            sum(served.taken for served in self.served),
+            sum(served.vms for served in self.served),
+            sum(served.deleted for served in self.served),
+            failed,
         )
         if not complete:
             stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress

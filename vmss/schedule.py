@@ -11,6 +11,7 @@ The rules:
   served at both, which keeps one in every real hour. By the same thought an hour that the clock skips as a
   whole has no hourly slot: no real hour passed.
 """
+
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import FrozenSet, Iterator, List, NamedTuple, Optional
 

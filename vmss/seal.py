@@ -4,6 +4,7 @@ In dom0 it is derived from the pool's secret, which is the same on every host of
 and over the API by nobody: so a seal holds on the next coordinator too, until the secret is changed. Elsewhere, where
 there is a simulator, the key lies beside the lock.
 """
+
 import hashlib
 import hmac
 import os

@@ -1,4 +1,5 @@
 """The policies that a pass has in hand: planned when they are admitted, carried out together, told one by one."""
+
 from collections import Counter, deque
 from datetime import datetime
 from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
@@ -65,11 +66,23 @@ class Service:
         self._under_way: Dict[int, str] = {}  # tasks, by job, that take the snapshot already
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._execution = Execution(
-            context.xapi, context.clock, context.settings, context.journal, self._engine, self._names,
+            context.xapi,
+            context.clock,
+            context.settings,
+            context.journal,
+            self._engine,
+            self._names,
             self._under_way,
             Watch(
-                self._on_start, self._on_end, self._on_again, self._on_finish, self._spared, self._taken,
-                self._serves, self._on_stop, self._more,
+                self._on_start,
+                self._on_end,
+                self._on_again,
+                self._on_finish,
+                self._spared,
+                self._taken,
+                self._serves,
+                self._on_stop,
+                self._more,
             ),
             context.until,
         )
@@ -163,9 +176,9 @@ class Service:
         self._log("Processing policy: %s" % turn.policy.uuid)
         self._log("No of VMs: %d" % vms)
         self._log("Max number of threads for processing VM: %d" % self._context.settings.max_operations)
-        self._context.say("%s: %s of %d VMs" % (
-            one_line(turn.policy.name, 60) or turn.policy.uuid, turn.policy.type, vms
-        ))
+        self._context.say(
+            "%s: %s of %d VMs" % (one_line(turn.policy.name, 60) or turn.policy.uuid, turn.policy.type, vms)
+        )
 
     def _leftovers(self) -> Iterator[Tuple[str, List[Tuple[str, List[Disk]]], Entries]]:
         """The records of earlier passes: their keys, the snapshots that are gone with those of their disks that
@@ -173,8 +186,10 @@ class Service:
         xapi = self._context.xapi
         for key, snapshots in self._context.journal.left():
             if snapshots is None:
-                self._log("pool.other_config: %s was written by no pass of this pool, and is removed: %s"
-                          % (one_line(key, 100), one_line(self._context.pool.other_config[key], 1000)))
+                self._log(
+                    "pool.other_config: %s was written by no pass of this pool, and is removed: %s"
+                    % (one_line(key, 100), one_line(self._context.pool.other_config[key], 1000))
+                )
                 self._context.journal.remove(key)
                 continue
             gone: List[Tuple[str, List[Disk]]] = []
@@ -203,7 +218,8 @@ class Service:
 
     def _on_stop(self) -> None:
         line = "Told to stop: %d operations in flight get up to %d s, and nothing new is started" % (
-            len(self._engine.running), self._context.settings.stop_limit
+            len(self._engine.running),
+            self._context.settings.stop_limit,
         )
         self._log(line)
         self._context.say(line)
@@ -272,23 +288,27 @@ class Service:
             return
         for doomed in job.expired:
             if doomed.ref == operation.ref and operation.action == (SHUT_DOWN if doomed.suspended else DESTROY_VM):
-                self._log("Snapshot retention value reached for VM: %s. Deleting the oldest snapshot: %s"
-                          % (job.uuid, doomed.uuid))
+                self._log(
+                    "Snapshot retention value reached for VM: %s. Deleting the oldest snapshot: %s"
+                    % (job.uuid, doomed.uuid)
+                )
 
     def _on_end(self, operation: Operation, outcome: Outcome) -> None:
         job = self._engine.jobs[operation.job]
         if operation.action in TAKES:
             self._context.notes.ended(job.uuid, self._context.clock.now(), outcome)
         if outcome.error and not already_gone(operation, outcome):
-            self._log("%s failed for VM: %s (%s): %s" % (
-                operation.action, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000)
-            ))
+            self._log(
+                "%s failed for VM: %s (%s): %s"
+                % (operation.action, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000))
+            )
 
     def _on_again(self, operation: Operation, outcome: Outcome, seconds: int) -> None:
         job = self._engine.jobs[operation.job]
-        self._log("%s is tried again in %d s for VM: %s (%s): %s" % (
-            operation.action, seconds, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000)
-        ))
+        self._log(
+            "%s is tried again in %d s for VM: %s (%s): %s"
+            % (operation.action, seconds, job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000))
+        )
 
     def _on_finish(self, number: int) -> None:
         job, state = self._engine.jobs[number], self._engine.states[number]
@@ -314,15 +334,18 @@ class Service:
         mine = [(self._engine.jobs[number], self._engine.states[number]) for number in numbers]
         misread = self._misread.pop(ref, [])
         failed = [
-            Victim(job.name, job.uuid, self._error(number)) for number, (job, _) in zip(numbers, mine)
+            Victim(job.name, job.uuid, self._error(number))
+            for number, (job, _) in zip(numbers, mine)
             if self._error(number)
         ]
-        self._finish(Served(
-            turn=self._turns[ref],
-            started=self._started[ref],
-            vms=len(mine) + len(misread),
-            taken=sum(1 for job, state in mine if state.snapshot or not job.take),
-            deleted=sum(state.destroyed for _, state in mine),
-            victims=tuple(failed + misread),
-            degraded=any(state.degraded for _, state in mine),
-        ))
+        self._finish(
+            Served(
+                turn=self._turns[ref],
+                started=self._started[ref],
+                vms=len(mine) + len(misread),
+                taken=sum(1 for job, state in mine if state.snapshot or not job.take),
+                deleted=sum(state.destroyed for _, state in mine),
+                victims=tuple(failed + misread),
+                degraded=any(state.degraded for _, state in mine),
+            )
+        )

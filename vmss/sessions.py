@@ -1,4 +1,5 @@
 """Opening the session of a pass, and closing it, now or later."""
+
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -29,7 +30,7 @@ class NoSession(Problem):
 
 
 def log_in(
-    xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Callable[[str], None], user: str = USER,
+    xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Callable[[str], None], user: str = USER
 ) -> None:
     """Log in; if xapi does not answer, try again for a while with growing pauses. Raise NoSession."""
     # Over its own socket xapi trusts everybody who may open it, and takes any name.
@@ -98,9 +99,7 @@ def note_login(xapi: Xapi, directory: LockDirectory, place: Place, log: Log) -> 
 
 def left_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
     """The sessions there of processes that died, by the name of the note."""
-    return {
-        name: str(note.get("session")) for name, note in directory.left(_LOGIN) if note.get("xapi") == place.xapi
-    }
+    return {name: str(note.get("session")) for name, note in directory.left(_LOGIN) if note.get("xapi") == place.xapi}
 
 
 def written_down(directory: LockDirectory, pool: str) -> int:
@@ -127,9 +126,7 @@ def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str]
     _keep(directory, pool, _kept(directory, pool) + [{"session": session, "tasks": tasks}], log)
 
 
-def close_old(
-    xapi: Xapi, directory: LockDirectory, place: Place, pool: str, killed: Sequence[str], log: Log
-) -> bool:
+def close_old(xapi: Xapi, directory: LockDirectory, place: Place, pool: str, killed: Sequence[str], log: Log) -> bool:
     """Close the sessions that earlier passes left open, if their operations have ended; `killed` are the sessions
     of those that died with the lock. Return whether all are closed."""
     logins = left_logins(directory, place)

@@ -1,4 +1,5 @@
 """The settings: one table for the configuration file, for pool.other_config and for the documentation."""
+
 import os
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, TextIO, Tuple
@@ -108,36 +109,61 @@ def _path(text: str) -> str:
 
 SETTINGS: Tuple[Setting, ...] = (
     Setting("timezone", _zone, "The zone of the schedules; empty: dom0's own, as xapi and XenCenter have it."),
-    Setting("quiesce", _choice("snapshot", "fail"),
-            "What a quiesced schedule does on a pool without quiescing (every current one): take a plain "
-            "snapshot and say so, or fail."),
-    Setting("max_operations", _number(1, 90),
-            "XAPI operations in flight in the whole pool: xapi refuses work when more than 100 wait."),
-    Setting("max_policies", _number(1, 1000),
-            "Schedules in hand at once: what is known of their VMs is kept in memory."),
+    Setting(
+        "quiesce",
+        _choice("snapshot", "fail"),
+        "What a quiesced schedule does on a pool without quiescing (every current one): take a plain "
+        "snapshot and say so, or fail.",
+    ),
+    Setting(
+        "max_operations",
+        _number(1, 90),
+        "XAPI operations in flight in the whole pool: xapi refuses work when more than 100 wait.",
+    ),
+    Setting(
+        "max_policies", _number(1, 1000), "Schedules in hand at once: what is known of their VMs is kept in memory."
+    ),
     Setting("snapshot_limit", _number(10, 86400), "Seconds until a snapshot that has not ended is given up."),
     Setting("checkpoint_limit", _number(10, 86400), "The same for a checkpoint, which writes the VM's memory."),
     Setting("destroy_limit", _number(10, 86400), "The same for each step of deleting a snapshot."),
-    Setting("pass_limit", _number(600, 604800),
-            "Seconds that a whole run may last. What becomes due after half of that is the next run's; at the end of "
-            "it operations in flight are cancelled, and the VMs that were not reached are reported. xapi itself "
-            "forgets an operation without progress after a day."),
-    Setting("cancel_limit", _number(1, 3600),
-            "Seconds that an operation gets to end once it was cancelled; then its storage repository is freed for "
-            "the others."),
+    Setting(
+        "pass_limit",
+        _number(600, 604800),
+        "Seconds that a whole run may last. What becomes due after half of that is the next run's; at the end of "
+        "it operations in flight are cancelled, and the VMs that were not reached are reported. xapi itself "
+        "forgets an operation without progress after a day.",
+    ),
+    Setting(
+        "cancel_limit",
+        _number(1, 3600),
+        "Seconds that an operation gets to end once it was cancelled; then its storage repository is freed for "
+        "the others.",
+    ),
     Setting("stop_limit", _number(0, 3600), "Seconds that operations in flight get to end when a run is told to stop."),
-    Setting("retries", _number(0, 20),
-            "How often an operation is tried again that xapi refuses because something is busy, within one run."),
-    Setting("retry_pause", _number(1, 600),
-            "Seconds before it is tried again for the first time; each further pause is twice as long. Others go on "
-            "meanwhile."),
+    Setting(
+        "retries",
+        _number(0, 20),
+        "How often an operation is tried again that xapi refuses because something is busy, within one run.",
+    ),
+    Setting(
+        "retry_pause",
+        _number(1, 600),
+        "Seconds before it is tried again for the first time; each further pause is twice as long. Others go on "
+        "meanwhile.",
+    ),
     Setting("login_limit", _number(0, 600), "Seconds during which an xapi that does not answer is tried again."),
-    Setting("call_limit", _number(10, 3600),
-            "Seconds until a plain call is given up that xapi does not answer: it waits for busy objects only in "
-            "operations."),
-    Setting("waits_per_second", _number(1, 20),
-            "event.from calls in a second at most, over which the ends of operations are heard of: without that bound "
-            "xapi answers at every step of every operation."),
+    Setting(
+        "call_limit",
+        _number(10, 3600),
+        "Seconds until a plain call is given up that xapi does not answer: it waits for busy objects only in "
+        "operations.",
+    ),
+    Setting(
+        "waits_per_second",
+        _number(1, 20),
+        "event.from calls in a second at most, over which the ends of operations are heard of: without that bound "
+        "xapi answers at every step of every operation.",
+    ),
     Setting("verify_tls", _boolean, "Whether an https server has to show a certificate that can be verified."),
     Setting("ca_file", _path, "The certificate, or the authority, that an https server is verified with."),
 )
@@ -219,7 +245,8 @@ def of_pool(settings: Settings, other_config: Mapping[str, str]) -> Tuple[Settin
     """Given settings and pool.other_config, return the settings with those of the pool, which win, and what
     was wrong with some: one bad value must not stop the snapshots of a whole pool."""
     values = {
-        key[len(POOL_PREFIX):]: value for key, value in other_config.items()
+        key[len(POOL_PREFIX) :]: value
+        for key, value in other_config.items()
         if key.startswith(POOL_PREFIX) and isinstance(value, str)
     }
     return apply(settings, values)

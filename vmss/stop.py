@@ -1,4 +1,5 @@
 """SIGTERM and SIGINT as a request to stop: what runs may end, nothing new is started."""
+
 import os
 import signal
 from typing import Optional

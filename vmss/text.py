@@ -1,4 +1,5 @@
 """Text from outside: made safe for one line of a log, a terminal or an alert; and recognised as a uuid."""
+
 import re
 import unicodedata
 from typing import Any
@@ -15,7 +16,7 @@ def one_line(text: str, length_max: int = 2000) -> str:
     where it is longer than `length_max` characters."""
     if len(text) > length_max:
         kept = max(0, length_max - 3)
-        text = text[: kept - kept // 2] + "..."[:length_max] + text[len(text) - kept // 2:]
+        text = text[: kept - kept // 2] + "..."[:length_max] + text[len(text) - kept // 2 :]
     if text.isprintable():  # the usual case, and a fast one
         return text
     return "".join(

@@ -1,4 +1,5 @@
 """A policy whose turn it is, and how its run went."""
+
 from datetime import datetime, tzinfo
 from typing import NamedTuple, Tuple
 
@@ -30,6 +31,10 @@ class Served(NamedTuple):
     def summary(self, zone: tzinfo) -> str:
         """The run in one sentence."""
         return "%s: %d of %d VMs have their snapshot of %s (%s); %d expired snapshots deleted." % (
-            quoted(self.turn.policy.name), self.taken, self.vms, local(self.turn.slot, zone),
-            self.turn.slot.astimezone(zone).tzname(), self.deleted,
+            quoted(self.turn.policy.name),
+            self.taken,
+            self.vms,
+            local(self.turn.slot, zone),
+            self.turn.slot.astimezone(zone).tzname(),
+            self.deleted,
         )

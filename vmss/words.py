@@ -1,4 +1,5 @@
 """Schedules, durations and instants in words, for people."""
+
 from datetime import datetime, tzinfo
 from typing import Sequence
 

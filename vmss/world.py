@@ -3,6 +3,7 @@
 Records are large on the wire (a VM 9 kB, a snapshot 12 kB, a disk 3 kB), so bulk reads ask for the objects
 concerned and no others: a query names the references it wants, as many as fit one expression.
 """
+
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
@@ -186,8 +187,14 @@ def _misread(ref: str, record: Any, policies: Sequence[Policy], why: str) -> Vm:
     # The policies know their VMs too.
     policy = next((policy.ref for policy in policies if ref in policy.vms), "")
     return Vm(
-        ref, one_line(str(fields.get("uuid", ref)), 100), one_line(str(fields.get("name_label", "")), 1000), policy,
-        "", NULL, NULL, misread=why,
+        ref,
+        one_line(str(fields.get("uuid", ref)), 100),
+        one_line(str(fields.get("name_label", "")), 1000),
+        policy,
+        "",
+        NULL,
+        NULL,
+        misread=why,
     )
 
 
@@ -196,7 +203,7 @@ def read_disks(xapi: Xapi, vms: Sequence[str]) -> Disks:
     vbds: List[_Vbd] = []
     misread: Dict[str, str] = {}
     for start in range(0, len(vms), _CHUNK):
-        chunk = vms[start:start + _CHUNK]
+        chunk = vms[start : start + _CHUNK]
         try:
             vbds += _read_vbds(xapi, chunk)
         except Misunderstood:  # of which VM it is shows when each is asked for by itself
@@ -422,7 +429,7 @@ def where(
     values = list(values)
     for start in range(0, len(values), _CHUNK):
         # In xapi's query language `and` binds no tighter than `or`, so everything is in parentheses.
-        expression = " or ".join('(field "%s" = "%s")' % (field, value) for value in values[start:start + _CHUNK])
+        expression = " or ".join('(field "%s" = "%s")' % (field, value) for value in values[start : start + _CHUNK])
         if condition:
             expression = "(%s) and (%s)" % (condition, expression)
         answer: Dict[str, Dict[str, Any]] = xapi.call(cls + ".get_all_records_where", expression)

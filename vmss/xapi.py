@@ -1,4 +1,5 @@
 """A session with xapi through the XenAPI client, and asynchronous operations awaited on one event.from."""
+
 import http.client
 import io
 import os
@@ -262,7 +263,11 @@ class Xapi:
     """One session. Every call is sent once, and its failure is one of three: Refused, Unanswered, or a bug."""
 
     def __init__(
-        self, address: str, verify_tls: bool = True, ca_file: str = "", timeout_s: float = _CALL_TIMEOUT_S,
+        self,
+        address: str,
+        verify_tls: bool = True,
+        ca_file: str = "",
+        timeout_s: float = _CALL_TIMEOUT_S,
         transport: Any = None,
     ) -> None:
         """`address` is unix:PATH or https://HOST[:PORT]. Raise AddressError for anything else. `transport` carries the
@@ -277,8 +282,9 @@ class Xapi:
 
     def login(self, user: str, password: str, originator: str = ORIGINATOR) -> None:
         """Open the session. Raise Refused or Unanswered."""
-        self._guarded("session.login_with_password",
-                      lambda: self._client.login_with_password(user, password, "1.0", originator))
+        self._guarded(
+            "session.login_with_password", lambda: self._client.login_with_password(user, password, "1.0", originator)
+        )
         self.session = str(self._client.handle)
         # The client would log in again, silently, whenever the session is refused: with that the new session's
         # calls would go on as though the operations of the old one were still there.

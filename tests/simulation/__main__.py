@@ -1,4 +1,5 @@
 """`python -m tests.simulation`."""
+
 import sys
 
 from tests.simulation.run import main

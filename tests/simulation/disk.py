@@ -1,4 +1,5 @@
 """A disk that can be full: what the functions of the machine then say to whoever writes."""
+
 import errno
 import os
 from contextlib import contextmanager
@@ -45,13 +46,13 @@ class Disk:
         def written(descriptor: int, data: bytes) -> int:
             if self._room is None or descriptor <= 2:
                 return before[1](descriptor, data)
-            return before[1](descriptor, data[:self._take(len(data))])
+            return before[1](descriptor, data[: self._take(len(data))])
 
         def written_at(descriptor: int, data: bytes, offset: int) -> int:
             if self._room is not None:
                 beyond = offset + len(data) - os.fstat(descriptor).st_size
                 if beyond > 0:
-                    data = data[:len(data) - beyond + self._take(beyond)]
+                    data = data[: len(data) - beyond + self._take(beyond)]
             return before[2](descriptor, data, offset)
 
         os.open = opened

@@ -1,4 +1,5 @@
 """What can go wrong at a call: the kinds of faults, the plan that draws them from a seed, and what each does."""
+
 from random import Random
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -111,18 +112,22 @@ _SM = [
 _BUSY = ("OTHER_OPERATION_IN_PROGRESS", "VM", "{ref}", "clone", "OpaqueRef:somebody")
 # What the facts list for the operations themselves; {ref} is their object.
 OPERATION_ERRORS: Dict[str, List[Tuple[str, ...]]] = {
-    "VM.snapshot": _SM + [
-        _BUSY, ("VM_BAD_POWER_STATE", "{ref}", "halted", "running"), ("VDI_IN_USE", "OpaqueRef:disk", "snapshot"),
-        ("SR_BACKEND_FAILURE_81", "", "VDI clone failed error 28", ""), ("CANNOT_CONTACT_HOST", "OpaqueRef:host"),
-        ("SR_BACKEND_FAILURE_109", "", "The snapshot chain is too long", ""), ("HOST_OFFLINE", "OpaqueRef:host"),
+    "VM.snapshot": _SM
+    + [
+        _BUSY,
+        ("VM_BAD_POWER_STATE", "{ref}", "halted", "running"),
+        ("VDI_IN_USE", "OpaqueRef:disk", "snapshot"),
+        ("SR_BACKEND_FAILURE_81", "", "VDI clone failed error 28", ""),
+        ("CANNOT_CONTACT_HOST", "OpaqueRef:host"),
+        ("SR_BACKEND_FAILURE_109", "", "The snapshot chain is too long", ""),
+        ("HOST_OFFLINE", "OpaqueRef:host"),
     ],
     "VM.checkpoint": _SM + [_BUSY, ("VM_BAD_POWER_STATE", "{ref}", "running", "halted"), ("VM_IS_IMMOBILE", "{ref}")],
     # Not OPERATION_BLOCKED: it says that the snapshot is pinned, which `snapshot_pinned` does.
     "VM.destroy": [_BUSY, ("INTERNAL_ERROR", "Db_exn.DBCache_NotFound")],
     "VM.hard_shutdown": [_BUSY, ("INTERNAL_ERROR", "xenopsd")],
-    "VDI.destroy": _SM + [
-        ("VDI_IN_USE", "{ref}", "destroy"), ("OTHER_OPERATION_IN_PROGRESS", "VDI", "{ref}", "clone", "OpaqueRef:other"),
-    ],
+    "VDI.destroy": _SM
+    + [("VDI_IN_USE", "{ref}", "destroy"), ("OTHER_OPERATION_IN_PROGRESS", "VDI", "{ref}", "clone", "OpaqueRef:other")],
 }
 OPERATION_ERRORS["VM.snapshot_with_quiesce"] = OPERATION_ERRORS["VM.snapshot"]
 
@@ -155,7 +160,7 @@ def events_lost(meeting: Meeting) -> Answer:
 
 def _rule(meeting: Meeting, **how: Any) -> Answer:
     """Let the operation that this call starts end in some way, or one of its parts."""
-    method = meeting.method[len("Async."):]
+    method = meeting.method[len("Async.") :]
     if meeting.method.startswith("Async.") and method in OPERATION_ERRORS:
         part = method in ("VM.snapshot", "VM.checkpoint") and meeting.random.random() < 0.3
         if "error" in how:
@@ -259,6 +264,7 @@ def sr_full(meeting: Meeting) -> Answer:
 
 def _others(act: Callable[["World", Random], None]) -> Act:
     """What somebody does just before the call gets to the server, or just after it has acted."""
+
     def both(meeting: Meeting) -> Answer:
         answer = meeting.serve() if meeting.random.random() < 0.5 else None
         before = meeting.world.observer.about_to_change()
@@ -285,9 +291,7 @@ def vm_renamed(world: "World", random: Random) -> None:
 
 def vm_power(world: "World", random: Random) -> None:
     vm = _vm(world, random)
-    calls: List[Tuple[str, List[Any]]] = [
-        ("VM.hard_shutdown", []), ("VM.start", [False, False]), ("VM.suspend", []),
-    ]
+    calls: List[Tuple[str, List[Any]]] = [("VM.hard_shutdown", []), ("VM.start", [False, False]), ("VM.suspend", [])]
     method, more = random.choice(calls)
     world.outside(method, vm, *more)
 
@@ -387,19 +391,40 @@ def member_lost(world: "World", random: Random) -> None:
 
 
 KINDS: Dict[str, Act] = {
-    "lost_before": lost_before, "lost_after": lost_after, "killed_before": killed_before, "killed_after": killed_after,
-    "refused": refused, "events_lost": events_lost, "operation_fails": operation_fails,
-    "operation_hangs": operation_hangs, "operation_late": operation_late, "operation_silent": operation_silent,
-    "task_gone": task_gone, "xapi_restarted": _restart("clean"), "xapi_killed": _restart("kill"),
-    "host_lost": _restart("host"), "sr_full": sr_full,
-    "vm_deleted": _others(vm_deleted), "vm_renamed": _others(vm_renamed), "vm_power": _others(vm_power),
-    "vm_reassigned": _others(vm_reassigned), "vm_snapshotted": _others(vm_snapshotted),
-    "policy_deleted": _others(policy_deleted), "policy_changed": _others(policy_changed),
-    "snapshot_pinned": _others(snapshot_pinned), "snapshot_deleted": _others(snapshot_deleted),
-    "disk_attached": _others(disk_attached), "clock_forward": _others(clock_forward),
-    "clock_back": _others(clock_back), "second_tick": _others(second_tick), "snapshot_now": _others(snapshot_now),
-    "vm_migrated": _others(vm_migrated), "licence_changed": _others(licence_changed),
-    "member_lost": _others(member_lost), "coordinator_changed": coordinator_changed, "stop_asked": stop_asked,
+    "lost_before": lost_before,
+    "lost_after": lost_after,
+    "killed_before": killed_before,
+    "killed_after": killed_after,
+    "refused": refused,
+    "events_lost": events_lost,
+    "operation_fails": operation_fails,
+    "operation_hangs": operation_hangs,
+    "operation_late": operation_late,
+    "operation_silent": operation_silent,
+    "task_gone": task_gone,
+    "xapi_restarted": _restart("clean"),
+    "xapi_killed": _restart("kill"),
+    "host_lost": _restart("host"),
+    "sr_full": sr_full,
+    "vm_deleted": _others(vm_deleted),
+    "vm_renamed": _others(vm_renamed),
+    "vm_power": _others(vm_power),
+    "vm_reassigned": _others(vm_reassigned),
+    "vm_snapshotted": _others(vm_snapshotted),
+    "policy_deleted": _others(policy_deleted),
+    "policy_changed": _others(policy_changed),
+    "snapshot_pinned": _others(snapshot_pinned),
+    "snapshot_deleted": _others(snapshot_deleted),
+    "disk_attached": _others(disk_attached),
+    "clock_forward": _others(clock_forward),
+    "clock_back": _others(clock_back),
+    "second_tick": _others(second_tick),
+    "snapshot_now": _others(snapshot_now),
+    "vm_migrated": _others(vm_migrated),
+    "licence_changed": _others(licence_changed),
+    "member_lost": _others(member_lost),
+    "coordinator_changed": coordinator_changed,
+    "stop_asked": stop_asked,
     "disk_full": disk_full,
 }
 

@@ -3,6 +3,7 @@
 Nothing here is shared with the code under test: the simulator's tables are read directly, and slots are found in a way
 of its own (slots.py). What a check tolerates is said where it does.
 """
+
 import fcntl
 import json
 import re
@@ -62,7 +63,7 @@ class Observer:
     """Sees every call of the pass on its way, and looks at the pool before, between and after."""
 
     def __init__(
-        self, sim: Simulator, lock_dirs: Sequence[Path], zone: str, steady: Callable[[], float], stop_limit: float,
+        self, sim: Simulator, lock_dirs: Sequence[Path], zone: str, steady: Callable[[], float], stop_limit: float
     ) -> None:
         """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to."""
         self.sim = sim
@@ -135,8 +136,11 @@ class Observer:
         return {disk for disk in disks | {self._rows("VM")[vm]["suspend_VDI"]} if disk in self._rows("VDI")}
 
     def _vms_of(self, policy: str) -> Set[str]:
-        return {ref for ref, row in self._rows("VM").items()
-                if row["snapshot_schedule"] == policy and not row["is_a_snapshot"]}
+        return {
+            ref
+            for ref, row in self._rows("VM").items()
+            if row["snapshot_schedule"] == policy and not row["is_a_snapshot"]
+        }
 
     def _now(self) -> datetime:
         self._latest = max(self._latest, self.sim.now())
@@ -267,19 +271,26 @@ class Observer:
         self._check(2, row["is_a_snapshot"] and row["is_vmss_snapshot"], "%s is no scheduled snapshot", name)
         vm, time = row["snapshot_of"], row["snapshot_time"]
         kept = self._kept.get(ref)
-        self._check(2, kept is None or not kept.pinned or "destroy" not in row["blocked_operations"],
-                    "%s is pinned", name)
+        self._check(
+            2, kept is None or not kept.pinned or "destroy" not in row["blocked_operations"], "%s is pinned", name
+        )
         self._check(2, time <= self._latest, "%s is dated in the future", name)
         # What others have pinned or deleted since the pass began was counted by it.
-        mine = {other: it for other, it in self.scheduled().items()
-                if it["snapshot_of"] == vm and ("destroy" not in it["blocked_operations"]
-                                                or other not in self._kept or not self._kept[other].pinned)}
+        mine = {
+            other: it
+            for other, it in self.scheduled().items()
+            if it["snapshot_of"] == vm
+            and ("destroy" not in it["blocked_operations"] or other not in self._kept or not self._kept[other].pinned)
+        }
         # Clocks differ a little: so much in the future may be now.
         count = self._taken_away + sum(1 for it in mine.values() if it["snapshot_time"] <= self._latest + A_MINUTE)
         allowed = min(self._retained.get(vm, {10}))
         self._check(2, count > allowed, "%s goes, though there are %d and %d are to stay", name, count, allowed)
-        older = [it["name_label"] for other, it in mine.items()
-                 if it["snapshot_time"] < time and other in self._kept and other not in self._ever_pinned]
+        older = [
+            it["name_label"]
+            for other, it in mine.items()
+            if it["snapshot_time"] < time and other in self._kept and other not in self._ever_pinned
+        ]
         self._check(2, not older, "%s goes before the older %s", name, older)
         newer = [it for it in mine.values() if it["snapshot_time"] > time]
         self._check(2, bool(newer) or self._taken_away > 0 or self._jumped, "%s goes, and there is no newer one", name)
@@ -338,26 +349,38 @@ class Observer:
             return
         when = datetime.strptime(value, "%Y%m%dT%H:%M:%SZ").replace(tzinfo=UTC)
         before = row["last_run_time"].replace(tzinfo=UTC)
-        self._check(10, when >= before or before > self._latest or self._jumped,
-                    "last-run-time goes back from %s to %s", before, when)
+        self._check(
+            10,
+            when >= before or before > self._latest or self._jumped,
+            "last-run-time goes back from %s to %s",
+            before,
+            when,
+        )
         said = self._said.get(row["uuid"], [])
         self._check(10, bool(said), "last-run-time of %s is set without an alert", row["name_label"])
         runs = [re.findall(r"have their snapshot of (.*?);", body) for _, body in said]
         if not self._jumped:
-            self._check(9, all(runs.count(run) == 1 for run in runs), "%s is told twice of one run: %s",
-                        row["name_label"], runs)
+            self._check(
+                9, all(runs.count(run) == 1 for run in runs), "%s is told twice of one run: %s", row["name_label"], runs
+            )
         if policy not in self._members or self._jumped:
             return
         bodies = "".join(body for _, body in said)
         for vm in sorted(self._members[policy] & self._vms_of(policy)):
             it = self._rows("VM")[vm]
-            has = any(snapshot["snapshot_of"] == vm and snapshot["snapshot_time"].replace(tzinfo=UTC)
-                      >= self._slots[policy] for snapshot in self.scheduled().values())
+            has = any(
+                snapshot["snapshot_of"] == vm and snapshot["snapshot_time"].replace(tzinfo=UTC) >= self._slots[policy]
+                for snapshot in self.scheduled().values()
+            )
             # Somebody may have deleted it since; and xapi may have forgotten it.
             if not self._disturbed:
-                self._check(6, has or "UUID:%s " % it["uuid"] in bodies,
-                            "%s has no snapshot, and the alert of %s does not name it", it["name_label"],
-                            row["name_label"])
+                self._check(
+                    6,
+                    has or "UUID:%s " % it["uuid"] in bodies,
+                    "%s has no snapshot, and the alert of %s does not name it",
+                    it["name_label"],
+                    row["name_label"],
+                )
 
     def about_to_change(self) -> Dict[str, str]:
         """Others are about to change something. Return the scheduled snapshots that there are, with their uuids."""
@@ -386,8 +409,12 @@ class Observer:
     def second_asked(self, method: str, params: List[Any]) -> None:
         """A second pass, while the first is under way, is about to make a call."""
         if self.first_holds_the_lock:
-            self._check(5, not method.startswith("Async.") and method != "VMSS.set_last_run_time",
-                        "a second pass calls %s while the first holds the lock", method)
+            self._check(
+                5,
+                not method.startswith("Async.") and method != "VMSS.set_last_run_time",
+                "a second pass calls %s while the first holds the lock",
+                method,
+            )
 
     def asked_to_stop(self) -> None:
         """The process of the pass gets a SIGTERM."""
@@ -429,8 +456,11 @@ class Observer:
         lasted = self._steady() - self._steady_began
         self._check(7, lasted < LONGEST_PASS, "the pass lasted for %d s", lasted)
         self._exactly_once()
-        unmarked = [row["name_label"] for row in self._rows("VM").values()
-                    if row["is_a_snapshot"] and not row["is_vmss_snapshot"] and SLOT_NAME.match(row["name_label"])]
+        unmarked = [
+            row["name_label"]
+            for row in self._rows("VM").values()
+            if row["is_a_snapshot"] and not row["is_vmss_snapshot"] and SLOT_NAME.match(row["name_label"])
+        ]
         self._check(8, not unmarked, "snapshots that nobody will know as scheduled: %s", unmarked)
         written = self._written()
         if status != "killed":
@@ -438,13 +468,20 @@ class Observer:
                 self._check(5, not lock_is_held(lock_dir), "the lock is still held")
         if self._stop_asked is not None:
             lasted = self._steady() - self._stop_asked
-            self._check(7, lasted <= self._stop_limit + STOPPING_SECONDS, "the pass went on for %d s when it was asked "
-                        "to stop", lasted)
+            self._check(
+                7,
+                lasted <= self._stop_limit + STOPPING_SECONDS,
+                "the pass went on for %d s when it was asked to stop",
+                lasted,
+            )
         if self._disk_full and self._lock_was_there:
             self._check(6, not status.startswith("2 LockError"), "a full disk has ended the pass: %s", status)
         for session in self._open():
-            self._check(8, session in written or session in self._unheard or session in self._excused,
-                        "a session is open and written down nowhere")
+            self._check(
+                8,
+                session in written or session in self._unheard or session in self._excused,
+                "a session is open and written down nowhere",
+            )
         if self._unlicensed and quiet and status[:1] in "01" and self._stop_asked is None and not self._jumped:
             self._told_of_the_licence()
 
@@ -455,11 +492,22 @@ class Observer:
             last = row["last_run_time"].replace(tzinfo=UTC)
             if not row["enabled"] or not self._members[ref] or last.year == 1970 or last >= slot:
                 continue
-            told = [it for it in self.sim.messages.records.values() if it["obj_uuid"] == row["uuid"]
-                    and it["name"] == "VMSS_LICENSE_ERROR" and it["timestamp"].replace(tzinfo=UTC) >= slot]
+            told = [
+                it
+                for it in self.sim.messages.records.values()
+                if it["obj_uuid"] == row["uuid"]
+                and it["name"] == "VMSS_LICENSE_ERROR"
+                and it["timestamp"].replace(tzinfo=UTC) >= slot
+            ]
             once = len(told) == 1 or (bool(told) and self._unread)
-            self._check(9, once, "%s was told %d times that the licence does not allow its run of %s",
-                        row["name_label"], len(told), slot)
+            self._check(
+                9,
+                once,
+                "%s was told %d times that the licence does not allow its run of %s",
+                row["name_label"],
+                len(told),
+                slot,
+            )
 
     def _exactly_once(self) -> None:
         """No VM has two snapshots of one slot. Where the clock was set back there is no telling which is which."""
@@ -508,19 +556,28 @@ class Observer:
             if not row["enabled"] or not members or last.year == 1970 or last > now:
                 continue
             self._check(9, slot <= last, "%s of %s was not served", slot, row["name_label"])
-            mine = [it for it in messages if it["obj_uuid"] == row["uuid"] and it["name"] in OUTCOMES
-                    and it["timestamp"].replace(tzinfo=UTC) >= slot]
+            mine = [
+                it
+                for it in messages
+                if it["obj_uuid"] == row["uuid"]
+                and it["name"] in OUTCOMES
+                and it["timestamp"].replace(tzinfo=UTC) >= slot
+            ]
             self._check(9, bool(mine), "the run of %s for %s was silent", row["name_label"], slot)
             bodies = "".join(it["body"] for it in mine)
             if slot < self._peace_since or last == self._last_runs.get(policy):
                 continue  # it was served before the end of the faults: somebody may have deleted its snapshot since
             for vm in sorted(members):
-                count = sum(1 for it in self.scheduled().values() if it["snapshot_of"] == vm
-                            and slot <= it["snapshot_time"].replace(tzinfo=UTC) <= now)
+                count = sum(
+                    1
+                    for it in self.scheduled().values()
+                    if it["snapshot_of"] == vm and slot <= it["snapshot_time"].replace(tzinfo=UTC) <= now
+                )
                 it = self._rows("VM")[vm]
                 named = "UUID:%s " % it["uuid"] in bodies
-                self._check(1, count == 1 or (named and not count), "%s has %d snapshots of %s",
-                            it["name_label"], count, slot)
+                self._check(
+                    1, count == 1 or (named and not count), "%s has %d snapshots of %s", it["name_label"], count, slot
+                )
         self._nothing_left()
 
     def _nothing_left(self) -> None:
@@ -529,7 +586,8 @@ class Observer:
         snapshots = {row["uuid"] for row in self.scheduled().values()}
         disks = {row["uuid"]: ref for ref, row in self._rows("VDI").items()}
         used = {row["VDI"] for row in self._rows("VBD").values()} | {
-            row["suspend_VDI"] for row in self._rows("VM").values()}
+            row["suspend_VDI"] for row in self._rows("VM").values()
+        }
         for uuid, (snapshot, _) in sorted(self._doomed_disks.items()):
             left = uuid in disks and snapshot not in snapshots and disks[uuid] not in used
             self._check(3, not left, "disk %s is left of snapshot %s", uuid, snapshot)

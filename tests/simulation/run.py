@@ -1,4 +1,5 @@
 """Runs worlds by their seeds, and shrinks the fault list of one that breaks an invariant."""
+
 import argparse
 import shutil
 import tempfile
@@ -36,7 +37,12 @@ def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Sh
         logs = [Path(place.log) for place in world.places.values()]
         observer = world.observer
         return Outcome(
-            world.passes, len(world.history), world.struck, observer.checked, observer.found, world.history,
+            world.passes,
+            len(world.history),
+            world.struck,
+            observer.checked,
+            observer.found,
+            world.history,
             b"".join(log.read_bytes() for log in logs if log.exists()).replace(str(folder).encode(), b""),
         )
     finally:
@@ -49,7 +55,7 @@ def shrink(faults: List[Fault], breaks: Callable[[List[Fault]], bool]) -> List[F
     size, tries = max(1, len(faults) // 2), 0
     while faults and tries < TRIES_MAX:
         for start in range(0, len(faults), size):
-            fewer = faults[:start] + faults[start + size:]
+            fewer = faults[:start] + faults[start + size :]
             tries += 1
             if breaks(fewer):
                 faults = fewer
@@ -67,9 +73,11 @@ def report(seed: int, outcome: Outcome) -> str:
     broken = outcome.found[0]
     fewest = shrink(outcome.struck, lambda some: any(it.number == broken.number for it in live(seed, some).found))
     again = live(seed, fewest)
-    lines = ["seed %d breaks %s" % (seed, broken), "with %d of its %d faults: %s" % (
-        len(fewest), len(outcome.struck), "; ".join(str(found) for found in again.found)
-    )]
+    lines = [
+        "seed %d breaks %s" % (seed, broken),
+        "with %d of its %d faults: %s"
+        % (len(fewest), len(outcome.struck), "; ".join(str(found) for found in again.found)),
+    ]
     command = 'python -m tests.simulation --seed %d --faults "%s" --show' % (seed, " ".join(map(str, fewest)))
     return "\n".join(lines + [command])
 
@@ -85,7 +93,7 @@ def main(words: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
     args = parser.parse_args(words)
     first = int(time.time()) * 1000 if args.seed is None else args.seed
-    count = args.count or (10 ** 9 if args.seconds else 1)
+    count = args.count or (10**9 if args.seconds else 1)
     began = time.monotonic()
     passes = calls = worlds = bad = 0
     kinds: Dict[str, int] = {}
@@ -108,9 +116,10 @@ def main(words: Optional[Sequence[str]] = None) -> int:
         if args.seconds and time.monotonic() - began >= args.seconds:
             break
     seconds = time.monotonic() - began
-    print("worlds: %d from seed %d, passes: %d (%.0f a second), calls: %d, faults: %d, worlds that broke: %d" % (
-        worlds, first, passes, passes / seconds, calls, sum(kinds.values()), bad
-    ))
+    print(
+        "worlds: %d from seed %d, passes: %d (%.0f a second), calls: %d, faults: %d, worlds that broke: %d"
+        % (worlds, first, passes, passes / seconds, calls, sum(kinds.values()), bad)
+    )
     print("faults by kind: " + ", ".join("%s %d" % item for item in sorted(kinds.items())))
     print("checks by invariant: " + ", ".join("%d: %d" % item for item in sorted(checked.items())))
     return 1 if bad else 0

@@ -1,5 +1,6 @@
 """The slots of a schedule, found by walking back over the quarters of real hours: the rules of the design, section 3,
 without a line of the code under test. All zones change their clocks at full quarters, by full quarters."""
+
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Dict, List, NamedTuple
@@ -47,8 +48,11 @@ def _quarter(zone: str, number: int) -> Quarter:
 
 def _meant(frequency: str, minute: int, hour: int, days: str, shown: datetime) -> bool:
     """Whether a schedule means what a clock shows."""
-    return shown.minute == minute and (frequency == "hourly" or shown.hour == hour) and (
-        frequency != "weekly" or DAYS[shown.weekday()] in days.split(","))
+    return (
+        shown.minute == minute
+        and (frequency == "hourly" or shown.hour == hour)
+        and (frequency != "weekly" or DAYS[shown.weekday()] in days.split(","))
+    )
 
 
 @lru_cache(maxsize=200000)
@@ -68,8 +72,12 @@ def latest_slot(zone: str, policy: Dict[str, Any], now: datetime) -> datetime:
     """The latest slot at or before an instant of a policy, given as its record."""
     schedule = policy["schedule"]
     number = _latest(
-        zone, int(now.timestamp() // SECONDS), policy["frequency"], int(schedule.get("min", 0)),
-        int(schedule.get("hour", 0)), str(schedule.get("days", "")),
+        zone,
+        int(now.timestamp() // SECONDS),
+        policy["frequency"],
+        int(schedule.get("min", 0)),
+        int(schedule.get("hour", 0)),
+        str(schedule.get("days", "")),
     )
     return datetime.fromtimestamp(number * SECONDS, UTC)
 

@@ -2,6 +2,7 @@
 
 Longer, and with what was met in numbers: python -m tests.simulation --seconds 600
 """
+
 import json
 import os
 import subprocess
@@ -45,8 +46,9 @@ def test_the_same_seed_gives_the_same_log_byte_for_byte_in_any_process() -> None
     answers = []
     for salt in ("1", "2"):  # of Python's own hashes, and so of the order of sets
         command = [sys.executable, "-m", "tests.simulation", "--seed", "70", "--count", "6", "--show"]
-        out = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=str(ROOT),
-                             env=dict(os.environ, PYTHONHASHSEED=salt)).stdout
+        out = subprocess.run(
+            command, stdout=subprocess.PIPE, check=True, cwd=str(ROOT), env=dict(os.environ, PYTHONHASHSEED=salt)
+        ).stdout
         answers.append([line for line in out.splitlines() if b"a second" not in line])
     assert answers[0] == answers[1] and len(answers[0]) > 1000
 
@@ -67,9 +69,12 @@ def _small(seconds: float = 0.0) -> Shape:
     hourly = PolicyShape("snapshot", "hourly", {"min": "0"}, 1, True)
     slow = Durations(vdi_snapshot=(seconds, seconds), vdi_destroy=(seconds, seconds))
     return Shape(
-        zone="UTC", srs=("nfs", "lvm"), policies=(hourly, hourly._replace(type="checkpoint")),
+        zone="UTC",
+        srs=("nfs", "lvm"),
+        policies=(hourly, hourly._replace(type="checkpoint")),
         vms=(((0, 1), True, 0), ((0,), False, 0), ((1,), True, 1)),
-        durations=slow if seconds else Durations(), settings=Settings(timezone="UTC"),
+        durations=slow if seconds else Durations(),
+        settings=Settings(timezone="UTC"),
         steps=(60, 60, 1 if seconds else 15),
     )
 
@@ -136,18 +141,21 @@ def test_a_disk_that_takes_a_part_of_what_is_written_costs_no_session() -> None:
 # The checks themselves
 
 
-@pytest.mark.parametrize("zone, frequency, at, now, slot", [
-    # A gap: London, 01:00 to 02:00; Lord Howe, 02:00 to 02:30; Santiago, 00:00 to 01:00.
-    ("Europe/London", "daily", "01:15", "2026-03-29T01:00", "2026-03-29T01:00"),
-    ("Europe/London", "hourly", "00:15", "2026-03-29T01:00", "2026-03-29T00:15"),
-    ("Australia/Lord_Howe", "daily", "02:15", "2026-10-03T15:45", "2026-10-03T15:30"),
-    ("Australia/Lord_Howe", "hourly", "00:15", "2026-10-03T15:30", "2026-10-03T15:30"),
-    ("America/Santiago", "daily", "00:30", "2026-09-06T04:00", "2026-09-06T04:00"),
-    # Twice: London, 01:00 to 02:00; Santiago, 23:00 to 24:00 on the day before.
-    ("Europe/London", "daily", "01:15", "2026-10-25T01:30", "2026-10-25T00:15"),
-    ("Europe/London", "hourly", "00:15", "2026-10-25T01:30", "2026-10-25T01:15"),
-    ("America/Santiago", "daily", "23:30", "2026-04-05T03:45", "2026-04-05T02:30"),
-])
+@pytest.mark.parametrize(
+    "zone, frequency, at, now, slot",
+    [
+        # A gap: London, 01:00 to 02:00; Lord Howe, 02:00 to 02:30; Santiago, 00:00 to 01:00.
+        ("Europe/London", "daily", "01:15", "2026-03-29T01:00", "2026-03-29T01:00"),
+        ("Europe/London", "hourly", "00:15", "2026-03-29T01:00", "2026-03-29T00:15"),
+        ("Australia/Lord_Howe", "daily", "02:15", "2026-10-03T15:45", "2026-10-03T15:30"),
+        ("Australia/Lord_Howe", "hourly", "00:15", "2026-10-03T15:30", "2026-10-03T15:30"),
+        ("America/Santiago", "daily", "00:30", "2026-09-06T04:00", "2026-09-06T04:00"),
+        # Twice: London, 01:00 to 02:00; Santiago, 23:00 to 24:00 on the day before.
+        ("Europe/London", "daily", "01:15", "2026-10-25T01:30", "2026-10-25T00:15"),
+        ("Europe/London", "hourly", "00:15", "2026-10-25T01:30", "2026-10-25T01:15"),
+        ("America/Santiago", "daily", "23:30", "2026-04-05T03:45", "2026-04-05T02:30"),
+    ],
+)
 def test_the_slots_of_a_day_on_which_clocks_change(zone: str, frequency: str, at: str, now: str, slot: str) -> None:
     hour, minute = at.split(":")
     policy = {"frequency": frequency, "schedule": {"hour": hour, "min": minute}}
@@ -199,8 +207,9 @@ def _hold_the_lock(world: World) -> None:
 
 
 def _leave_a_task(world: World) -> None:
-    world.sim.db.create("task", {"name_label": "Async.VM.snapshot", "session": sorted(world.observer._sessions)[0],
-                                 "status": "pending"})
+    world.sim.db.create(
+        "task", {"name_label": "Async.VM.snapshot", "session": sorted(world.observer._sessions)[0], "status": "pending"}
+    )
 
 
 def _set_back(world: World) -> None:
@@ -209,10 +218,20 @@ def _set_back(world: World) -> None:
         world.sim.db.set("VMSS", policy, "last_run_time", world.sim.now().replace(year=2025))
 
 
-@pytest.mark.parametrize("number, sabotage", [
-    (1, _unmark), (1, _double), (3, _leave_a_disk), (3, _leave_a_record), (8, _leave_a_session), (8, _hold_the_lock),
-    (8, _leave_a_task), (9, _silence), (9, _set_back),
-])
+@pytest.mark.parametrize(
+    "number, sabotage",
+    [
+        (1, _unmark),
+        (1, _double),
+        (3, _leave_a_disk),
+        (3, _leave_a_record),
+        (8, _leave_a_session),
+        (8, _hold_the_lock),
+        (8, _leave_a_task),
+        (9, _silence),
+        (9, _set_back),
+    ],
+)
 def test_a_world_that_was_spoiled_afterwards_breaks_the_invariant(
     number: int, sabotage: Sabotage, tmp_path: Path
 ) -> None:
@@ -254,9 +273,11 @@ def _notes_the_run_in_silence(world: World) -> None:
 
 def _names_no_victim(world: World) -> None:
     world.observer._slots[world.policies[0]] = world.sim.now().replace(year=2027)
-    world.observer.answered("message.create", [
-        "", "VMSS_SNAPSHOT_FAILED", "1", "VMSS", world.sim.db.row("VMSS", world.policies[0])["uuid"], "x",
-    ], {"Status": "Success", "Value": ""})
+    world.observer.answered(
+        "message.create",
+        ["", "VMSS_SNAPSHOT_FAILED", "1", "VMSS", world.sim.db.row("VMSS", world.policies[0])["uuid"], "x"],
+        {"Status": "Success", "Value": ""},
+    )
     _notes_the_run_in_silence(world)
 
 
@@ -293,13 +314,23 @@ def _keeps_silent_about_the_licence(world: World) -> None:
     world.observer.end("0")
 
 
-@pytest.mark.parametrize("number, sabotage", [
-    (7, _starts_more_when_it_was_asked_to_stop), (7, _does_not_end_when_it_was_asked_to),
-    (9, _keeps_silent_about_the_licence), (1, _takes_one_of_no_slot),
-    (2, _destroys_what_is_no_snapshot), (2, _destroys_the_last_one), (4, _destroys_a_foreign_disk),
-    (3, _destroys_without_a_record), (10, _notes_the_run_in_silence), (6, _names_no_victim), (5, _second_pass_runs),
-    (7, _never_ends),
-])
+@pytest.mark.parametrize(
+    "number, sabotage",
+    [
+        (7, _starts_more_when_it_was_asked_to_stop),
+        (7, _does_not_end_when_it_was_asked_to),
+        (9, _keeps_silent_about_the_licence),
+        (1, _takes_one_of_no_slot),
+        (2, _destroys_what_is_no_snapshot),
+        (2, _destroys_the_last_one),
+        (4, _destroys_a_foreign_disk),
+        (3, _destroys_without_a_record),
+        (10, _notes_the_run_in_silence),
+        (6, _names_no_victim),
+        (5, _second_pass_runs),
+        (7, _never_ends),
+    ],
+)
 def test_a_pass_that_did_wrong_would_be_seen(number: int, sabotage: Sabotage, tmp_path: Path) -> None:
     with chance(7):
         world = World(7, tmp_path, Listed([]), _small())

@@ -1,4 +1,5 @@
 """The way from the XenAPI client to the embedded xapi without a socket, and the clock of a simulated coordinator."""
+
 import http.client
 import re
 import xmlrpc.client
@@ -106,7 +107,10 @@ def _list(value: List[Any]) -> List[Any]:
 
 
 _READ: Dict[type, Callable[[Any], Any]] = {
-    dict: _map, list: _list, datetime: lambda value: xmlrpc.client.DateTime(date_text(value)), Count: int,
+    dict: _map,
+    list: _list,
+    datetime: lambda value: xmlrpc.client.DateTime(date_text(value)),
+    Count: int,
     type(None): lambda value: "",
 }
 

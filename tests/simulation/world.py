@@ -1,4 +1,5 @@
 """A pool, its policies, its time and its faults, all drawn from one seed; and its passes, one after another."""
+
 import os
 import socket
 import time
@@ -70,11 +71,14 @@ def draw(seed: int) -> Shape:
     random = Random("shape %d" % seed)
     srs = tuple(random.choice(("nfs", "ext", "lvm", "lvmoiscsi", "smb")) for _ in range(random.randint(1, 4)))
     policies = tuple(_policy(random) for _ in range(random.randint(1, 3)))
-    vms = tuple((
-        tuple(random.randrange(len(srs)) for _ in range(random.choice((0, 1, 1, 1, 2, 2, 3)))),
-        random.random() < 0.6,
-        random.choice([-1] + 5 * list(range(len(policies)))),
-    ) for _ in range(random.randint(1, 6)))
+    vms = tuple(
+        (
+            tuple(random.randrange(len(srs)) for _ in range(random.choice((0, 1, 1, 1, 2, 2, 3)))),
+            random.random() < 0.6,
+            random.choice([-1] + 5 * list(range(len(policies)))),
+        )
+        for _ in range(random.randint(1, 6))
+    )
     longest = random.choice((0.5, 3.0, 3.0, 60.0, 400.0, 600.0))
     limit = random.choice((60, 600, 3600))
     zone = random.choice(ZONES)
@@ -83,16 +87,26 @@ def draw(seed: int) -> Shape:
         start = random.choice(CHANGES[zone]) - QUARTER * random.choice((random.randrange(16), random.randrange(120)))
         policies = tuple(_at_night(policy, random) if random.random() < 0.5 else policy for policy in policies)
     return Shape(
-        zone=zone, srs=srs, vms=vms, policies=policies,
+        zone=zone,
+        srs=srs,
+        vms=vms,
+        policies=policies,
         durations=Durations(vdi_snapshot=(0.1, longest), vdi_destroy=(0.1, random.choice((0.5, 1.0, longest)))),
         settings=Settings(
-            timezone=zone, snapshot_limit=limit, checkpoint_limit=2 * limit, destroy_limit=limit,
-            login_limit=random.choice((0, 60)), max_operations=random.choice((1, 3, 64)),
-            max_policies=random.choice((1, 100)), stop_limit=random.choice((0, 60)),
+            timezone=zone,
+            snapshot_limit=limit,
+            checkpoint_limit=2 * limit,
+            destroy_limit=limit,
+            login_limit=random.choice((0, 60)),
+            max_operations=random.choice((1, 3, 64)),
+            max_policies=random.choice((1, 100)),
+            stop_limit=random.choice((0, 60)),
             waits_per_second=random.choice((1, 1, 5)),
         ),
         steps=tuple(random.choice((1, 15, 15, 30, 60, 60, 60, 120, 1440)) for _ in range(random.randint(3, 9))),
-        calm=random.choice((0, 0, 1, 2)), hosts=random.choice((1, 1, 2, 3)), start=start,
+        calm=random.choice((0, 0, 1, 2)),
+        hosts=random.choice((1, 1, 2, 3)),
+        start=start,
     )
 
 
@@ -161,7 +175,7 @@ class World:
         self._build()
         self.places = {
             host: Place(
-                xapi="unix:here", log=str(folder / ("log%d" % number)), lock_dir=str(folder / ("lock%d" % number)),
+                xapi="unix:here", log=str(folder / ("log%d" % number)), lock_dir=str(folder / ("lock%d" % number))
             )
             for number, host in enumerate(self.hosts)
         }
@@ -169,7 +183,10 @@ class World:
         self.here = self.sim.this_host  # where our process runs
         self._transport = DirectTransport(self.sim, self._carry, lambda: self.here)
         self.observer = Observer(
-            self.sim, [Path(place.lock_dir) for place in self.places.values()], self.shape.zone, self.clock.monotonic,
+            self.sim,
+            [Path(place.lock_dir) for place in self.places.values()],
+            self.shape.zone,
+            self.clock.monotonic,
             self.shape.settings.stop_limit,
         )
 
@@ -224,18 +241,39 @@ class World:
             self.call("host.enable", session, self.hosts[-1])
         for number, kind in enumerate(self.shape.srs):
             config = {"location": "/srv/%d" % number}
-            self.srs.append(str(self.call(
-                "SR.create", session, host, config, str(1000 * GIB), "sr %d" % number, "", kind, "user", True, {}
-            )))
+            self.srs.append(
+                str(
+                    self.call(
+                        "SR.create",
+                        session,
+                        host,
+                        config,
+                        str(1000 * GIB),
+                        "sr %d" % number,
+                        "",
+                        kind,
+                        "user",
+                        True,
+                        {},
+                    )
+                )
+            )
         pool = self.call("pool.get_all", session)[0]
         self.call("pool.set_suspend_image_SR", session, pool, self.srs[-1])
         upgraded: List[str] = []
         for number, policy in enumerate(self.shape.policies):
             quiesced = policy.type == "snapshot_with_quiesce"
-            ref = self.call("VMSS.create", session, {
-                "name_label": "policy %d" % number, "type": "snapshot" if quiesced else policy.type,
-                "frequency": policy.frequency, "schedule": policy.schedule, "retained_snapshots": str(policy.retained),
-            })
+            ref = self.call(
+                "VMSS.create",
+                session,
+                {
+                    "name_label": "policy %d" % number,
+                    "type": "snapshot" if quiesced else policy.type,
+                    "frequency": policy.frequency,
+                    "schedule": policy.schedule,
+                    "retained_snapshots": str(policy.retained),
+                },
+            )
             if quiesced:  # as an upgrade leaves it: no VM can be given to one any more
                 upgraded.append(ref)
             if policy.ran:
@@ -243,10 +281,17 @@ class World:
             self.policies.append(str(ref))
         for number, (disks, running, policy_number) in enumerate(self.shape.vms):
             memory = str(256 * MIB)
-            vm = self.call("VM.create", session, vm_record(
-                "vm %d" % number, memory_static_max=memory, memory_dynamic_max=memory, memory_dynamic_min=memory,
-                memory_static_min=memory,
-            ))
+            vm = self.call(
+                "VM.create",
+                session,
+                vm_record(
+                    "vm %d" % number,
+                    memory_static_max=memory,
+                    memory_dynamic_max=memory,
+                    memory_dynamic_min=memory,
+                    memory_static_min=memory,
+                ),
+            )
             for device, sr in enumerate(disks):
                 vdi = self.call("VDI.create", session, vdi_record("disk", self.srs[sr], GIB))
                 self.call("VBD.create", session, vbd_record(vm, vdi, str(device)))
@@ -288,9 +333,10 @@ class World:
             self.observer.heard(method, params, answer)
             return answer
         finally:
-            self.note("%d.%d %s %s%s%s" % (
-                number, call, method, outcome, " (acted)" if served else "", " <- %s" % fault.kind if fault else ""
-            ))
+            self.note(
+                "%d.%d %s %s%s%s"
+                % (number, call, method, outcome, " (acted)" if served else "", " <- %s" % fault.kind if fault else "")
+            )
 
     def _struck(self, fault: Fault, method: str, params: List[Any], serve_it: Serve) -> Answer:
         self.struck.append(fault)

@@ -13,7 +13,7 @@ from vmss.simulator.values import NULL
 from .replay import Replay
 
 # A plugin in the manner of XenAPIPlugin, which is not among what pip installs; `table` is its functions.
-DISPATCHING = '''
+DISPATCHING = """
 import os, sys, xmlrpc.client
 sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
 (session, args), name = xmlrpc.client.loads(os.fsencode(sys.argv[1]))
@@ -31,9 +31,9 @@ def answer():
         details = ["XENAPI_PLUGIN_FAILURE", name, type(error).__name__, str(error)]
         return {"Status": "Failure", "ErrorDescription": details}
 print(xmlrpc.client.dumps((answer(),), methodresponse=True))
-'''
+"""
 
-ECHO = '''
+ECHO = """
 def fail(args):
     raise Failure("REF_FAILURE", "one", "two")
 def boom(args):
@@ -49,10 +49,10 @@ table = {
     "empty": lambda args: "",
     "nonascii": lambda args: "\\u00e9\\u20ac<&>",
 }
-'''
+"""
 
 # It ends when the client has seen enough of its pending task.
-SLEEP = '''
+SLEEP = """
 def sleep(args):
     import time
     while not os.path.exists(os.environ["AWAKE"]):
@@ -60,7 +60,7 @@ def sleep(args):
     os.unlink(os.environ["AWAKE"])
     return "slept"
 table = {"x": sleep}
-'''
+"""
 
 HAND = '<?xml version="1.0"?><methodResponse><params><param><value>%s</value></param></params></methodResponse>'
 STRUCT = (

@@ -138,9 +138,7 @@ def test_a_finished_task_tells_all(root: Client) -> None:
     (snap,) = root("VM.get_snapshots", vm)
     assert record["name_label"] == "Async.VM.snapshot" and record["status"] == "success"
     assert record["result"] == "<value>%s</value>" % snap
-    assert (
-        record["progress"] == 1.0 and record["finished"] >= record["created"] and record["type"] == "<none/>"
-    )
+    assert record["progress"] == 1.0 and record["finished"] >= record["created"] and record["type"] == "<none/>"
     assert record["backtrace"] == "()" and record["allowed_operations"] == []
     assert root.task_end(root("Async.VM.destroy", snap))["result"] == "<value></value>"
 

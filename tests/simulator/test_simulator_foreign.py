@@ -99,11 +99,7 @@ def told(xen_api: Path, sim: Simulator, pool: Pool, serve: Serve) -> Any:
         sim.run_clock(sim.now(), 20.0)
         server = serve(sim, http=("127.0.0.1", 0))
         environment = dict(
-            os.environ,
-            XAPI_URL=url(server),
-            XAPI_USER="root",
-            XAPI_PASSWORD=sim.password,
-            XAPI_TRANSPORT=transport,
+            os.environ, XAPI_URL=url(server), XAPI_USER="root", XAPI_PASSWORD=sim.password, XAPI_TRANSPORT=transport
         )
         environment.pop("DEBUG", None)
         words = [str(shutil.which("node")), SCRIPT]
@@ -151,11 +147,7 @@ def test_xen_orchestras_client_sees_by_events_what_it_does(
     assert snapshot["snapshot_of"] == vm and saw["snapshotOf"] == root("VM.get_name_label", vm)
     assert sorted(disk["snapshot_of"] for disk in saw["disks"]) == sorted(disks_of(root, vm))
     assert all(disk["is_a_snapshot"] is True for disk in saw["disks"]) and len(saw["disks"]) == 2
-    assert saw["failure"] == {
-        "code": "HANDLE_INVALID",
-        "params": ["VM", "OpaqueRef:nothing"],
-        "status": "failure",
-    }
+    assert saw["failure"] == {"code": "HANDLE_INVALID", "params": ["VM", "OpaqueRef:nothing"], "status": "failure"}
 
     alert = root("message.get_record", saw["alert"]["ref"])
     for seen in (saw["alert"], saw["alertRecord"]):

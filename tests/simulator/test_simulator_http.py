@@ -270,9 +270,7 @@ def test_a_synchronous_call_has_a_task_with_that_parent_too(
 
 
 @pytest.mark.parametrize("prefix", ["", "Async."])
-def test_a_call_can_run_under_a_task_that_there_is(
-    sim: Simulator, pool: Pool, serve: Serve, prefix: str
-) -> None:
+def test_a_call_can_run_under_a_task_that_there_is(sim: Simulator, pool: Pool, serve: Serve, prefix: str) -> None:
     task = sim.call("task.create", pool.session, "whole", "")
     tasks = set(sim.call("task.get_all", pool.session))
     body = request(prefix + "VM.snapshot", pool.session, pool.vms[0], "snapshot")
@@ -302,9 +300,7 @@ def test_a_path_without_a_handler_is_forbidden(sim: Simulator, serve: Serve, lin
 
 
 @pytest.mark.parametrize("verb, version", [("DELETE", "1.1"), ("HEAD", "1.0"), ("post", "1.1")])
-def test_a_method_that_nobody_handles_is_not_implemented(
-    sim: Simulator, serve: Serve, verb: str, version: str
-) -> None:
+def test_a_method_that_nobody_handles_is_not_implemented(sim: Simulator, serve: Serve, verb: str, version: str) -> None:
     answer = ask(unix(serve(sim)), ("%s / HTTP/%s\r\n\r\n" % (verb, version)).encode())
     assert answer.head.startswith("HTTP/%s 501 Method not implemented\r\n" % version)
     assert b"<p>Unknown %s not supported.<br /></p>" % verb.encode() in answer.body
@@ -486,9 +482,7 @@ def test_the_limits_are_those_of_xapi() -> None:
     assert (protocol.NETWORK_HEADERS_MAX, protocol.BODY_MAX) == (1024, 307200)
 
 
-def test_128_clients_can_wait_to_be_let_in(
-    sim: Simulator, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_128_clients_can_wait_to_be_let_in(sim: Simulator, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "UNIX_CONNECTIONS_MAX", 1)
     path = unix(serve(sim))
     waiting = []
@@ -527,9 +521,7 @@ def test_a_server_without_file_descriptors_tries_again(
 # --- one after another ---
 
 
-def test_a_connection_is_kept_and_its_requests_are_answered_in_order(
-    sim: Simulator, pool: Pool, serve: Serve
-) -> None:
+def test_a_connection_is_kept_and_its_requests_are_answered_in_order(sim: Simulator, pool: Pool, serve: Serve) -> None:
     with Line(unix(serve(sim))) as line:
         line.send(b"".join(post_of(request("VM.get_name_label", pool.session, vm)) for vm in pool.vms[:3]))
         assert [line.answer().value for _ in range(3)] == ["web01", "db01", "mail01"]

@@ -296,9 +296,7 @@ print(xmlrpc.client.dumps(({"Status": "Success", "Value": os.environ["XAPI"]},),
 
 
 @pytest.mark.parametrize("more, own", [((), "xapi.sock"), (("--members",), "xapi.sock.host2")])
-def test_a_plugin_is_told_the_socket_of_its_own_host(
-    command: Command, tmp_path: Path, more: Any, own: str
-) -> None:
+def test_a_plugin_is_told_the_socket_of_its_own_host(command: Command, tmp_path: Path, more: Any, own: str) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "where").write_text(WHERE)
     (tmp_path / "plugins" / "where").chmod(0o755)

@@ -35,9 +35,7 @@ def request(method: Any, *params: Any) -> Any:
 # --- clients side by side ---
 
 
-def test_a_call_that_blocks_does_not_block_others(
-    sim: Simulator, pool: Pool, serve: Serve, connect: Connect
-) -> None:
+def test_a_call_that_blocks_does_not_block_others(sim: Simulator, pool: Pool, serve: Serve, connect: Connect) -> None:
     server = serve(sim)
     watcher, other = connect(server), connect(server)
     answers = []
@@ -54,9 +52,7 @@ def test_a_call_that_blocks_does_not_block_others(
     assert refs in ([policy], [])
 
 
-def test_many_clients_at_once_get_their_own_answers(
-    sim: Simulator, pool: Pool, serve: Serve, connect: Connect
-) -> None:
+def test_many_clients_at_once_get_their_own_answers(sim: Simulator, pool: Pool, serve: Serve, connect: Connect) -> None:
     server = serve(sim)
     sessions = [connect(server) for _ in range(8)]
     names = {vm: sim.call("VM.get_name_label", pool.session, vm) for vm in pool.vms}
@@ -106,9 +102,7 @@ def test_closing_a_socket_in_a_call_does_the_call_no_harm(
         getattr(session.xenapi.event, "from")(["vm"], "", 1.0)
 
 
-def test_the_server_counts_calls_and_bytes(
-    sim: Simulator, pool: Pool, serve: Serve, connect: Connect
-) -> None:
+def test_the_server_counts_calls_and_bytes(sim: Simulator, pool: Pool, serve: Serve, connect: Connect) -> None:
     session = connect(serve(sim))
     session.xenapi.simulator.reset_counts()
     for _ in range(3):
@@ -186,9 +180,7 @@ def test_a_stale_socket_is_replaced_a_live_one_and_a_file_are_not(sim: Simulator
 # --- plugins ---
 
 PRINT = "#!/bin/sh\nprintf '%%s' '%s'\n"
-SUCCESS = (
-    "<methodResponse><params><param><value><struct><member><name>Status</name><value>%s</value></member>%s"
-)
+SUCCESS = "<methodResponse><params><param><value><struct><member><name>Status</name><value>%s</value></member>%s"
 END = "</struct></value></param></params></methodResponse>"
 
 
@@ -205,9 +197,7 @@ def plugins(tmp_path: Path) -> Any:
     session = sim.call("session.login_with_password", "root", "")
     host = sim.call("host.get_all", session)[0]
 
-    def call(
-        script: Any, name: str = "plugin", function: str = "fn", args: Any = None, mode: int = 0o755
-    ) -> Any:
+    def call(script: Any, name: str = "plugin", function: str = "fn", args: Any = None, mode: int = 0o755) -> Any:
         if script is not None:
             (directory / name).write_text(script)
             (directory / name).chmod(mode)
@@ -253,8 +243,7 @@ FAILURE = "XENAPI_PLUGIN_FAILURE"
             ["CODE", "p"],
         ),
         (
-            PRINT
-            % "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>4</int></value>"
+            PRINT % "<methodResponse><fault><value><struct><member><name>faultCode</name><value><int>4</int></value>"
             "</member><member><name>faultString</name><value>text</value></member></struct></value></fault>"
             "</methodResponse>",
             [FAILURE, "fault", "4", "text"],
@@ -348,10 +337,7 @@ def test_a_pool_survives_saving_and_loading(sim: Simulator, pool: Pool, tmp_path
     session = pool.session
     snap = sim.call("VM.snapshot", session, pool.vms[0], "snap")
     sim.call("Async.VM.snapshot", session, pool.vms[1], "cut off")
-    before = {
-        name: sim.call(name + ".get_all_records", session)
-        for name in ("PBD", "VMSS", "SM", "VM_metrics", "VBD")
-    }
+    before = {name: sim.call(name + ".get_all_records", session) for name in ("PBD", "VMSS", "SM", "VM_metrics", "VBD")}
     messages = sim.call("message.get_all_records", session)
     sim.save(path)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600 and os.listdir(str(tmp_path)) == ["state.json"]
@@ -369,11 +355,7 @@ def test_a_pool_survives_saving_and_loading(sim: Simulator, pool: Pool, tmp_path
 
 @pytest.mark.parametrize(
     "content, reason",
-    [
-        ('{"format": "simulated xapi da', "is cut off or damaged"),
-        ('{"a": 1}', "is not a state file"),
-        ("", "cut off"),
-    ],
+    [('{"format": "simulated xapi da', "is cut off or damaged"), ('{"a": 1}', "is not a state file"), ("", "cut off")],
 )
 def test_a_file_that_is_no_state_is_refused_and_left_alone(tmp_path: Path, content: Any, reason: Any) -> None:
     path = tmp_path / "state.json"
@@ -395,9 +377,7 @@ def command(tmp_path: Path, *args: Any) -> Any:
     )
 
 
-def test_the_command_serves_until_it_is_told_to_stop_and_keeps_the_pool(
-    tmp_path: Path, connect: Connect
-) -> None:
+def test_the_command_serves_until_it_is_told_to_stop_and_keeps_the_pool(tmp_path: Path, connect: Connect) -> None:
     args = ("--socket", "xapi.sock", "--state", "state.json", "--vms", "1", "--now", "2026-03-29T00:50:00Z")
     uuids = []
     for _ in range(2):
@@ -438,7 +418,5 @@ def test_bad_arguments_give_one_line_and_status_two(tmp_path: Path, args: Any, l
 
 
 def test_the_same_seed_gives_the_same_pool() -> None:
-    first, second = (
-        build_pool(Simulator(seed=5, now=START).call, 1, 0, 2, 0) for START in [Simulator().now()] * 2
-    )
+    first, second = (build_pool(Simulator(seed=5, now=START).call, 1, 0, 2, 0) for START in [Simulator().now()] * 2)
     assert first == second

@@ -26,9 +26,7 @@ def login_over_network(sim: Simulator, user: Any, password: Any) -> Any:
     return result
 
 
-def test_over_the_unix_socket_any_user_and_password_will_do(
-    sim: Simulator, serve: Serve, connect: Connect
-) -> None:
+def test_over_the_unix_socket_any_user_and_password_will_do(sim: Simulator, serve: Serve, connect: Connect) -> None:
     session = connect(serve(sim), "anybody")
     record = session.xenapi.session.get_record(session._session)
     assert record["is_local_superuser"] is True
@@ -87,9 +85,7 @@ def test_roles_limit_what_a_session_may_do(sim: Simulator, root: Client, pool: P
     root("VMSS.set_last_run_time", policy, "20260101T00:00:00Z")
 
 
-def test_a_denial_of_an_async_call_is_the_failure_of_its_task(
-    sim: Simulator, root: Client, pool: Pool
-) -> None:
+def test_a_denial_of_an_async_call_is_the_failure_of_its_task(sim: Simulator, root: Client, pool: Pool) -> None:
     reader = type(root)(sim, root("simulator.create_session", "eve", "read-only"))
     record = root.task_end(reader("Async.VM.snapshot", pool.vms[0], "x"))
     assert record["status"] == "failure" and record["error_info"][0] == "RBAC_PERMISSION_DENIED"

@@ -32,9 +32,7 @@ def test_a_snapshot_is_a_halted_template_of_the_vm(vmss_user: Client, vm: str) -
     snap = vmss_user("VM.snapshot", vm, "snap")
     record, source = vmss_user("VM.get_record", snap), vmss_user("VM.get_record", vm)
     assert record["is_a_snapshot"] and record["is_a_template"] and record["is_vmss_snapshot"]
-    assert (
-        record["name_label"] == "snap" and record["snapshot_of"] == vm and record["power_state"] == "Halted"
-    )
+    assert record["name_label"] == "snap" and record["snapshot_of"] == vm and record["power_state"] == "Halted"
     assert record["snapshot_time"] > before and record["snapshot_time"].microsecond == 0
     info = {"disk-snapshot-type": "crash_consistent", "power-state-at-snapshot": "Halted"}
     assert record["snapshot_info"] == info
@@ -73,9 +71,7 @@ def test_snapshots_form_a_line_and_destroying_one_mends_it(root: Client, vm: str
 
 def test_an_inserted_iso_is_shared_and_an_ignored_disk_left_out(root: Client, vm: str) -> None:
     isos = root.sr("iso")
-    iso = root(
-        "VDI.introduce", "", "a.iso", "", isos, "user", False, True, {}, "a.iso", {}, {}, True, "1000000"
-    )
+    iso = root("VDI.introduce", "", "a.iso", "", isos, "user", False, True, {}, "a.iso", {}, {}, True, "1000000")
     drive = [v for v in root("VM.get_VBDs", vm) if root("VBD.get_type", v) == "CD"][0]
     root("VBD.insert", drive, iso)
     data = [v for v in root("VM.get_VBDs", vm) if root("VBD.get_userdevice", v) == "1"][0]
@@ -84,9 +80,7 @@ def test_an_inserted_iso_is_shared_and_an_ignored_disk_left_out(root: Client, vm
     assert set(vbds) == {"0", "3"} and vbds["3"] == iso
 
 
-def test_only_the_service_users_snapshots_are_scheduled_ones(
-    root: Client, vmss_user: Client, vm: str
-) -> None:
+def test_only_the_service_users_snapshots_are_scheduled_ones(root: Client, vmss_user: Client, vm: str) -> None:
     assert not root("VM.get_is_vmss_snapshot", root("VM.snapshot", vm, "manual"))
     task = vmss_user("Async.VM.snapshot", vm, "scheduled")
     record = root.task_end(task)
@@ -362,9 +356,7 @@ def test_clones_have_no_schedule_and_are_no_snapshots(root: Client, vm: str) -> 
 
 def test_power_states_follow_the_operations(root: Client, vm: str) -> None:
     start(root, vm)
-    assert root("VM.get_power_state", vm) == "Running" and "checkpoint" in root(
-        "VM.get_allowed_operations", vm
-    )
+    assert root("VM.get_power_state", vm) == "Running" and "checkpoint" in root("VM.get_allowed_operations", vm)
     assert root.error("VM.destroy", vm) == ["VM_BAD_POWER_STATE", vm, "halted, suspended", "running"]
     disk = root("VBD.get_VDI", root("VM.get_VBDs", vm)[-1])
     assert root.error("VDI.destroy", disk) == ["VDI_IN_USE", disk, "destroy"]

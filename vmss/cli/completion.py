@@ -1,4 +1,5 @@
 """`vmss completion`: the script with which a shell completes the words of `vmss`."""
+
 import argparse
 import sys
 
@@ -15,8 +16,9 @@ _EXAMPLES = """examples:
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
     completion = new_parser(
-        "completion", "Print the script with which a shell completes commands, options, files, and the uuids of "
-        "snapshot schedules.", _EXAMPLES,
+        "completion",
+        "Print the script with which a shell completes commands, options, files, and the uuids of snapshot schedules.",
+        _EXAMPLES,
     )
     completion.add_argument("shell", choices=("bash",), help="the shell that the script is for")
     return completion

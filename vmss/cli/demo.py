@@ -1,4 +1,5 @@
 """`vmss demo`: watch a simulated pool."""
+
 import argparse
 import sys
 

@@ -1,5 +1,6 @@
 """`vmss doctor`: the troubleshooting of the vendor's article CTX224169, done: what is wrong, how that shows, and what
 to do about it. The checks stand in the order in which the article goes about it."""
+
 import argparse
 import os
 import sys
@@ -94,8 +95,11 @@ DOM0, SESSION = "dom0", "session"
 
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
-    command = new_parser("doctor", "What is wrong with scheduled snapshots here, with the evidence and the remedy.",
-                         _EXAMPLES + "\n" + EXIT)
+    command = new_parser(
+        "doctor",
+        "What is wrong with scheduled snapshots here, with the evidence and the remedy.",
+        _EXAMPLES + "\n" + EXIT,
+    )
     tables.add_form(command)
     return command
 
@@ -178,8 +182,13 @@ def _carried_out(check: Check, case: Case) -> Iterator[Finding]:
         with understood(check.name):
             yield from check.look(case)
     except (Refused, Unanswered, LockError, OSError) as error:
-        yield Finding(UNKNOWN, check.name, "this could not be looked at: %s" % one_line(str(error), 300), "",
-                      "see /var/log/xensource.log, and try again: vmss doctor")
+        yield Finding(
+            UNKNOWN,
+            check.name,
+            "this could not be looked at: %s" % one_line(str(error), 300),
+            "",
+            "see /var/log/xensource.log, and try again: vmss doctor",
+        )
 
 
 # The checks, one after another
@@ -187,8 +196,13 @@ def _carried_out(check: Check, case: Case) -> Iterator[Finding]:
 
 def _settings(case: Case) -> Iterator[Finding]:
     if case.mistake:
-        yield Finding(CRITICAL, "settings", case.mistake, "no pass begins",
-                      "put the file right: /etc/vmss.conf.example has all settings")
+        yield Finding(
+            CRITICAL,
+            "settings",
+            case.mistake,
+            "no pass begins",
+            "put the file right: /etc/vmss.conf.example has all settings",
+        )
     else:
         yield Finding(OK, "settings", "the settings file has no mistake, if there is one", one_line(case.where.config))
     if case.session is not None:
@@ -197,8 +211,13 @@ def _settings(case: Case) -> Iterator[Finding]:
 
 def _xapi(case: Case) -> Iterator[Finding]:
     if case.session is None or case.trouble:
-        yield Finding(UNKNOWN, "xapi", case.trouble, one_line(case.where.xapi),
-                      "xe-toolstack-restart; see /var/log/xensource.log; VMSS_XAPI says where xapi is")
+        yield Finding(
+            UNKNOWN,
+            "xapi",
+            case.trouble,
+            one_line(case.where.xapi),
+            "xe-toolstack-restart; see /var/log/xensource.log; VMSS_XAPI says where xapi is",
+        )
     else:
         yield Finding(OK, "xapi", "xapi answers, and lets us in", one_line(case.where.xapi))
 
@@ -283,13 +302,20 @@ def _time_zone(case: Case) -> Iterator[Finding]:
     zone = case.zone if case.settings.timezone or not case.dom0 else time_zone(None)
     offset = now.astimezone(zone).utcoffset() or timedelta(0)
     evidence = "schedules %s, the coordinator %s" % (
-        _shown(now, zone), _shown(now, timezone(timedelta(minutes=max(-1439, min(1439, minutes))))))
+        _shown(now, zone),
+        _shown(now, timezone(timedelta(minutes=max(-1439, min(1439, minutes))))),
+    )
     if offset == timedelta(minutes=minutes):
         yield Finding(OK, "time zone", "schedules run on the coordinator's clock", evidence)
     else:
-        yield Finding(WARNING, "time zone", "schedules do not run on the coordinator's clock, which XenCenter shows, "
-                      "but on that of %s" % one_line(named, 60), evidence,
-                      "take timezone out of /etc/vmss.conf and pool.other_config; or set dom0's: timedatectl")
+        yield Finding(
+            WARNING,
+            "time zone",
+            "schedules do not run on the coordinator's clock, which XenCenter shows, "
+            "but on that of %s" % one_line(named, 60),
+            evidence,
+            "take timezone out of /etc/vmss.conf and pool.other_config; or set dom0's: timedatectl",
+        )
 
 
 def _shown(now: datetime, zone: tzinfo) -> str:
@@ -332,8 +358,10 @@ def _vms(case: Case) -> Iterator[Finding]:
                 bad += 1
                 failure = explain(error)
                 yield Finding(
-                    WARNING, "VMs", "%s of %s cannot be snapshotted: %s" % (
-                        quoted(record["name_label"]), health.called(policy), failure.sentence),
+                    WARNING,
+                    "VMs",
+                    "%s of %s cannot be snapshotted: %s"
+                    % (quoted(record["name_label"]), health.called(policy), failure.sentence),
                     one_line(" ".join(error), 200),
                     "%s xe vm-param-list uuid=%s" % (failure.remedy, one_line(str(record["uuid"]), 40)),
                 )
@@ -373,10 +401,13 @@ def _bad_disks(xapi: Xapi) -> Dict[str, Tuple[str, ...]]:
     for vdi in _where(xapi, "VDI", '(field "sharable" = "true") and (field "is_a_snapshot" = "false")'):
         errors[vdi] = ("VDI_IS_SHARABLE", vdi)
     with understood("SM"):
-        unable = sorted({
-            str(record["type"]) for record in xapi.call("SM.get_all_records").values()
-            if "VDI_SNAPSHOT" not in record["features"]
-        })
+        unable = sorted(
+            {
+                str(record["type"])
+                for record in xapi.call("SM.get_all_records").values()
+                if "VDI_SNAPSHOT" not in record["features"]
+            }
+        )
     for kind in unable:
         for sr in _where(xapi, "SR", 'field "type" = "%s"' % kind.replace('"', "")):
             for vdi in _where(xapi, "VDI", '(field "SR" = "%s") and (not (field "VBDs" = "()"))' % sr):
@@ -411,8 +442,12 @@ def _retention(case: Case) -> Iterator[Finding]:
                     found += 1
                     yield finding
     if not found:
-        yield Finding(OK, "retention", "no VM has more scheduled snapshots than its schedule keeps",
-                      "%d scheduled snapshots" % len(scheduled))
+        yield Finding(
+            OK,
+            "retention",
+            "no VM has more scheduled snapshots than its schedule keeps",
+            "%d scheduled snapshots" % len(scheduled),
+        )
 
 
 def _disks(case: Case) -> Iterator[Finding]:
@@ -432,9 +467,14 @@ def _disks(case: Case) -> Iterator[Finding]:
                 disks.append(str(record["uuid"]))
                 size += int(record["virtual_size"])
     if disks:
-        yield Finding(WARNING, "disks", "disk snapshots that belong to no VM: %d; a xapi that died, or another product "
-                      "may have left them" % len(disks), "%s (%d MiB)" % (health.some(disks), size >> 20),
-                      "if nobody knows them: xe vdi-param-list uuid=UUID, then xe vdi-destroy uuid=UUID")
+        yield Finding(
+            WARNING,
+            "disks",
+            "disk snapshots that belong to no VM: %d; a xapi that died, or another product "
+            "may have left them" % len(disks),
+            "%s (%d MiB)" % (health.some(disks), size >> 20),
+            "if nobody knows them: xe vdi-param-list uuid=UUID, then xe vdi-destroy uuid=UUID",
+        )
     else:
         yield Finding(OK, "disks", "no disk is left over")
 
@@ -472,13 +512,22 @@ def _records_left(case: Case) -> Iterator[Finding]:
         return
     records = [key for key in session.pool.other_config if key.startswith(PREFIX)]
     if records:
-        yield Finding(WARNING, "left by passes", "deletions that a pass did not come to the end of: the next one "
-                      "finishes them", "pool.other_config has %s" % health.some(records), "vmss run")
+        yield Finding(
+            WARNING,
+            "left by passes",
+            "deletions that a pass did not come to the end of: the next one finishes them",
+            "pool.other_config has %s" % health.some(records),
+            "vmss run",
+        )
     sessions = _sessions_left(case)
     if sessions:
-        yield Finding(WARNING, "left by passes", "sessions that were left open: %d; a pass closes them when their "
-                      "operations have ended" % sessions, one_line(here.lock_dir),
-                      "vmss run; xe task-list shows the operations")
+        yield Finding(
+            WARNING,
+            "left by passes",
+            "sessions that were left open: %d; a pass closes them when their operations have ended" % sessions,
+            one_line(here.lock_dir),
+            "vmss run; xe task-list shows the operations",
+        )
     if not records and not sessions:
         yield Finding(OK, "left by passes", "no pass has left anything unfinished")
 

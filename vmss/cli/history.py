@@ -1,4 +1,5 @@
 """`vmss history`: how past runs of the snapshot schedules fared."""
+
 import argparse
 import re
 import sys
@@ -37,11 +38,17 @@ class Last(NamedTuple):
 
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
-    command = new_parser("history", "The run history, as XenCenter shows it: the newest first.",
-                         _EXAMPLES + "\n" + STATUS)
+    command = new_parser(
+        "history", "The run history, as XenCenter shows it: the newest first.", _EXAMPLES + "\n" + STATUS
+    )
     command.add_argument("policy", metavar="POLICY", nargs="?", help="the uuid or name of one snapshot schedule")
-    command.add_argument("--last", metavar="N|Nh|Nd", type=last, default=Last(10),
-                         help="how many runs of each, or of how many hours or days (default 10)")
+    command.add_argument(
+        "--last",
+        metavar="N|Nh|Nd",
+        type=last,
+        default=Last(10),
+        help="how many runs of each, or of how many hours or days (default 10)",
+    )
     tables.add_form(command)
     return command
 
@@ -50,8 +57,9 @@ def last(text: str) -> Last:
     """The kind of the argument of --last."""
     match = re.match(r"([1-9][0-9]{0,4})([hdw]?)\Z", text)
     if not match:
-        raise argparse.ArgumentTypeError("%s is not a number of runs, or of hours or days such as 24h or 7d"
-                                         % ascii(one_line(text, 40)))
+        raise argparse.ArgumentTypeError(
+            "%s is not a number of runs, or of hours or days such as 24h or 7d" % ascii(one_line(text, 40))
+        )
     number = int(match.group(1))
     return Last(None, timedelta(hours=number * _HOURS[match.group(2)])) if match.group(2) else Last(number)
 
@@ -86,8 +94,8 @@ def _runs(session: Reading, entry: Entry, wanted: Last) -> List[Run]:
         apart = _APART.get(entry.policy.schedule.frequency, timedelta(days=7))
         found = policies.runs(session, entry.uuid, _before(session.now(), 2 * wanted.runs * apart))
         if len(found) >= wanted.runs:
-            return found[:wanted.runs]
-    return policies.runs(session, entry.uuid)[:wanted.runs]
+            return found[: wanted.runs]
+    return policies.runs(session, entry.uuid)[: wanted.runs]
 
 
 def _before(now: datetime, time: timedelta) -> datetime:
@@ -113,15 +121,23 @@ def _columns(session: Reading) -> List[Column]:
 def _row(entry: Entry, run: Run) -> Dict[str, Any]:
     counts = run.counts
     return {
-        "policy": entry.name, "uuid": entry.uuid, "time": run.at, "result": run.result, "message": run.name,
-        "story": run.story, "remark": run.remark,
+        "policy": entry.name,
+        "uuid": entry.uuid,
+        "time": run.at,
+        "result": run.result,
+        "message": run.name,
+        "story": run.story,
+        "remark": run.remark,
         "vms": counts.vms if counts else None,
         "taken": counts.taken if counts else None,
         "deleted": counts.deleted if counts else None,
         "failures": [
             {
-                "vm": victim.name, "uuid": victim.uuid, "error": list(victim.error),
-                "reason": explain(victim.error).sentence, "remedy": explain(victim.error).remedy,
+                "vm": victim.name,
+                "uuid": victim.uuid,
+                "error": list(victim.error),
+                "reason": explain(victim.error).sentence,
+                "remedy": explain(victim.error).remedy,
             }
             for victim in run.victims
         ],

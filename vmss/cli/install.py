@@ -1,4 +1,5 @@
 """`vmss install`: for machines that take no RPM."""
+
 import argparse
 import sys
 from typing import List
@@ -13,9 +14,11 @@ STATUS = """exit status:
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
     install = new_parser(
-        "install", "Put the plugin, its modules, the cron entry, the rule for logrotate, the descriptions for bug "
+        "install",
+        "Put the plugin, its modules, the cron entry, the rule for logrotate, the descriptions for bug "
         "reports, an example of the configuration, and the directories of the lock and the log in their places. What "
-        "is there already is not touched; what an administrator has changed is kept.", STATUS,
+        "is there already is not touched; what an administrator has changed is kept.",
+        STATUS,
     )
     install.add_argument("--root", metavar="DIR", default="/", help="another root than /")
     return install

@@ -1,4 +1,5 @@
 """`vmss list`: the snapshot schedules of the pool."""
+
 import argparse
 import sys
 from typing import Any, Dict, List, TextIO
@@ -21,8 +22,9 @@ _EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
-    listing = new_parser("list", "The pool's snapshot schedules: when they run, and how they fared.",
-                         _EXAMPLES + "\n" + STATUS)
+    listing = new_parser(
+        "list", "The pool's snapshot schedules: when they run, and how they fared.", _EXAMPLES + "\n" + STATUS
+    )
     tables.add_form(listing)
     return listing
 
@@ -69,8 +71,11 @@ def row(session: Reading, entry: Entry) -> Dict[str, Any]:
     """One schedule."""
     last = policies.last_runs(session, entry)
     values: Dict[str, Any] = {
-        "name": entry.name, "uuid": entry.uuid, "description": entry.description,
-        "last_result": last[0].result if last else None, "last_story": last[0].story if last else None,
+        "name": entry.name,
+        "uuid": entry.uuid,
+        "description": entry.description,
+        "last_result": last[0].result if last else None,
+        "last_story": last[0].story if last else None,
     }
     policy = entry.policy
     if policy is None:

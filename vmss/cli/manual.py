@@ -1,4 +1,5 @@
 """`vmss manual`: the manual page, made from the commands and settings as they are."""
+
 import argparse
 import subprocess
 import sys
@@ -19,8 +20,9 @@ class ManualError(Problem):
 
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
-    return new_parser("manual", "Show the manual page vmss(8) with `man`; into a file or pipe, print its source.",
-                      _EXAMPLES)
+    return new_parser(
+        "manual", "Show the manual page vmss(8) with `man`; into a file or pipe, print its source.", _EXAMPLES
+    )
 
 
 def do(arguments: argparse.Namespace) -> int:
@@ -34,5 +36,6 @@ def do(arguments: argparse.Namespace) -> int:
     try:
         return subprocess.run(man, input=page().encode("ascii")).returncode
     except OSError as error:
-        raise ManualError("%s: cannot be started: %s; `vmss manual | cat` prints the source" % (
-            " ".join(man), error.strerror))
+        raise ManualError(
+            "%s: cannot be started: %s; `vmss manual | cat` prints the source" % (" ".join(man), error.strerror)
+        )

@@ -1,4 +1,5 @@
 """`vmss next`: what will run when, for how long, and how to rearrange what gets in its own way."""
+
 import argparse
 import sys
 from datetime import datetime, timedelta
@@ -34,8 +35,9 @@ _APART = {HOURLY: timedelta(hours=1), DAILY: _DAY}
 
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
-    command = new_parser("next", "What will run when, for how long by past runs, and where runs overlap.",
-                         _EXAMPLES + "\n" + STATUS)
+    command = new_parser(
+        "next", "What will run when, for how long by past runs, and where runs overlap.", _EXAMPLES + "\n" + STATUS
+    )
     command.add_argument("--hours", type=count(1, 24 * 31), default=24, metavar="N", help="how far ahead (default 24)")
     tables.add_form(command)
     return command
@@ -157,10 +159,20 @@ def _row(
     behind = [one_line(loads[uuid].policy.name, 60) for uuid in run.behind]
     on = sorted(names.get(resource, resource) for resource in run.common)
     return {
-        "time": run.at, "policy": run.policy.name, "uuid": run.policy.uuid, "vms": len(run.policy.vms),
-        "seconds": round(load.seconds), "runs": load.runs, "ends": None if run.missed else run.ends,
-        "next_slot": run.next_slot, "late": run.late, "missed": run.missed, "too_long": run.too_long,
-        "behind": behind, "on": on, "move": move.command if move else None,
+        "time": run.at,
+        "policy": run.policy.name,
+        "uuid": run.policy.uuid,
+        "vms": len(run.policy.vms),
+        "seconds": round(load.seconds),
+        "runs": load.runs,
+        "ends": None if run.missed else run.ends,
+        "next_slot": run.next_slot,
+        "late": run.late,
+        "missed": run.missed,
+        "too_long": run.too_long,
+        "behind": behind,
+        "on": on,
+        "move": move.command if move else None,
         "remarks": "; ".join(_remarks(run, behind, on)),
     }
 
@@ -177,8 +189,12 @@ def _remarks(run: Expected, behind: Sequence[str], on: Sequence[str]) -> Iterato
 
 
 def _warnings(
-    session: Reading, entries: Sequence[Entry], expected: Sequence[Expected], loads: Mapping[str, Load],
-    names: Mapping[str, str], moves: Mapping[str, Move],
+    session: Reading,
+    entries: Sequence[Entry],
+    expected: Sequence[Expected],
+    loads: Mapping[str, Load],
+    names: Mapping[str, str],
+    moves: Mapping[str, Move],
 ) -> Iterator[str]:
     """What is wrong, and what to do about it."""
     if not session.pool.licensed:
@@ -186,7 +202,9 @@ def _warnings(
     for entry in entries:
         if entry.policy is None:
             yield "%s (%s) cannot be understood, and will not run: %s" % (
-                one_line(entry.name, 60), one_line(entry.uuid, 40), entry.error
+                one_line(entry.name, 60),
+                one_line(entry.uuid, 40),
+                entry.error,
             )
     mine: Dict[str, List[Expected]] = {}
     for run in expected:
@@ -202,7 +220,9 @@ def _warnings(
     for move in moves.values():
         at_once = move.policy._replace(schedule=move.schedule).due(session.zone, session.now()) is not None
         yield "Move %s to %s%s: %s" % (
-            _called(move.policy), words.schedule(move.schedule), " (today's is then due at once)" if at_once else "",
+            _called(move.policy),
+            words.schedule(move.schedule),
+            " (today's is then due at once)" if at_once else "",
             move.command,
         )
 
@@ -215,9 +235,8 @@ def _overlap(
     return "%s is to begin at %s while %s on %s%s.%s" % (
         _called(run.policy),
         words.moment(run.at, session.zone, session.here),
-        words.listed([_called(loads[uuid].policy) for uuid in run.behind]) + (
-            " has work" if len(run.behind) == 1 else " have work"
-        ),
+        words.listed([_called(loads[uuid].policy) for uuid in run.behind])
+        + (" has work" if len(run.behind) == 1 else " have work"),
         words.listed(sorted(one_line(names.get(resource, resource), 60) for resource in run.common)),
         ", the first of %d such times" % len(behind) if len(behind) > 1 else "",
         "" if helped else " No quarter of an hour was found that is free for it: run one of them less often.",

@@ -1,4 +1,5 @@
 """What the commands share: the form of their help, kinds of arguments, and how they speak to a terminal."""
+
 import argparse
 import sys
 from contextlib import suppress
@@ -13,13 +14,16 @@ STATUS = """exit status:
 def new_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """An empty parser of the command `vmss NAME`; `epilog` stands under the help as it is."""
     return argparse.ArgumentParser(
-        prog="vmss " + name, description=description, epilog=epilog,
+        prog="vmss " + name,
+        description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
 def count(low: int, high: int) -> Callable[[str], int]:
     """The kind of an argument: a whole number within these bounds."""
+
     def parse(text: str) -> int:
         if not text.isdigit() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError("%r is not a whole number from %d to %d" % (text, low, high))

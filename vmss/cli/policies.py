@@ -1,4 +1,5 @@
 """The snapshot schedules, as commands for the administrator find and read them."""
+
 from datetime import datetime, timedelta
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -42,9 +43,10 @@ def find(entries: Sequence[Entry], wanted: str) -> Entry:
         kind = "uuid" if is_uuid(wanted) else "uuid or the name"
         raise UnknownPolicy("no snapshot schedule of this pool has the %s %s" % (kind, quoted(wanted)))
     if len(found) > 1:
-        raise BadInput("%d snapshot schedules are called %s; give the uuid of one: %s" % (
-            len(found), quoted(wanted), ", ".join(one_line(entry.uuid, 80) for entry in found)
-        ))
+        raise BadInput(
+            "%d snapshot schedules are called %s; give the uuid of one: %s"
+            % (len(found), quoted(wanted), ", ".join(one_line(entry.uuid, 80) for entry in found))
+        )
     return found[0]
 
 
@@ -81,9 +83,10 @@ def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[dateti
 
 def _entry(ref: str, record: Any) -> Entry:
     fields: Mapping[str, Any] = record if isinstance(record, Mapping) else {}
-    texts = [str(fields.get(name, default)) for name, default in (
-        ("uuid", ref), ("name_label", ""), ("name_description", "")
-    )]
+    texts = [
+        str(fields.get(name, default))
+        for name, default in (("uuid", ref), ("name_label", ""), ("name_description", ""))
+    ]
     try:
         return Entry(texts[0], texts[1], texts[2], from_record(ref, record))
     except PolicyError as error:

@@ -1,4 +1,5 @@
 """The progress of a pass on a terminal: its lines, and under them a bar where rich is installed."""
+
 import re
 from contextlib import contextmanager, suppress
 from typing import Callable, Iterator
@@ -20,8 +21,13 @@ def bar() -> Iterator[Callable[[str], None]]:
         return
     # Drawn whenever there is something to say; else rich would do it in a thread of its own.
     drawn = Progress(
-        BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} VMs"), TimeElapsedColumn(),
-        auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False,
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} VMs"),
+        TimeElapsedColumn(),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
     task = drawn.add_task("", total=1, visible=False)
 

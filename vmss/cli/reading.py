@@ -1,4 +1,5 @@
 """The session of a command that only reads: for the administrator, as root, from dom0 or over https."""
+
 import os
 import sys
 from contextlib import contextmanager

@@ -1,4 +1,5 @@
 """`vmss run`: one pass."""
+
 import argparse
 import os
 import sys
@@ -19,7 +20,8 @@ _EXAMPLES = """examples:
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
     run = new_parser(
-        "run", "One pass over the pool that VMSS_XAPI names; by default over xapi's own socket, in dom0.",
+        "run",
+        "One pass over the pool that VMSS_XAPI names; by default over xapi's own socket, in dom0.",
         _EXAMPLES + "\n" + STATUS,
     )
     run.add_argument("--policy", metavar="UUID", help="run this snapshot schedule now, whatever its time")

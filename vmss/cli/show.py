@@ -1,4 +1,5 @@
 """`vmss show`: one snapshot schedule, with its VMs."""
+
 import argparse
 import sys
 from typing import Any, Dict, List, Sequence, TextIO
@@ -20,8 +21,11 @@ _EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
-    show = new_parser("show", "One snapshot schedule: its settings, its runs, and its VMs with their snapshots.",
-                      _EXAMPLES + "\n" + STATUS)
+    show = new_parser(
+        "show",
+        "One snapshot schedule: its settings, its runs, and its VMs with their snapshots.",
+        _EXAMPLES + "\n" + STATUS,
+    )
     show.add_argument("policy", metavar="UUID|NAME", help="the snapshot schedule")
     tables.add_form(show)
     return show
@@ -91,11 +95,14 @@ def _vms(session: Reading, entry: Entry) -> List[Dict[str, Any]]:
         return []
     found = []
     for vm in world.with_snapshots(session.xapi, world.read_vms(session.xapi, [entry.policy])):
-        found.append({
-            "name": vm.name, "uuid": vm.uuid,
-            "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
-            "snapshots": len(vm.snapshots),
-            "newest_snapshot": max([snapshot.time for snapshot in vm.snapshots], default=None),
-            "seconds": vm.took,
-        })
+        found.append(
+            {
+                "name": vm.name,
+                "uuid": vm.uuid,
+                "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
+                "snapshots": len(vm.snapshots),
+                "newest_snapshot": max([snapshot.time for snapshot in vm.snapshots], default=None),
+                "seconds": vm.took,
+            }
+        )
     return found

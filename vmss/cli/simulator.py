@@ -1,4 +1,5 @@
 """`vmss simulator`: the embedded xapi, with our own host plugin in it."""
+
 import argparse
 import os
 import sys

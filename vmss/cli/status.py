@@ -1,4 +1,5 @@
 """`vmss status`: whether all is well, as a monitoring plug-in says it: one line, an exit status, and the details."""
+
 import argparse
 import os
 import sys
@@ -66,9 +67,12 @@ class Tally(NamedTuple):
 
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
-    command = new_parser("status", "Whether all is well: a pass that is running, the last tick, the lock, how runs "
-                                   "fared, and VMs without the snapshots that their schedules promise.",
-                         _EXAMPLES + "\n" + EXIT)
+    command = new_parser(
+        "status",
+        "Whether all is well: a pass that is running, the last tick, the lock, how runs "
+        "fared, and VMs without the snapshots that their schedules promise.",
+        _EXAMPLES + "\n" + EXIT,
+    )
     tables.add_form(command)
     return command
 
@@ -86,8 +90,9 @@ def do(arguments: argparse.Namespace) -> int:
     except Problem as problem:
         # Without its settings no pass begins; of anything else we do not know.
         severity = CRITICAL if isinstance(problem, SettingsError) else UNKNOWN
-        return report(Tally([Finding(severity, "session", str(problem), "", _remedy(severity))], {}), "", arguments,
-                      sys.stdout)
+        return report(
+            Tally([Finding(severity, "session", str(problem), "", _remedy(severity))], {}), "", arguments, sys.stdout
+        )
 
 
 def _remedy(severity: int) -> str:
@@ -195,7 +200,9 @@ def judge(session: Reading, here: Here, now: datetime) -> Tally:
     findings += fared
     failed = sum(1 for finding in fared if finding.severity and finding.check == "last run")
     numbers: Dict[str, Any] = {
-        "policies": len(entries), "vms": sum(len(policy.vms) for policy in known), "runs_failed": failed,
+        "policies": len(entries),
+        "vms": sum(len(policy.vms) for policy in known),
+        "runs_failed": failed,
         "vms_late": late,
     }
     if here.log is not None and here.log.tick is not None:
@@ -209,8 +216,13 @@ def judge(session: Reading, here: Here, now: datetime) -> Tally:
 def mistakes(session: Reading) -> List[Finding]:
     """What is wrong with the settings in pool.other_config."""
     return [
-        Finding(WARNING, "settings", "pool.other_config: %s" % mistake, "the setting is ignored",
-                "xe pool-param-remove uuid=POOL param-name=other-config param-key=vmss:NAME")
+        Finding(
+            WARNING,
+            "settings",
+            "pool.other_config: %s" % mistake,
+            "the setting is ignored",
+            "xe pool-param-remove uuid=POOL param-name=other-config param-key=vmss:NAME",
+        )
         for mistake in of_pool(Settings(), session.pool.other_config)[1]
     ]
 
@@ -218,16 +230,23 @@ def mistakes(session: Reading) -> List[Finding]:
 def unreadable(entry: Entry) -> Finding:
     """A schedule whose record cannot be understood."""
     return Finding(
-        CRITICAL, "schedules", "%s cannot be understood, and does not run: %s" % (
-            one_line(entry.name, 60) or entry.uuid, entry.error),
-        "VMSS %s" % one_line(entry.uuid, 40), "set the field anew: vmss xe vmss-param-set uuid=%s" % entry.uuid,
+        CRITICAL,
+        "schedules",
+        "%s cannot be understood, and does not run: %s" % (one_line(entry.name, 60) or entry.uuid, entry.error),
+        "VMSS %s" % one_line(entry.uuid, 40),
+        "set the field anew: vmss xe vmss-param-set uuid=%s" % entry.uuid,
     )
 
 
 def lock_trouble(here: Here) -> Finding:
     """The lock directory cannot be used: then no pass begins."""
-    return Finding(CRITICAL, "lock", here.trouble, "no pass begins without its lock",
-                   "chown root:root and chmod 0700 %s" % one_line(here.lock_dir))
+    return Finding(
+        CRITICAL,
+        "lock",
+        here.trouble,
+        "no pass begins without its lock",
+        "chown root:root and chmod 0700 %s" % one_line(here.lock_dir),
+    )
 
 
 def _here(session: Reading, here: Here, known: Sequence[Policy], now: datetime) -> Iterator[Finding]:
@@ -247,9 +266,7 @@ def _here(session: Reading, here: Here, known: Sequence[Policy], now: datetime) 
         yield health.skipped("tick", "no cron has started a pass by the log %s" % one_line(here.log.path))
 
 
-def progress(
-    session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], now: datetime
-) -> str:
+def progress(session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], now: datetime) -> str:
     """How far a pass has come that is running: the VMs that have got a snapshot since it holds the lock."""
     mine = in_hand(holder, known)
     since = health.since_of(holder) if holder is not None else None

@@ -5,6 +5,7 @@ goes one line for each entry, without a heading: the table's columns, separated 
 that grep, cut and awk -F'\\t' find the same field in the same place. JSON is one array of objects with typed values,
 CSV is as in RFC 4180; both have every column, times in UTC and durations in seconds.
 """
+
 import argparse
 import csv
 import io
@@ -218,13 +219,11 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO) -> 
     shown = _room_for(columns, rows, terminal.width)
     for column in shown:
         table.add_column(
-            Text(column.title), justify="right" if column.right else "left", no_wrap=column.whole, overflow="fold",
+            Text(column.title), justify="right" if column.right else "left", no_wrap=column.whole, overflow="fold"
         )
     for row in rows:
         # As Text, for in a plain string rich would look for markup.
-        table.add_row(*[
-            Text(_shown(column, row) or "-", style=column.style(row.get(column.key))) for column in shown
-        ])
+        table.add_row(*[Text(_shown(column, row) or "-", style=column.style(row.get(column.key))) for column in shown])
     with terminal.capture() as printed:
         terminal.print(table)
     emit(printed.get(), out)

@@ -1,4 +1,5 @@
 """`vmss uninstall`: takes away what `vmss install` has put there."""
+
 import argparse
 
 from vmss.cli.install import STATUS, tell
@@ -8,8 +9,10 @@ from vmss.cli.parts import new_parser
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
     uninstall = new_parser(
-        "uninstall", "Remove what `vmss install` has installed. The log, the lock directory, the configuration and "
-        "the pool's snapshot schedules are left alone; a file that was changed since is kept.", STATUS,
+        "uninstall",
+        "Remove what `vmss install` has installed. The log, the lock directory, the configuration and "
+        "the pool's snapshot schedules are left alone; a file that was changed since is kept.",
+        STATUS,
     )
     uninstall.add_argument("--root", metavar="DIR", default="/", help="another root than /")
     return uninstall

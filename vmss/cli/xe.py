@@ -1,4 +1,5 @@
 """`vmss xe`: the commands of xe that schedules need, over XenAPI, with xe's syntax, output and exit status."""
+
 import os
 import signal
 import sys
@@ -90,9 +91,7 @@ def _place(line: Line) -> Place:
         server = login["server"]
         host = "[%s]" % server if server.count(":") > 1 and not server.startswith("[") else server
         where = where._replace(xapi="https://%s%s" % (host, port))
-    return where._replace(
-        user=login.get("username", where.user), password=login.get("password", where.password),
-    )
+    return where._replace(user=login.get("username", where.user), password=login.get("password", where.password))
 
 
 def _password_file(path: str) -> Dict[str, str]:
@@ -102,8 +101,9 @@ def _password_file(path: str) -> Dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise XeError("Error: the password file %s cannot be read: %s" % (one_line(path), error))
     if len(lines) < 2:
-        raise XeError("Error: the password file %s needs the user on its first line, the password on its second"
-                      % one_line(path))
+        raise XeError(
+            "Error: the password file %s needs the user on its first line, the password on its second" % one_line(path)
+        )
     return {"user": lines[0], "password": lines[1]}
 
 
@@ -127,4 +127,4 @@ def _print(text: str, stream: TextIO) -> None:
     data = text.encode(encoding, "backslashreplace")
     while data and stream is not None:
         # Not through Python's buffer: what could not be written would be tried again at the very end.
-        data = data[os.write(stream.fileno(), data):]
+        data = data[os.write(stream.fileno(), data) :]

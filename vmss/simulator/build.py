@@ -93,9 +93,7 @@ def vbd_record(vm: str, vdi: str, device: str, bootable: bool = False) -> Dict[s
     }
 
 
-def build_pool(
-    call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks: int = 2, seed: int = 1
-) -> Pool:
+def build_pool(call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks: int = 2, seed: int = 1) -> Pool:
     """Build hosts, SRs and VMs with disks; `call(method, *params)` runs one call. Counts of 0 are allowed."""
     random = Random(seed)  # noqa: S311, a simulation
     session = call("session.login_with_password", "root", "", "1.0", "build")
@@ -128,9 +126,7 @@ def _build_hosts(call: ApiCall, session: str, count: int) -> List[str]:
     for number in range(len(hosts) + 1, count + 1):
         name = "host%d" % number
         uuid = "00000000-0000-4000-8000-%012d" % number
-        host = call(
-            "host.create", session, uuid, name, "Default install", name, "192.0.2.%d" % (number % 255)
-        )
+        host = call("host.create", session, uuid, name, "Default install", name, "192.0.2.%d" % (number % 255))
         call("host.enable", session, host)
         hosts.append(host)
     return list(hosts)

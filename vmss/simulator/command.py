@@ -44,12 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--socket", metavar="PATH", help="serve on this unix socket, trusted as root")
     parser.add_argument("--http", metavar="HOST:PORT", help="serve HTTP here; port 0 takes a free one")
     parser.add_argument("--https", metavar="HOST:PORT", help="serve HTTPS here")
-    parser.add_argument(
-        "--certificate", metavar="PEM", help="certificate and private key for --https, in one file"
-    )
-    parser.add_argument(
-        "--password-file", metavar="FILE", help="file with root's password for HTTP and HTTPS"
-    )
+    parser.add_argument("--certificate", metavar="PEM", help="certificate and private key for --https, in one file")
+    parser.add_argument("--password-file", metavar="FILE", help="file with root's password for HTTP and HTTPS")
     parser.add_argument("--hosts", metavar="N", type=_count, default=2, help="hosts to build, at least 1 (2)")
     parser.add_argument("--srs", metavar="N", type=_count, default=2, help="SRs to build (2)")
     parser.add_argument("--vms", metavar="N", type=_count, default=6, help="VMs to build (6)")
@@ -228,13 +224,7 @@ def _time(text: str) -> datetime:
     plain = text[:-1] + "+0000" if text.endswith(("Z", "z")) else text
     if len(plain) > 6 and plain[-3] == ":" and plain[-6] in "+-":
         plain = plain[:-3] + plain[-2:]
-    for form in (
-        "%Y-%m-%dT%H:%M:%S%z",
-        "%Y-%m-%dT%H:%M%z",
-        "%Y-%m-%dT%H:%M:%S",
-        "%Y-%m-%dT%H:%M",
-        "%Y-%m-%d",
-    ):
+    for form in ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"):
         for candidate in (form, form.replace("T", " ", 1)):
             try:
                 value = datetime.strptime(plain, candidate)  # noqa: DTZ007, see below

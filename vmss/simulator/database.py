@@ -86,9 +86,7 @@ class Database:
     def __init__(self, model: Model, random: Random) -> None:
         self.model = model
         self.random = random
-        self.tables: Dict[str, Table] = {
-            name: Table(cls) for name, cls in model.classes.items() if cls.in_database
-        }
+        self.tables: Dict[str, Table] = {name: Table(cls) for name, cls in model.classes.items() if cls.in_database}
         for table in self.tables.values():
             table.derived = [(field.name, self._index(field)) for field in table.cls.wire_fields if field.derived]
         self.generation = 1
@@ -185,9 +183,7 @@ class Database:
 
     def metadata_text(self, cls: str, ref: str) -> str:
         """The whole row as one S-expression: what VM.snapshot_metadata holds."""
-        columns = {
-            field.column: self.get(cls, ref, field.name) for field in self.tables[cls].cls.fields.values()
-        }
+        columns = {field.column: self.get(cls, ref, field.name) for field in self.tables[cls].cls.fields.values()}
         columns["_ref"] = ref
         return stored_text({name: stored_text(columns[name]) for name in sorted(columns, reverse=True)})
 

@@ -216,9 +216,7 @@ class Dispatcher:
         required = sum(1 for parameter in method.parameters if not parameter.optional)
         surplus = received > len(method.parameters) and required == len(method.parameters)
         if received < required or surplus:
-            raise XapiError(
-                "MESSAGE_PARAMETER_COUNT_MISMATCH", method.wire_name, str(required), str(received)
-            )
+            raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", method.wire_name, str(required), str(received))
         if method.has_session:
             to_string(params[0])
             params = params[1:]
@@ -305,9 +303,7 @@ class Dispatcher:
         else:
             details = as_xapi_error(error).details
             cancelled = details[0] == "TASK_CANCELLED"
-            fields.update(
-                status="cancelled" if cancelled else "failure", error_info=[] if cancelled else details
-            )
+            fields.update(status="cancelled" if cancelled else "failure", error_info=[] if cancelled else details)
         self.db.update("task", task, **fields)
 
     def _task_of_request(self, name: str, session: str, origin: Origin) -> str:

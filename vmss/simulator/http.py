@@ -44,10 +44,7 @@ _PAGES = {
     "the problem persists, please contact your support representative.<h1> Additional information </h1>%s",
     501: "<h1>HTTP 501 Method Not Implemented</h1><p>Unknown %s not supported.<br /></p>",
 }
-_CROSS_ORIGIN = (
-    ("Access-Control-Allow-Origin", "*"),
-    ("Access-Control-Allow-Headers", "X-Requested-With"),
-)
+_CROSS_ORIGIN = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Headers", "X-Requested-With"))
 _OTHER_CONFIG = "x-http-other-config-"
 
 Pairs = Tuple[Tuple[str, str], ...]

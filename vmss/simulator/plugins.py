@@ -105,17 +105,13 @@ def _content(stream: Any) -> str:
 def answer(ended: Ended) -> str:
     """What the caller gets: the plugin's string, or the failure the table of xapi_plugins.ml has for it."""
     if ended.status < 0:
-        raise XapiError(
-            "XENAPI_PLUGIN_FAILURE", "signal: " + _signal_name(-ended.status), ended.stdout, ended.stderr
-        )
+        raise XapiError("XENAPI_PLUGIN_FAILURE", "signal: " + _signal_name(-ended.status), ended.stdout, ended.stderr)
     if ended.status > 0:
         raise XapiError("XENAPI_PLUGIN_FAILURE", "non-zero exit", ended.stdout, ended.stderr)
     try:
         root = ElementTree.fromstring(ended.stdout)  # noqa: S314, a plugin is no stranger
     except ElementTree.ParseError as error:
-        raise XapiError(
-            "XENAPI_PLUGIN_FAILURE", "failed to parse plugin output", ended.stdout, _reason(error)
-        )
+        raise XapiError("XENAPI_PLUGIN_FAILURE", "failed to parse plugin output", ended.stdout, _reason(error))
     if root.tag != "methodResponse":
         raise _type_error("Element=%s should contain 'methodResponse'" % root.tag)
     if root.find("fault") is not None:

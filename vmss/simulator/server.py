@@ -368,9 +368,7 @@ def _listen_tcp(host: str, port: int) -> sockets.socket:
         listener.setblocking(False)
     except (OSError, OverflowError) as error:
         listener.close()
-        raise ServerError(
-            "cannot listen on %s:%d: %s" % (host, port, getattr(error, "strerror", None) or error)
-        )
+        raise ServerError("cannot listen on %s:%d: %s" % (host, port, getattr(error, "strerror", None) or error))
     return listener
 
 

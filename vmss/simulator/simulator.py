@@ -144,9 +144,7 @@ class Simulator:
         """Run one call to its end; in virtual time the clock moves as far as the call needs."""
         ended: List[Any] = []
         with self.lock:
-            pending = self.begin(
-                name, list(params), TRUSTED, lambda result, error: ended.append((result, error))
-            )
+            pending = self.begin(name, list(params), TRUSTED, lambda result, error: ended.append((result, error)))
             self.kernel.run_due()
             while not ended:
                 self._let_time_pass(pending)

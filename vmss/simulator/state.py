@@ -96,9 +96,7 @@ def read(path: str) -> Dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise StateError("the file %s is not a state file of the simulator" % path)
     if document.get("version") != VERSION:
-        raise StateError(
-            "the state file %s has version %s, not %d" % (path, document.get("version"), VERSION)
-        )
+        raise StateError("the state file %s has version %s, not %d" % (path, document.get("version"), VERSION))
     missing = {"time", "host", "generation", "random", "tables", "storage", "messages"} - set(document)
     if missing:
         raise StateError("the state file %s lacks %s" % (path, ", ".join(sorted(missing))))

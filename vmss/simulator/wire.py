@@ -161,10 +161,7 @@ def value_text(value: Any) -> str:
 
 _HEAD = PROLOGUE + "<methodResponse><params><param>"
 _TAIL = "</param></params></methodResponse>"
-_SUCCESS = (
-    _HEAD + "<value><struct><member><name>Status</name><value>Success</value></member>"
-    "<member><name>Value</name>"
-)
+_SUCCESS = _HEAD + "<value><struct><member><name>Status</name><value>Success</value></member><member><name>Value</name>"
 _FAILURE = (
     _HEAD + "<value><struct><member><name>Status</name><value>Failure</value></member>"
     "<member><name>ErrorDescription</name>"

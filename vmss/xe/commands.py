@@ -1,4 +1,5 @@
 """The commands of xe: for every class the same ones on its fields, and a few more by hand."""
+
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from vmss.text import quoted
@@ -211,25 +212,44 @@ def _on_fields(cls: Class) -> Dict[str, Command]:
     ones = tuple(field.name for field in shown if field.writable and field.holds == ONE)
     maps = tuple(field.name + ":" for field in shown if field.writable and field.holds == MAP)
     commands = {
-        "list": Command((), ("params", "database:") + tuple(field.name for field in shown) + sets,
-                        "Lists all the %ss, filtering on the optional arguments. To filter on map parameters, use the "
-                        "syntax 'map-param:key=value'" % cls.name, _list(cls)),
+        "list": Command(
+            (),
+            ("params", "database:") + tuple(field.name for field in shown) + sets,
+            "Lists all the %ss, filtering on the optional arguments. To filter on map parameters, use the "
+            "syntax 'map-param:key=value'" % cls.name,
+            _list(cls),
+        ),
         "param-list": Command(("uuid",), (), "Shows all fields of one object.", _param_list(cls)),
-        "param-get": Command(("uuid", "param-name"), ("param-key",),
-                             "Shows one field, or with param-key what a map has under that key.", _param_get(cls)),
+        "param-get": Command(
+            ("uuid", "param-name"),
+            ("param-key",),
+            "Shows one field, or with param-key what a map has under that key.",
+            _param_get(cls),
+        ),
     }
     if ones or maps:
-        commands.update({
-            "param-set": Command(("uuid",), ones + maps,
-                                 "Sets the parameter specified. If param-value is not given, the parameter is set to a "
-                                 "null value. To set a (key,value) pair in a map parameter, use the syntax "
-                                 "'map-param:key=value'.", _param_set(cls)),
-            "param-add": Command(("uuid", "param-name"), ("param-key",),
-                                 "Adds param-key to a set, or KEY=VALUE to a map.", _param_add(cls)),
-            "param-remove": Command(("uuid", "param-name", "param-key"), (),
-                                    "Removes a key from a set or a map.", _param_remove(cls)),
-            "param-clear": Command(("uuid", "param-name"), (), "Empties a field.", _param_clear(cls)),
-        })
+        commands.update(
+            {
+                "param-set": Command(
+                    ("uuid",),
+                    ones + maps,
+                    "Sets the parameter specified. If param-value is not given, the parameter is set to a "
+                    "null value. To set a (key,value) pair in a map parameter, use the syntax "
+                    "'map-param:key=value'.",
+                    _param_set(cls),
+                ),
+                "param-add": Command(
+                    ("uuid", "param-name"),
+                    ("param-key",),
+                    "Adds param-key to a set, or KEY=VALUE to a map.",
+                    _param_add(cls),
+                ),
+                "param-remove": Command(
+                    ("uuid", "param-name", "param-key"), (), "Removes a key from a set or a map.", _param_remove(cls)
+                ),
+                "param-clear": Command(("uuid", "param-name"), (), "Empties a field.", _param_clear(cls)),
+            }
+        )
     return {"%s-%s" % (cls.name, name): command for name, command in commands.items()}
 
 
@@ -276,7 +296,8 @@ def _chosen(session: Session, line: Line) -> Sequence[Thing]:
     if named is not None:
         uuid, label = cls.fields[:2]
         found = [vm for vm in found if vm.matches(uuid, None, named)] or [
-            vm for vm in found if vm.matches(label, None, named)]
+            vm for vm in found if vm.matches(label, None, named)
+        ]
     if not found:
         raise failed("No VM matches")
     if len(found) > 1 and not line.flag("multiple"):
@@ -313,13 +334,17 @@ def describe(names: Sequence[str]) -> Output:
     for name in names:
         if name not in COMMANDS:
             raise UsageError("Unknown command: %s" % quoted(name))
-    return Output(tuple(
-        (
-            ("command name        ", name), ("reqd params     ", ", ".join(COMMANDS[name].needs)),
-            ("optional params ", ", ".join(COMMANDS[name].may_have)), ("description     ", COMMANDS[name].text),
+    return Output(
+        tuple(
+            (
+                ("command name        ", name),
+                ("reqd params     ", ", ".join(COMMANDS[name].needs)),
+                ("optional params ", ", ".join(COMMANDS[name].may_have)),
+                ("description     ", COMMANDS[name].text),
+            )
+            for name in names
         )
-        for name in names
-    ))
+    )
 
 
 def _overview() -> Tuple[str, ...]:
@@ -330,8 +355,11 @@ def _overview() -> Tuple[str, ...]:
     ]
     for cls in CLASSES:
         prefix = cls.name + "-"
-        rest = [name[len(prefix):] for name, command in COMMANDS.items()
-                if name.startswith(prefix) and name != "host-call-plugin"]
+        rest = [
+            name[len(prefix) :]
+            for name, command in COMMANDS.items()
+            if name.startswith(prefix) and name != "host-call-plugin"
+        ]
         lines.append("  %s%s" % (prefix, ", -".join(rest)))
     return tuple(lines + ["  host-call-plugin", "  help"])
 
@@ -339,23 +367,33 @@ def _overview() -> Tuple[str, ...]:
 COMMANDS: Dict[str, Command] = {}
 for _cls in CLASSES:
     COMMANDS.update(_on_fields(_cls))
-COMMANDS.update({
-    "vmss-create": Command(
-        ("name-label", "type", "frequency"), ("name-description", "enabled", "schedule:", "retained-snapshots"),
-        "Create a VM snapshot schedule.", _vmss_create,
-    ),
-    "vmss-destroy": Command(("uuid",), (), "Destroy a VM snapshot schedule.", _destroy("VMSS")),
-    "vm-snapshot": Command(
-        ("new-name-label",), ("vm", "uuid", "<any field of a VM>"), "Takes a snapshot of a VM by hand.", _vm_snapshot,
-        slow=True,
-    ),
-    "message-create": Command(
-        ("name", "priority", "body"), tuple(_OBJECTS), "Raises a message about an object.", _message_create,
-    ),
-    "message-destroy": Command(("uuid",), (), "Removes a message.", _destroy("message")),
-    "host-call-plugin": Command(
-        ("host-uuid", "plugin", "fn"), ("args:",), "Calls a function of a plugin on a host and shows its answer.",
-        _call_plugin, slow=True,
-    ),
-    "help": Command((), (), "Tells the usage of the commands that are named after it.", _help),
-})
+COMMANDS.update(
+    {
+        "vmss-create": Command(
+            ("name-label", "type", "frequency"),
+            ("name-description", "enabled", "schedule:", "retained-snapshots"),
+            "Create a VM snapshot schedule.",
+            _vmss_create,
+        ),
+        "vmss-destroy": Command(("uuid",), (), "Destroy a VM snapshot schedule.", _destroy("VMSS")),
+        "vm-snapshot": Command(
+            ("new-name-label",),
+            ("vm", "uuid", "<any field of a VM>"),
+            "Takes a snapshot of a VM by hand.",
+            _vm_snapshot,
+            slow=True,
+        ),
+        "message-create": Command(
+            ("name", "priority", "body"), tuple(_OBJECTS), "Raises a message about an object.", _message_create
+        ),
+        "message-destroy": Command(("uuid",), (), "Removes a message.", _destroy("message")),
+        "host-call-plugin": Command(
+            ("host-uuid", "plugin", "fn"),
+            ("args:",),
+            "Calls a function of a plugin on a host and shows its answer.",
+            _call_plugin,
+            slow=True,
+        ),
+        "help": Command((), (), "Tells the usage of the commands that are named after it.", _help),
+    }
+)

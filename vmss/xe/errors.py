@@ -1,4 +1,5 @@
 """What keeps a command of xe from being done, in lines for the user; the exit status is always 1, as with xe."""
+
 import json
 import os
 from typing import Callable, List, Sequence

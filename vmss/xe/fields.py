@@ -1,4 +1,5 @@
 """How the fields of xapi's objects are named, shown and understood by xe. Pure."""
+
 import re
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
@@ -52,7 +53,7 @@ def _number(name: str, text: str) -> str:
     digits = text.replace("_", "").lower().replace("u", "")
     plain = digits.lstrip("+-0") or "0"
     value = int(digits, 0) if plain[0] in "xob" else int(digits)
-    if not -2 ** 63 <= value < 2 ** 63:
+    if not -(2**63) <= value < 2**63:
         raise failed("Parameter '%s': %s is too large" % (name, quoted(text)))
     return str(value)
 
@@ -60,8 +61,10 @@ def _number(name: str, text: str) -> str:
 def _bytes(name: str, text: str) -> str:
     match = re.match(r"([0-9]{1,18})(|bytes|KiB|MiB|GiB|TiB)\Z", text)
     if not match:
-        raise failed("Parameter '%s' has to be a number of bytes, perhaps with KiB, MiB, GiB or "
-                     "TiB, not %s" % (name, quoted(text)))
+        raise failed(
+            "Parameter '%s' has to be a number of bytes, perhaps with KiB, MiB, GiB or "
+            "TiB, not %s" % (name, quoted(text))
+        )
     return str(int(match.group(1)) << {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}.get(match.group(2), 0))
 
 
@@ -74,8 +77,7 @@ def _real(name: str, text: str) -> float:
 
 def _boolean(name: str, text: str) -> bool:
     if text not in ("true", "false"):
-        raise failed("Parameter '%s' has to be a boolean (true or false), not %s" % (
-            name, quoted(text)))
+        raise failed("Parameter '%s' has to be a boolean (true or false), not %s" % (name, quoted(text)))
     return text == "true"
 
 
@@ -96,10 +98,13 @@ QUOTED = Kind(lambda value: "'%s'" % value, _as_it_is)
 
 def choice(*values: str) -> Kind:
     """The kind of a field that takes one of these values."""
+
     def parse(name: str, text: str) -> str:
         if text not in values:
-            raise failed("Parameter '%s' has to be one of %s, not %s" % (
-                name, ", ".join("'%s'" % value for value in values), quoted(text)))
+            raise failed(
+                "Parameter '%s' has to be one of %s, not %s"
+                % (name, ", ".join("'%s'" % value for value in values), quoted(text))
+            )
         return text
 
     return Kind(str, parse)
@@ -113,8 +118,10 @@ def wording(*values: str) -> Kind:
 
     def parse(name: str, text: str) -> str:
         if text.lower() not in known:
-            raise failed("Parameter '%s' has to be one of %s, not %s" % (
-                name, ", ".join("'%s'" % word for word in words.values()), quoted(text)))
+            raise failed(
+                "Parameter '%s' has to be one of %s, not %s"
+                % (name, ", ".join("'%s'" % word for word in words.values()), quoted(text))
+            )
         return known[text.lower()]
 
     return Kind(lambda value: words.get(str(value), str(value)), parse)
@@ -136,5 +143,5 @@ def find(fields: Mapping[str, Field], name: str) -> Tuple[Field, Optional[str]]:
         meant = [field for field in fields.values() if field.holds == holds and name.startswith(field.name + "-")]
         if meant:
             longest = max(meant, key=lambda field: len(field.name))
-            return longest, name[len(longest.name) + 1:]
+            return longest, name[len(longest.name) + 1 :]
     raise failed("Unknown field %s" % quoted(name))

@@ -1,4 +1,5 @@
 """How xe prints: records with their labels in a column, or with --minimal one line for a script. Pure."""
+
 from typing import List, NamedTuple, Sequence, Tuple
 
 Row = Sequence[Tuple[str, str]]

@@ -1,4 +1,5 @@
 """The words of a command line of xe, and what they ask for. Pure."""
+
 import re
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -13,7 +14,16 @@ _IGNORED = {"--debug", "--debug-on-fail"}
 
 # xe knows these beside the parameters of each command.
 STANDARD = (
-    "server", "password", "port", "username", "minimal", "force", "multiple", "all", "message-priority", "trace",
+    "server",
+    "password",
+    "port",
+    "username",
+    "minimal",
+    "force",
+    "multiple",
+    "all",
+    "message-priority",
+    "trace",
 )
 
 _TRUE = ("true", "t", "yes", "y", "1")
@@ -50,15 +60,17 @@ class Line(NamedTuple):
             return default
         if text.lower() in _TRUE + _FALSE:
             return text.lower() in _TRUE
-        raise failed("Parameter '%s' has to be one of %s, not %s" % (
-            name, ",".join("'%s'" % word for pair in zip(_TRUE, _FALSE) for word in pair), quoted(text)))
+        raise failed(
+            "Parameter '%s' has to be one of %s, not %s"
+            % (name, ",".join("'%s'" % word for pair in zip(_TRUE, _FALSE) for word in pair), quoted(text))
+        )
 
     def map(self, name: str) -> Dict[str, str]:
         """The parameters NAME:KEY=VALUE, by KEY."""
         found: Dict[str, str] = {}
         for key, value in self.pairs:
             if key.startswith((name + ":", name + "-")) and len(key) > len(name) + 1:
-                found.setdefault(key[len(name) + 1:], value)
+                found.setdefault(key[len(name) + 1 :], value)
         return found
 
     def others(self, *names: str) -> Pairs:

@@ -1,4 +1,5 @@
 """Objects of xapi as xe sees them, read when they are first wanted."""
+
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 

@@ -17,6 +17,7 @@ Steps = Generator[Any, Any, Any]
 BATCH_SECONDS = 0.05
 TIMEOUT_MAX = 24 * 3600.0
 
+
 class Subscription(NamedTuple):
     """What a client wants to hear of: everything, whole classes (lower case), single objects."""
 
@@ -133,13 +134,7 @@ def _events(
 
 
 def _event(number: int, cls: str, operation: str, ref: str, snapshot: Any) -> Dict[str, Any]:
-    event = {
-        "id": number,
-        "timestamp": "0.0",
-        "class": cls.lower(),
-        "operation": operation,
-        "ref": ref,
-    }
+    event = {"id": number, "timestamp": "0.0", "class": cls.lower(), "operation": operation, "ref": ref}
     if snapshot is not None:
         event["snapshot"] = snapshot
     return event

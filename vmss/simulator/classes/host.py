@@ -39,8 +39,7 @@ def create_host(sim: "Simulator", uuid: str, name: str, description: str, hostna
     db = sim.db
     now = from_seconds(sim.kernel.now())
     metrics = db.create(
-        "host_metrics",
-        {"memory_total": MEMORY, "memory_free": MEMORY - DOM0_MEMORY, "live": True, "last_updated": now},
+        "host_metrics", {"memory_total": MEMORY, "memory_free": MEMORY - DOM0_MEMORY, "live": True, "last_updated": now}
     )
     pool_rows = db.tables["pool"].rows
     fields: Dict[str, Any] = {
@@ -102,9 +101,7 @@ def _create_dom0(sim: "Simulator", host: str, name: str) -> str:
 
 
 @method("host.create")
-def create(
-    call: "Call", uuid: str, name: str, description: str, hostname: str, address: str, *rest: Any
-) -> str:
+def create(call: "Call", uuid: str, name: str, description: str, hostname: str, address: str, *rest: Any) -> str:
     """A further host of the pool; what the caller does not say of it is as with the first."""
     host = create_host(call.sim, uuid, name, description, hostname, address)
     parameters = call.sim.model.classes["host"].methods["create"].parameters[5:]
@@ -137,9 +134,7 @@ def get_server_localtime(call: "Call", host: str) -> datetime:
 
 
 @method("host.call_plugin")
-def call_plugin(
-    call: "Call", host: str, plugin: str, function: str, args: Dict[str, str]
-) -> Generator[Any, Any, str]:
+def call_plugin(call: "Call", host: str, plugin: str, function: str, args: Dict[str, str]) -> Generator[Any, Any, str]:
     """On another host than the coordinator the plugin gets a session of its own, below the caller's."""
     call.sim.hosts.reach(host)
     if host == call.sim.hosts.coordinator:

@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 Records = Dict[str, Dict[str, Any]]
 
 # The classes a message can be about, and the tables where their objects are.
-_TABLES = {
-    "VM": "VM",
-    "Host": "host",
-    "SR": "SR",
-    "Pool": "pool",
-    "VMPP": "VMPP",
-    "VMSS": "VMSS",
-    "VDI": "VDI",
-}
+_TABLES = {"VM": "VM", "Host": "host", "SR": "SR", "Pool": "pool", "VMPP": "VMPP", "VMSS": "VMSS", "VDI": "VDI"}
 
 
 def _object_exists(call: "Call", cls: str, uuid: str) -> bool:

@@ -24,9 +24,7 @@ OPERATIONS = [
 
 def create_pool(sim: "Simulator") -> None:
     """What a fresh installation holds: a pool of one host, its control domain, the storage plugins."""
-    sim.this_host = hosts.create_host(
-        sim, sim.db.new_uuid(), "host1", "Default install", "host1", "192.0.2.1"
-    )
+    sim.this_host = hosts.create_host(sim, sim.db.new_uuid(), "host1", "Default install", "host1", "192.0.2.1")
     sim.db.update("host", sim.this_host, enabled=True, ssl_legacy=False, https_only=True, ssh_auto_mode=True)
     fields: Dict[str, Any] = {
         "master": sim.this_host,

@@ -59,9 +59,7 @@ def _mark(call: "Call", task: str, key: str) -> None:
     call.db.set("task", task, "current_operations", {key: "cancel"})
 
 
-@method(
-    "task.set_status", "task.set_progress", "task.set_result", "task.set_error_info", "task.set_other_config"
-)
+@method("task.set_status", "task.set_progress", "task.set_result", "task.set_error_info", "task.set_other_config")
 def set_field(call: "Call", task: str, value: Any) -> None:
     _check_owner(call, task)
     call.db.set("task", task, call.method[len("task.set_") :], value)

@@ -20,12 +20,7 @@ Steps = Generator[Any, Any, Any]
 MIB = 1024 * 1024
 
 # What the tools of a started guest report; every guest here has them.
-GUEST_FEATURES = {
-    "feature-suspend": "1",
-    "feature-shutdown": "1",
-    "feature-reboot": "1",
-    "feature-vcpu-hotplug": "1",
-}
+GUEST_FEATURES = {"feature-suspend": "1", "feature-shutdown": "1", "feature-reboot": "1", "feature-vcpu-hotplug": "1"}
 
 
 def memory_overhead(fields: Dict[str, Any]) -> int:
@@ -48,14 +43,10 @@ def create(call: "Call", fields: Dict[str, Any]) -> str:
         fields["other_config"] = {**other_config, "mac_seed": call.db.new_uuid()}
     fields.update(
         memory_overhead=memory_overhead(fields),
-        metrics=call.db.create(
-            "VM_metrics", {"last_updated": EPOCH, "start_time": EPOCH, "install_time": EPOCH}
-        ),
+        metrics=call.db.create("VM_metrics", {"last_updated": EPOCH, "start_time": EPOCH, "install_time": EPOCH}),
         domid=-1,
         # The vendor device needs the second version of the virtual hardware.
-        hardware_platform_version=max(
-            fields["hardware_platform_version"], 2 if fields["has_vendor_device"] else 0
-        ),
+        hardware_platform_version=max(fields["hardware_platform_version"], 2 if fields["has_vendor_device"] else 0),
         is_vmss_snapshot=False,
         snapshot_schedule=NULL,
     )
@@ -107,9 +98,7 @@ def power_on(call: "Call", vm: str, host: str, power_state: str) -> None:
         domarch="x64",
         guest_metrics=call.db.create("VM_guest_metrics", guest),
     )
-    call.db.set(
-        "VM_metrics", call.db.row("VM", vm)["metrics"], "start_time", from_seconds(call.sim.kernel.now())
-    )
+    call.db.set("VM_metrics", call.db.row("VM", vm)["metrics"], "start_time", from_seconds(call.sim.kernel.now()))
     for vbd in call.db.pointing_at("VBD", "VM", vm):
         vbds.set_attached(call, vbd, True)
     refresh(call.db, vm)
@@ -119,9 +108,7 @@ def power_off(call: "Call", vm: str, power_state: str) -> None:
     """The records of a VM that runs no more."""
     row = call.db.row("VM", vm)
     metrics = row["guest_metrics"]
-    call.db.update(
-        "VM", vm, power_state=power_state, resident_on=NULL, domid=-1, domarch="", guest_metrics=NULL
-    )
+    call.db.update("VM", vm, power_state=power_state, resident_on=NULL, domid=-1, domarch="", guest_metrics=NULL)
     if call.db.exists("VM_guest_metrics", metrics):
         call.db.delete("VM_guest_metrics", metrics)
     for vbd in call.db.pointing_at("VBD", "VM", vm):

@@ -107,9 +107,7 @@ def copy_vbds(call: "Call", copy: str, vbds: List[str], disks: Dict[str, str], i
         row = call.db.row("VBD", vbd)
         if row["VDI"] in ignored and not row["empty"]:
             continue
-        fields = dict(
-            row, VM=copy, metrics=call.db.new_ref(), currently_attached=False, current_operations={}
-        )
+        fields = dict(row, VM=copy, metrics=call.db.new_ref(), currently_attached=False, current_operations={})
         fields.update(uuid="", device="", reserved=False, storage_lock=False)
         if row["type"] == "Disk":
             fields["VDI"] = disks.get(vbd, NULL)
@@ -138,9 +136,7 @@ def finish_copy(
     return copy
 
 
-def take_snapshot(
-    call: "Call", vm: str, name: str, ignored: List[str], power_state: str, memory: bool
-) -> Steps:
+def take_snapshot(call: "Call", vm: str, name: str, ignored: List[str], power_state: str, memory: bool) -> Steps:
     """The part that snapshot and checkpoint share; `power_state` is the VM's when the call came."""
     db = call.db
     vbds = [vbd for vbd in db.pointing_at("VBD", "VM", vm) if db.row("VBD", vbd)["VDI"] not in ignored]

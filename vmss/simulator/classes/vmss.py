@@ -20,9 +20,7 @@ DEFAULTS: Dict[str, Schedule] = {
     "weekly": {"hour": "0", "min": "0", "days": "Monday"},
 }
 MINUTES = ("0", "15", "30", "45")
-DAYS = {
-    day.lower(): day for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-}
+DAYS = {day.lower(): day for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")}
 RETAINED_MIN, RETAINED_MAX = 1, 10
 
 
