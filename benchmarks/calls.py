@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence
 
 from tests.pool import TestPool
-from vmss.datetimes import parse_datetime
+from vmss.core.datetimes import parse_datetime
 
 # What a pass may cost for each VM besides waiting (design, section 7).
 GOAL = 10

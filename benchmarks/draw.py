@@ -3,7 +3,7 @@
 from random import Random
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
-from vmss.engine import TAKE_CHECKPOINT, TAKE_SNAPSHOT, Disk, Doomed, Job
+from vmss.core.engine import TAKE_CHECKPOINT, TAKE_SNAPSHOT, Disk, Doomed, Job
 
 SHAPES = ("even", "skewed", "tangled")
 KINDS = ("snapshots", "checkpoints", "mixed")

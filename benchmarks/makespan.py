@@ -9,8 +9,8 @@ from typing import Iterator, List, NamedTuple, Sequence, Tuple
 from benchmarks import bound
 from benchmarks.bound import Spans
 from benchmarks.draw import KINDS, SHAPES, Case, Pool, draw
-from vmss.engine import TAKES, Engine, Operation
-from vmss.outcome import Outcome
+from vmss.core.engine import TAKES, Engine, Operation
+from vmss.core.outcome import Outcome
 from vmss.settings import Settings
 
 MOST = Settings().max_operations

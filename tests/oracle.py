@@ -1,6 +1,6 @@
 """The slots of a schedule, found by walking real minutes under the C library's clock.
 
-Written to share nothing with `vmss.schedule`: no dateutil, no arithmetic with offsets, no bisection over wall
+Written to share nothing with `vmss.core.schedule`: no dateutil, no arithmetic with offsets, no bisection over wall
 times. The wall clock is read minute by minute as anybody's `date` would show it, and what it shows decides.
 Instants are seconds since 1970, wall-clock times are counted in minutes as though the wall stood in UTC.
 """

@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from vmss.datetimes import parse_datetime
+from vmss.core.datetimes import parse_datetime
 from vmss.demo import VirtualClock
 from vmss.journal import PREFIX, record
 from vmss.lock import LockDirectory

@@ -20,7 +20,7 @@ from typing import IO, Dict, Iterator
 import pytest
 
 from tests.pool import UTC, TestPool
-from vmss.datetimes import format_datetime
+from vmss.core.datetimes import format_datetime
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vmss.engine import (
+from vmss.core.engine import (
     DESTROY_VDI,
     DESTROY_VM,
     SHUT_DOWN,
@@ -23,7 +23,7 @@ from vmss.engine import (
     State,
     already_gone,
 )
-from vmss.outcome import Error, Outcome
+from vmss.core.outcome import Error, Outcome
 
 TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
 

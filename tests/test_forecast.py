@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmss import forecast
-from vmss.datetimes import time_zone
+from vmss.core.datetimes import time_zone
+from vmss.core.policy import SNAPSHOT, Policy
+from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule, latest_slot, next_slot
 from vmss.forecast import Interval, Load
-from vmss.policy import SNAPSHOT, Policy
-from vmss.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule, latest_slot, next_slot
 
 UTC = timezone.utc
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from vmss import alerts, health, history
 from vmss.alerts import Victim
+from vmss.core.policy import SNAPSHOT, Policy
+from vmss.core.retention import Snapshot
+from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, Schedule, latest_slot, next_slot
+from vmss.core.turn import Served, Turn
 from vmss.health import CRITICAL, OK, UNKNOWN, WARNING, Finding, Late, Promise
 from vmss.history import Run
 from vmss.logfile import Record, Seen
-from vmss.policy import SNAPSHOT, Policy
-from vmss.retention import Snapshot
-from vmss.schedule import DAILY, FREQUENCIES, HOURLY, Schedule, latest_slot, next_slot
-from vmss.turn import Served, Turn
 
 UTC = timezone.utc
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday

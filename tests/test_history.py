@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from vmss import alerts, history
 from vmss.alerts import Victim
+from vmss.core.policy import SNAPSHOT, Policy
+from vmss.core.schedule import DAILY, Schedule
+from vmss.core.turn import Served, Turn
 from vmss.history import Run
-from vmss.policy import SNAPSHOT, Policy
-from vmss.schedule import DAILY, Schedule
-from vmss.turn import Served, Turn
 
 UTC = timezone.utc
 SLOT = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from tests.pool import TestPool
 from tests.test_alerts import as_xencenter_reads
 from vmss import alerts, plugin
-from vmss.datetimes import time_zone
+from vmss.core.datetimes import time_zone
+from vmss.core.problem import Problem
 from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
-from vmss.problem import Problem
 from vmss.run import Report, Request, run
 from vmss.settings import SETTINGS, Settings, SettingsError, load
 from vmss.xapi import UnixTransport

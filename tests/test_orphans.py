@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tests.front import Front, Lose
 from tests.pool import TestPool
+from vmss.core.outcome import TIMED_OUT, Outcome
+from vmss.core.problem import Problem
 from vmss.lock import LockDirectory
 from vmss.log import Log
 from vmss.orphans import OURS, SUSPECT, Candidate, Found, Notes, Operation, is_nameless, judge, summary
-from vmss.outcome import TIMED_OUT, Outcome
-from vmss.problem import Problem
 from vmss.run import Request, run
 from vmss.xapi import NULL, Unanswered, Xapi
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.dom0 import Dom0, need
 from tests.pool import UTC, TestPool
-from vmss.datetimes import format_datetime
+from vmss.core.datetimes import format_datetime
 from vmss.install import CRON, FILES, PRIVATE, example
 from vmss.version import VERSION
 

@@ -32,7 +32,7 @@ import pytest
 
 from tests.front import Front, Once, lose
 from tests.pool import START, TestPool
-from vmss.datetimes import format_datetime
+from vmss.core.datetimes import format_datetime
 from vmss.settings import Place
 from vmss.xapi import NULL, Refused, Unanswered, Xapi
 

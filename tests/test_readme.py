@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 from typing import Iterator
 
-from vmss import alerts, failures, orphans, plan
+from vmss import alerts, orphans
+from vmss.core import failures, plan
 from vmss.settings import SETTINGS, Settings
 
 ROOT = Path(__file__).resolve().parent.parent

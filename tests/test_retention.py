@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss.retention import Snapshot, expired
+from vmss.core.retention import Snapshot, expired
 
 NOW = datetime(2026, 1, 31, 10, 15, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
-from vmss.datetimes import time_zone
-from vmss.policy import Policy
-from vmss.schedule import DAILY, HOURLY, TICK, WEEKLY, Schedule, due_slot, latest_slot, next_slot
+from vmss.core.datetimes import time_zone
+from vmss.core.policy import Policy
+from vmss.core.schedule import DAILY, HOURLY, TICK, WEEKLY, Schedule, due_slot, latest_slot, next_slot
 
 UTC = timezone.utc
 SECOND = timedelta(seconds=1)

@@ -7,7 +7,7 @@ from typing import Dict, List
 import pytest
 
 from tests.pool import GIB, TestPool
-from vmss.datetimes import parse_datetime
+from vmss.core.datetimes import parse_datetime
 from vmss.settings import Settings
 
 UTC = timezone.utc

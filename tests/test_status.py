@@ -14,7 +14,7 @@ from tests.pool import TestPool
 from tests.test_commands import tls, vmss  # noqa: F401
 from vmss.cli import status
 from vmss.cli.reading import reading
-from vmss.datetimes import format_datetime
+from vmss.core.datetimes import format_datetime
 from vmss.lock import LockDirectory
 
 # One line, numbers after the only |, then the details.

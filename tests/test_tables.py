@@ -171,7 +171,7 @@ def test_a_full_disk_is_one_clear_line() -> None:
     code = (
         "import argparse, sys\n"
         "from vmss.cli import tables\n"
-        "from vmss.problem import Problem\n"
+        "from vmss.core.problem import Problem\n"
         "try:\n"
         "    rows = [{'a': 'x' * 100}] * 1000\n"
         "    tables.write([tables.Column('a', 'a')], rows, argparse.Namespace(form=''), sys.stdout)\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss.text import is_uuid, one_line, quoted
+from vmss.core.text import is_uuid, one_line, quoted
 
 # Any code point, lone surrogates included, and many of those that break lines or turn the text around.
 hostile = st.text(

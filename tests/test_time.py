@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tests import oracle
 from tests.pool import TestPool
 from tests.test_run import clean
-from vmss.datetimes import parse_datetime, time_zone
-from vmss.policy import Policy
-from vmss.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule, due_slot
+from vmss.core.datetimes import parse_datetime, time_zone
+from vmss.core.policy import Policy
+from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule, due_slot
 
 UTC = timezone.utc
 TICK, HOUR, DAY = 900, 3600, 86400

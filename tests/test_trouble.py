@@ -14,7 +14,7 @@ from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from tests.test_run import clean
 from vmss import world
-from vmss.datetimes import parse_datetime
+from vmss.core.datetimes import parse_datetime
 from vmss.journal import Journal
 from vmss.lock import LockDirectory
 from vmss.sessions import NoSession

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss import words
-from vmss.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule
+from vmss.core import words
+from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule
 
 UTC = timezone.utc
 CET = timezone(timedelta(hours=1), "CET")

@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 from typing import Dict, List, NamedTuple, Sequence
 
 from vmss.clock import Clock
-from vmss.datetimes import format_datetime, local
+from vmss.core.datetimes import format_datetime, local
+from vmss.core.text import one_line
 from vmss.log import Log
-from vmss.text import one_line
 from vmss.xapi import NULL, Refused, Xapi, understood
 
 # Each alert: XAPI's priority (XenCenter calls 1 and 2 Failed, 3 Warning, 4 and 5 Succeeded), and its sentence.
@@ -99,7 +99,7 @@ def body(name: str, summary: str) -> str:
 
 def _advice(victims: Sequence[Victim]) -> List[str]:
     """One line for each different error: what it means and what to do."""
-    from vmss.failures import explain  # most passes have nothing to explain
+    from vmss.core.failures import explain  # most passes have nothing to explain
 
     lines: Dict[str, None] = {}
     for victim in victims:

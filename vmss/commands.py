@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Dict, Optional, Sequence
 
 from vmss.cli.parts import STATUS
-from vmss.problem import Problem
+from vmss.core.problem import Problem
 from vmss.version import VERSION
 
 # What the list of commands says of each; the command is the module of that name in vmss.cli, which is loaded only

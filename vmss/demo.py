@@ -6,13 +6,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 
 from vmss.clock import Clock
-from vmss.datetimes import format_datetime, local, parse_datetime, time_zone
+from vmss.core.datetimes import format_datetime, local, parse_datetime, time_zone
+from vmss.core.turn import Served
 from vmss.run import Request, Surroundings, run
 from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
 from vmss.simulator.build import build_pool
 from vmss.simulator.server import Server
-from vmss.turn import Served
 from vmss.xapi import Xapi
 
 UTC = timezone.utc

@@ -3,12 +3,13 @@
 from itertools import islice
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set
 
-from vmss import engine, stop
+from vmss import stop
 from vmss.clock import Clock
-from vmss.engine import TAKES, Doomed, Engine, Operation
-from vmss.failures import TRANSIENT, explain
+from vmss.core import engine
+from vmss.core.engine import TAKES, Doomed, Engine, Operation
+from vmss.core.failures import TRANSIENT, explain
+from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.journal import Entries, Journal
-from vmss.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.settings import Settings
 from vmss.xapi import Refused, Tasks, Unanswered, Xapi
 

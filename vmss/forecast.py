@@ -13,8 +13,8 @@ from bisect import bisect_right
 from datetime import datetime, timedelta, tzinfo
 from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
-from vmss.policy import MINUTES, Policy
-from vmss.schedule import HOURLY, Schedule, next_slot, next_tick
+from vmss.core.policy import MINUTES, Policy
+from vmss.core.schedule import HOURLY, Schedule, next_slot, next_tick
 
 # So many policies are looked for another time.
 _MOVES_MAX = 20

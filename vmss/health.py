@@ -7,17 +7,18 @@ of monitoring plug-ins.
 from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vmss import alerts, words
-from vmss.datetimes import parse_reading
-from vmss.failures import explain
+from vmss import alerts
+from vmss.core import words
+from vmss.core.datetimes import parse_reading
+from vmss.core.failures import explain
+from vmss.core.policy import QUIESCED, Policy
+from vmss.core.retention import Snapshot, expired
+from vmss.core.schedule import TICK, latest_slot
+from vmss.core.text import one_line, quoted
 from vmss.forecast import Expected, Move
 from vmss.history import FAILED, Run, took
 from vmss.logfile import COMPLAINTS, Record
 from vmss.logfile import TICK as TICK_LINE
-from vmss.policy import QUIESCED, Policy
-from vmss.retention import Snapshot, expired
-from vmss.schedule import TICK, latest_slot
-from vmss.text import one_line, quoted
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 

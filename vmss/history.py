@@ -9,11 +9,12 @@ from datetime import datetime, tzinfo
 from statistics import median
 from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
-from vmss import alerts, words
+from vmss import alerts
 from vmss.alerts import SENTENCES, Victim
-from vmss.datetimes import parse_datetime
-from vmss.failures import explain
-from vmss.text import one_line
+from vmss.core import words
+from vmss.core.datetimes import parse_datetime
+from vmss.core.failures import explain
+from vmss.core.text import one_line
 
 FAILED, WARNING, SUCCEEDED = "failed", "warning", "succeeded"
 

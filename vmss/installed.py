@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Dict, Iterator, List, Tuple
 
 from vmss import logfile
-from vmss.datetimes import time_zone
+from vmss.core.datetimes import time_zone
+from vmss.core.text import one_line
 from vmss.health import CRITICAL, OK, TICK_CRITICAL, TICK_WARNING, WARNING, Finding, Moment, skipped
 from vmss.install import CRON, MANIFEST, PLUGIN, cron_names
 from vmss.root import Root
 from vmss.run import POOL_ROLE
-from vmss.text import one_line
 
 _CRON_LOG = "/var/log/cron"
 _INVENTORY = "/etc/xensource-inventory"

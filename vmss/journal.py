@@ -15,8 +15,8 @@ import json
 import os
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from vmss.core.text import is_uuid
 from vmss.seal import holds, seal
-from vmss.text import is_uuid
 from vmss.world import Disk, Pool, read_disk
 from vmss.xapi import MISREAD, Refused, Xapi
 

@@ -10,8 +10,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from vmss.problem import Problem
-from vmss.text import one_line
+from vmss.core.problem import Problem
+from vmss.core.text import one_line
 
 # How often a lock that is taken is tried again at once.
 _GLANCES = 3

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Pattern, Tuple
 
 from vmss import alerts
-from vmss.datetimes import UTC
+from vmss.core.datetimes import UTC
 
 # A pass writes some 300 bytes for each VM, and a tick that has nothing to do 300: days of a usual pool.
 _BYTES_MAX = 1 << 20

@@ -15,12 +15,12 @@ from functools import lru_cache
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss import world
-from vmss.datetimes import EPOCH, format_datetime, parse_datetime, parse_reading
+from vmss.core.datetimes import EPOCH, format_datetime, parse_datetime, parse_reading
+from vmss.core.outcome import RESULT_LOST, TIMED_OUT, Outcome
+from vmss.core.text import is_uuid, one_line
 from vmss.journal import Entries, Journal
 from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
-from vmss.outcome import RESULT_LOST, TIMED_OUT, Outcome
-from vmss.text import is_uuid, one_line
 from vmss.world import where
 from vmss.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi
 

@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
-from vmss import plan, world
-from vmss.engine import Job
+from vmss import world
+from vmss.core import plan
+from vmss.core.engine import Job
+from vmss.core.plan import Expiry
+from vmss.core.turn import Turn
 from vmss.log import Log
-from vmss.plan import Expiry
-from vmss.turn import Turn
 from vmss.world import Disk, Disks, Pool, Space, Vm
 from vmss.xapi import NULL, Misunderstood, Xapi
 

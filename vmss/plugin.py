@@ -15,13 +15,13 @@ from xml.parsers.expat import ExpatError
 
 from vmss import alerts, stop
 from vmss.clock import Clock
+from vmss.core.problem import BAD_INPUT, FAILED, LOCKED, Problem
+from vmss.core.text import is_uuid, one_line
 from vmss.lock import LockDirectory, LockError
 from vmss.log import Log
-from vmss.problem import BAD_INPUT, FAILED, LOCKED, Problem
 from vmss.run import Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
 from vmss.sessions import NoSession
 from vmss.settings import load, place
-from vmss.text import is_uuid, one_line
 from vmss.version import VERSION
 from vmss.world import read_pool
 from vmss.xapi import Refused, Unanswered, Xapi

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, List, NamedTuple, Option
 from vmss import alerts, seal, sessions, world
 from vmss.alerts import Alerts, Victim
 from vmss.clock import Clock, RemoteClock
-from vmss.datetimes import format_datetime, local, parse_reading, time_zone
+from vmss.core.datetimes import format_datetime, local, parse_reading, time_zone
+from vmss.core.policy import Policy
+from vmss.core.problem import FAILED, LOCKED, OK, Problem
+from vmss.core.schedule import latest_slot, next_slot, next_tick
+from vmss.core.text import one_line, quoted
+from vmss.core.turn import Served, Turn
 from vmss.journal import Journal
 from vmss.lock import Held, Lock, LockDirectory
 from vmss.log import Log
-from vmss.policy import Policy
-from vmss.problem import FAILED, LOCKED, OK, Problem
-from vmss.schedule import latest_slot, next_slot, next_tick
 from vmss.sessions import NoSession
 from vmss.settings import Place, Settings, of_pool
-from vmss.text import one_line, quoted
-from vmss.turn import Served, Turn
 from vmss.xapi import Refused, Unanswered, Xapi, understood
 
 if TYPE_CHECKING:
@@ -492,7 +492,7 @@ class Pass:
 
     def rehearse(self) -> Report:
         """Say what a pass would do now, and change nothing."""
-        from vmss.plan import lines
+        from vmss.core.plan import lines
         from vmss.planning import Planner
 
         look = self.look(self.request.policy)

@@ -4,21 +4,22 @@ from collections import Counter, deque
 from datetime import datetime
 from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
-from vmss import journal, plan, world
+from vmss import journal, world
 from vmss.alerts import Victim
 from vmss.clock import Clock
-from vmss.datetimes import parse_reading
-from vmss.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Operation, already_gone
+from vmss.core import plan
+from vmss.core.datetimes import parse_reading
+from vmss.core.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Operation, already_gone
+from vmss.core.outcome import UNREADABLE, Outcome
+from vmss.core.policy import Policy
+from vmss.core.text import one_line
+from vmss.core.turn import Served, Turn
 from vmss.execute import Execution, Watch
 from vmss.journal import Entries, Journal
 from vmss.log import Log
 from vmss.orphans import Notes
-from vmss.outcome import UNREADABLE, Outcome
 from vmss.planning import Planned, Planner
-from vmss.policy import Policy
 from vmss.settings import Settings
-from vmss.text import one_line
-from vmss.turn import Served, Turn
 from vmss.world import Disk, Pool
 from vmss.xapi import Misunderstood, Refused, Xapi
 

@@ -6,12 +6,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from vmss import alerts, stop
 from vmss.clock import Clock
-from vmss.datetimes import format_datetime, local, parse_reading
+from vmss.core.datetimes import format_datetime, local, parse_reading
+from vmss.core.problem import NO_SESSION, Problem
+from vmss.core.text import one_line
 from vmss.lock import LockDirectory, LockError, Note
 from vmss.log import Log
-from vmss.problem import NO_SESSION, Problem
 from vmss.settings import Place, Settings
-from vmss.text import one_line
 from vmss.xapi import USER, Refused, Unanswered, Xapi, understood
 
 LOGON_FAILURE = "logon-failure"

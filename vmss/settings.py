@@ -4,9 +4,9 @@ import os
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, TextIO, Tuple
 
-from vmss.datetimes import time_zone
-from vmss.problem import Problem
-from vmss.text import one_line, quoted
+from vmss.core.datetimes import time_zone
+from vmss.core.problem import Problem
+from vmss.core.text import one_line, quoted
 
 DEFAULT_XAPI = "unix:/var/lib/xcp/xapi"
 DEFAULT_CONFIG = "/etc/vmss.conf"

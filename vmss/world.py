@@ -8,10 +8,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.datetimes import parse_datetime
-from vmss.policy import Policy, PolicyError, from_record
-from vmss.retention import Snapshot
-from vmss.text import is_uuid, one_line
+from vmss.core.datetimes import parse_datetime
+from vmss.core.policy import Policy, PolicyError, from_record
+from vmss.core.retention import Snapshot
+from vmss.core.text import is_uuid, one_line
 from vmss.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi, understood
 
 # The operations of a VM, and of a snapshot in the making, that make a snapshot.

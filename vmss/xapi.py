@@ -15,9 +15,9 @@ from xml.parsers.expat import ExpatError
 import XenAPI
 
 from vmss.clock import Clock
-from vmss.outcome import RESULT_LOST, Outcome
-from vmss.problem import Problem
-from vmss.text import one_line, quoted
+from vmss.core.outcome import RESULT_LOST, Outcome
+from vmss.core.problem import Problem
+from vmss.core.text import one_line, quoted
 
 NULL = "OpaqueRef:NULL"
 

@@ -14,7 +14,7 @@ from tests.simulation.faults import Drawn, Fault, Listed, meet
 from tests.simulation.invariants import Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss import stop
-from vmss.problem import Problem
+from vmss.core.problem import Problem
 from vmss.run import Request, Surroundings, run
 from vmss.settings import Place, Settings
 from vmss.simulator import Simulator

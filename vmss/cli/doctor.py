@@ -16,19 +16,19 @@ from vmss.cli.policies import Entry
 from vmss.cli.reading import Reading, reading
 from vmss.cli.status import EXIT, Here
 from vmss.clock import Clock
-from vmss.datetimes import parse_datetime, parse_reading, time_zone
-from vmss.failures import explain
+from vmss.core.datetimes import parse_datetime, parse_reading, time_zone
+from vmss.core.failures import explain
+from vmss.core.policy import CHECKPOINT, Policy
+from vmss.core.problem import Problem
+from vmss.core.schedule import latest_slot
+from vmss.core.text import one_line, quoted
 from vmss.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, skipped
 from vmss.journal import PREFIX
 from vmss.lock import LockDirectory, LockError
-from vmss.policy import CHECKPOINT, Policy
-from vmss.problem import Problem
 from vmss.root import Root
 from vmss.run import Surroundings
-from vmss.schedule import latest_slot
 from vmss.sessions import written_down
 from vmss.settings import Place, Settings, SettingsError, load, place
-from vmss.text import one_line, quoted
 from vmss.world import where
 from vmss.xapi import Refused, Unanswered, Xapi, understood
 

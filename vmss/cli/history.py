@@ -11,11 +11,11 @@ from vmss.cli.parts import STATUS, new_parser
 from vmss.cli.policies import Entry
 from vmss.cli.reading import Reading, reading
 from vmss.cli.tables import Column
-from vmss.datetimes import EPOCH
-from vmss.failures import explain
+from vmss.core.datetimes import EPOCH
+from vmss.core.failures import explain
+from vmss.core.schedule import DAILY, HOURLY
+from vmss.core.text import one_line
 from vmss.history import Run
-from vmss.schedule import DAILY, HOURLY
-from vmss.text import one_line
 
 _EXAMPLES = """examples:
   vmss history                       the last 10 runs of each snapshot schedule

@@ -6,7 +6,7 @@ import sys
 
 from vmss.cli.parts import new_parser
 from vmss.cli.tables import emit
-from vmss.problem import Problem
+from vmss.core.problem import Problem
 
 _EXAMPLES = """examples:
   vmss manual                  read it, on a terminal

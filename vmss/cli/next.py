@@ -5,18 +5,19 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Sequence, TextIO
 
-from vmss import forecast, history, plan, words, world
+from vmss import forecast, history, world
 from vmss.cli import policies, tables
 from vmss.cli.parts import STATUS, count, new_parser
 from vmss.cli.policies import Entry
 from vmss.cli.reading import Reading, complain, reading
 from vmss.cli.tables import Column
+from vmss.core import plan, words
+from vmss.core.plan import Expiry
+from vmss.core.policy import Policy
+from vmss.core.schedule import DAILY, HOURLY
+from vmss.core.text import one_line
+from vmss.core.turn import Turn
 from vmss.forecast import Expected, Load, Move
-from vmss.plan import Expiry
-from vmss.policy import Policy
-from vmss.schedule import DAILY, HOURLY
-from vmss.text import one_line
-from vmss.turn import Turn
 from vmss.world import Vm
 from vmss.xapi import Refused
 

@@ -5,12 +5,12 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss import history
 from vmss.cli.reading import Reading
-from vmss.datetimes import EPOCH, format_datetime
+from vmss.core.datetimes import EPOCH, format_datetime
+from vmss.core.policy import Policy, PolicyError, from_record
+from vmss.core.schedule import next_slot, next_tick
+from vmss.core.text import is_uuid, one_line, quoted
 from vmss.history import Run
-from vmss.policy import Policy, PolicyError, from_record
 from vmss.run import BadInput, UnknownPolicy
-from vmss.schedule import next_slot, next_tick
-from vmss.text import is_uuid, one_line, quoted
 from vmss.xapi import Refused, understood
 
 # The alert comes before last-run-time is set, and clocks differ.

@@ -8,11 +8,11 @@ from typing import Iterator, NamedTuple, Optional
 
 from vmss import sessions, world
 from vmss.clock import Clock, RemoteClock
-from vmss.datetimes import parse_reading, time_zone
+from vmss.core.datetimes import parse_reading, time_zone
+from vmss.core.text import one_line
 from vmss.run import Surroundings
 from vmss.sessions import NoSession
 from vmss.settings import Settings, load, of_pool, place
-from vmss.text import one_line
 from vmss.world import Pool
 from vmss.xapi import Refused, Unanswered, Xapi, understood
 

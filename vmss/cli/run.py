@@ -33,9 +33,9 @@ def parser() -> argparse.ArgumentParser:
 def do(arguments: argparse.Namespace) -> int:
     """Carry out a pass."""
     from vmss import stop
+    from vmss.core.text import is_uuid, quoted
     from vmss.run import BadInput, Request, Surroundings, run
     from vmss.settings import load, place
-    from vmss.text import is_uuid, quoted
 
     if arguments.policy is not None and not is_uuid(arguments.policy):
         raise BadInput("--policy: %s is not a uuid (36 characters, as in xe vmss-list)" % quoted(arguments.policy))
@@ -60,9 +60,9 @@ def do(arguments: argparse.Namespace) -> int:
 
 
 def _instant(text: Optional[str]) -> Optional[datetime]:
-    from vmss.datetimes import parse_datetime
+    from vmss.core.datetimes import parse_datetime
+    from vmss.core.text import quoted
     from vmss.run import BadInput
-    from vmss.text import quoted
 
     if text is None:
         return None

@@ -6,25 +6,26 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, TextIO, Tuple
 
-from vmss import health, logfile, words, world
+from vmss import health, logfile, world
 from vmss.alerts import SUCCEEDED
 from vmss.cli import policies, tables
 from vmss.cli.parts import be_quiet, new_parser
 from vmss.cli.policies import Entry
 from vmss.cli.reading import Reading, reading
 from vmss.cli.tables import Column
-from vmss.datetimes import parse_datetime
+from vmss.core import words
+from vmss.core.datetimes import parse_datetime
+from vmss.core.plan import snapshot_name
+from vmss.core.policy import Policy
+from vmss.core.problem import Problem
+from vmss.core.schedule import latest_slot
+from vmss.core.text import one_line
+from vmss.core.turn import Turn
 from vmss.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, Late
 from vmss.history import FAILED, Run
 from vmss.lock import LockDirectory, LockError
-from vmss.plan import snapshot_name
-from vmss.policy import Policy
-from vmss.problem import Problem
 from vmss.run import Surroundings, on_coordinator
-from vmss.schedule import latest_slot
 from vmss.settings import Place, Settings, SettingsError, load, of_pool, place
-from vmss.text import one_line
-from vmss.turn import Turn
 from vmss.xapi import Refused, Xapi, understood
 
 EXIT = """exit status, as of monitoring plug-ins:

@@ -17,10 +17,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NamedTuple, Sequence, TextIO
 
-from vmss import words
-from vmss.datetimes import UTC
-from vmss.problem import Problem
-from vmss.text import one_line
+from vmss.core import words
+from vmss.core.datetimes import UTC
+from vmss.core.problem import Problem
+from vmss.core.text import one_line
 
 if TYPE_CHECKING:
     from vmss.cli.reading import Reading

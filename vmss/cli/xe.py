@@ -6,9 +6,9 @@ import sys
 from contextlib import suppress
 from typing import Dict, List, NoReturn, Sequence, TextIO
 
-from vmss.problem import FAILED, OK, Problem
+from vmss.core.problem import FAILED, OK, Problem
+from vmss.core.text import one_line
 from vmss.settings import Place, load, place
-from vmss.text import one_line
 from vmss.xapi import Refused, Unanswered, Xapi
 from vmss.xe.commands import command_of, describe, run
 from vmss.xe.errors import XeError, explain

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
-from vmss.text import quoted
+from vmss.core.text import quoted
 from vmss.xe.errors import failed
 
 NOT_IN_DATABASE = "<not in database>"

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
-from vmss.text import quoted
+from vmss.core.text import quoted
 from vmss.xe.errors import UsageError, XeError, failed
 
 Pairs = List[Tuple[str, str]]

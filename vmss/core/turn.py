@@ -4,9 +4,9 @@ from datetime import datetime, tzinfo
 from typing import NamedTuple, Tuple
 
 from vmss.alerts import Victim
-from vmss.datetimes import local
-from vmss.policy import Policy
-from vmss.text import quoted
+from vmss.core.datetimes import local
+from vmss.core.policy import Policy
+from vmss.core.text import quoted
 
 
 class Turn(NamedTuple):

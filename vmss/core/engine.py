@@ -24,7 +24,7 @@ from collections import deque
 from itertools import islice
 from typing import Deque, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.outcome import Error, Outcome
+from vmss.core.outcome import Error, Outcome
 
 # What an operation does to its object; the object is a VM, a snapshot or a VDI.
 TAKE_SNAPSHOT = "VM.snapshot"

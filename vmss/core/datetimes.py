@@ -6,7 +6,7 @@ from calendar import timegm
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any, Optional
 
-from vmss.text import quoted
+from vmss.core.text import quoted
 
 UTC = timezone.utc
 _CANONICAL = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z\Z")

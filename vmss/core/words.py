@@ -3,7 +3,7 @@
 from datetime import datetime, tzinfo
 from typing import Sequence
 
-from vmss.schedule import DAILY, DAYS, HOURLY, Schedule
+from vmss.core.schedule import DAILY, DAYS, HOURLY, Schedule
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 

@@ -4,9 +4,9 @@ import re
 from datetime import datetime, tzinfo
 from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 
-from vmss.datetimes import EPOCH, parse_datetime
-from vmss.schedule import DAYS, FREQUENCIES, HOURLY, WEEKLY, Schedule, due_slot
-from vmss.text import quoted
+from vmss.core.datetimes import EPOCH, parse_datetime
+from vmss.core.schedule import DAYS, FREQUENCIES, HOURLY, WEEKLY, Schedule, due_slot
+from vmss.core.text import quoted
 
 SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_with_quiesce")
 MINUTES = (0, 15, 30, 45)

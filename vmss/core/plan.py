@@ -3,12 +3,12 @@
 from datetime import datetime, timedelta
 from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
-from vmss import engine, policy
-from vmss.engine import Doomed, Job
-from vmss.policy import Policy
-from vmss.retention import Snapshot, expired
-from vmss.text import one_line
-from vmss.turn import Turn
+from vmss.core import engine, policy
+from vmss.core.engine import Doomed, Job
+from vmss.core.policy import Policy
+from vmss.core.retention import Snapshot, expired
+from vmss.core.text import one_line
+from vmss.core.turn import Turn
 from vmss.world import Disk, Space, Vm
 from vmss.xapi import NULL
 

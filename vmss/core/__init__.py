@@ -1,0 +1,1 @@
+"""Decisions, and the values that they are made of: no file, socket, clock or XenAPI."""
