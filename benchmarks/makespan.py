@@ -11,7 +11,7 @@ from benchmarks.bound import Spans
 from benchmarks.draw import KINDS, SHAPES, Case, Pool, draw
 from vmss.core.engine import TAKES, Engine, Operation
 from vmss.core.outcome import Outcome
-from vmss.settings import Settings
+from vmss.edges.settings import Settings
 
 MOST = Settings().max_operations
 SRS = (1, 4, 16, 64)

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
-from vmss.xapi import Xapi
+from vmss.edges.xapi import Xapi
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,14 +6,14 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from vmss.core.datetimes import parse_datetime
 from vmss.demo import VirtualClock
+from vmss.edges.lock import LockDirectory
+from vmss.edges.seal import key
+from vmss.edges.settings import Place, Settings
+from vmss.edges.xapi import NULL, Refused, Xapi
 from vmss.journal import PREFIX, record
-from vmss.lock import LockDirectory
 from vmss.run import Report, Request, Surroundings, run
-from vmss.seal import key
-from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
-from vmss.xapi import NULL, Refused, Xapi
 
 UTC = timezone.utc
 GIB = 1 << 30

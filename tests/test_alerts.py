@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss import alerts
-from vmss.alerts import Victim
+from vmss.edges import alerts
+from vmss.edges.alerts import Victim
 
 UUID = "e2a06f32-d4ad-316f-ef20-4e4541a5a453"
 

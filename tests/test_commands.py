@@ -14,7 +14,7 @@ import pytest
 import XenAPI
 
 from tests.pool import TestPool
-from vmss.lock import LockDirectory
+from vmss.edges.lock import LockDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -317,7 +317,7 @@ def test_a_simulator_in_one_shell_and_a_pass_in_another(tmp_path: Path) -> None:
         if "_" not in str(link):
             session = XenAPI.Session("http://" + str(link).replace("/", "_"), transport=XenAPI.UDSTransport())
         else:
-            from vmss.xapi import UnixTransport
+            from vmss.edges.xapi import UnixTransport
 
             session = XenAPI.Session("http://localhost", transport=UnixTransport(str(link)))
         session.login_with_password("root", "")

@@ -23,10 +23,10 @@ from tests.test_hostile import Lie, front, is_safe, junk
 from vmss.cli import doctor, status
 from vmss.cli.reading import reading
 from vmss.demo import VirtualClock
+from vmss.edges.lock import LockDirectory
+from vmss.edges.sessions import NoSession
 from vmss.health import Finding
-from vmss.lock import LockDirectory
 from vmss.root import Root
-from vmss.sessions import NoSession
 
 ROOT = Path(__file__).resolve().parent.parent
 

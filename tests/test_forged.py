@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.pool import TestPool
 from tests.test_hostile import estate, hostile, junk, one_line_or_report, thorough, untouched
-from vmss import seal
+from vmss.edges import seal
+from vmss.edges.lock import LockDirectory
 from vmss.journal import PREFIX, record
-from vmss.lock import LockDirectory
 
 GONE = "11111111-1111-1111-1111-111111111111"
 

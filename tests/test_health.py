@@ -8,12 +8,13 @@ from dateutil import tz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmss import alerts, health, history
-from vmss.alerts import Victim
+from vmss import health, history
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.retention import Snapshot
 from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, Schedule, latest_slot, next_slot
 from vmss.core.turn import Served, Turn
+from vmss.edges import alerts
+from vmss.edges.alerts import Victim
 from vmss.health import CRITICAL, OK, UNKNOWN, WARNING, Finding, Late, Promise
 from vmss.history import Run
 from vmss.logfile import Record, Seen

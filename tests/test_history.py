@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss import alerts, history
-from vmss.alerts import Victim
+from vmss import history
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.schedule import DAILY, Schedule
 from vmss.core.turn import Served, Turn
+from vmss.edges import alerts
+from vmss.edges.alerts import Victim
 from vmss.history import Run
 
 UTC = timezone.utc

@@ -24,14 +24,15 @@ from hypothesis import strategies as st
 
 from tests.pool import TestPool
 from tests.test_alerts import as_xencenter_reads
-from vmss import alerts, plugin
+from vmss import plugin
 from vmss.core.datetimes import time_zone
 from vmss.core.problem import Problem
-from vmss.lock import LockDirectory, LockError
-from vmss.log import Log
+from vmss.edges import alerts
+from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.log import Log
+from vmss.edges.settings import SETTINGS, Settings, SettingsError, load
+from vmss.edges.xapi import UnixTransport
 from vmss.run import Report, Request, run
-from vmss.settings import SETTINGS, Settings, SettingsError, load
-from vmss.xapi import UnixTransport
 
 # VMSS_TEST_EXAMPLES=20 looks twenty times as long.
 EXAMPLES = int(os.environ.get("VMSS_TEST_EXAMPLES", "1"))

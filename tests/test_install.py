@@ -13,8 +13,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 
 from tests.dom0 import Dom0, need
+from vmss.edges.settings import SETTINGS, Settings, load
 from vmss.install import CRON, CRON_DEBIAN, EXAMPLE, FILES, PLUGIN, PRIVATE, InstallError, checked_by_crontab, example
-from vmss.settings import SETTINGS, Settings, load
 
 ROOT = Path(__file__).resolve().parent.parent
 

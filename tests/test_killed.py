@@ -10,7 +10,7 @@ from typing import Iterator, List
 import pytest
 
 from tests.pool import TestPool
-from vmss.lock import LockDirectory
+from vmss.edges.lock import LockDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from vmss.lock import Held, LockDirectory, LockError
+from vmss.edges.lock import Held, LockDirectory, LockError
 
 HOLD = """
 import sys
-from vmss.lock import LockDirectory
+from vmss.edges.lock import LockDirectory
 lock = LockDirectory(sys.argv[1]).acquire("pool", {"pid": 4711, "since": "now"})
 lock.working_on(["a", "b"])
 print("held", flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vmss.core.datetimes import time_zone
-from vmss.log import Log
+from vmss.edges.log import Log
 
 AT = datetime(2017, 5, 1, 9, 15, 1, tzinfo=timezone.utc)
 

@@ -9,8 +9,9 @@ from dateutil import tz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vmss import alerts, logfile
-from vmss.log import Log
+from vmss import logfile
+from vmss.edges import alerts
+from vmss.edges.log import Log
 
 UTC = timezone.utc
 NOW = datetime(2026, 3, 2, 10, 20, tzinfo=UTC)

@@ -14,11 +14,11 @@ from tests.front import Front, Lose
 from tests.pool import TestPool
 from vmss.core.outcome import TIMED_OUT, Outcome
 from vmss.core.problem import Problem
-from vmss.lock import LockDirectory
-from vmss.log import Log
+from vmss.edges.lock import LockDirectory
+from vmss.edges.log import Log
+from vmss.edges.xapi import NULL, Unanswered, Xapi
 from vmss.orphans import OURS, SUSPECT, Candidate, Found, Notes, Operation, is_nameless, judge, summary
 from vmss.run import Request, run
-from vmss.xapi import NULL, Unanswered, Xapi
 
 UTC = timezone.utc
 SINCE = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)

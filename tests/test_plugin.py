@@ -12,8 +12,8 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from tests.pool import TestPool
-from vmss.lock import LockDirectory
-from vmss.xapi import Refused
+from vmss.edges.lock import LockDirectory
+from vmss.edges.xapi import Refused
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "plugins" / "vmss"

@@ -7,9 +7,9 @@ from typing import Any, List
 import pytest
 
 from tests.pool import START, TestPool
-from vmss.lock import LockDirectory
+from vmss.edges.lock import LockDirectory
+from vmss.edges.settings import Settings
 from vmss.run import BadInput, UnknownPolicy
-from vmss.settings import Settings
 
 UTC = timezone.utc
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.pool import GIB, TestPool
 from vmss.core.datetimes import parse_datetime
-from vmss.settings import Settings
+from vmss.edges.settings import Settings
 
 UTC = timezone.utc
 

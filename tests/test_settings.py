@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vmss.settings import DEFAULT_CONFIG, SETTINGS, Place, Settings, SettingsError, load, of_pool, place
+from vmss.edges.settings import DEFAULT_CONFIG, SETTINGS, Place, Settings, SettingsError, load, of_pool, place
 
 
 def written(tmp_path: Path, text: str) -> str:

@@ -15,7 +15,7 @@ from tests.test_commands import tls, vmss  # noqa: F401
 from vmss.cli import status
 from vmss.cli.reading import reading
 from vmss.core.datetimes import format_datetime
-from vmss.lock import LockDirectory
+from vmss.edges.lock import LockDirectory
 
 # One line, numbers after the only |, then the details.
 LINE = re.compile(r"VMSS (OK|WARNING|CRITICAL|UNKNOWN): [^|\n]*( \| [a-z_]+=\S+( [a-z_]+=\S+)*)?\Z")

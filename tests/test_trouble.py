@@ -13,12 +13,12 @@ import pytest
 from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from tests.test_run import clean
-from vmss import world
 from vmss.core.datetimes import parse_datetime
+from vmss.edges import world
+from vmss.edges.lock import LockDirectory
+from vmss.edges.sessions import NoSession
+from vmss.edges.xapi import Xapi
 from vmss.journal import Journal
-from vmss.lock import LockDirectory
-from vmss.sessions import NoSession
-from vmss.xapi import Xapi
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG_AGO = "20260302T01:00:00Z"

@@ -9,8 +9,8 @@ from typing import Callable, Iterator
 
 import pytest
 
-from vmss import xapi as wire
-from vmss.xapi import Unanswered, Xapi
+from vmss.edges import xapi as wire
+from vmss.edges.xapi import Unanswered, Xapi
 
 TIMEOUT_S = 20.0
 LIMIT = 1 << 20

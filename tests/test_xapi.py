@@ -9,7 +9,7 @@ import pytest
 
 from tests.pool import TestPool
 from vmss.demo import VirtualClock
-from vmss.xapi import AddressError, Refused, Tasks, Unanswered, Xapi
+from vmss.edges.xapi import AddressError, Refused, Tasks, Unanswered, Xapi
 
 
 def serve(path: Path, answers: List[bytes]) -> List[bytes]:

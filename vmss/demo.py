@@ -5,15 +5,15 @@ import tempfile
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 
-from vmss.clock import Clock
 from vmss.core.datetimes import format_datetime, local, parse_datetime, time_zone
 from vmss.core.turn import Served
+from vmss.edges.clock import Clock
+from vmss.edges.settings import Place, Settings
+from vmss.edges.xapi import Xapi
 from vmss.run import Request, Surroundings, run
-from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
 from vmss.simulator.build import build_pool
 from vmss.simulator.server import Server
-from vmss.xapi import Xapi
 
 UTC = timezone.utc
 TICK = timedelta(minutes=15)

@@ -3,15 +3,15 @@
 from itertools import islice
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set
 
-from vmss import stop
-from vmss.clock import Clock
 from vmss.core import engine
 from vmss.core.engine import TAKES, Doomed, Engine, Operation
 from vmss.core.failures import TRANSIENT, explain
 from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
+from vmss.edges import stop
+from vmss.edges.clock import Clock
+from vmss.edges.settings import Settings
+from vmss.edges.xapi import Refused, Tasks, Unanswered, Xapi
 from vmss.journal import Entries, Journal
-from vmss.settings import Settings
-from vmss.xapi import Refused, Tasks, Unanswered, Xapi
 
 # One wait on events at most, so that a request to stop is seen.
 _WAIT_S = 10.0

@@ -7,7 +7,6 @@ of monitoring plug-ins.
 from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vmss import alerts
 from vmss.core import words
 from vmss.core.datetimes import parse_reading
 from vmss.core.failures import explain
@@ -15,6 +14,7 @@ from vmss.core.policy import QUIESCED, Policy
 from vmss.core.retention import Snapshot, expired
 from vmss.core.schedule import TICK, latest_slot
 from vmss.core.text import one_line, quoted
+from vmss.edges import alerts
 from vmss.forecast import Expected, Move
 from vmss.history import FAILED, Run, took
 from vmss.logfile import COMPLAINTS, Record

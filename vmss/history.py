@@ -9,12 +9,12 @@ from datetime import datetime, tzinfo
 from statistics import median
 from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
-from vmss import alerts
-from vmss.alerts import SENTENCES, Victim
 from vmss.core import words
 from vmss.core.datetimes import parse_datetime
 from vmss.core.failures import explain
 from vmss.core.text import one_line
+from vmss.edges import alerts
+from vmss.edges.alerts import SENTENCES, Victim
 
 FAILED, WARNING, SUCCEEDED = "failed", "warning", "succeeded"
 

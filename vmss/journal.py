@@ -6,7 +6,7 @@ exists, nothing of it has been destroyed, and retention decides about it anew.
 
 When a snapshot is gone, nothing in the database tells its disks from snapshots of disks that somebody else has made,
 a backup tool's say. So a record is believed only if the seal shows that a pass of this pool has written it, see
-vmss.seal: others who may write pool.other_config cannot make one. What they can do is bring back an old one, which
+vmss.edges.seal: others who may write pool.other_config cannot make one. What they can do is bring back an old one, which
 names disks that were to be destroyed anyway; or take one away, and those disks stay. After a change of the pool's
 secret the records from before it are believed no more: what they name is logged, and stays.
 """
@@ -16,9 +16,9 @@ import os
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from vmss.core.text import is_uuid
-from vmss.seal import holds, seal
-from vmss.world import Disk, Pool, read_disk
-from vmss.xapi import MISREAD, Refused, Xapi
+from vmss.edges.seal import holds, seal
+from vmss.edges.world import Disk, Pool, read_disk
+from vmss.edges.xapi import MISREAD, Refused, Xapi
 
 PREFIX = "vmss-destroying:"
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Pattern, Tuple
 
-from vmss import alerts
 from vmss.core.datetimes import UTC
+from vmss.edges import alerts
 
 # A pass writes some 300 bytes for each VM, and a tick that has nothing to do 300: days of a usual pool.
 _BYTES_MAX = 1 << 20

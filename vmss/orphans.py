@@ -14,15 +14,15 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss import world
 from vmss.core.datetimes import EPOCH, format_datetime, parse_datetime, parse_reading
 from vmss.core.outcome import RESULT_LOST, TIMED_OUT, Outcome
 from vmss.core.text import is_uuid, one_line
+from vmss.edges import world
+from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.log import Log
+from vmss.edges.world import where
+from vmss.edges.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi
 from vmss.journal import Entries, Journal
-from vmss.lock import LockDirectory, LockError
-from vmss.log import Log
-from vmss.world import where
-from vmss.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi
 
 OURS = "ours"  # we saw it on a scheduled snapshot that is no more
 SUSPECT = "suspect"  # a snapshot made while an operation of ours was under way, and no VM has it

@@ -3,14 +3,14 @@
 from datetime import datetime
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
-from vmss import world
 from vmss.core import plan
 from vmss.core.engine import Job
 from vmss.core.plan import Expiry
 from vmss.core.turn import Turn
-from vmss.log import Log
-from vmss.world import Disk, Disks, Pool, Space, Vm
-from vmss.xapi import NULL, Misunderstood, Xapi
+from vmss.edges import world
+from vmss.edges.log import Log
+from vmss.edges.world import Disk, Disks, Pool, Space, Vm
+from vmss.edges.xapi import NULL, Misunderstood, Xapi
 
 # VMs that are planned at once. Reading what is known of one takes milliseconds: nobody waits for that of all others.
 _GROUP = 200

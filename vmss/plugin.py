@@ -13,18 +13,18 @@ from datetime import timezone
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from xml.parsers.expat import ExpatError
 
-from vmss import alerts, stop
-from vmss.clock import Clock
 from vmss.core.problem import BAD_INPUT, FAILED, LOCKED, Problem
 from vmss.core.text import is_uuid, one_line
-from vmss.lock import LockDirectory, LockError
-from vmss.log import Log
+from vmss.edges import alerts, stop
+from vmss.edges.clock import Clock
+from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.log import Log
+from vmss.edges.sessions import NoSession
+from vmss.edges.settings import load, place
+from vmss.edges.world import read_pool
+from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.run import Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
-from vmss.sessions import NoSession
-from vmss.settings import load, place
 from vmss.version import VERSION
-from vmss.world import read_pool
-from vmss.xapi import Refused, Unanswered, Xapi
 
 
 class PluginFailure(Exception):

@@ -7,21 +7,21 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss import alerts, seal, sessions, world
-from vmss.alerts import Alerts, Victim
-from vmss.clock import Clock, RemoteClock
 from vmss.core.datetimes import format_datetime, local, parse_reading, time_zone
 from vmss.core.policy import Policy
 from vmss.core.problem import FAILED, LOCKED, OK, Problem
 from vmss.core.schedule import latest_slot, next_slot, next_tick
 from vmss.core.text import one_line, quoted
 from vmss.core.turn import Served, Turn
+from vmss.edges import alerts, seal, sessions, world
+from vmss.edges.alerts import Alerts, Victim
+from vmss.edges.clock import Clock, RemoteClock
+from vmss.edges.lock import Held, Lock, LockDirectory
+from vmss.edges.log import Log
+from vmss.edges.sessions import NoSession
+from vmss.edges.settings import Place, Settings, of_pool
+from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
 from vmss.journal import Journal
-from vmss.lock import Held, Lock, LockDirectory
-from vmss.log import Log
-from vmss.sessions import NoSession
-from vmss.settings import Place, Settings, of_pool
-from vmss.xapi import Refused, Unanswered, Xapi, understood
 
 if TYPE_CHECKING:
     from vmss.orphans import Found, Notes

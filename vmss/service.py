@@ -4,9 +4,7 @@ from collections import Counter, deque
 from datetime import datetime
 from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
-from vmss import journal, world
-from vmss.alerts import Victim
-from vmss.clock import Clock
+from vmss import journal
 from vmss.core import plan
 from vmss.core.datetimes import parse_reading
 from vmss.core.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Operation, already_gone
@@ -14,14 +12,17 @@ from vmss.core.outcome import UNREADABLE, Outcome
 from vmss.core.policy import Policy
 from vmss.core.text import one_line
 from vmss.core.turn import Served, Turn
+from vmss.edges import world
+from vmss.edges.alerts import Victim
+from vmss.edges.clock import Clock
+from vmss.edges.log import Log
+from vmss.edges.settings import Settings
+from vmss.edges.world import Disk, Pool
+from vmss.edges.xapi import Misunderstood, Refused, Xapi
 from vmss.execute import Execution, Watch
 from vmss.journal import Entries, Journal
-from vmss.log import Log
 from vmss.orphans import Notes
 from vmss.planning import Planned, Planner
-from vmss.settings import Settings
-from vmss.world import Disk, Pool
-from vmss.xapi import Misunderstood, Refused, Xapi
 
 
 class Context(NamedTuple):

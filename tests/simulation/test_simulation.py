@@ -17,7 +17,7 @@ from tests.simulation.faults import Fault, Listed, parse
 from tests.simulation.run import live, report, shrink
 from tests.simulation.slots import latest_slot
 from tests.simulation.world import PolicyShape, Shape, World, chance
-from vmss.settings import Settings
+from vmss.edges.settings import Settings
 from vmss.simulator.durations import Durations
 
 ROOT = Path(__file__).resolve().parent.parent.parent

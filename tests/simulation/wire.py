@@ -6,7 +6,7 @@ import xmlrpc.client
 from datetime import datetime, timezone
 from typing import Any, Callable, Dict, List, Tuple
 
-from vmss.clock import Clock
+from vmss.edges.clock import Clock
 from vmss.simulator import Simulator
 from vmss.simulator.dispatch import TRUSTED, Origin
 from vmss.simulator.errors import XapiError

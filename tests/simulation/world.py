@@ -13,10 +13,10 @@ from tests.simulation.disk import Disk
 from tests.simulation.faults import Drawn, Fault, Listed, meet
 from tests.simulation.invariants import Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
-from vmss import stop
 from vmss.core.problem import Problem
+from vmss.edges import stop
+from vmss.edges.settings import Place, Settings
 from vmss.run import Request, Surroundings, run
-from vmss.settings import Place, Settings
 from vmss.simulator import Simulator
 from vmss.simulator.build import vbd_record, vdi_record, vm_record
 from vmss.simulator.collector import DOMAIN as COLLECTOR

@@ -8,29 +8,30 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, TextIO, Tuple
 
-from vmss import forecast, health, installed, logfile, world
+from vmss import forecast, health, installed, logfile
 from vmss.cli import next as forecasts
 from vmss.cli import policies, status, tables
 from vmss.cli.parts import be_quiet, new_parser
 from vmss.cli.policies import Entry
 from vmss.cli.reading import Reading, reading
 from vmss.cli.status import EXIT, Here
-from vmss.clock import Clock
 from vmss.core.datetimes import parse_datetime, parse_reading, time_zone
 from vmss.core.failures import explain
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.problem import Problem
 from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line, quoted
+from vmss.edges import world
+from vmss.edges.clock import Clock
+from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.sessions import written_down
+from vmss.edges.settings import Place, Settings, SettingsError, load, place
+from vmss.edges.world import where
+from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
 from vmss.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, skipped
 from vmss.journal import PREFIX
-from vmss.lock import LockDirectory, LockError
 from vmss.root import Root
 from vmss.run import Surroundings
-from vmss.sessions import written_down
-from vmss.settings import Place, Settings, SettingsError, load, place
-from vmss.world import where
-from vmss.xapi import Refused, Unanswered, Xapi, understood
 
 _EXAMPLES = """examples:
   vmss doctor                  every check; in dom0 of the coordinator it sees most

@@ -5,7 +5,7 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Sequence, TextIO
 
-from vmss import forecast, history, world
+from vmss import forecast, history
 from vmss.cli import policies, tables
 from vmss.cli.parts import STATUS, count, new_parser
 from vmss.cli.policies import Entry
@@ -17,9 +17,10 @@ from vmss.core.policy import Policy
 from vmss.core.schedule import DAILY, HOURLY
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
+from vmss.edges import world
+from vmss.edges.world import Vm
+from vmss.edges.xapi import Refused
 from vmss.forecast import Expected, Load, Move
-from vmss.world import Vm
-from vmss.xapi import Refused
 
 _EXAMPLES = """examples:
   vmss next                    the runs of the next 24 hours

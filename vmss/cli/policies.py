@@ -9,9 +9,9 @@ from vmss.core.datetimes import EPOCH, format_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
 from vmss.core.schedule import next_slot, next_tick
 from vmss.core.text import is_uuid, one_line, quoted
+from vmss.edges.xapi import Refused, understood
 from vmss.history import Run
 from vmss.run import BadInput, UnknownPolicy
-from vmss.xapi import Refused, understood
 
 # The alert comes before last-run-time is set, and clocks differ.
 _EARLIER = timedelta(minutes=1)

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Iterator, NamedTuple, Optional
 
-from vmss import sessions, world
-from vmss.clock import Clock, RemoteClock
 from vmss.core.datetimes import parse_reading, time_zone
 from vmss.core.text import one_line
+from vmss.edges import sessions, world
+from vmss.edges.clock import Clock, RemoteClock
+from vmss.edges.sessions import NoSession
+from vmss.edges.settings import Settings, load, of_pool, place
+from vmss.edges.world import Pool
+from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
 from vmss.run import Surroundings
-from vmss.sessions import NoSession
-from vmss.settings import Settings, load, of_pool, place
-from vmss.world import Pool
-from vmss.xapi import Refused, Unanswered, Xapi, understood
 
 
 class Reading(NamedTuple):

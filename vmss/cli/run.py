@@ -32,10 +32,10 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Carry out a pass."""
-    from vmss import stop
     from vmss.core.text import is_uuid, quoted
+    from vmss.edges import stop
+    from vmss.edges.settings import load, place
     from vmss.run import BadInput, Request, Surroundings, run
-    from vmss.settings import load, place
 
     if arguments.policy is not None and not is_uuid(arguments.policy):
         raise BadInput("--policy: %s is not a uuid (36 characters, as in xe vmss-list)" % quoted(arguments.policy))

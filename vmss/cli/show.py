@@ -4,7 +4,6 @@ import argparse
 import sys
 from typing import Any, Dict, List, Sequence, TextIO
 
-from vmss import world
 from vmss.cli import list as listing
 from vmss.cli import policies, tables
 from vmss.cli.parts import STATUS, new_parser
@@ -12,6 +11,7 @@ from vmss.cli.policies import Entry
 from vmss.cli.reading import Reading, reading
 from vmss.cli.tables import Column
 from vmss.core import words
+from vmss.edges import world
 
 _EXAMPLES = """examples:
   vmss show nightly            by its name

@@ -6,8 +6,7 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, TextIO, Tuple
 
-from vmss import health, logfile, world
-from vmss.alerts import SUCCEEDED
+from vmss import health, logfile
 from vmss.cli import policies, tables
 from vmss.cli.parts import be_quiet, new_parser
 from vmss.cli.policies import Entry
@@ -21,12 +20,14 @@ from vmss.core.problem import Problem
 from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
+from vmss.edges import world
+from vmss.edges.alerts import SUCCEEDED
+from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.settings import Place, Settings, SettingsError, load, of_pool, place
+from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, Late
 from vmss.history import FAILED, Run
-from vmss.lock import LockDirectory, LockError
 from vmss.run import Surroundings, on_coordinator
-from vmss.settings import Place, Settings, SettingsError, load, of_pool, place
-from vmss.xapi import Refused, Xapi, understood
 
 EXIT = """exit status, as of monitoring plug-ins:
   0  all well        1  a warning

@@ -8,8 +8,8 @@ from typing import Dict, List, NoReturn, Sequence, TextIO
 
 from vmss.core.problem import FAILED, OK, Problem
 from vmss.core.text import one_line
-from vmss.settings import Place, load, place
-from vmss.xapi import Refused, Unanswered, Xapi
+from vmss.edges.settings import Place, load, place
+from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.xe.commands import command_of, describe, run
 from vmss.xe.errors import XeError, explain
 from vmss.xe.layout import Output, render

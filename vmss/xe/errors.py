@@ -7,7 +7,7 @@ from typing import Callable, List, Sequence
 from vmss.core.failures import CATALOGUE
 from vmss.core.problem import FAILED, Problem
 from vmss.core.text import one_line
-from vmss.xapi import Refused
+from vmss.edges.xapi import Refused
 
 _MODEL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "simulator", "datamodel.json")
 

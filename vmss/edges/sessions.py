@@ -4,15 +4,15 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from vmss import alerts, stop
-from vmss.clock import Clock
 from vmss.core.datetimes import format_datetime, local, parse_reading
 from vmss.core.problem import NO_SESSION, Problem
 from vmss.core.text import one_line
-from vmss.lock import LockDirectory, LockError, Note
-from vmss.log import Log
-from vmss.settings import Place, Settings
-from vmss.xapi import USER, Refused, Unanswered, Xapi, understood
+from vmss.edges import alerts, stop
+from vmss.edges.clock import Clock
+from vmss.edges.lock import LockDirectory, LockError, Note
+from vmss.edges.log import Log
+from vmss.edges.settings import Place, Settings
+from vmss.edges.xapi import USER, Refused, Unanswered, Xapi, understood
 
 LOGON_FAILURE = "logon-failure"
 _LOGIN = "login"

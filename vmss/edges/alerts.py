@@ -3,11 +3,11 @@
 from datetime import datetime, timedelta
 from typing import Dict, List, NamedTuple, Sequence
 
-from vmss.clock import Clock
 from vmss.core.datetimes import format_datetime, local
 from vmss.core.text import one_line
-from vmss.log import Log
-from vmss.xapi import NULL, Refused, Xapi, understood
+from vmss.edges.clock import Clock
+from vmss.edges.log import Log
+from vmss.edges.xapi import NULL, Refused, Xapi, understood
 
 # Each alert: XAPI's priority (XenCenter calls 1 and 2 Failed, 3 Warning, 4 and 5 Succeeded), and its sentence.
 # Those of LOCK_FAILED and MISSED_EVENT are the article's.

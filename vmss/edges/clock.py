@@ -5,7 +5,7 @@ import select
 import time
 from datetime import datetime, timedelta, timezone
 
-from vmss.stop import wakeup
+from vmss.edges.stop import wakeup
 
 UTC = timezone.utc
 

@@ -14,10 +14,10 @@ from xml.parsers.expat import ExpatError
 
 import XenAPI
 
-from vmss.clock import Clock
 from vmss.core.outcome import RESULT_LOST, Outcome
 from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
+from vmss.edges.clock import Clock
 
 NULL = "OpaqueRef:NULL"
 

@@ -12,7 +12,7 @@ from vmss.core.datetimes import parse_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
 from vmss.core.retention import Snapshot
 from vmss.core.text import is_uuid, one_line
-from vmss.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi, understood
+from vmss.edges.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi, understood
 
 # The operations of a VM, and of a snapshot in the making, that make a snapshot.
 TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}

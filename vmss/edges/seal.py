@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import os
 
-from vmss.lock import LockDirectory
+from vmss.edges.lock import LockDirectory
 
 POOL_SECRET = "/etc/xensource/ptoken"  # noqa: S105 - the name of a file
 _NAME = "seal"
