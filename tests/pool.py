@@ -10,8 +10,8 @@ from vmss.edges.lock import LockDirectory
 from vmss.edges.seal import key
 from vmss.edges.settings import Place, Settings
 from vmss.edges.xapi import NULL, Refused, Xapi
-from vmss.journal import PREFIX, record
-from vmss.run import Report, Request, Surroundings, run
+from vmss.passes.journal import PREFIX, record
+from vmss.passes.run import Report, Request, Surroundings, run
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
 

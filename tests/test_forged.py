@@ -12,7 +12,7 @@ from tests.pool import TestPool
 from tests.test_hostile import estate, hostile, junk, one_line_or_report, thorough, untouched
 from vmss.edges import seal
 from vmss.edges.lock import LockDirectory
-from vmss.journal import PREFIX, record
+from vmss.passes.journal import PREFIX, record
 
 GONE = "11111111-1111-1111-1111-111111111111"
 

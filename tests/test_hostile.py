@@ -32,7 +32,7 @@ from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.settings import SETTINGS, Settings, SettingsError, load
 from vmss.edges.xapi import UnixTransport
-from vmss.run import Report, Request, run
+from vmss.passes.run import Report, Request, run
 
 # VMSS_TEST_EXAMPLES=20 looks twenty times as long.
 EXAMPLES = int(os.environ.get("VMSS_TEST_EXAMPLES", "1"))

@@ -19,7 +19,7 @@ from tests.terminal import on_terminal
 from tests.test_commands import one_line, tls, vmss
 from vmss.cli import reading
 from vmss.commands import COMMANDS
-from vmss.run import BadInput, UnknownPolicy
+from vmss.passes.run import BadInput, UnknownPolicy
 
 assert tls  # a fixture
 

@@ -17,8 +17,8 @@ from vmss.core.problem import Problem
 from vmss.edges.lock import LockDirectory
 from vmss.edges.log import Log
 from vmss.edges.xapi import NULL, Unanswered, Xapi
-from vmss.orphans import OURS, SUSPECT, Candidate, Found, Notes, Operation, is_nameless, judge, summary
-from vmss.run import Request, run
+from vmss.passes.orphans import OURS, SUSPECT, Candidate, Found, Notes, Operation, is_nameless, judge, summary
+from vmss.passes.run import Request, run
 
 UTC = timezone.utc
 SINCE = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)

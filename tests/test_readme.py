@@ -7,10 +7,10 @@ import textwrap
 from pathlib import Path
 from typing import Iterator
 
-from vmss import orphans
 from vmss.core import failures, plan
 from vmss.edges import alerts
 from vmss.edges.settings import SETTINGS, Settings
+from vmss.passes import orphans
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

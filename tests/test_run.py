@@ -9,7 +9,7 @@ import pytest
 from tests.pool import START, TestPool
 from vmss.edges.lock import LockDirectory
 from vmss.edges.settings import Settings
-from vmss.run import BadInput, UnknownPolicy
+from vmss.passes.run import BadInput, UnknownPolicy
 
 UTC = timezone.utc
 

@@ -18,7 +18,7 @@ from vmss.edges import world
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
 from vmss.edges.xapi import Xapi
-from vmss.journal import Journal
+from vmss.passes.journal import Journal
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG_AGO = "20260302T01:00:00Z"

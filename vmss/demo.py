@@ -10,7 +10,7 @@ from vmss.core.turn import Served
 from vmss.edges.clock import Clock
 from vmss.edges.settings import Place, Settings
 from vmss.edges.xapi import Xapi
-from vmss.run import Request, Surroundings, run
+from vmss.passes.run import Request, Surroundings, run
 from vmss.simulator import Simulator
 from vmss.simulator.build import build_pool
 from vmss.simulator.server import Server

@@ -13,8 +13,8 @@ from vmss.core.datetimes import time_zone
 from vmss.core.text import one_line
 from vmss.health import CRITICAL, OK, TICK_CRITICAL, TICK_WARNING, WARNING, Finding, Moment, skipped
 from vmss.install import CRON, MANIFEST, PLUGIN, cron_names
+from vmss.passes.run import POOL_ROLE
 from vmss.root import Root
-from vmss.run import POOL_ROLE
 
 _CRON_LOG = "/var/log/cron"
 _INVENTORY = "/etc/xensource-inventory"

@@ -23,7 +23,7 @@ from vmss.edges.sessions import NoSession
 from vmss.edges.settings import load, place
 from vmss.edges.world import read_pool
 from vmss.edges.xapi import Refused, Unanswered, Xapi
-from vmss.run import Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
+from vmss.passes.run import Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
 from vmss.version import VERSION
 
 

@@ -29,9 +29,9 @@ from vmss.edges.settings import Place, Settings, SettingsError, load, place
 from vmss.edges.world import where
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
 from vmss.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, skipped
-from vmss.journal import PREFIX
+from vmss.passes.journal import PREFIX
+from vmss.passes.run import Surroundings
 from vmss.root import Root
-from vmss.run import Surroundings
 
 _EXAMPLES = """examples:
   vmss doctor                  every check; in dom0 of the coordinator it sees most

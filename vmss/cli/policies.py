@@ -11,7 +11,7 @@ from vmss.core.schedule import next_slot, next_tick
 from vmss.core.text import is_uuid, one_line, quoted
 from vmss.edges.xapi import Refused, understood
 from vmss.history import Run
-from vmss.run import BadInput, UnknownPolicy
+from vmss.passes.run import BadInput, UnknownPolicy
 
 # The alert comes before last-run-time is set, and clocks differ.
 _EARLIER = timedelta(minutes=1)

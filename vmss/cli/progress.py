@@ -6,7 +6,7 @@ from typing import Callable, Iterator
 
 from vmss.cli.parts import say
 
-# How a line begins that tells how far a pass has come (vmss.service).
+# How a line begins that tells how far a pass has come (vmss.passes.in_hand).
 _DONE = re.compile(r"\[([0-9]+)/([0-9]+)\] ")
 
 

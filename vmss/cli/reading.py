@@ -14,7 +14,7 @@ from vmss.edges.sessions import NoSession
 from vmss.edges.settings import Settings, load, of_pool, place
 from vmss.edges.world import Pool
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
-from vmss.run import Surroundings
+from vmss.passes.run import Surroundings
 
 
 class Reading(NamedTuple):

@@ -35,7 +35,7 @@ def do(arguments: argparse.Namespace) -> int:
     from vmss.core.text import is_uuid, quoted
     from vmss.edges import stop
     from vmss.edges.settings import load, place
-    from vmss.run import BadInput, Request, Surroundings, run
+    from vmss.passes.run import BadInput, Request, Surroundings, run
 
     if arguments.policy is not None and not is_uuid(arguments.policy):
         raise BadInput("--policy: %s is not a uuid (36 characters, as in xe vmss-list)" % quoted(arguments.policy))
@@ -62,7 +62,7 @@ def do(arguments: argparse.Namespace) -> int:
 def _instant(text: Optional[str]) -> Optional[datetime]:
     from vmss.core.datetimes import parse_datetime
     from vmss.core.text import quoted
-    from vmss.run import BadInput
+    from vmss.passes.run import BadInput
 
     if text is None:
         return None

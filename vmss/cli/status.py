@@ -27,7 +27,7 @@ from vmss.edges.settings import Place, Settings, SettingsError, load, of_pool, p
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, Late
 from vmss.history import FAILED, Run
-from vmss.run import Surroundings, on_coordinator
+from vmss.passes.run import Surroundings, on_coordinator
 
 EXIT = """exit status, as of monitoring plug-ins:
   0  all well        1  a warning

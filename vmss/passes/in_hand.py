@@ -4,7 +4,6 @@ from collections import Counter, deque
 from datetime import datetime
 from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
-from vmss import journal
 from vmss.core import plan
 from vmss.core.datetimes import parse_reading
 from vmss.core.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Operation, already_gone
@@ -19,10 +18,11 @@ from vmss.edges.log import Log
 from vmss.edges.settings import Settings
 from vmss.edges.world import Disk, Pool
 from vmss.edges.xapi import Misunderstood, Refused, Xapi
-from vmss.execute import Execution, Watch
-from vmss.journal import Entries, Journal
-from vmss.orphans import Notes
-from vmss.planning import Planned, Planner
+from vmss.passes import journal
+from vmss.passes.execute import Execution, Watch
+from vmss.passes.journal import Entries, Journal
+from vmss.passes.orphans import Notes
+from vmss.passes.planning import Planned, Planner
 
 
 class Context(NamedTuple):

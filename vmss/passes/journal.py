@@ -5,10 +5,10 @@ uuids of its disks, and a seal over them. It is only read for snapshots that are
 exists, nothing of it has been destroyed, and retention decides about it anew.
 
 When a snapshot is gone, nothing in the database tells its disks from snapshots of disks that somebody else has made,
-a backup tool's say. So a record is believed only if the seal shows that a pass of this pool has written it, see
-vmss.edges.seal: others who may write pool.other_config cannot make one. What they can do is bring back an old one, which
-names disks that were to be destroyed anyway; or take one away, and those disks stay. After a change of the pool's
-secret the records from before it are believed no more: what they name is logged, and stays.
+a backup tool's say. So a record is believed only if the seal shows that a pass of this pool has written it,
+see vmss.edges.seal: others who may write pool.other_config cannot make one. What they can do is bring back an old
+one, which names disks that were to be destroyed anyway; or take one away, and those disks stay. After a change of
+the pool's secret the records from before it are believed no more: what they name is logged, and stays.
 """
 
 import json

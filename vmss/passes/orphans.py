@@ -22,7 +22,7 @@ from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.world import where
 from vmss.edges.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi
-from vmss.journal import Entries, Journal
+from vmss.passes.journal import Entries, Journal
 
 OURS = "ours"  # we saw it on a scheduled snapshot that is no more
 SUSPECT = "suspect"  # a snapshot made while an operation of ours was under way, and no VM has it

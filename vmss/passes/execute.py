@@ -11,7 +11,7 @@ from vmss.edges import stop
 from vmss.edges.clock import Clock
 from vmss.edges.settings import Settings
 from vmss.edges.xapi import Refused, Tasks, Unanswered, Xapi
-from vmss.journal import Entries, Journal
+from vmss.passes.journal import Entries, Journal
 
 # One wait on events at most, so that a request to stop is seen.
 _WAIT_S = 10.0

@@ -21,11 +21,11 @@ from vmss.edges.log import Log
 from vmss.edges.sessions import NoSession
 from vmss.edges.settings import Place, Settings, of_pool
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
-from vmss.journal import Journal
+from vmss.passes.journal import Journal
 
 if TYPE_CHECKING:
-    from vmss.orphans import Found, Notes
-    from vmss.service import Service
+    from vmss.passes.in_hand import Service
+    from vmss.passes.orphans import Found, Notes
 
 POOL_ROLE = "/etc/xensource/pool.conf"
 
@@ -234,7 +234,7 @@ class Pass:
     def find_orphans(self, directory: LockDirectory) -> None:
         """See to what a xapi that died may have left of snapshots that passes before this one began."""
         if self.settled and directory.read(self.pool.uuid + ".taking"):
-            from vmss import orphans
+            from vmss.passes import orphans
 
             limit = max(self.settings.snapshot_limit, self.settings.checkpoint_limit) + self.settings.cancel_limit
             self.orphans = orphans.look(
@@ -249,7 +249,7 @@ class Pass:
 
     def notes_in(self, directory: LockDirectory) -> "Notes":
         """What passes note of snapshots that are begun."""
-        from vmss.orphans import Notes
+        from vmss.passes.orphans import Notes
 
         self.notes = self.notes or Notes(directory, self.pool.uuid, self.log)
         return self.notes
@@ -323,7 +323,7 @@ class Pass:
             self.open_batch(idle)
         if not look.turns and not self.journal.any_left:
             return True  # most ticks end here
-        from vmss.service import Context, Service  # what only a pass needs that has something to do
+        from vmss.passes.in_hand import Context, Service  # what only a pass needs that has something to do
 
         waiting = deque(look.turns)
         context = Context(
@@ -403,7 +403,7 @@ class Pass:
         """A sentence about disks that were found: in the first alert of the pass."""
         if not self.orphans:
             return ""
-        from vmss.orphans import summary
+        from vmss.passes.orphans import summary
 
         found, self.orphans = self.orphans, []
         return summary(found)
@@ -493,7 +493,7 @@ class Pass:
     def rehearse(self) -> Report:
         """Say what a pass would do now, and change nothing."""
         from vmss.core.plan import lines
-        from vmss.planning import Planner
+        from vmss.passes.planning import Planner
 
         look = self.look(self.request.policy)
         for start in range(0, len(look.turns), self.settings.max_policies):
