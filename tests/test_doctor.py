@@ -21,11 +21,11 @@ from tests.pool import START, UTC, TestPool
 from tests.test_commands import vmss
 from tests.test_hostile import Lie, front, is_safe, junk
 from vmss.cli import doctor, status
-from vmss.cli.reading import reading
 from vmss.demo import VirtualClock
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
-from vmss.health import Finding
+from vmss.insight.health import Finding
+from vmss.insight.reading import reading
 from vmss.root import Root
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmss import forecast
 from vmss.core.datetimes import time_zone
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule, latest_slot, next_slot
-from vmss.forecast import Interval, Load
+from vmss.insight import forecast
+from vmss.insight.forecast import Interval, Load
 
 UTC = timezone.utc
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday

@@ -8,16 +8,16 @@ from dateutil import tz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmss import health, history
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.retention import Snapshot
 from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, Schedule, latest_slot, next_slot
 from vmss.core.turn import Served, Turn
 from vmss.edges import alerts
 from vmss.edges.alerts import Victim
-from vmss.health import CRITICAL, OK, UNKNOWN, WARNING, Finding, Late, Promise
-from vmss.history import Run
-from vmss.logfile import Record, Seen
+from vmss.insight import health, history
+from vmss.insight.health import CRITICAL, OK, UNKNOWN, WARNING, Finding, Late, Promise
+from vmss.insight.history import Run
+from vmss.insight.logfile import Record, Seen
 
 UTC = timezone.utc
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday

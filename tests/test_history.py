@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss import history
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.schedule import DAILY, Schedule
 from vmss.core.turn import Served, Turn
 from vmss.edges import alerts
 from vmss.edges.alerts import Victim
-from vmss.history import Run
+from vmss.insight import history
+from vmss.insight.history import Run
 
 UTC = timezone.utc
 SLOT = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)

@@ -9,9 +9,9 @@ from dateutil import tz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vmss import logfile
 from vmss.edges import alerts
 from vmss.edges.log import Log
+from vmss.insight import logfile
 
 UTC = timezone.utc
 NOW = datetime(2026, 3, 2, 10, 20, tzinfo=UTC)

@@ -13,9 +13,9 @@ from tests.front import Front
 from tests.pool import TestPool
 from tests.test_commands import tls, vmss  # noqa: F401
 from vmss.cli import status
-from vmss.cli.reading import reading
 from vmss.core.datetimes import format_datetime
 from vmss.edges.lock import LockDirectory
+from vmss.insight.reading import reading
 
 # One line, numbers after the only |, then the details.
 LINE = re.compile(r"VMSS (OK|WARNING|CRITICAL|UNKNOWN): [^|\n]*( \| [a-z_]+=\S+( [a-z_]+=\S+)*)?\Z")

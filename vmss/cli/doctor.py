@@ -8,12 +8,9 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, TextIO, Tuple
 
-from vmss import forecast, health, installed, logfile
 from vmss.cli import next as forecasts
-from vmss.cli import policies, status, tables
+from vmss.cli import status, tables
 from vmss.cli.parts import be_quiet, new_parser
-from vmss.cli.policies import Entry
-from vmss.cli.reading import Reading, reading
 from vmss.cli.status import EXIT, Here
 from vmss.core.datetimes import parse_datetime, parse_reading, time_zone
 from vmss.core.failures import explain
@@ -28,7 +25,10 @@ from vmss.edges.sessions import written_down
 from vmss.edges.settings import Place, Settings, SettingsError, load, place
 from vmss.edges.world import where
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
-from vmss.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, skipped
+from vmss.insight import forecast, health, installed, logfile, policies
+from vmss.insight.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, skipped
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading, reading
 from vmss.passes.journal import PREFIX
 from vmss.passes.run import Surroundings
 from vmss.root import Root

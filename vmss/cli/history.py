@@ -6,16 +6,17 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TextIO, Tuple
 
-from vmss.cli import policies, tables
+from vmss.cli import tables
 from vmss.cli.parts import STATUS, new_parser
-from vmss.cli.policies import Entry
-from vmss.cli.reading import Reading, reading
 from vmss.cli.tables import Column
 from vmss.core.datetimes import EPOCH
 from vmss.core.failures import explain
 from vmss.core.schedule import DAILY, HOURLY
 from vmss.core.text import one_line
-from vmss.history import Run
+from vmss.insight import policies
+from vmss.insight.history import Run
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading, reading
 
 _EXAMPLES = """examples:
   vmss history                       the last 10 runs of each snapshot schedule

@@ -4,13 +4,14 @@ import argparse
 import sys
 from typing import Any, Dict, List, TextIO
 
-from vmss.cli import policies, tables
+from vmss.cli import tables
 from vmss.cli.parts import STATUS, new_parser
-from vmss.cli.policies import Entry
-from vmss.cli.reading import Reading, reading
 from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.core.schedule import DAYS, HOURLY, WEEKLY
+from vmss.insight import policies
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading, reading
 
 _EXAMPLES = """examples:
   vmss list                    a table; into a pipe one line each, with tabs between the fields

@@ -5,11 +5,8 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Sequence, TextIO
 
-from vmss import forecast, history
-from vmss.cli import policies, tables
+from vmss.cli import tables
 from vmss.cli.parts import STATUS, count, new_parser
-from vmss.cli.policies import Entry
-from vmss.cli.reading import Reading, complain, reading
 from vmss.cli.tables import Column
 from vmss.core import plan, words
 from vmss.core.plan import Expiry
@@ -20,7 +17,10 @@ from vmss.core.turn import Turn
 from vmss.edges import world
 from vmss.edges.world import Vm
 from vmss.edges.xapi import Refused
-from vmss.forecast import Expected, Load, Move
+from vmss.insight import forecast, history, policies
+from vmss.insight.forecast import Expected, Load, Move
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading, complain, reading
 
 _EXAMPLES = """examples:
   vmss next                    the runs of the next 24 hours

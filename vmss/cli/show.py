@@ -5,13 +5,14 @@ import sys
 from typing import Any, Dict, List, Sequence, TextIO
 
 from vmss.cli import list as listing
-from vmss.cli import policies, tables
+from vmss.cli import tables
 from vmss.cli.parts import STATUS, new_parser
-from vmss.cli.policies import Entry
-from vmss.cli.reading import Reading, reading
 from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.edges import world
+from vmss.insight import policies
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading, reading
 
 _EXAMPLES = """examples:
   vmss show nightly            by its name

@@ -6,11 +6,8 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, TextIO, Tuple
 
-from vmss import health, logfile
-from vmss.cli import policies, tables
+from vmss.cli import tables
 from vmss.cli.parts import be_quiet, new_parser
-from vmss.cli.policies import Entry
-from vmss.cli.reading import Reading, reading
 from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.core.datetimes import parse_datetime
@@ -25,8 +22,11 @@ from vmss.edges.alerts import SUCCEEDED
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.settings import Place, Settings, SettingsError, load, of_pool, place
 from vmss.edges.xapi import Refused, Xapi, understood
-from vmss.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, Late
-from vmss.history import FAILED, Run
+from vmss.insight import health, logfile, policies
+from vmss.insight.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, Late
+from vmss.insight.history import FAILED, Run
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading, reading
 from vmss.passes.run import Surroundings, on_coordinator
 
 EXIT = """exit status, as of monitoring plug-ins:

@@ -23,7 +23,7 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line
 
 if TYPE_CHECKING:
-    from vmss.cli.reading import Reading
+    from vmss.insight.reading import Reading
 
 _GAP = "  "
 _WIDTH_LEAST = 8  # no column is made narrower

@@ -15,10 +15,10 @@ from vmss.core.retention import Snapshot, expired
 from vmss.core.schedule import TICK, latest_slot
 from vmss.core.text import one_line, quoted
 from vmss.edges import alerts
-from vmss.forecast import Expected, Move
-from vmss.history import FAILED, Run, took
-from vmss.logfile import COMPLAINTS, Record
-from vmss.logfile import TICK as TICK_LINE
+from vmss.insight.forecast import Expected, Move
+from vmss.insight.history import FAILED, Run, took
+from vmss.insight.logfile import COMPLAINTS, Record
+from vmss.insight.logfile import TICK as TICK_LINE
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 

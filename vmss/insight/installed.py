@@ -8,10 +8,10 @@ import subprocess
 from datetime import datetime
 from typing import Dict, Iterator, List, Tuple
 
-from vmss import logfile
 from vmss.core.datetimes import time_zone
 from vmss.core.text import one_line
-from vmss.health import CRITICAL, OK, TICK_CRITICAL, TICK_WARNING, WARNING, Finding, Moment, skipped
+from vmss.insight import logfile
+from vmss.insight.health import CRITICAL, OK, TICK_CRITICAL, TICK_WARNING, WARNING, Finding, Moment, skipped
 from vmss.install import CRON, MANIFEST, PLUGIN, cron_names
 from vmss.passes.run import POOL_ROLE
 from vmss.root import Root
