@@ -26,7 +26,7 @@ from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
 from vmss.insight.health import Finding
 from vmss.insight.reading import reading
-from vmss.root import Root
+from vmss.installation.root import Root
 
 ROOT = Path(__file__).resolve().parent.parent
 

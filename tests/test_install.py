@@ -14,7 +14,17 @@ import pytest
 
 from tests.dom0 import Dom0, need
 from vmss.edges.settings import SETTINGS, Settings, load
-from vmss.install import CRON, CRON_DEBIAN, EXAMPLE, FILES, PLUGIN, PRIVATE, InstallError, checked_by_crontab, example
+from vmss.installation.install import (
+    CRON,
+    CRON_DEBIAN,
+    EXAMPLE,
+    FILES,
+    PLUGIN,
+    PRIVATE,
+    InstallError,
+    checked_by_crontab,
+    example,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -17,7 +17,7 @@ from tests.test_readme import README, ROOT
 from vmss.cli.parts import STATUS
 from vmss.commands import COMMANDS, parser, parsers
 from vmss.edges.settings import SETTINGS, Settings
-from vmss.install import FILES
+from vmss.installation.install import FILES
 from vmss.manual import ENVIRONMENT, actions, literal, metavar, page, prose
 from vmss.version import VERSION
 from vmss.xe.commands import describe

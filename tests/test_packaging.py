@@ -16,7 +16,7 @@ import pytest
 from tests.dom0 import Dom0, need
 from tests.pool import UTC, TestPool
 from vmss.core.datetimes import format_datetime
-from vmss.install import CRON, FILES, PRIVATE, example
+from vmss.installation.install import CRON, FILES, PRIVATE, example
 from vmss.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -29,9 +29,9 @@ from vmss.insight import forecast, health, installed, logfile, policies
 from vmss.insight.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, skipped
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
+from vmss.installation.root import Root
 from vmss.passes.journal import PREFIX
 from vmss.passes.run import Surroundings
-from vmss.root import Root
 
 _EXAMPLES = """examples:
   vmss doctor                  every check; in dom0 of the coordinator it sees most

@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Install, and say what was done."""
-    from vmss.install import install
+    from vmss.installation.install import install
 
     return tell(*install(arguments.root), nothing="all is installed already")
 

@@ -20,6 +20,6 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Remove, and say what was done."""
-    from vmss.install import uninstall
+    from vmss.installation.install import uninstall
 
     return tell(*uninstall(arguments.root), nothing="`vmss install` has installed nothing here")

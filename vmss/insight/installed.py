@@ -12,9 +12,9 @@ from vmss.core.datetimes import time_zone
 from vmss.core.text import one_line
 from vmss.insight import logfile
 from vmss.insight.health import CRITICAL, OK, TICK_CRITICAL, TICK_WARNING, WARNING, Finding, Moment, skipped
-from vmss.install import CRON, MANIFEST, PLUGIN, cron_names
+from vmss.installation.install import CRON, MANIFEST, PLUGIN, cron_names
+from vmss.installation.root import Root
 from vmss.passes.run import POOL_ROLE
-from vmss.root import Root
 
 _CRON_LOG = "/var/log/cron"
 _INVENTORY = "/etc/xensource-inventory"

@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
-from vmss.root import Found, Root
+from vmss.installation.root import Found, Root
 
 # Our modules and those that they need, in a folder that is nobody else's: Python's own stays as it is.
 PRIVATE = "/usr/lib/vmss"
