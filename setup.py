@@ -32,7 +32,7 @@ setup(
         "test": ["pytest", "hypothesis", "python-crontab", "setuptools", "rich; python_version >= '3.8'"],
         "lint": ["pytest", "hypothesis", "mypy", "ruff>=0.17,<0.18", "types-python-dateutil", "types-setuptools"],
     },
-    entry_points={"console_scripts": ["vmss = vmss.commands:main"]},
+    entry_points={"console_scripts": ["vmss = vmss.cli.main:main"]},
     data_files=[("etc/xapi.d/plugins", ["plugins/vmss"]), ("etc/cron.d", ["cron.d/vmss.cron"])],
     zip_safe=False,
 )

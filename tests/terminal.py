@@ -9,8 +9,8 @@ from typing import Dict
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from vmss.commands import main; sys.exit(main())"
-_AS_IT_IS = "import sys; from vmss.commands import main; sys.exit(main())"
+_WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from vmss.cli.main import main; sys.exit(main())"
+_AS_IT_IS = "import sys; from vmss.cli.main import main; sys.exit(main())"
 
 
 def on_terminal(*words: str, rich: bool, width: int = 120, **environment: str) -> str:

@@ -98,7 +98,7 @@ def test_a_socket_nobody_may_read(pool: TestPool) -> None:
     # The modules are loaded before, for the interpreter may lie where only root can read.
     code = (
         "import contextlib, io, os, sys\n"
-        "from vmss.commands import main\n"
+        "from vmss.cli.main import main\n"
         "with contextlib.redirect_stderr(io.StringIO()):\n"
         "    main(['run', '--policy', 'x'])\n"
         "    main(['run'])\n"

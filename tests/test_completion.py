@@ -15,8 +15,8 @@ import pytest
 from tests.pool import TestPool
 from tests.test_commands import vmss
 from tests.test_readme import ROOT
-from vmss.commands import COMMANDS, parsers
-from vmss.completion import KINDS, POLICY, XE_FLAGS, script
+from vmss.cli.completion_script import KINDS, POLICY, XE_FLAGS, script
+from vmss.cli.main import COMMANDS, parsers
 from vmss.xe.classes import CLASSES
 from vmss.xe.commands import COMMANDS as XE
 from vmss.xe.syntax import OPTIONS, STANDARD
@@ -37,7 +37,7 @@ def shell(tmp_path: Path) -> Dict[str, str]:
     folder.mkdir()
     program = folder / "vmss"
     program.write_text(
-        "#!%s\nimport sys\nsys.path.insert(0, %r)\nfrom vmss.commands import main\nsys.exit(main())\n"
+        "#!%s\nimport sys\nsys.path.insert(0, %r)\nfrom vmss.cli.main import main\nsys.exit(main())\n"
         % (sys.executable, str(ROOT))
     )
     program.chmod(0o755)

@@ -38,7 +38,7 @@ LOAD = (
 
 def vmss(*words: str, checkout: Path = ROOT, code: str = "") -> Tuple[int, str, str]:
     """Run the command, of this checkout or another; `code` is run before it in the same process."""
-    start = code + "import sys; from vmss.commands import main; sys.exit(main(sys.argv[1:]))"
+    start = code + "import sys; from vmss.cli.main import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", start] + list(words),
         env=dict(os.environ, PYTHONPATH=str(checkout)),

@@ -17,7 +17,7 @@ from tests.front import Front, Once, lose
 from tests.pool import GIB, TestPool
 from tests.terminal import on_terminal
 from tests.test_commands import one_line, tls, vmss
-from vmss.commands import COMMANDS
+from vmss.cli.main import COMMANDS
 from vmss.insight import reading
 from vmss.passes.run import BadInput, UnknownPolicy
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.terminal import on_terminal
 from tests.test_commands import vmss
 from tests.test_readme import README, ROOT
+from vmss.cli.main import COMMANDS, parser, parsers
+from vmss.cli.manual_page import ENVIRONMENT, actions, literal, metavar, page, prose
 from vmss.cli.parts import STATUS
-from vmss.commands import COMMANDS, parser, parsers
 from vmss.edges.settings import SETTINGS, Settings
 from vmss.installation.install import FILES
-from vmss.manual import ENVIRONMENT, actions, literal, metavar, page, prose
 from vmss.version import VERSION
 from vmss.xe.commands import describe
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from vmss.commands import main
+from vmss.cli.main import main
 
 sys.exit(main())

@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Print it."""
-    from vmss.completion import script
+    from vmss.cli.completion_script import script
 
     emit(script(), sys.stdout)
     return 0

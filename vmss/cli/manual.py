@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Show or print it."""
-    from vmss.manual import page
+    from vmss.cli.manual_page import page
 
     if not sys.stdout.isatty():
         emit(page(), sys.stdout)

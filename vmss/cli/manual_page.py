@@ -11,8 +11,8 @@ import textwrap
 from datetime import datetime, timezone
 from typing import Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from vmss.cli.main import COMMANDS, parser, parsers
 from vmss.cli.parts import STATUS
-from vmss.commands import COMMANDS, parser, parsers
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, POOL_PREFIX, SETTINGS, Place, Settings
 from vmss.installation.install import CRON, EXAMPLE, FILES, PLUGIN, PRIVATE
 from vmss.version import VERSION

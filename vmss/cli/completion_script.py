@@ -8,7 +8,7 @@ It stands for itself: no Python is started for a completion, but for uuids, whic
 import argparse
 from typing import Dict, Iterator, List, Sequence, Tuple
 
-from vmss.commands import COMMANDS, parser, parsers
+from vmss.cli.main import COMMANDS, parser, parsers
 from vmss.xe.classes import CLASSES
 from vmss.xe.commands import COMMANDS as XE
 from vmss.xe.syntax import OPTIONS
