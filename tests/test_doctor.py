@@ -20,7 +20,7 @@ from tests.dom0 import need
 from tests.pool import START, UTC, TestPool
 from tests.test_commands import vmss
 from tests.test_hostile import Lie, front, is_safe, junk
-from vmss.cli import doctor, status
+from vmss.cli.commands import doctor, status
 from vmss.demo import VirtualClock
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession

@@ -35,7 +35,7 @@ def ask(pool: TestPool, *words: str) -> List[Dict[str, Any]]:
 
 def told(pool: TestPool, *words: str) -> str:
     """What a command prints into a pipe."""
-    module = import_module("vmss.cli." + words[0])
+    module = import_module("vmss.cli.commands." + words[0])
     out = io.StringIO()
     with reading.reading(pool.surroundings()) as session:
         assert module.show(session, module.parser().parse_args(words[1:]), out) == 0
@@ -399,7 +399,7 @@ def test_they_read_over_https(tmp_path: Path, tls: Dict[str, str], words: List[s
 
 @pytest.mark.parametrize("command", LISTINGS)
 def test_the_help_has_examples_that_the_command_takes(command: str) -> None:
-    module = import_module("vmss.cli." + command)
+    module = import_module("vmss.cli.commands." + command)
     parser = module.parser()
     examples = re.findall(r"^  vmss %s(.*?)(?:  .*|\|.*)?$" % command, parser.format_help(), re.MULTILINE)
     assert len(examples) > 2 and command in COMMANDS

@@ -12,7 +12,7 @@ import pytest
 from tests.front import Front
 from tests.pool import TestPool
 from tests.test_commands import tls, vmss  # noqa: F401
-from vmss.cli import status
+from vmss.cli.commands import status
 from vmss.core.datetimes import format_datetime
 from vmss.edges.lock import LockDirectory
 from vmss.insight.reading import reading

@@ -22,7 +22,7 @@ from tests import test_commands
 from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from tests.test_commands import ROOT, Ended, vmss
-from vmss.cli import xe
+from vmss.cli.commands import xe
 from vmss.xe.classes import BESIDE, CLASSES
 from vmss.xe.commands import COMMANDS
 from vmss.xe.errors import XeError

@@ -35,7 +35,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         command = parser().parse_args(words[:1]).command
-        module = import_module("vmss.cli." + command)
+        module = import_module("vmss.cli.commands." + command)
         if hasattr(module, "main"):
             return int(module.main(words[1:]))
         return int(module.do(module.parser().parse_args(words[1:])))
@@ -51,7 +51,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:
     """The parser of each command; None for one with a syntax of its own."""
-    modules = {name: import_module("vmss.cli." + name) for name in COMMANDS}
+    modules = {name: import_module("vmss.cli.commands." + name) for name in COMMANDS}
     return {name: module.parser() if hasattr(module, "parser") else None for name, module in modules.items()}
 
 

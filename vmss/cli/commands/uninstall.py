@@ -2,7 +2,7 @@
 
 import argparse
 
-from vmss.cli.install import STATUS, tell
+from vmss.cli.commands.install import STATUS, tell
 from vmss.cli.parts import new_parser
 
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any, Dict, List, Sequence, TextIO
 
-from vmss.cli import list as listing
 from vmss.cli import tables
+from vmss.cli.commands import list as listing
 from vmss.cli.parts import STATUS, new_parser
 from vmss.cli.tables import Column
 from vmss.core import words

@@ -8,10 +8,11 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, TextIO, Tuple
 
-from vmss.cli import next as forecasts
-from vmss.cli import status, tables
+from vmss.cli import tables
+from vmss.cli.commands import next as forecasts
+from vmss.cli.commands import status
+from vmss.cli.commands.status import EXIT, Here
 from vmss.cli.parts import be_quiet, new_parser
-from vmss.cli.status import EXIT, Here
 from vmss.core.datetimes import parse_datetime, parse_reading, time_zone
 from vmss.core.failures import explain
 from vmss.core.policy import CHECKPOINT, Policy

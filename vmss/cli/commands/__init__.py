@@ -1,0 +1,1 @@
+"""The commands, one module each; `vmss.cli.main` loads the one that is wanted."""
