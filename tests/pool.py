@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from vmss.core.datetimes import parse_datetime
+from vmss.core.records import NULL
 from vmss.demo import VirtualClock
 from vmss.edges.lock import LockDirectory
 from vmss.edges.seal import key
 from vmss.edges.settings import Place, Settings
-from vmss.edges.xapi import NULL, Refused, Xapi
+from vmss.edges.surroundings import Surroundings
+from vmss.edges.xapi import Refused, Xapi
 from vmss.passes.journal import PREFIX, record
-from vmss.passes.run import Report, Request, Surroundings, run
+from vmss.passes.run import Report, Request, run
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss.edges import alerts
-from vmss.edges.alerts import Victim
+from vmss.core import messages
+from vmss.core.messages import Victim
 
 UUID = "e2a06f32-d4ad-316f-ef20-4e4541a5a453"
 
@@ -28,7 +28,7 @@ def as_xencenter_reads(body: str) -> List[Dict[str, str]]:
 
 
 def body(name: str, error: Sequence[str] = ("SR_BACKEND_FAILURE_44", "", "full")) -> str:
-    return alerts.failed_body([Victim(name, UUID, error)], "'nightly': 0 of 1 VMs")
+    return messages.failed_body([Victim(name, UUID, error)], "'nightly': 0 of 1 VMs")
 
 
 HOSTILE = [
@@ -71,19 +71,19 @@ def test_the_parameters_of_an_error_break_nothing_either(parameter: str) -> None
 @given(st.lists(st.tuples(st.text(), st.lists(st.text(), max_size=4)), min_size=1, max_size=4), st.text())
 def test_any_failures_are_read_back_one_each(failures: "list[tuple[str, list[str]]]", summary: str) -> None:
     victims = [Victim(name, UUID, tuple(["CODE"] + error)) for name, error in failures]
-    text = alerts.failed_body(victims, summary)
+    text = messages.failed_body(victims, summary)
     text.encode("utf-8")
     assert [(vm["uuid"], vm["code"]) for vm in as_xencenter_reads(text)] == [(UUID, "CODE")] * len(victims)
 
 
 def test_ordinary_names_are_shown_as_they_are() -> None:
-    line = alerts.failure_line(Victim("web 01, (blue)", UUID, ("OPERATION_BLOCKED", "OpaqueRef:1", "no, never")))
+    line = messages.failure_line(Victim("web 01, (blue)", UUID, ("OPERATION_BLOCKED", "OpaqueRef:1", "no, never")))
     assert line == "VM:web 01, (blue) UUID:%s Error:['OPERATION_BLOCKED', 'OpaqueRef:1', 'no, never']," % UUID
 
 
 def test_a_body_stays_within_what_one_call_may_carry_and_says_how_many_more_failed() -> None:
     victims = [Victim("vm%d" % number, UUID, ("CODE", "'" * 400)) for number in range(5000)]
-    text = alerts.failed_body(victims, "summary")
+    text = messages.failed_body(victims, "summary")
     assert len(text.encode("utf-8")) < 110000
     shown = len(as_xencenter_reads(text))
     assert "%d more VMs failed" % (5000 - shown) in text
@@ -96,19 +96,19 @@ def test_a_person_reads_what_happened_and_what_to_do() -> None:
 
 
 def test_an_error_without_anything_in_it_is_still_a_line() -> None:
-    assert alerts.failure_line(Victim("a", UUID, ())) == "VM:a UUID:%s Error:['']," % UUID
+    assert messages.failure_line(Victim("a", UUID, ())) == "VM:a UUID:%s Error:['']," % UUID
 
 
 def test_the_log_lines_of_an_alert_are_the_articles() -> None:
-    assert alerts.log_lines(alerts.SUCCEEDED, "2017-05-21 10:18:03.369298") == [
+    assert messages.log_lines(messages.SUCCEEDED, "2017-05-21 10:18:03.369298") == [
         "RETURN in create_structured_alert: <XCData><time>2017-05-21 10:18:03.369298</time>"
         "<messagetype>info</messagetype><message>VMSS_SNAPSHOT_SUCCEEDED</message></XCData>"
     ]
-    assert alerts.log_lines(alerts.LOCK_FAILED, "T")[0] == (
+    assert messages.log_lines(messages.LOCK_FAILED, "T")[0] == (
         "'VMSS_SNAPSHOT_LOCK_FAILED': 'The snapshot phase is already executing for this snapshot policy. "
         "Please try again later'"
     )
-    assert alerts.log_lines(alerts.MISSED_EVENT, "T")[0] == (
+    assert messages.log_lines(messages.MISSED_EVENT, "T")[0] == (
         "'VMSS_SNAPSHOT_MISSED_EVENT': 'A scheduled snapshot event was missed due to another on-going scheduled "
         "snapshot run. This is unexpected behaviour, please re-configure your snapshot sub-policy'"
     )

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmss.core.datetimes import time_zone
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule, latest_slot, next_slot
+from vmss.edges.zones import time_zone
 from vmss.insight import forecast
 from vmss.insight.forecast import Interval, Load
 

@@ -8,12 +8,12 @@ from dateutil import tz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmss.core import messages
+from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.retention import Snapshot
 from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, Schedule, latest_slot, next_slot
 from vmss.core.turn import Served, Turn
-from vmss.edges import alerts
-from vmss.edges.alerts import Victim
 from vmss.insight import health, history
 from vmss.insight.health import CRITICAL, OK, UNKNOWN, WARNING, Finding, Late, Promise
 from vmss.insight.history import Run
@@ -57,14 +57,14 @@ def promise(one: Policy, now: datetime, in_hand: bool = False, zone: Any = UTC, 
 def run(victims: Sequence[Victim] = (), vms: int = 3, at: datetime = NOW) -> List[Run]:
     """The message of a run, read back from what a pass writes."""
     served = Served(Turn(policy(), at), at, vms=vms, taken=vms - len(victims), victims=tuple(victims))
-    name = alerts.FAILED if victims else alerts.SUCCEEDED
+    name = messages.FAILED if victims else messages.SUCCEEDED
     summary = served.summary(UTC)
-    body = alerts.failed_body(victims, summary) if victims else alerts.body(name, summary)
+    body = messages.failed_body(victims, summary) if victims else messages.body(name, summary)
     return history.runs(
         {
             "OpaqueRef:m": {
                 "cls": "VMSS",
-                "priority": str(alerts.PRIORITIES[name]),
+                "priority": str(messages.PRIORITIES[name]),
                 "name": name,
                 "obj_uuid": UUID,
                 "body": body,
@@ -222,12 +222,12 @@ def test_a_good_run_after_a_bad_one() -> None:
 
 
 def test_a_slot_that_passed_while_it_ran() -> None:
-    missed = [Run(UUID, NOW, alerts.MISSED_EVENT, history.WARNING, remark="Missed: 11:15.")]
+    missed = [Run(UUID, NOW, messages.MISSED_EVENT, history.WARNING, remark="Missed: 11:15.")]
     (found,) = health.last_run(policy(), missed + run(), moment)
     assert found.severity == WARNING and "Missed: 11:15." in found.evidence
 
 
-@given(st.text(), st.sampled_from([1, 3, 5]), st.sampled_from(sorted(alerts.SENTENCES)))
+@given(st.text(), st.sampled_from([1, 3, 5]), st.sampled_from(sorted(messages.SENTENCES)))
 @quick
 def test_any_message_is_judged(body: str, priority: int, name: str) -> None:
     runs = history.runs(
@@ -318,7 +318,7 @@ def test_snapshots_beyond_retention() -> None:
 
 def test_complaints_are_warnings_for_a_day() -> None:
     for age, severity in ((HOUR, WARNING), (25 * HOUR, OK)):
-        log = Record("/log", complaints={alerts.FAILED: Seen(3, NOW - age, "x" * 1000)})
+        log = Record("/log", complaints={messages.FAILED: Seen(3, NOW - age, "x" * 1000)})
         (found,) = health.complaints(log, NOW, moment)
         assert found.severity == severity and "lines: 3" in found.text and len(found.evidence) <= 200
 

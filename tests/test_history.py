@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmss.core import messages
+from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.schedule import DAILY, Schedule
 from vmss.core.turn import Served, Turn
-from vmss.edges import alerts
-from vmss.edges.alerts import Victim
 from vmss.insight import history
 from vmss.insight.history import Run
 
@@ -23,7 +23,7 @@ TEXTS = st.text(max_size=30)
 VICTIMS = st.builds(Victim, TEXTS, st.uuids().map(str), st.lists(TEXTS, min_size=1, max_size=5))
 
 
-def message(name: str = alerts.SUCCEEDED, body: str = "", at: datetime = SLOT, priority: int = 5) -> Dict[str, Any]:
+def message(name: str = messages.SUCCEEDED, body: str = "", at: datetime = SLOT, priority: int = 5) -> Dict[str, Any]:
     return {
         "uuid": "x",
         "name": name,
@@ -49,19 +49,19 @@ def served(name: str = "nightly", victims: Any = (), slot: datetime = SLOT) -> S
 
 @given(st.lists(VICTIMS, max_size=5))
 def test_what_an_alert_says_of_its_vms_is_read_back(victims: List[Victim]) -> None:
-    body = alerts.failed_body(victims, served(victims=victims).summary(UTC))
+    body = messages.failed_body(victims, served(victims=victims).summary(UTC))
     found = history.victims(body)
     assert [victim.uuid for victim in found] == [victim.uuid for victim in victims]
     for read, written in zip(found, victims):
         # Read once more, it is the same: nothing is lost but what an alert cannot carry.
-        assert history.victims(alerts.failure_line(read)) == [read]
+        assert history.victims(messages.failure_line(read)) == [read]
         if all(text.isalnum() for text in (written.name, *written.error)):
             assert read == written._replace(error=tuple(written.error))
 
 
 @given(st.text())
 def test_any_body_is_read(body: str) -> None:
-    (run,) = runs(message(alerts.FAILED, body, priority=1))
+    (run,) = runs(message(messages.FAILED, body, priority=1))
     assert "\n" not in run.remark and run.story
 
 
@@ -87,21 +87,21 @@ def test_other_lines_are_no_failures(line: str) -> None:
 
 def test_a_line_that_no_plugin_writes_is_not_looked_at_for_long() -> None:
     assert history.victims("VM:a" + " UUID: Error:[" * 100000) == []
-    longest = alerts.failure_line(Victim("n" * 1000, "u" * 36, ["e" * 1000] * 20))
+    longest = messages.failure_line(Victim("n" * 1000, "u" * 36, ["e" * 1000] * 20))
     assert len(history.victims(longest)[0].error) == 10
 
 
 def test_vms_that_failed_are_told_with_the_reason_those_of_the_same_together() -> None:
     full = ("SR_BACKEND_FAILURE_44", "", "")
     victims = [Victim("a", "1", full), Victim("b", "2", ("VM_BAD_POWER_STATE", "x")), Victim("c", "3", full)]
-    (run,) = runs(message(alerts.FAILED, alerts.failed_body(victims, "x"), priority=1))
+    (run,) = runs(message(messages.FAILED, messages.failed_body(victims, "x"), priority=1))
     assert run.result == history.FAILED and list(run.victims) == victims
     assert run.story == "The storage repository is full: a and c; The VM is in the wrong power state: b"
 
 
 def test_of_many_vms_the_first_are_named() -> None:
     victims = [Victim("vm%d" % number, "1", ("SR_FULL",)) for number in range(9)]
-    (run,) = runs(message(alerts.FAILED, alerts.failed_body(victims, "x"), priority=1))
+    (run,) = runs(message(messages.FAILED, messages.failed_body(victims, "x"), priority=1))
     assert run.story == "The storage repository is full: vm0, vm1, vm2, vm3, vm4 and 4 more"
 
 
@@ -113,13 +113,13 @@ def test_of_many_vms_the_first_are_named() -> None:
     [(0, "failed"), (1, "failed"), (2, "failed"), (3, "warning"), (4, "succeeded"), (5, "succeeded"), (6, "succeeded")],
 )
 def test_a_result_is_xencenters_class_of_the_priority_whatever_the_name(priority: int, result: str) -> None:
-    for name in (alerts.SUCCEEDED, alerts.FAILED, "SOMETHING"):
+    for name in (messages.SUCCEEDED, messages.FAILED, "SOMETHING"):
         assert runs(message(name, priority=priority))[0].result == result
 
 
 def test_vms_are_read_out_of_failed_runs_only() -> None:
-    body = alerts.failed_body([Victim("a", "1", ("SR_FULL",))], "x")
-    assert runs(message(alerts.LOCK_FAILED, body, priority=3))[0].victims == ()
+    body = messages.failed_body([Victim("a", "1", ("SR_FULL",))], "x")
+    assert runs(message(messages.LOCK_FAILED, body, priority=3))[0].victims == ()
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), max_size=8))
@@ -135,7 +135,7 @@ def test_the_newest_run_comes_first_and_of_one_second_the_worst(times: Any) -> N
     "change", [{"cls": "VM"}, {"priority": "high"}, {"timestamp": "never"}, {"timestamp": None}, {"cls": None}]
 )
 def test_what_is_no_message_of_a_policy_is_left_out(change: Dict[str, Any]) -> None:
-    assert runs(dict(message(), **change), message())[0].name == alerts.SUCCEEDED
+    assert runs(dict(message(), **change), message())[0].name == messages.SUCCEEDED
     assert len(runs(dict(message(), **change), message())) == 1
 
 
@@ -146,14 +146,14 @@ def test_a_field_that_is_missing_does_not_hide_the_rest() -> None:
 
 
 def test_every_alert_has_words_of_its_own() -> None:
-    meanings = [runs(message(name, alerts.body(name, "")))[0].meaning for name in alerts.PRIORITIES]
-    assert len(set(meanings)) == len(meanings) and not set(meanings) & set(alerts.PRIORITIES)
+    meanings = [runs(message(name, messages.body(name, "")))[0].meaning for name in messages.PRIORITIES]
+    assert len(set(meanings)) == len(meanings) and not set(meanings) & set(messages.PRIORITIES)
     assert runs(message("VMSS_NEW"))[0].story == "VMSS_NEW"
 
 
 def test_a_warning_is_told_with_what_its_body_adds() -> None:
-    body = alerts.body(alerts.MISSED_EVENT, "Missed: 2026-03-02 11:15:00.")
-    (run,) = runs(message(alerts.MISSED_EVENT, body, priority=3))
+    body = messages.body(messages.MISSED_EVENT, "Missed: 2026-03-02 11:15:00.")
+    (run,) = runs(message(messages.MISSED_EVENT, body, priority=3))
     assert run.story == "a slot passed while it was still running: Missed: 2026-03-02 11:15:00."
 
 
@@ -167,9 +167,9 @@ def test_a_warning_is_told_with_what_its_body_adds() -> None:
 def test_a_run_tells_what_it_did_and_how_long_it_took(name: str) -> None:
     for victims in ((), (Victim("a", "1", ("SR_FULL",)),)):
         run = served(name, victims)
-        alert, body = alerts.SUCCEEDED, alerts.body(alerts.SUCCEEDED, run.summary(UTC))
+        alert, body = messages.SUCCEEDED, messages.body(messages.SUCCEEDED, run.summary(UTC))
         if victims:
-            alert, body = alerts.FAILED, alerts.failed_body(victims, run.summary(UTC))
+            alert, body = messages.FAILED, messages.failed_body(victims, run.summary(UTC))
         (found,) = runs(message(alert, body, SLOT + timedelta(minutes=4)))
         assert found.counts is not None
         assert (found.counts.taken, found.counts.vms, found.counts.deleted) == (3, 3 + len(victims), 2)
@@ -178,7 +178,7 @@ def test_a_run_tells_what_it_did_and_how_long_it_took(name: str) -> None:
 
 def test_the_slot_is_read_in_the_zone_of_the_schedules() -> None:
     zone = timezone(timedelta(hours=-5), "EST")
-    body = alerts.body(alerts.SUCCEEDED, served().summary(zone))
+    body = messages.body(messages.SUCCEEDED, served().summary(zone))
     assert history.took(runs(message(body=body, at=SLOT + timedelta(minutes=1))), zone) == [60.0]
 
 
@@ -186,14 +186,14 @@ def test_only_the_last_runs_tell_how_long_the_next_takes_and_none_before_its_slo
     found = []
     for number in range(12):
         slot = SLOT - timedelta(days=number)
-        body = alerts.body(alerts.SUCCEEDED, served(slot=slot).summary(UTC))
+        body = messages.body(messages.SUCCEEDED, served(slot=slot).summary(UTC))
         found += runs(message(body=body, at=slot + timedelta(seconds=10 + number)))
-    early = runs(message(body=alerts.body(alerts.SUCCEEDED, served().summary(UTC)), at=SLOT - timedelta(seconds=5)))
+    early = runs(message(body=messages.body(messages.SUCCEEDED, served().summary(UTC)), at=SLOT - timedelta(seconds=5)))
     assert history.took(early + found, UTC) == [10.0 + number for number in range(history.RUNS_ASKED)]
 
 
 def test_messages_without_a_count_tell_no_duration() -> None:
-    assert history.took(runs(message(), message(alerts.LOCK_FAILED, "x: 1 of 2 VMs")), UTC) == []
+    assert history.took(runs(message(), message(messages.LOCK_FAILED, "x: 1 of 2 VMs")), UTC) == []
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))

@@ -25,13 +25,13 @@ from hypothesis import strategies as st
 from tests.pool import TestPool
 from tests.test_alerts import as_xencenter_reads
 from vmss import plugin
-from vmss.core.datetimes import time_zone
+from vmss.core import messages
 from vmss.core.problem import Problem
-from vmss.edges import alerts
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.settings import SETTINGS, Settings, SettingsError, load
 from vmss.edges.xapi import UnixTransport
+from vmss.edges.zones import time_zone
 from vmss.passes.run import Report, Request, run
 
 # VMSS_TEST_EXAMPLES=20 looks twenty times as long.
@@ -349,7 +349,7 @@ def test_no_lie_of_the_server_does_harm_and_the_truth_is_served_afterwards(told:
         for vm in here.vms:
             times = [str(record["snapshot_time"]) for record in here.pool.snapshots(vm)]
             assert len(times) == 1 and times[0] >= "20260302T12:15:00Z"
-        assert here.pool.names(here.policy)[-1] == alerts.SUCCEEDED
+        assert here.pool.names(here.policy)[-1] == messages.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -658,7 +658,7 @@ def test_no_name_forges_a_line_of_the_log_or_of_an_alert(names: List[str], polic
 @given(st.lists(surrogates, max_size=30), surrogates, surrogates)
 @thorough(100)
 def test_a_failure_is_named_however_much_its_error_says(error: List[str], name: str, summary: str) -> None:
-    body = alerts.failed_body([alerts.Victim(name, "uuid", ["CODE"] + error * 500)], summary)
+    body = messages.failed_body([messages.Victim(name, "uuid", ["CODE"] + error * 500)], summary)
     assert [vm["code"] for vm in as_xencenter_reads(body)] == ["CODE"]
     assert all(is_safe(line) for line in body.split("\n")) and len(body.encode("utf-8")) < 300000
 
@@ -776,7 +776,7 @@ def test_the_status_takes_no_other_name_for_the_lock_than_a_uuid(tmp_path: Path)
         call = xmlrpc.client.dumps((here.pool.xapi.session, {}), "status")
         with env(VMSS_XAPI=here.pool.place.xapi, VMSS_LOCK_DIR=str(tmp_path / "locks")):
             answer = answered(call)
-        assert answer["ErrorDescription"][0] == alerts.LOGON_FAILURE and "secret" not in str(answer)
+        assert answer["ErrorDescription"][0] == messages.LOGON_FAILURE and "secret" not in str(answer)
 
 
 # Files

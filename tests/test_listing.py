@@ -18,8 +18,8 @@ from tests.pool import GIB, TestPool
 from tests.terminal import on_terminal
 from tests.test_commands import one_line, tls, vmss
 from vmss.cli.main import COMMANDS
+from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.insight import reading
-from vmss.passes.run import BadInput, UnknownPolicy
 
 assert tls  # a fixture
 

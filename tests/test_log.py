@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vmss.core.datetimes import time_zone
 from vmss.edges.log import Log
+from vmss.edges.zones import time_zone
 
 AT = datetime(2017, 5, 1, 9, 15, 1, tzinfo=timezone.utc)
 

@@ -9,7 +9,7 @@ from dateutil import tz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vmss.edges import alerts
+from vmss.core import messages
 from vmss.edges.log import Log
 from vmss.insight import logfile
 
@@ -39,10 +39,10 @@ def test_what_our_log_writes_is_read_back(tmp_path: Path, zone: object, since: i
     path.unlink() if path.exists() else None
     log = Log(str(path), lambda: at, zone)  # type: ignore[arg-type]
     log(logfile.TICK)
-    log("'%s': 'x'" % alerts.FAILED)
+    log("'%s': 'x'" % messages.FAILED)
     log.close()
     record = logfile.read(str(path), zone, now)  # type: ignore[arg-type]
-    assert record.tick is not None and record.tick == record.since == record.complaints[alerts.FAILED].last
+    assert record.tick is not None and record.tick == record.since == record.complaints[messages.FAILED].last
     # A clock that shows a time twice does not say which it was: then the later one, if it is past.
     assert record.tick == at or timedelta(0) < record.tick - at <= timedelta(hours=1)
     assert record.tick.astimezone(zone).replace(tzinfo=None) == at.astimezone(zone).replace(tzinfo=None)  # type: ignore[arg-type]
@@ -99,8 +99,10 @@ def test_a_name_is_no_complaint(tmp_path: Path, text: str) -> None:
 
 
 def test_every_alert_of_ours_that_is_no_success_is_known(tmp_path: Path) -> None:
-    names = [name for name in alerts.SENTENCES if name != alerts.SUCCEEDED]
-    path = write(tmp_path / "log", *[line(text) for name in alerts.SENTENCES for text in alerts.log_lines(name, "now")])
+    names = [name for name in messages.SENTENCES if name != messages.SUCCEEDED]
+    path = write(
+        tmp_path / "log", *[line(text) for name in messages.SENTENCES for text in messages.log_lines(name, "now")]
+    )
     seen = logfile.read(path, UTC, NOW).complaints
     assert sorted(seen) == sorted(names) and all(one.times == 1 for one in seen.values())
 
@@ -114,7 +116,7 @@ def test_the_article_is_understood(tmp_path: Path) -> None:
     )
     record = logfile.read(path, UTC, NOW)
     assert record.tick == datetime(2025, 5, 21, 10, 15, 1, tzinfo=UTC)
-    assert list(record.complaints) == [alerts.LOCK_FAILED]
+    assert list(record.complaints) == [messages.LOCK_FAILED]
 
 
 def test_cron_started_it(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_environment_is_what_the_readme_says_and_what_the_code_reads() -> No
     assert [row.replace("`", "") for row in rows] == [
         "| %s | %s | %s |" % (", ".join(names), default, text.replace("`", "")) for names, default, text in ENVIRONMENT
     ]
-    read = set(re.findall(r'environment\.get\("(VMSS_\w+)"', (ROOT / "vmss" / "settings.py").read_text()))
+    read = set(re.findall(r'environment\.get\("(VMSS_\w+)"', (ROOT / "vmss" / "edges" / "settings.py").read_text()))
     assert read == {name for names, _, _ in ENVIRONMENT for name in names}
     for names, default, text in ENVIRONMENT:
         assert "%s (default %s) %s" % (", ".join(names), default, plain(prose(text))) in sections()["ENVIRONMENT"]

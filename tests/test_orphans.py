@@ -14,9 +14,10 @@ from tests.front import Front, Lose
 from tests.pool import TestPool
 from vmss.core.outcome import TIMED_OUT, Outcome
 from vmss.core.problem import Problem
+from vmss.core.records import NULL
 from vmss.edges.lock import LockDirectory
 from vmss.edges.log import Log
-from vmss.edges.xapi import NULL, Unanswered, Xapi
+from vmss.edges.xapi import Unanswered, Xapi
 from vmss.passes.orphans import OURS, SUSPECT, Candidate, Found, Notes, Operation, is_nameless, judge, summary
 from vmss.passes.run import Request, run
 

@@ -33,8 +33,9 @@ import pytest
 from tests.front import Front, Once, lose
 from tests.pool import START, TestPool
 from vmss.core.datetimes import format_datetime
+from vmss.core.records import NULL
 from vmss.edges.settings import Place
-from vmss.edges.xapi import NULL, Refused, Unanswered, Xapi
+from vmss.edges.xapi import Refused, Unanswered, Xapi
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = int(os.environ.get("VMSS_TEST_EXAMPLES", "1"))

@@ -7,9 +7,9 @@ from typing import Any, List
 import pytest
 
 from tests.pool import START, TestPool
+from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.edges.lock import LockDirectory
 from vmss.edges.settings import Settings
-from vmss.passes.run import BadInput, UnknownPolicy
 
 UTC = timezone.utc
 

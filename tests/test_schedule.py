@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
-from vmss.core.datetimes import time_zone
 from vmss.core.policy import Policy
 from vmss.core.schedule import DAILY, HOURLY, TICK, WEEKLY, Schedule, due_slot, latest_slot, next_slot
+from vmss.edges.zones import time_zone
 
 UTC = timezone.utc
 SECOND = timedelta(seconds=1)

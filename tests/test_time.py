@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from tests import oracle
 from tests.pool import TestPool
 from tests.test_run import clean
-from vmss.core.datetimes import parse_datetime, time_zone
+from vmss.core.datetimes import parse_datetime
 from vmss.core.policy import Policy
 from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule, due_slot
+from vmss.edges.zones import time_zone
 
 UTC = timezone.utc
 TICK, HOUR, DAY = 900, 3600, 86400

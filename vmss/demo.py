@@ -5,12 +5,14 @@ import tempfile
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 
-from vmss.core.datetimes import format_datetime, local, parse_datetime, time_zone
+from vmss.core.datetimes import format_datetime, local, parse_datetime
 from vmss.core.turn import Served
 from vmss.edges.clock import Clock
 from vmss.edges.settings import Place, Settings
+from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Xapi
-from vmss.passes.run import Request, Surroundings, run
+from vmss.edges.zones import time_zone
+from vmss.passes.run import Request, run
 from vmss.simulator import Simulator
 from vmss.simulator.build import build_pool
 from vmss.simulator.server import Server

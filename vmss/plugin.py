@@ -13,17 +13,19 @@ from datetime import timezone
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from xml.parsers.expat import ExpatError
 
-from vmss.core.problem import BAD_INPUT, FAILED, LOCKED, Problem
+from vmss.core import messages
+from vmss.core.problem import BAD_INPUT, FAILED, LOCKED, Problem, UnknownPolicy
 from vmss.core.text import is_uuid, one_line
-from vmss.edges import alerts, stop
+from vmss.edges import stop
 from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.sessions import NoSession
 from vmss.edges.settings import load, place
+from vmss.edges.surroundings import Surroundings, on_coordinator
 from vmss.edges.world import read_pool
 from vmss.edges.xapi import Refused, Unanswered, Xapi
-from vmss.passes.run import Report, Request, Surroundings, UnknownPolicy, on_coordinator, run
+from vmss.passes.run import Report, Request, run
 from vmss.version import VERSION
 
 
@@ -86,7 +88,7 @@ def status(session: str, args: Mapping[str, str]) -> str:
         answer["holder"] = directory.holder(pool.uuid)
         directory.close()
     except (Refused, Unanswered) as error:
-        raise PluginFailure(alerts.LOGON_FAILURE, str(error))
+        raise PluginFailure(messages.LOGON_FAILURE, str(error))
     except LockError as error:
         raise PluginFailure("INTERNAL_ERROR", str(error))
     finally:
@@ -175,15 +177,15 @@ def _report(request: Request, tell: Callable[[Dict[str, Any]], None]) -> int:
         tell({"error": ["UUID_INVALID", "VMSS", str(request.policy)]})
         return problem.status
     except Problem as problem:
-        code = alerts.LOGON_FAILURE if isinstance(problem, NoSession) else "INTERNAL_ERROR"
+        code = messages.LOGON_FAILURE if isinstance(problem, NoSession) else "INTERNAL_ERROR"
         tell({"error": [code, str(problem)]})
         return problem.status
 
 
 def _failure(report: Report) -> Optional[List[str]]:
     if report.status == LOCKED:
-        return [alerts.LOCK_FAILED, alerts.SENTENCES[alerts.LOCK_FAILED], report.line]
-    return [alerts.FAILED, report.line] if report.status == FAILED else None
+        return [messages.LOCK_FAILED, messages.SENTENCES[messages.LOCK_FAILED], report.line]
+    return [messages.FAILED, report.line] if report.status == FAILED else None
 
 
 # The protocol

@@ -16,7 +16,8 @@ from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, Si
 from vmss.core.problem import Problem
 from vmss.edges import stop
 from vmss.edges.settings import Place, Settings
-from vmss.passes.run import Request, Surroundings, run
+from vmss.edges.surroundings import Surroundings
+from vmss.passes.run import Request, run
 from vmss.simulator import Simulator
 from vmss.simulator.build import vbd_record, vdi_record, vm_record
 from vmss.simulator.collector import DOMAIN as COLLECTOR

@@ -1,9 +1,14 @@
 """What the commands share: the form of their help, kinds of arguments, and how they speak to a terminal."""
 
 import argparse
+import os
 import sys
 from contextlib import suppress
 from typing import Callable
+
+from vmss.core.text import one_line
+from vmss.edges.settings import load, place
+from vmss.edges.surroundings import Surroundings
 
 STATUS = """exit status:
   0  all well, or nothing to do      1  a snapshot failed
@@ -41,3 +46,14 @@ def say(text: str) -> None:
 
 def be_quiet(text: str) -> None:
     """Print nothing."""
+
+
+def complain(text: str) -> None:
+    """Say something beside what is printed."""
+    print("vmss: %s" % one_line(text), file=sys.stderr)
+
+
+def surroundings() -> Surroundings:
+    """What the environment and the settings file say, for a command that reads."""
+    where = place(os.environ)
+    return Surroundings(where, load(where.config), say=complain)

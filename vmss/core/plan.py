@@ -6,11 +6,10 @@ from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 from vmss.core import engine, policy
 from vmss.core.engine import Doomed, Job
 from vmss.core.policy import Policy
+from vmss.core.records import NULL, Disk, Space, Vm
 from vmss.core.retention import Snapshot, expired
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
-from vmss.edges.world import Disk, Space, Vm
-from vmss.edges.xapi import NULL
 
 # How long a snapshot is taken to last where nothing is known of the VM: seconds for each disk (two snapshots at a time
 # took 3.3 s in xen-api's pull request 2671), and bytes of memory that a checkpoint writes in a second.

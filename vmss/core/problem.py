@@ -7,3 +7,11 @@ class Problem(Exception):
     """Bad input, of one kind or another: the line names the thing, its value and the rule."""
 
     status = BAD_INPUT
+
+
+class BadInput(Problem):
+    """Something that was asked for cannot be done."""
+
+
+class UnknownPolicy(BadInput):
+    """No snapshot schedule has the uuid that was asked for."""

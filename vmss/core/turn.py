@@ -4,9 +4,9 @@ from datetime import datetime, tzinfo
 from typing import NamedTuple, Tuple
 
 from vmss.core.datetimes import local
+from vmss.core.messages import Victim
 from vmss.core.policy import Policy
 from vmss.core.text import quoted
-from vmss.edges.alerts import Victim
 
 
 class Turn(NamedTuple):

@@ -4,10 +4,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, parse_reading
 from vmss.core.problem import NO_SESSION, Problem
 from vmss.core.text import one_line
-from vmss.edges import alerts, stop
+from vmss.edges import stop
 from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError, Note
 from vmss.edges.log import Log
@@ -54,7 +55,7 @@ def log_in(
 def remember_failure(directory: LockDirectory, place: Place, clock: Clock, log: Log, error: NoSession) -> None:
     """Log that nobody got in, and keep it for the next pass that does, to raise the alert."""
     now = clock.now()
-    for line in alerts.log_lines(alerts.LOGON_FAILURE, local(now, log.zone)):
+    for line in messages.log_lines(messages.LOGON_FAILURE, local(now, log.zone)):
         log(line)
     log(str(error))
     earlier = failures(directory, place)

@@ -4,9 +4,9 @@ import os
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, TextIO, Tuple
 
-from vmss.core.datetimes import time_zone
 from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
+from vmss.edges.zones import time_zone
 
 DEFAULT_XAPI = "unix:/var/lib/xcp/xapi"
 DEFAULT_CONFIG = "/etc/vmss.conf"

@@ -10,51 +10,17 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 
 from vmss.core.datetimes import parse_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
+from vmss.core.records import NULL, TAKING, Disk, Disks, Pool, Space, Vm
 from vmss.core.retention import Snapshot
 from vmss.core.text import is_uuid, one_line
-from vmss.edges.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi, understood
-
-# The operations of a VM, and of a snapshot in the making, that make a snapshot.
-TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
+from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 
 # References in one query. xapi compares every row of the table with every one of them.
 _CHUNK = 50
 
 
-class Pool(NamedTuple):
-    """The pool's own record, as far as it matters here."""
-
-    ref: str
-    uuid: str
-    coordinator: str
-    other_config: Mapping[str, str]
-    licensed: bool
-    suspend_sr: str
-
-
 # The key of VM.other_config with the seconds that the VM's last scheduled snapshot took.
 TOOK_KEY = "vmss:seconds"
-
-
-class Space(NamedTuple):
-    """The room on an SR, in bytes. `thick`: each disk takes its whole size, as by default on LVM."""
-
-    size: int
-    used: int
-    thick: bool
-
-
-class Disk(NamedTuple):
-    """A VDI; `vbds` are references of all its VBDs."""
-
-    ref: str
-    uuid: str
-    sr: str
-    type: str
-    is_a_snapshot: bool
-    managed: bool
-    vbds: Tuple[str, ...]
-    virtual_size: int = 0
 
 
 class _Vbd(NamedTuple):
@@ -64,37 +30,6 @@ class _Vbd(NamedTuple):
     vm: str
     device: str
     vdi: str
-
-
-class Disks(NamedTuple):
-    """The disks of each VM or snapshot. `misread`: what is wrong with a record of one of its disks, or VBDs, that
-    cannot be understood; of such a VM or snapshot not all disks are known."""
-
-    of: Dict[str, List[Disk]]
-    misread: Dict[str, str]
-
-
-class Vm(NamedTuple):
-    """A VM of a policy, with its scheduled snapshots. `snapshot_refs` are all that it has. `suspect` are uuids of
-    snapshots whose records contradict each other, or cannot be understood; they are not among `snapshots`. `taking`
-    is the task, if there is one, that takes a scheduled snapshot of the VM at this moment: of a pass that was killed,
-    or gave it up. `memory` is in bytes; `took`, if it is known, how many seconds the last scheduled snapshot took.
-    `misread` is what is wrong with a record that cannot be understood; of such a VM nothing is known but its names."""
-
-    ref: str
-    uuid: str
-    name: str
-    policy: str
-    power_state: str
-    host: str
-    suspend_sr: str
-    snapshots: Tuple[Snapshot, ...] = ()
-    suspect: Tuple[str, ...] = ()
-    taking: str = ""
-    memory: int = 0
-    took: Optional[float] = None
-    misread: str = ""
-    snapshot_refs: Tuple[str, ...] = ()
 
 
 @understood("pool")

@@ -19,8 +19,6 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
 from vmss.edges.clock import Clock
 
-NULL = "OpaqueRef:NULL"
-
 # The name that makes xapi mark the snapshots of a local session as scheduled (ocaml/xapi/xapi_vmss.ml).
 USER = "__dom0__vmss"
 ORIGINATOR = "vmss"

@@ -7,14 +7,13 @@ of monitoring plug-ins.
 from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core import words
+from vmss.core import messages, words
 from vmss.core.datetimes import parse_reading
 from vmss.core.failures import explain
 from vmss.core.policy import QUIESCED, Policy
 from vmss.core.retention import Snapshot, expired
 from vmss.core.schedule import TICK, latest_slot
 from vmss.core.text import one_line, quoted
-from vmss.edges import alerts
 from vmss.insight.forecast import Expected, Move
 from vmss.insight.history import FAILED, Run, took
 from vmss.insight.logfile import COMPLAINTS, Record
@@ -206,10 +205,10 @@ def last_run(policy: Policy, runs: Sequence[Run], moment: Moment) -> List[Findin
         if run.result == FAILED:
             found.append(_failed(policy, run, moment))
             break
-        if run.name == alerts.SUCCEEDED:
+        if run.name == messages.SUCCEEDED:
             break
     for run in runs:
-        if run.name == alerts.MISSED_EVENT:
+        if run.name == messages.MISSED_EVENT:
             found.append(
                 Finding(
                     WARNING,

@@ -9,24 +9,23 @@ from datetime import datetime, tzinfo
 from statistics import median
 from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core import words
+from vmss.core import messages, words
 from vmss.core.datetimes import parse_datetime
 from vmss.core.failures import explain
+from vmss.core.messages import SENTENCES, Victim
 from vmss.core.text import one_line
-from vmss.edges import alerts
-from vmss.edges.alerts import SENTENCES, Victim
 
 FAILED, WARNING, SUCCEEDED = "failed", "warning", "succeeded"
 
 # The messages in a few words; the sentences of their bodies are the vendor's, and long.
 _WORDS = {
-    alerts.SUCCEEDED: "all VMs were served",
-    alerts.FAILED: "at least one VM was not served",
-    alerts.LOCK_FAILED: "had to wait for another run",
-    alerts.MISSED_EVENT: "a slot passed while it was still running",
-    alerts.LICENSE_ERROR: "the licence does not include scheduled snapshots",
-    alerts.LOGON_FAILURE: "no session with xapi",
-    alerts.NOT_QUIESCED: "plain snapshots instead of quiesced ones",
+    messages.SUCCEEDED: "all VMs were served",
+    messages.FAILED: "at least one VM was not served",
+    messages.LOCK_FAILED: "had to wait for another run",
+    messages.MISSED_EVENT: "a slot passed while it was still running",
+    messages.LICENSE_ERROR: "the licence does not include scheduled snapshots",
+    messages.LOGON_FAILURE: "no session with xapi",
+    messages.NOT_QUIESCED: "plain snapshots instead of quiesced ones",
 }
 
 _NAMES_MAX = 5
@@ -107,7 +106,7 @@ def runs(messages: Mapping[str, Any]) -> List[Run]:
 
 
 def victims(body: str) -> List[Victim]:
-    """The VMs that failed, out of the body of a message: the inverse of alerts.failure_line."""
+    """The VMs that failed, out of the body of a message: the inverse of messages.failure_line."""
     found = []
     for line in body.split("\n"):
         match = _vm_line(line)

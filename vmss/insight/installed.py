@@ -1,5 +1,4 @@
-"""Whether what runs the schedules is there, in dom0: the plugin, the cron entry, and cron, which starts it. From files
-to findings; nothing is changed."""
+"""Checks of an installation in dom0, from files and processes alone: the plugin, the cron entry, and cron itself."""
 
 import os
 import re
@@ -8,13 +7,14 @@ import subprocess
 from datetime import datetime
 from typing import Dict, Iterator, List, Tuple
 
-from vmss.core.datetimes import time_zone
 from vmss.core.text import one_line
+from vmss.edges.surroundings import POOL_ROLE
+from vmss.edges.zones import time_zone
 from vmss.insight import logfile
 from vmss.insight.health import CRITICAL, OK, TICK_CRITICAL, TICK_WARNING, WARNING, Finding, Moment, skipped
 from vmss.installation.install import CRON, MANIFEST, PLUGIN, cron_names
 from vmss.installation.root import Root
-from vmss.passes.run import POOL_ROLE
+from vmss.installation.shipped import shipped
 
 _CRON_LOG = "/var/log/cron"
 _INVENTORY = "/etc/xensource-inventory"
@@ -66,7 +66,7 @@ def plugin(root: Root) -> Iterator[Finding]:
             "%s has mode %04o" % (PLUGIN, found.mode),
             "chmod 0755 %s" % PLUGIN,
         )
-    elif found.content != _shipped(PLUGIN):
+    elif found.content != shipped(PLUGIN):
         yield Finding(
             WARNING,
             "plugin",
@@ -105,11 +105,6 @@ def _vendors_package(root: Root) -> str:
     return one_line(text[len("(none) ") :], 200) if done.returncode == 0 and text.startswith("(none) ") else ""
 
 
-def _shipped(path: str) -> bytes:
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", path.lstrip("/")), "rb") as file:
-        return file.read()
-
-
 def cron_entry(root: Root) -> Iterator[Finding]:
     """Whether cron is told to start passes, by one entry, which is ours."""
     name, _other = cron_names(root)
@@ -138,7 +133,7 @@ def cron_entry(root: Root) -> Iterator[Finding]:
             "%s has mode %04o" % (name, mode),
             "chmod 0644 %s" % name,
         )
-    elif _jobs(content) != _jobs(_shipped(CRON)):
+    elif _jobs(content) != _jobs(shipped(CRON)):
         yield Finding(
             WARNING,
             "cron entry",

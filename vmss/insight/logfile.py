@@ -11,8 +11,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Pattern, Tuple
 
+from vmss.core import messages
 from vmss.core.datetimes import UTC
-from vmss.edges import alerts
 
 # A pass writes some 300 bytes for each VM, and a tick that has nothing to do 300: days of a usual pool.
 _BYTES_MAX = 1 << 20
@@ -40,7 +40,7 @@ class Complaint(NamedTuple):
 
 
 def _alert(name: str, remedy: str) -> Complaint:
-    return Complaint(name, re.compile("'?%s\\b" % re.escape(name)), alerts.SENTENCES[name], remedy)
+    return Complaint(name, re.compile("'?%s\\b" % re.escape(name)), messages.SENTENCES[name], remedy)
 
 
 def _text(key: str, begins: str, meaning: str, remedy: str) -> Complaint:
@@ -48,12 +48,12 @@ def _text(key: str, begins: str, meaning: str, remedy: str) -> Complaint:
 
 
 COMPLAINTS: Tuple[Complaint, ...] = (
-    _alert(alerts.LOGON_FAILURE, "xe-toolstack-restart; see /var/log/xensource.log"),
-    _alert(alerts.FAILED, "vmss history tells which VMs and why; see /var/log/xensource.log and /var/log/SMlog"),
-    _alert(alerts.LOCK_FAILED, "vmss next tells which schedules clash, and how to move them"),
-    _alert(alerts.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),
-    _alert(alerts.LICENSE_ERROR, "check the licence of every host: xe host-license-view host-uuid=UUID"),
-    _alert(alerts.NOT_QUIESCED, "vmss xe vmss-param-set uuid=UUID type=snapshot"),
+    _alert(messages.LOGON_FAILURE, "xe-toolstack-restart; see /var/log/xensource.log"),
+    _alert(messages.FAILED, "vmss history tells which VMs and why; see /var/log/xensource.log and /var/log/SMlog"),
+    _alert(messages.LOCK_FAILED, "vmss next tells which schedules clash, and how to move them"),
+    _alert(messages.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),
+    _alert(messages.LICENSE_ERROR, "check the licence of every host: xe host-license-view host-uuid=UUID"),
+    _alert(messages.NOT_QUIESCED, "vmss xe vmss-param-set uuid=UUID type=snapshot"),
     _text(
         "error of its own",
         "The run ended in an error of its own",

@@ -5,13 +5,13 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss.core.datetimes import EPOCH, format_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
+from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.schedule import next_slot, next_tick
 from vmss.core.text import is_uuid, one_line, quoted
 from vmss.edges.xapi import Refused, understood
 from vmss.insight import history
 from vmss.insight.history import Run
 from vmss.insight.reading import Reading
-from vmss.passes.run import BadInput, UnknownPolicy
 
 # The alert comes before last-run-time is set, and clocks differ.
 _EARLIER = timedelta(minutes=1)

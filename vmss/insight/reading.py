@@ -1,20 +1,19 @@
 """The session of a command that only reads: for the administrator, as root, from dom0 or over https."""
 
-import os
-import sys
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone, tzinfo
-from typing import Iterator, NamedTuple, Optional
+from typing import Iterator, NamedTuple
 
-from vmss.core.datetimes import parse_reading, time_zone
+from vmss.core.datetimes import parse_reading
+from vmss.core.records import Pool
 from vmss.core.text import one_line
 from vmss.edges import sessions, world
 from vmss.edges.clock import Clock, RemoteClock
 from vmss.edges.sessions import NoSession
-from vmss.edges.settings import Settings, load, of_pool, place
-from vmss.edges.world import Pool
+from vmss.edges.settings import Settings, of_pool
+from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
-from vmss.passes.run import Surroundings
+from vmss.edges.zones import time_zone
 
 
 class Reading(NamedTuple):
@@ -34,13 +33,12 @@ class Reading(NamedTuple):
 
 
 @contextmanager
-def reading(around: Optional[Surroundings] = None) -> Iterator[Reading]:
+def reading(around: Surroundings) -> Iterator[Reading]:
     """Open a session to read from, and close it. Raise a Problem where there is none, or where it ends too early.
 
-    `around` is what the environment and the configuration say, if it is not given. Somebody waits at a terminal: a
+    Somebody waits at a terminal: a
     server that does not answer is not tried again.
     """
-    around = around or _surroundings()
     settings = around.settings._replace(login_limit=0)
     xapi = Xapi(around.place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit, around.transport)
     # Over xapi's own socket any name will do; that of the plugin would make xapi take what we do for scheduled.
@@ -55,16 +53,6 @@ def reading(around: Optional[Surroundings] = None) -> Iterator[Reading]:
         raise NoSession("%s: %s" % (one_line(around.place.xapi), error))
     finally:
         xapi.close()
-
-
-def complain(text: str) -> None:
-    """Say something beside what is printed."""
-    print("vmss: %s" % one_line(text), file=sys.stderr)
-
-
-def _surroundings() -> Surroundings:
-    where = place(os.environ)
-    return Surroundings(where, load(where.config), say=complain)
 
 
 def _look(xapi: Xapi, around: Surroundings, clock: Clock) -> Reading:

@@ -17,6 +17,7 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
 from vmss.installation.root import Found, Root
+from vmss.installation.shipped import shipped
 
 # Our modules and those that they need, in a folder that is nobody else's: Python's own stays as it is.
 PRIVATE = "/usr/lib/vmss"
@@ -132,7 +133,7 @@ def _items(root: Root, before: Record, done: Done) -> Tuple[List[Item], List[str
     name, other = cron_names(root)
     items = list(_modules())
     for file in FILES:
-        content = example() if file.path == EXAMPLE else _data(file.path)
+        content = example() if file.path == EXAMPLE else shipped(file.path)
         if file.path == CRON:
             file, content = file._replace(path=name), checked_by_crontab(content)
         items.append(Item(file, content))
@@ -205,11 +206,6 @@ def example() -> bytes:
             )
         )
     return "".join(parts).encode("utf-8")
-
-
-def _data(path: str) -> bytes:
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", path.lstrip("/")), "rb") as file:
-        return file.read()
 
 
 def _modules() -> Iterator[Item]:

@@ -7,16 +7,16 @@ from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple,
 from vmss.core import plan
 from vmss.core.datetimes import parse_reading
 from vmss.core.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Operation, already_gone
+from vmss.core.messages import Victim
 from vmss.core.outcome import UNREADABLE, Outcome
 from vmss.core.policy import Policy
+from vmss.core.records import Disk, Pool
 from vmss.core.text import one_line
 from vmss.core.turn import Served, Turn
 from vmss.edges import world
-from vmss.edges.alerts import Victim
 from vmss.edges.clock import Clock
 from vmss.edges.log import Log
 from vmss.edges.settings import Settings
-from vmss.edges.world import Disk, Pool
 from vmss.edges.xapi import Misunderstood, Refused, Xapi
 from vmss.passes import journal
 from vmss.passes.execute import Execution, Watch

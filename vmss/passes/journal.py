@@ -15,9 +15,10 @@ import json
 import os
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from vmss.core.records import Disk, Pool
 from vmss.core.text import is_uuid
 from vmss.edges.seal import holds, seal
-from vmss.edges.world import Disk, Pool, read_disk
+from vmss.edges.world import read_disk
 from vmss.edges.xapi import MISREAD, Refused, Xapi
 
 PREFIX = "vmss-destroying:"

@@ -1,5 +1,4 @@
-"""Disks without a snapshot, left by a xapi that died while it took one: found, reported, and finished where they are
-known to be ours.
+"""Disks that a dying xapi left without a snapshot: found, reported, and deleted where they are proven to be ours.
 
 When xapi dies between the disks of a snapshot and the record that would own them, the disks stay. By its record such
 a disk cannot be told from one that another product has made with VDI.snapshot: both name their source, bear its name
@@ -16,12 +15,13 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from vmss.core.datetimes import EPOCH, format_datetime, parse_datetime, parse_reading
 from vmss.core.outcome import RESULT_LOST, TIMED_OUT, Outcome
+from vmss.core.records import NULL, TAKING
 from vmss.core.text import is_uuid, one_line
 from vmss.edges import world
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.world import where
-from vmss.edges.xapi import MISREAD, NULL, Misunderstood, Refused, Xapi
+from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 from vmss.passes.journal import Entries, Journal
 
 OURS = "ours"  # we saw it on a scheduled snapshot that is no more
@@ -322,7 +322,7 @@ def _vms(xapi: Xapi, uuids: Sequence[str]) -> Tuple[Dict[str, str], Set[str]]:
     those of the ones of which one is."""
     vms, busy = {}, set()
     for ref, record in where(xapi, "VM", "uuid", sorted(set(uuids))):
-        if set(record["current_operations"].values()) & world.TAKING:
+        if set(record["current_operations"].values()) & TAKING:
             busy.add(str(record["uuid"]))  # its disks have no VM yet
         elif not record["is_a_snapshot"]:
             vms[ref] = str(record["uuid"])

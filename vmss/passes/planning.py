@@ -6,11 +6,11 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 from vmss.core import plan
 from vmss.core.engine import Job
 from vmss.core.plan import Expiry
+from vmss.core.records import NULL, Disk, Disks, Pool, Space, Vm
 from vmss.core.turn import Turn
 from vmss.edges import world
 from vmss.edges.log import Log
-from vmss.edges.world import Disk, Disks, Pool, Space, Vm
-from vmss.edges.xapi import NULL, Misunderstood, Xapi
+from vmss.edges.xapi import Misunderstood, Xapi
 
 # VMs that are planned at once. Reading what is known of one takes milliseconds: nobody waits for that of all others.
 _GROUP = 200

@@ -5,37 +5,31 @@ from collections import deque
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Deque, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.core.datetimes import format_datetime, local, parse_reading, time_zone
+from vmss.core import messages
+from vmss.core.datetimes import format_datetime, local, parse_reading
+from vmss.core.messages import Victim
 from vmss.core.policy import Policy
-from vmss.core.problem import FAILED, LOCKED, OK, Problem
+from vmss.core.problem import FAILED, LOCKED, OK, BadInput, UnknownPolicy
 from vmss.core.schedule import latest_slot, next_slot, next_tick
 from vmss.core.text import one_line, quoted
 from vmss.core.turn import Served, Turn
-from vmss.edges import alerts, seal, sessions, world
-from vmss.edges.alerts import Alerts, Victim
+from vmss.edges import seal, sessions, world
+from vmss.edges.alerts import Alerts
 from vmss.edges.clock import Clock, RemoteClock
 from vmss.edges.lock import Held, Lock, LockDirectory
 from vmss.edges.log import Log
 from vmss.edges.sessions import NoSession
-from vmss.edges.settings import Place, Settings, of_pool
+from vmss.edges.settings import of_pool
+from vmss.edges.surroundings import Surroundings, on_coordinator
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
+from vmss.edges.zones import time_zone
 from vmss.passes.journal import Journal
 
 if TYPE_CHECKING:
     from vmss.passes.in_hand import Service
     from vmss.passes.orphans import Found, Notes
-
-POOL_ROLE = "/etc/xensource/pool.conf"
-
-
-class BadInput(Problem):
-    """Something that was asked for cannot be done."""
-
-
-class UnknownPolicy(BadInput):
-    """No snapshot schedule has the uuid that was asked for."""
 
 
 class Request(NamedTuple):
@@ -59,19 +53,6 @@ class Report(NamedTuple):
     served: Tuple[Served, ...] = ()
 
 
-class Surroundings(NamedTuple):
-    """What a pass stands on. `say` takes lines of progress for people; `started` is called once the pass holds
-    the lock and has found the policy it was asked for. `clock` stands in for the coordinator's, `transport` for the
-    connection to xapi."""
-
-    place: Place
-    settings: Settings
-    say: Callable[[str], None] = lambda text: None
-    started: Callable[[], None] = lambda: None
-    clock: Optional[Clock] = None
-    transport: Any = None
-
-
 class Look(NamedTuple):
     """One look at all policies: those that are due, those that are not, and those that make no sense."""
 
@@ -93,15 +74,6 @@ def run(request: Request, around: Surroundings) -> Report:
         return _in_session(request, around, clock, log)
     finally:
         log.close()
-
-
-def on_coordinator() -> bool:
-    """Whether this host is its pool's coordinator, by the file that xapi keeps (ocaml/xapi-aux/pool_role.ml)."""
-    try:
-        with open(POOL_ROLE, encoding="utf-8", errors="replace") as file:
-            return not file.read(4096).strip().startswith("slave:")
-    except OSError:
-        return True  # xapi itself will tell
 
 
 def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) -> Report:
@@ -382,13 +354,16 @@ class Pass:
         )
         summary = served.summary(zone) + self.told_of_orphans()
         if served.victims:
-            raised = self.alerts.create(alerts.FAILED, policy.uuid, alerts.failed_body(served.victims, summary))
+            raised = self.alerts.create(messages.FAILED, policy.uuid, messages.failed_body(served.victims, summary))
         else:
-            raised = self.alerts.create(alerts.SUCCEEDED, policy.uuid, alerts.body(alerts.SUCCEEDED, summary))
+            raised = self.alerts.create(messages.SUCCEEDED, policy.uuid, messages.body(messages.SUCCEEDED, summary))
         if served.degraded:
-            self.log("%s: %s" % (alerts.NOT_QUIESCED, alerts.SENTENCES[alerts.NOT_QUIESCED]))
+            self.log("%s: %s" % (messages.NOT_QUIESCED, messages.SENTENCES[messages.NOT_QUIESCED]))
             self.alerts.create_once(
-                alerts.NOT_QUIESCED, policy.uuid, alerts.body(alerts.NOT_QUIESCED, summary), ended - timedelta(days=1)
+                messages.NOT_QUIESCED,
+                policy.uuid,
+                messages.body(messages.NOT_QUIESCED, summary),
+                ended - timedelta(days=1),
             )
         self.missed(served, ended)
         if raised:
@@ -418,10 +393,10 @@ class Pass:
             slot = next_slot(policy.schedule, self.log.zone, slot)
         if slots:
             self.alerts.create(
-                alerts.MISSED_EVENT,
+                messages.MISSED_EVENT,
                 policy.uuid,
-                alerts.body(
-                    alerts.MISSED_EVENT, "Missed: %s." % ", ".join(slots[:10] + ["and more"] * (len(slots) > 10))
+                messages.body(
+                    messages.MISSED_EVENT, "Missed: %s." % ", ".join(slots[:10] + ["and more"] * (len(slots) > 10))
                 ),
             )
 
@@ -454,11 +429,11 @@ class Pass:
         # In turn: of several that are put off at the same instant, the second has to find the alert of the first.
         with directory.in_turn(self.pool.uuid):
             for turn in turns:
-                text = alerts.body(alerts.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
+                text = messages.body(messages.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
                 if turn.forced:
-                    self.alerts.create(alerts.LOCK_FAILED, turn.policy.uuid, text)
+                    self.alerts.create(messages.LOCK_FAILED, turn.policy.uuid, text)
                 elif not isinstance(in_hand, list) or turn.policy.uuid not in in_hand:
-                    self.alerts.create_once(alerts.LOCK_FAILED, turn.policy.uuid, text, turn.slot)
+                    self.alerts.create_once(messages.LOCK_FAILED, turn.policy.uuid, text, turn.slot)
         return Report(LOCKED, str(held))
 
     def restricted(self, turns: Sequence[Turn]) -> None:
@@ -467,8 +442,10 @@ class Pass:
             victim = Victim(turn.policy.name, turn.policy.uuid, ("LICENCE_RESTRICTION", "VMSS"))
             self.served.append(Served(turn, self.clock.now(), victims=(victim,)))
             if not self.request.dry_run:
-                text = alerts.body(alerts.LICENSE_ERROR, "No snapshots were taken for %s." % quoted(turn.policy.name))
-                self.alerts.create_once(alerts.LICENSE_ERROR, turn.policy.uuid, text, turn.slot)
+                text = messages.body(
+                    messages.LICENSE_ERROR, "No snapshots were taken for %s." % quoted(turn.policy.name)
+                )
+                self.alerts.create_once(messages.LICENSE_ERROR, turn.policy.uuid, text, turn.slot)
 
     def logon_failures(self, directory: LockDirectory, turns: Sequence[Turn]) -> None:
         """Earlier ticks could not log in: tell the policies that waited for them."""
@@ -479,10 +456,10 @@ class Pass:
         for turn in turns:
             if turn.slot <= last:
                 self.alerts.create(
-                    alerts.LOGON_FAILURE,
+                    messages.LOGON_FAILURE,
                     turn.policy.uuid,
-                    alerts.body(
-                        alerts.LOGON_FAILURE,
+                    messages.body(
+                        messages.LOGON_FAILURE,
                         "No session from %s to %s." % (local(since, self.log.zone), local(last, self.log.zone)),
                     ),
                 )

@@ -1,5 +1,4 @@
-"""The tables: rows, references, back references kept as indexes, the log of changes that events read, and what of
-it all has been written to disk.
+"""The tables: rows, references, back references as indexes, and the log of changes that events read.
 
 Values in rows are never changed in place, so they may be handed out without copying.
 """

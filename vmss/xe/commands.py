@@ -2,8 +2,9 @@
 
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
+from vmss.core.records import NULL
 from vmss.core.text import quoted
-from vmss.edges.xapi import NULL, Refused, understood
+from vmss.edges.xapi import Refused, understood
 from vmss.xe.classes import BY_NAME, CLASSES, FREQUENCIES, TYPES, Class
 from vmss.xe.errors import UsageError, failed
 from vmss.xe.fields import HIDDEN, INTEGER, MAP, ONE, SET, Field, find

@@ -3,7 +3,8 @@
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from vmss.edges.xapi import NULL, Refused, Unanswered, Xapi
+from vmss.core.records import NULL
+from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.xe.classes import BESIDE, Class
 from vmss.xe.fields import COSTLY, HIDDEN, LINES, LIST, MAP, NOT_IN_DATABASE, ONE, SET, Field
 from vmss.xe.layout import Row

@@ -1,1 +1,4 @@
-"""The commands, one module each; `vmss.cli.main` loads the one that is wanted."""
+"""The commands, one module each, which `vmss.cli.main` loads when it is wanted.
+
+A module has `parser()`, its argparse parser, and `do(arguments)`, which does the work and returns the exit status.
+"""

@@ -1,5 +1,4 @@
-"""`vmss doctor`: the troubleshooting of the vendor's article CTX224169, done: what is wrong, how that shows, and what
-to do about it. The checks stand in the order in which the article goes about it."""
+"""`vmss doctor`: what is wrong, the evidence, and what to do, in the order of the vendor's article CTX224169."""
 
 import argparse
 import os
@@ -13,7 +12,7 @@ from vmss.cli.commands import next as forecasts
 from vmss.cli.commands import status
 from vmss.cli.commands.status import EXIT, Here
 from vmss.cli.parts import be_quiet, new_parser
-from vmss.core.datetimes import parse_datetime, parse_reading, time_zone
+from vmss.core.datetimes import parse_datetime, parse_reading
 from vmss.core.failures import explain
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.problem import Problem
@@ -24,15 +23,16 @@ from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.sessions import written_down
 from vmss.edges.settings import Place, Settings, SettingsError, load, place
+from vmss.edges.surroundings import Surroundings
 from vmss.edges.world import where
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
+from vmss.edges.zones import time_zone
 from vmss.insight import forecast, health, installed, logfile, policies
 from vmss.insight.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, skipped
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
 from vmss.installation.root import Root
 from vmss.passes.journal import PREFIX
-from vmss.passes.run import Surroundings
 
 _EXAMPLES = """examples:
   vmss doctor                  every check; in dom0 of the coordinator it sees most

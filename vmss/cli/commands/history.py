@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TextIO, Tuple
 
 from vmss.cli import tables
-from vmss.cli.parts import STATUS, new_parser
+from vmss.cli.parts import STATUS, new_parser, surroundings
 from vmss.cli.tables import Column
 from vmss.core.datetimes import EPOCH
 from vmss.core.failures import explain
@@ -67,7 +67,7 @@ def last(text: str) -> Last:
 
 def do(arguments: argparse.Namespace) -> int:
     """Show it."""
-    with reading() as session:
+    with reading(surroundings()) as session:
         return show(session, arguments, sys.stdout)
 
 

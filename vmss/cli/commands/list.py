@@ -5,7 +5,7 @@ import sys
 from typing import Any, Dict, List, TextIO
 
 from vmss.cli import tables
-from vmss.cli.parts import STATUS, new_parser
+from vmss.cli.parts import STATUS, new_parser, surroundings
 from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.core.schedule import DAYS, HOURLY, WEEKLY
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """List them."""
-    with reading() as session:
+    with reading(surroundings()) as session:
         return show(session, arguments, sys.stdout)
 
 

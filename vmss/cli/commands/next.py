@@ -6,21 +6,21 @@ from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Sequence, TextIO
 
 from vmss.cli import tables
-from vmss.cli.parts import STATUS, count, new_parser
+from vmss.cli.parts import STATUS, complain, count, new_parser, surroundings
 from vmss.cli.tables import Column
 from vmss.core import plan, words
 from vmss.core.plan import Expiry
 from vmss.core.policy import Policy
+from vmss.core.records import Vm
 from vmss.core.schedule import DAILY, HOURLY
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
 from vmss.edges import world
-from vmss.edges.world import Vm
 from vmss.edges.xapi import Refused
 from vmss.insight import forecast, history, policies
 from vmss.insight.forecast import Expected, Load, Move
 from vmss.insight.policies import Entry
-from vmss.insight.reading import Reading, complain, reading
+from vmss.insight.reading import Reading, reading
 
 _EXAMPLES = """examples:
   vmss next                    the runs of the next 24 hours
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Show it."""
-    with reading() as session:
+    with reading(surroundings()) as session:
         return show(session, arguments, sys.stdout)
 
 

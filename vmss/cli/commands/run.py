@@ -32,10 +32,12 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Carry out a pass."""
+    from vmss.core.problem import BadInput
     from vmss.core.text import is_uuid, quoted
     from vmss.edges import stop
     from vmss.edges.settings import load, place
-    from vmss.passes.run import BadInput, Request, Surroundings, run
+    from vmss.edges.surroundings import Surroundings
+    from vmss.passes.run import Request, run
 
     if arguments.policy is not None and not is_uuid(arguments.policy):
         raise BadInput("--policy: %s is not a uuid (36 characters, as in xe vmss-list)" % quoted(arguments.policy))
@@ -61,8 +63,8 @@ def do(arguments: argparse.Namespace) -> int:
 
 def _instant(text: Optional[str]) -> Optional[datetime]:
     from vmss.core.datetimes import parse_datetime
+    from vmss.core.problem import BadInput
     from vmss.core.text import quoted
-    from vmss.passes.run import BadInput
 
     if text is None:
         return None

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Sequence, TextIO
 
 from vmss.cli import tables
 from vmss.cli.commands import list as listing
-from vmss.cli.parts import STATUS, new_parser
+from vmss.cli.parts import STATUS, new_parser, surroundings
 from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.edges import world
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Show it."""
-    with reading() as session:
+    with reading(surroundings()) as session:
         return show(session, arguments, sys.stdout)
 
 

@@ -24,7 +24,9 @@ def do(arguments: argparse.Namespace) -> int:
 
 def _plugins() -> Optional[str]:
     """The folder of our own host plugin: of the checkout, or where it was installed."""
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    here = os.path.abspath(__file__)
+    for _ in range(4):
+        here = os.path.dirname(here)
     for folder in (os.path.join(here, "plugins"), sys.prefix + "/etc/xapi.d/plugins", "/etc/xapi.d/plugins"):
         if os.path.exists(os.path.join(folder, "vmss")):
             return folder

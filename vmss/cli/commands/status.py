@@ -11,6 +11,7 @@ from vmss.cli.parts import be_quiet, new_parser
 from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.core.datetimes import parse_datetime
+from vmss.core.messages import SUCCEEDED
 from vmss.core.plan import snapshot_name
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
@@ -18,16 +19,15 @@ from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
 from vmss.edges import world
-from vmss.edges.alerts import SUCCEEDED
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.settings import Place, Settings, SettingsError, load, of_pool, place
+from vmss.edges.surroundings import Surroundings, on_coordinator
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight import health, logfile, policies
 from vmss.insight.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, Late
 from vmss.insight.history import FAILED, Run
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
-from vmss.passes.run import Surroundings, on_coordinator
 
 EXIT = """exit status, as of monitoring plug-ins:
   0  all well        1  a warning

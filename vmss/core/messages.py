@@ -1,0 +1,114 @@
+"""The alerts of a schedule: their names, priorities and sentences, and the bodies that XenCenter and people read."""
+
+from typing import Dict, List, NamedTuple, Sequence
+
+from vmss.core.text import one_line
+
+# Each alert: XAPI's priority (XenCenter calls 1 and 2 Failed, 3 Warning, 4 and 5 Succeeded), and its sentence.
+# Those of LOCK_FAILED and MISSED_EVENT are the article's.
+SUCCEEDED = "VMSS_SNAPSHOT_SUCCEEDED"
+FAILED = "VMSS_SNAPSHOT_FAILED"
+LOCK_FAILED = "VMSS_SNAPSHOT_LOCK_FAILED"
+MISSED_EVENT = "VMSS_SNAPSHOT_MISSED_EVENT"
+LICENSE_ERROR = "VMSS_LICENSE_ERROR"
+LOGON_FAILURE = "VMSS_XAPI_LOGON_FAILURE"
+NOT_QUIESCED = "VMSS_SNAPSHOT_NOT_QUIESCED"
+
+PRIORITIES = {
+    SUCCEEDED: 5,
+    FAILED: 1,
+    LOCK_FAILED: 3,
+    MISSED_EVENT: 3,
+    LICENSE_ERROR: 1,
+    LOGON_FAILURE: 1,
+    NOT_QUIESCED: 3,
+}
+SENTENCES = {
+    SUCCEEDED: "The scheduled snapshots of this snapshot policy were taken",
+    FAILED: "At least one scheduled snapshot of this snapshot policy failed",
+    LOCK_FAILED: "The snapshot phase is already executing for this snapshot policy. Please try again later",
+    MISSED_EVENT: "A scheduled snapshot event was missed due to another on-going scheduled snapshot run. "
+    "This is unexpected behaviour, please re-configure your snapshot sub-policy",
+    LICENSE_ERROR: "The pool's licence does not include scheduled snapshots",
+    LOGON_FAILURE: "Could not login to XAPI session",
+    NOT_QUIESCED: "This pool has no quiesced snapshots any more: plain snapshots were taken instead",
+}
+_KINDS = {1: "error", 3: "warn", 5: "info"}
+
+# A call to xapi may have 300 KiB (its Constants.http_limit_max_rpc_size), in XML.
+_BODY_BYTES_MAX = 100000
+_NAME_LENGTH_MAX = 200
+_ELEMENT_LENGTH_MAX = 500
+_ELEMENTS_MAX = 10
+
+
+class Victim(NamedTuple):
+    """A VM that was not served, and XAPI's error array."""
+
+    name: str
+    uuid: str
+    error: Sequence[str]
+
+
+def log_lines(name: str, at: str) -> List[str]:
+    """The lines of the log that go with an alert; `at` is the local wall clock."""
+    kind = _KINDS[PRIORITIES[name]]
+    lines = [] if name == SUCCEEDED else ["'%s': '%s'" % (name, SENTENCES[name])]
+    lines.append(
+        "RETURN in create_structured_alert: <XCData><time>%s</time><messagetype>%s</messagetype>"
+        "<message>%s</message></XCData>" % (at, kind, name)
+    )
+    return lines
+
+
+def failure_line(victim: Victim) -> str:
+    """The line of one VM that was not served, as XenCenter's parser reads it.
+
+    The parser takes what stands between VM: and the last UUID: for the name, and every item of the error
+    between single quotes; so neither the marks nor a single quote may occur inside (xenadmin:
+    XenAdmin/Alerts/Types/PolicyAlert.cs).
+    """
+    items = ", ".join("'%s'" % _element(item, _ELEMENT_LENGTH_MAX) for item in victim.error[:_ELEMENTS_MAX] or ("",))
+    return "VM:%s UUID:%s Error:[%s]," % (_element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items)
+
+
+def failed_body(victims: Sequence[Victim], summary: str) -> str:
+    """The body of an alert about VMs that were not served: what XenCenter parses, then what people read."""
+    lines: List[str] = []
+    size = 0
+    for victim in victims:
+        line = failure_line(victim)
+        # In XML these three take up to five bytes.
+        size += len(line.encode("utf-8")) + 4 * sum(map(line.count, "&<>")) + 1
+        if size > _BODY_BYTES_MAX:
+            lines.append("%d more VMs failed: see /var/log/VMSSlog." % (len(victims) - len(lines)))
+            break
+        lines.append(line)
+    return "\n".join(lines + [_plain(summary)] + _advice(victims)[:20])
+
+
+def body(name: str, summary: str) -> str:
+    """The body of any other alert."""
+    return "%s.\n%s" % (SENTENCES[name], _plain(summary))
+
+
+def _advice(victims: Sequence[Victim]) -> List[str]:
+    """One line for each different error: what it means and what to do."""
+    from vmss.core.failures import explain  # most passes have nothing to explain
+
+    lines: Dict[str, None] = {}
+    for victim in victims:
+        failure = explain(victim.error)
+        code = _element(victim.error[0] if victim.error else "", 80)
+        lines["%s: %s. %s" % (code, _element(failure.sentence, 200), failure.remedy)] = None
+    return list(lines)
+
+
+def _element(text: str, length_max: int) -> str:
+    safe = one_line(text, length_max).replace("'", "\u2019")
+    return safe.replace("UUID:", "UUID :").replace("Error:[", "Error: [")
+
+
+def _plain(summary: str) -> str:
+    # A name within the summary must not look like a line about a VM.
+    return "\n".join(one_line(line).replace("Error:[", "Error: [") for line in summary.split("\n"))

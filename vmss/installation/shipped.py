@@ -1,0 +1,11 @@
+"""The files of `vmss/data`: what an installation puts in its places."""
+
+import os
+
+_DATA = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data")
+
+
+def shipped(path: str) -> bytes:
+    """Given the absolute path of a file in an installation, return the content that comes with this package."""
+    with open(os.path.join(_DATA, path.lstrip("/")), "rb") as file:
+        return file.read()
