@@ -222,7 +222,7 @@ def test_a_good_run_after_a_bad_one() -> None:
 
 
 def test_a_slot_that_passed_while_it_ran() -> None:
-    missed = [Run(UUID, NOW, messages.MISSED_EVENT, history.WARNING, remark="Missed: 11:15.")]
+    missed = [Run(UUID, NOW, messages.MISSED_EVENT, history.RUN_WARNING, remark="Missed: 11:15.")]
     (found,) = health.last_run(policy(), missed + run(), moment)
     assert found.severity == WARNING and "Missed: 11:15." in found.evidence
 

@@ -95,7 +95,7 @@ def test_vms_that_failed_are_told_with_the_reason_those_of_the_same_together() -
     full = ("SR_BACKEND_FAILURE_44", "", "")
     victims = [Victim("a", "1", full), Victim("b", "2", ("VM_BAD_POWER_STATE", "x")), Victim("c", "3", full)]
     (run,) = runs(message(messages.FAILED, messages.failed_body(victims, "x"), priority=1))
-    assert run.result == history.FAILED and list(run.victims) == victims
+    assert run.result == history.RUN_FAILED and list(run.victims) == victims
     assert run.story == "The storage repository is full: a and c; The VM is in the wrong power state: b"
 
 

@@ -38,7 +38,7 @@ def test_what_our_log_writes_is_read_back(tmp_path: Path, zone: object, since: i
     path = tmp_path / "log"
     path.unlink() if path.exists() else None
     log = Log(str(path), lambda: at, zone)  # type: ignore[arg-type]
-    log(logfile.TICK)
+    log(logfile.TICK_LINE)
     log("'%s': 'x'" % messages.FAILED)
     log.close()
     record = logfile.read(str(path), zone, now)  # type: ignore[arg-type]
@@ -63,22 +63,22 @@ def test_what_our_log_writes_is_read_back(tmp_path: Path, zone: object, since: i
 )
 def test_the_year_and_the_offset_are_found(tmp_path: Path, stamp: str, now: datetime, at: datetime) -> None:
     assert LONDON is not None
-    assert logfile.read(write(tmp_path / "log", line(logfile.TICK, stamp)), LONDON, now).tick == at
+    assert logfile.read(write(tmp_path / "log", line(logfile.TICK_LINE, stamp)), LONDON, now).tick == at
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "Feb 31 10:00:00 host VMSS: [1] " + logfile.TICK,
-        "Xyz  1 10:00:00 host VMSS: [1] " + logfile.TICK,
-        "Mar  2 29:00:00 host VMSS: [1] " + logfile.TICK,
-        "Mar  2 10:00:00 host OTHER: [1] " + logfile.TICK,
-        "Mar  2 10:00:00 host VMSS: [x] " + logfile.TICK,
-        logfile.TICK,
-        line("snapshot failed for VM: 1 (%s): X" % logfile.TICK),
-        line(logfile.TICK + " "),
-        line("x\r" + line(logfile.TICK)),
-        line("x\u2028" + line(logfile.TICK)),
+        "Feb 31 10:00:00 host VMSS: [1] " + logfile.TICK_LINE,
+        "Xyz  1 10:00:00 host VMSS: [1] " + logfile.TICK_LINE,
+        "Mar  2 29:00:00 host VMSS: [1] " + logfile.TICK_LINE,
+        "Mar  2 10:00:00 host OTHER: [1] " + logfile.TICK_LINE,
+        "Mar  2 10:00:00 host VMSS: [x] " + logfile.TICK_LINE,
+        logfile.TICK_LINE,
+        line("snapshot failed for VM: 1 (%s): X" % logfile.TICK_LINE),
+        line(logfile.TICK_LINE + " "),
+        line("x\r" + line(logfile.TICK_LINE)),
+        line("x\u2028" + line(logfile.TICK_LINE)),
     ],
 )
 def test_what_is_no_tick(tmp_path: Path, text: str) -> None:
@@ -141,13 +141,13 @@ def test_cron_started_it(tmp_path: Path) -> None:
 
 
 def test_what_was_rotated_away_is_read_too(tmp_path: Path) -> None:
-    write(tmp_path / "log.1", line(logfile.TICK, "Mar  2 10:00:01"))
+    write(tmp_path / "log.1", line(logfile.TICK_LINE, "Mar  2 10:00:01"))
     record = logfile.read(write(tmp_path / "log"), UTC, NOW)
     assert record.tick == datetime(2026, 3, 2, 10, 0, 1, tzinfo=UTC)
 
 
 def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
-    old = line(logfile.TICK, "Mar  1 10:00:01")
+    old = line(logfile.TICK_LINE, "Mar  1 10:00:01")
     path = write(tmp_path / "log", old, *[line("x" * 1000)] * 1100)
     write(tmp_path / "log.1", old)
     record = logfile.read(path, UTC, NOW)
@@ -161,7 +161,7 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(str(tmp_path / "pipe"))
-    os.symlink(write(tmp_path / "log", line(logfile.TICK)), str(tmp_path / "link"))
+    os.symlink(write(tmp_path / "log", line(logfile.TICK_LINE)), str(tmp_path / "link"))
     for name in ("pipe", "link", ""):
         record = logfile.read(str(tmp_path / name), UTC, NOW)
         assert record.error and not record.missing and record.tick is None
@@ -172,7 +172,9 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         st.one_of(
             st.binary(max_size=200),
             st.builds(lambda text: line(text).encode("utf-8", "replace"), st.text(max_size=100)),
-            st.sampled_from([line(logfile.TICK).encode(), b"'" * 3000, line("'VMSS_SNAPSHOT_FAILED'\x00").encode()]),
+            st.sampled_from(
+                [line(logfile.TICK_LINE).encode(), b"'" * 3000, line("'VMSS_SNAPSHOT_FAILED'\x00").encode()]
+            ),
         )
     )
 )

@@ -67,4 +67,4 @@ def test_every_line_of_the_log_is_explained() -> None:
 def test_every_remedy_is_a_sentence() -> None:
     for code, failure in failures.CATALOGUE.items():
         assert failure.remedy.endswith(".") and not failure.sentence.endswith("."), code
-        assert failure.kind in (failures.TRANSIENT, failures.PERMANENT, failures.UNKNOWN, failures.OPERATOR)
+        assert failure.kind in (failures.TRANSIENT, failures.PERMANENT, failures.OUTCOME_UNKNOWN, failures.OPERATOR)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests import oracle
 from vmss.core.policy import Policy
-from vmss.core.schedule import DAILY, HOURLY, TICK, WEEKLY, Schedule, due_slot, latest_slot, next_slot
+from vmss.core.schedule import DAILY, HOURLY, TICK_INTERVAL, WEEKLY, Schedule, due_slot, latest_slot, next_slot
 from vmss.edges.zones import time_zone
 
 UTC = timezone.utc
@@ -644,5 +644,5 @@ def test_a_slot_is_due_from_its_instant_until_the_next_one_and_not_after_it_was_
     assert due_slot(schedule, zone, slot, following - SECOND) is None
     assert due_slot(schedule, zone, slot, following) == following
     assert due_slot(schedule, zone, None, slot) == slot
-    if following - slot > TICK:
+    if following - slot > TICK_INTERVAL:
         assert due_slot(schedule, zone, None, following - SECOND) is None

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 
 from vmss.core.datetimes import format_datetime, local, parse_datetime
+from vmss.core.schedule import TICK_INTERVAL
 from vmss.core.turn import Served
 from vmss.edges.clock import Clock
 from vmss.edges.settings import Place, Settings
@@ -18,7 +19,6 @@ from vmss.simulator.build import build_pool
 from vmss.simulator.server import Server
 
 UTC = timezone.utc
-TICK = timedelta(minutes=15)
 
 # The week in which British clocks go forward: on its Sunday, the seventh day, there is no 01:30.
 ZONE = "Europe/London"
@@ -155,7 +155,7 @@ class _Story:
         instant = date.replace(tzinfo=self.zone).astimezone(UTC)
         while instant.astimezone(self.zone).date() == date.date():
             served.extend(self.tick(instant))
-            instant += TICK
+            instant += TICK_INTERVAL
         for name in (plan.name for plan in _PLANS):
             runs = [run_ for run_ in served if run_.turn.policy.name == name]
             if runs:
@@ -193,7 +193,7 @@ class _Story:
 
     def alert(self, failed: Served) -> None:
         """The alert of a run that failed, as an administrator gets it."""
-        since = format_datetime(failed.started - TICK)
+        since = format_datetime(failed.started - TICK_INTERVAL)
         for record in self.xapi.call("message.get", "VMSS", failed.turn.policy.uuid, since).values():
             if record["name"] == "VMSS_SNAPSHOT_FAILED":
                 self.print(

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 from xml.parsers.expat import ExpatError
 
 from vmss.core import messages
-from vmss.core.problem import BAD_INPUT, FAILED, LOCKED, Problem, UnknownPolicy
+from vmss.core.problem import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOCKED, Problem, UnknownPolicy
 from vmss.core.text import is_uuid, one_line
 from vmss.edges import stop
 from vmss.edges.clock import Clock
@@ -172,7 +172,7 @@ def _report(request: Request, tell: Callable[[Dict[str, Any]], None]) -> int:
         return report.status
     except PluginFailure as failed:
         tell({"error": failed.error})
-        return BAD_INPUT
+        return EXIT_BAD_INPUT
     except UnknownPolicy as problem:
         tell({"error": ["UUID_INVALID", "VMSS", str(request.policy)]})
         return problem.status
@@ -183,9 +183,9 @@ def _report(request: Request, tell: Callable[[Dict[str, Any]], None]) -> int:
 
 
 def _failure(report: Report) -> Optional[List[str]]:
-    if report.status == LOCKED:
+    if report.status == EXIT_LOCKED:
         return [messages.LOCK_FAILED, messages.SENTENCES[messages.LOCK_FAILED], report.line]
-    return [messages.FAILED, report.line] if report.status == FAILED else None
+    return [messages.FAILED, report.line] if report.status == EXIT_FAILED else None
 
 
 # The protocol

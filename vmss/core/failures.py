@@ -7,7 +7,7 @@ from typing import NamedTuple, Sequence
 
 TRANSIENT = "transient"  # busy: try again
 PERMANENT = "permanent"  # this VM, this time: report it
-UNKNOWN = "unknown"  # no answer, or a deadline passed: look at the pool before deciding anything
+OUTCOME_UNKNOWN = "unknown"  # no answer, or a deadline passed: look at the pool before deciding anything
 OPERATOR = "operator"  # licence or configuration: somebody has to change something
 
 
@@ -89,7 +89,9 @@ CATALOGUE = {
         "Delete snapshots of the VM and give the storage time to coalesce; lower the retention.",
     ),
     "VMSS_OPERATION_TIMED_OUT": Failure(
-        UNKNOWN, "The operation did not end in time", "Look at its task: xe task-list; raise the limit if it was slow."
+        OUTCOME_UNKNOWN,
+        "The operation did not end in time",
+        "Look at its task: xe task-list; raise the limit if it was slow.",
     ),
     "VMSS_RUN_TIMED_OUT": Failure(
         PERMANENT,
@@ -99,7 +101,9 @@ CATALOGUE = {
     "VMSS_UNREADABLE_RECORD": Failure(
         PERMANENT, "The VM's record cannot be understood", "Look at it: xe vm-param-list uuid=UUID."
     ),
-    "VMSS_RESULT_LOST": Failure(UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."),
+    "VMSS_RESULT_LOST": Failure(
+        OUTCOME_UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."
+    ),
 }
 
 

@@ -1,12 +1,12 @@
 """How a command ends: its exit status, and what keeps it from being done, in one line for the user."""
 
-OK, FAILED, BAD_INPUT, NO_SESSION, LOCKED = range(5)
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NO_SESSION, EXIT_LOCKED = range(5)
 
 
 class Problem(Exception):
     """Bad input, of one kind or another: the line names the thing, its value and the rule."""
 
-    status = BAD_INPUT
+    status = EXIT_BAD_INPUT
 
 
 class BadInput(Problem):

@@ -20,7 +20,7 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 HOURLY, DAILY, WEEKLY = FREQUENCIES = ("hourly", "daily", "weekly")
 
 # A policy that never ran is due only while its slot is younger than this: the distance of two ticks.
-TICK = timedelta(minutes=15)
+TICK_INTERVAL = timedelta(minutes=15)
 
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
@@ -71,7 +71,7 @@ def due_slot(
     """
     slot = latest_slot(schedule, zone, now)
     if last_run is None or last_run > now:
-        return slot if slot > min(since or now, now) - TICK else None
+        return slot if slot > min(since or now, now) - TICK_INTERVAL else None
     return slot if slot > last_run else None
 
 

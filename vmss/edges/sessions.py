@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, parse_reading
-from vmss.core.problem import NO_SESSION, Problem
+from vmss.core.problem import EXIT_NO_SESSION, Problem
 from vmss.core.text import one_line
 from vmss.edges import stop
 from vmss.edges.clock import Clock
@@ -27,7 +27,7 @@ _TAKES = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.check
 class NoSession(Problem):
     """xapi cannot be reached, or lets nobody in."""
 
-    status = NO_SESSION
+    status = EXIT_NO_SESSION
 
 
 def log_in(

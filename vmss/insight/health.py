@@ -12,12 +12,11 @@ from vmss.core.datetimes import parse_reading
 from vmss.core.failures import explain
 from vmss.core.policy import QUIESCED, Policy
 from vmss.core.retention import Snapshot, expired
-from vmss.core.schedule import TICK, latest_slot
+from vmss.core.schedule import TICK_INTERVAL, latest_slot
 from vmss.core.text import one_line, quoted
 from vmss.insight.forecast import Expected, Move
-from vmss.insight.history import FAILED, Run, took
-from vmss.insight.logfile import COMPLAINTS, Record
-from vmss.insight.logfile import TICK as TICK_LINE
+from vmss.insight.history import RUN_FAILED, Run, took
+from vmss.insight.logfile import COMPLAINTS, TICK_LINE, Record
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 
@@ -28,12 +27,12 @@ NOT_CHECKED = "not checked"
 _ORDER = (CRITICAL, WARNING, UNKNOWN, OK)
 
 # Two ticks may pass, of which the first could not serve the slot, before its run is missed, beside what it takes.
-MARGIN = 2 * TICK
+MARGIN = 2 * TICK_INTERVAL
 # A run that was late, or was started by hand, seems to have taken long.
 _USUAL_MAX = timedelta(hours=6)
 
 # A tick that is this late is no longer chance.
-TICK_WARNING, TICK_CRITICAL = 2 * TICK, 4 * TICK
+TICK_WARNING, TICK_CRITICAL = 2 * TICK_INTERVAL, 4 * TICK_INTERVAL
 
 # What the log complained of longer ago than this is history.
 RECENT = timedelta(days=1)
@@ -202,7 +201,7 @@ def last_run(policy: Policy, runs: Sequence[Run], moment: Moment) -> List[Findin
     """How the last run of a policy fared, by the messages about it, the newest first."""
     found = []
     for run in runs:
-        if run.result == FAILED:
+        if run.result == RUN_FAILED:
             found.append(_failed(policy, run, moment))
             break
         if run.name == messages.SUCCEEDED:
@@ -249,7 +248,7 @@ def without_newcomers(policy: Policy, late: Sequence[Late], runs: Sequence[Run])
     named = {victim.uuid for run in runs for victim in run.victims}
     new = sum(1 for vm in late if vm.newest is None)
     for run in runs:
-        if run.counts is not None or run.result == FAILED:
+        if run.counts is not None or run.result == RUN_FAILED:
             new = max(0, len(policy.vms) - run.counts.vms) if run.counts is not None else 0
             break
     # One that a run has named is not new; those without any snapshot are the likeliest to be.

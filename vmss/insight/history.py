@@ -15,7 +15,7 @@ from vmss.core.failures import explain
 from vmss.core.messages import SENTENCES, Victim
 from vmss.core.text import one_line
 
-FAILED, WARNING, SUCCEEDED = "failed", "warning", "succeeded"
+RUN_FAILED, RUN_WARNING, RUN_SUCCEEDED = "failed", "warning", "succeeded"
 
 # The messages in a few words; the sentences of their bodies are the vendor's, and long.
 _WORDS = {
@@ -86,7 +86,7 @@ class Run(NamedTuple):
 
 def result_of(priority: int) -> str:
     """XenCenter's class of a message, by its priority alone."""
-    return FAILED if priority < 3 else WARNING if priority == 3 else SUCCEEDED
+    return RUN_FAILED if priority < 3 else RUN_WARNING if priority == 3 else RUN_SUCCEEDED
 
 
 def runs(messages: Mapping[str, Any]) -> List[Run]:
@@ -161,7 +161,7 @@ def _run(record: Mapping[str, Any]) -> Run:
         at=parse_datetime(record["timestamp"]),
         name=name,
         result=result,
-        victims=tuple(victims(body)) if result == FAILED else (),
+        victims=tuple(victims(body)) if result == RUN_FAILED else (),
         remark=remark,
         counts=_counts(remark),
     )

@@ -17,7 +17,7 @@ from vmss.core.datetimes import UTC
 # A pass writes some 300 bytes for each VM, and a tick that has nothing to do 300: days of a usual pool.
 _BYTES_MAX = 1 << 20
 
-TICK = "===Kicking cron job for VMSS==="
+TICK_LINE = "===Kicking cron job for VMSS==="
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _LINE = re.compile(
@@ -127,7 +127,7 @@ def read(path: str, zone: tzinfo, now: datetime) -> Record:
             continue
         first = first or match
         said = match.group("text")
-        if said == TICK:
+        if said == TICK_LINE:
             tick = match
             continue
         for complaint in COMPLAINTS:

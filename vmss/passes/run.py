@@ -11,7 +11,7 @@ from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, parse_reading
 from vmss.core.messages import Victim
 from vmss.core.policy import Policy
-from vmss.core.problem import FAILED, LOCKED, OK, BadInput, UnknownPolicy
+from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput, UnknownPolicy
 from vmss.core.schedule import latest_slot, next_slot, next_tick
 from vmss.core.text import one_line, quoted
 from vmss.core.turn import Served, Turn
@@ -64,7 +64,7 @@ class Look(NamedTuple):
 def run(request: Request, around: Surroundings) -> Report:
     """Carry out one pass. Raise a Problem where it could not begin."""
     if around.place.local and not on_coordinator():
-        return Report(OK, "this host is not the pool's coordinator: nothing to do")
+        return Report(EXIT_OK, "this host is not the pool's coordinator: nothing to do")
     clock = around.clock or Clock()
     # A rehearsal leaves no trace: what it has to warn of goes to standard error.
     log = Log(None if request.dry_run else around.place.log, clock.now, time_zone(around.settings.timezone or None))
@@ -434,7 +434,7 @@ class Pass:
                     self.alerts.create(messages.LOCK_FAILED, turn.policy.uuid, text)
                 elif not isinstance(in_hand, list) or turn.policy.uuid not in in_hand:
                     self.alerts.create_once(messages.LOCK_FAILED, turn.policy.uuid, text, turn.slot)
-        return Report(LOCKED, str(held))
+        return Report(EXIT_LOCKED, str(held))
 
     def restricted(self, turns: Sequence[Turn]) -> None:
         """The pool's licence has no scheduled snapshots: each policy that was due is told of it once a slot."""
@@ -479,7 +479,7 @@ class Pass:
             for line in lines([job for planned in planner.plans() for job in planned.jobs], turns):
                 self.around.say(line)
         return Report(
-            OK,
+            EXIT_OK,
             "policies that would run: %d of %d; nothing was changed"
             % (len(look.turns), len(look.turns) + len(look.idle) + len(look.errors)),
         )
@@ -496,5 +496,7 @@ class Pass:
         )
         if not complete:
             stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
-            return Report(FAILED, stopped + line, tuple(self.served))
-        return Report(FAILED if failed else OK, line if self.served else "no policy is due", tuple(self.served))
+            return Report(EXIT_FAILED, stopped + line, tuple(self.served))
+        return Report(
+            EXIT_FAILED if failed else EXIT_OK, line if self.served else "no policy is due", tuple(self.served)
+        )

@@ -5,7 +5,7 @@ import os
 from typing import Callable, List, Sequence
 
 from vmss.core.failures import CATALOGUE
-from vmss.core.problem import FAILED, Problem
+from vmss.core.problem import EXIT_FAILED, Problem
 from vmss.core.text import one_line
 from vmss.edges.xapi import Refused
 
@@ -27,7 +27,7 @@ _SENTENCES = {
 class XeError(Problem):
     """Bad input, or something that is not there."""
 
-    status = FAILED
+    status = EXIT_FAILED
 
 
 class UsageError(XeError):

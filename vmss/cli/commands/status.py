@@ -25,7 +25,7 @@ from vmss.edges.surroundings import Surroundings, on_coordinator
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight import health, logfile, policies
 from vmss.insight.health import CRITICAL, OK, STATES, UNKNOWN, WARNING, Finding, Late
-from vmss.insight.history import FAILED, Run
+from vmss.insight.history import RUN_FAILED, Run
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
 
@@ -338,7 +338,7 @@ def _calm(session: Reading, policy: Policy, runs: Sequence[Run], now: datetime) 
 def _is_complete(xapi: Xapi, policy: Policy, slot: datetime, runs: Sequence[Run]) -> bool:
     """Whether every VM of a policy seems to have its snapshot of a slot, by the number of snapshots that bear the name
     of the slot: a snapshot's record is 12 kB, and all of them are not read every minute."""
-    if any(run.result == FAILED for run in runs):
+    if any(run.result == RUN_FAILED for run in runs):
         return False
     named = _named(xapi, policy, slot)
     return named is not None and len(named) == len(policy.vms)

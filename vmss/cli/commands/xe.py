@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from typing import Dict, List, NoReturn, Sequence, TextIO
 
-from vmss.core.problem import FAILED, OK, Problem
+from vmss.core.problem import EXIT_FAILED, EXIT_OK, Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Place, load, place
 from vmss.edges.xapi import Refused, Unanswered, Xapi
@@ -27,22 +27,22 @@ def main(words: Sequence[str]) -> int:
         minimal = line.flag("minimal")
         if line.help or line.command == "help":
             _print(render(describe(() if line.help else line.words), minimal), sys.stdout)
-            return OK
+            return EXIT_OK
         if not line.command:
             _print(render(describe(()), False), sys.stderr)
-            return FAILED
+            return EXIT_FAILED
         output = _in_session(line)
     except Problem as error:
         _print("%s\n" % error, sys.stderr)
-        return FAILED
+        return EXIT_FAILED
     try:
         _print(render(output, minimal), sys.stdout)
     except BrokenPipeError:
         raise
     except OSError as error:
         _print("Error: the answer cannot be written: %s\n" % error.strerror, sys.stderr)
-        return FAILED
-    return OK
+        return EXIT_FAILED
+    return EXIT_OK
 
 
 def _utf8(word: str) -> str:
