@@ -3,7 +3,7 @@
 from random import Random
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
-from vmss.core.engine import TAKE_CHECKPOINT, TAKE_SNAPSHOT, Disk, Doomed, Job
+from vmss.core.job import TAKE_CHECKPOINT, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
 
 SHAPES = ("even", "skewed", "tangled")
 KINDS = ("snapshots", "checkpoints", "mixed")
@@ -91,5 +91,9 @@ def _srs(random: Random, case: Case, number: int) -> Sequence[str]:
     return [names[0] if case.srs == 1 or random.random() < 0.5 else random.choice(names[1:])] * 2
 
 
-def _expired(old: str, srs: Sequence[str]) -> Tuple[Doomed, ...]:
-    return (Doomed(old, "", False, tuple(Disk("%s.%d" % (old, index), "", sr) for index, sr in enumerate(srs))),)
+def _expired(old: str, srs: Sequence[str]) -> Tuple[ExpiredSnapshot, ...]:
+    return (
+        ExpiredSnapshot(
+            old, "", False, tuple(ExpiredDisk("%s.%d" % (old, index), "", sr) for index, sr in enumerate(srs))
+        ),
+    )

@@ -9,7 +9,8 @@ from typing import Iterator, List, NamedTuple, Sequence, Tuple
 from benchmarks import bound
 from benchmarks.bound import Spans
 from benchmarks.draw import KINDS, SHAPES, Case, Pool, draw
-from vmss.core.engine import TAKES, Engine, Operation
+from vmss.core.engine import Engine
+from vmss.core.job import TAKES, Operation
 from vmss.core.outcome import Outcome
 from vmss.edges.settings import Settings
 

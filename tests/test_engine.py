@@ -8,19 +8,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vmss.core.engine import (
+from vmss.core.engine import Engine, State
+from vmss.core.job import (
     DESTROY_VDI,
     DESTROY_VM,
     SHUT_DOWN,
     TAKE_CHECKPOINT,
     TAKE_QUIESCED,
     TAKE_SNAPSHOT,
-    Disk,
-    Doomed,
-    Engine,
+    ExpiredDisk,
+    ExpiredSnapshot,
     Job,
     Operation,
-    State,
     already_gone,
 )
 from vmss.core.outcome import Error, Outcome
@@ -44,7 +43,7 @@ def vm(
     srs: str = "",
     take: str = TAKE_SNAPSHOT,
     host: str = "",
-    expired: Sequence[Doomed] = (),
+    expired: Sequence[ExpiredSnapshot] = (),
     recorded: bool = False,
 ) -> Job:
     """A VM with a disk on each SR, which takes as many seconds as it has disks; `srs` has a letter for each disk: AAB
@@ -63,15 +62,15 @@ def vm(
     )
 
 
-def served(name: str, *expired: Doomed, recorded: bool = True) -> Job:
+def served(name: str, *expired: ExpiredSnapshot, recorded: bool = True) -> Job:
     """A VM that has its snapshot already; what expires stands recorded."""
     return vm(name, take="", expired=expired, recorded=recorded)
 
 
-def old(name: str, srs: str = "", suspended: bool = False) -> Doomed:
+def old(name: str, srs: str = "", suspended: bool = False) -> ExpiredSnapshot:
     """An expired snapshot; its disks are called by its name and their number: old0, old1."""
-    disks = tuple(Disk("%s%d" % (name, number), "uuid", sr) for number, sr in enumerate(srs))
-    return Doomed(name, "uuid of " + name, suspended, disks)
+    disks = tuple(ExpiredDisk("%s%d" % (name, number), "uuid", sr) for number, sr in enumerate(srs))
+    return ExpiredSnapshot(name, "uuid of " + name, suspended, disks)
 
 
 def leftover(name: str, srs: str) -> Job:
@@ -707,7 +706,7 @@ class Books:
         self.waiting: Set[Operation] = set()
         self.running: List[Operation] = []
         self.unrecorded: Set[int] = set()
-        self.left: Dict[int, List[Doomed]] = {}
+        self.left: Dict[int, List[ExpiredSnapshot]] = {}
         self.disks: Dict[int, Set[str]] = {}
         self.broken: Set[int] = set()
         self.ended: List[int] = []
@@ -822,7 +821,7 @@ class Books:
         # The busiest first, and of those that are equally busy the one whose next token is busier.
         return rank, sorted(-self.work[token] for token in operation.tokens) + [0.0] if operation.tokens else []
 
-    def _account(self, doomed: Doomed, sign: int) -> None:
+    def _account(self, doomed: ExpiredSnapshot, sign: int) -> None:
         for disk in doomed.disks:
             self.work[disk.sr] += sign
 

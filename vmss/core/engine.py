@@ -1,109 +1,56 @@
-"""The state machine of a pass: which XAPI operation may start next, and what a finished one leads to.
+"""The state machine of a pass: which XAPI operations may start next, and what follows from one that has ended.
 
-A job is one VM of one due policy: wait for its turn, take the snapshot, then destroy each expired snapshot with
-its disks. The engine is told what has finished and answers what to start; it has no clock, no I/O and no
-thread, so that a run can be repeated exactly and tested by the million.
+A job is one VM of one due policy: it waits for its turn, takes the snapshot, then destroys each expired snapshot with
+its disks. The engine is told what has ended, and answers what to start. It has no clock, no I/O and no thread, so a run
+can be repeated exactly and tested by the million.
 
-Limits are tokens. An operation takes the tokens it needs when it starts and gives them back when it ends: one
-for every SR it touches (xapi runs one storage operation per SR at a time, pool-wide), one for the host that a
-checkpoint runs on, and one of a number for the whole pool.
+Limits are tokens. An operation occupies its tokens from its start to its end: one for every SR that it touches (xapi
+runs one storage operation per SR at a time, pool-wide), one for the host that a checkpoint runs on, and one out of
+`operations_max` for the whole pool.
 
-Rules of order:
+The order:
 
-- Whatever could start within the limits starts. An operation that lacks a token keeps the others from nobody; so
-  one that needs several has to find them free together, and is tried first whenever they are.
-- Snapshots go before deletions: what matters to users is how close to its slot the data was frozen. Deletions fill
-  what snapshots leave idle. On a tight SR, one with too little room for the snapshots that it is to take, it is the
-  other way round: what expires makes room.
-- The SR or host with most work left goes first, so that the pass ends when the busiest of them does.
-- Nothing of an expired snapshot is destroyed before the VM's new one exists, and before it has been recorded
-  what is going to be destroyed (`to_record`, `recorded`).
+- Whatever can start within the limits starts. An operation that waits for a token reserves none of the others, so one
+  that needs several tokens is tried first whenever all of them are free.
+- Snapshots go before deletions, because users care most about how close to its slot the data was frozen. Deletions use
+  what snapshots leave idle. On a tight SR, which may have too little room for its snapshots, deletions go first.
+- The SR or host with most work goes first, so that the pass ends when the busiest of them does.
+- Nothing of an expired snapshot is destroyed before the VM's new snapshot exists, and before the journal lists what is
+  to be destroyed (`to_record`, `recorded`).
 """
 
 from collections import deque
 from itertools import islice
 from typing import Deque, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from vmss.core.job import (
+    DESTROY_VDI,
+    DESTROY_VM,
+    SHUT_DOWN,
+    TAKE_QUIESCED,
+    TAKE_SNAPSHOT,
+    TAKES,
+    ExpiredDisk,
+    ExpiredSnapshot,
+    Job,
+    Operation,
+    Tokens,
+    already_gone,
+)
 from vmss.core.outcome import Error, Outcome
+from vmss.core.waiting import Waiting
 
-# What an operation does to its object; the object is a VM, a snapshot or a VDI.
-TAKE_SNAPSHOT = "VM.snapshot"
-TAKE_QUIESCED = "VM.snapshot_with_quiesce"
-TAKE_CHECKPOINT = "VM.checkpoint"
-SHUT_DOWN = "VM.hard_shutdown"
-DESTROY_VM = "VM.destroy"
-DESTROY_VDI = "VDI.destroy"
-TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
-
-# What the destruction of a disk is taken to last, in seconds; the order of magnitude matters, beside that of snapshots.
+# The expected duration of destroying a disk, in seconds. Only its order of magnitude matters, beside that of snapshots.
 DESTROY_SECONDS = 1.0
-
-Tokens = FrozenSet[str]
-
-
-class Disk(NamedTuple):
-    """A VDI of an expired snapshot."""
-
-    ref: str
-    uuid: str
-    sr: str
-
-
-class Doomed(NamedTuple):
-    """An expired snapshot and the disks that go with it. `ref` is empty where only the disks are left."""
-
-    ref: str
-    uuid: str
-    suspended: bool
-    disks: Tuple[Disk, ...]
-
-
-class Job(NamedTuple):
-    """One VM of one due policy. `take` is empty for a VM that has its snapshot of the slot already.
-
-    `tokens` are those of the snapshot: references of SRs and, for a checkpoint, of a host. `seconds` is how long
-    the snapshot may be expected to take. `recorded`: what expires stands recorded already, by a pass that did not
-    come to its end.
-    """
-
-    policy: str
-    vm: str
-    uuid: str
-    name: str
-    take: str
-    tokens: Tokens
-    seconds: float
-    expired: Tuple[Doomed, ...] = ()
-    recorded: bool = False
-
-
-class Operation(NamedTuple):
-    """One XAPI operation of a job that may start now."""
-
-    job: int
-    action: str
-    ref: str
-    tokens: Tokens
-
-
-def already_gone(operation: Operation, outcome: Outcome) -> bool:
-    """Whether what was to be destroyed was gone already, which is as good: somebody else was faster, or a
-    checkpoint's memory went when it was shut down."""
-    error = outcome.error
-    if operation.action == SHUT_DOWN and error[:2] == ("VM_BAD_POWER_STATE", operation.ref):
-        # A pass that was killed had begun it, and it ended while ours waited behind it.
-        return error[-1] == "halted"
-    return (
-        operation.action in (SHUT_DOWN, DESTROY_VM, DESTROY_VDI)
-        and error[:1] in (("HANDLE_INVALID",), ("VDI_MISSING",))
-        and operation.ref in error
-    )
 
 
 class State(NamedTuple):
-    """What is known of a job. `snapshot` is the new snapshot's reference; `error` the first error that the job
-    met; `destroyed` the number of expired snapshots that are gone with all their disks; `degraded`: the
-    snapshot was to be quiesced and is not."""
+    """The progress of a job.
+
+    `snapshot` is the reference of the new snapshot; `error` the first error that the job met; `destroyed` the number of
+    expired snapshots that are gone with all their disks; `degraded`: a plain snapshot was taken instead of a quiesced
+    one.
+    """
 
     snapshot: str = ""
     error: Error = ()
@@ -113,75 +60,17 @@ class State(NamedTuple):
 
 
 class _Deletion:
-    """How far the deletion of one job's expired snapshots has come."""
+    """The deletion of one job's expired snapshots, oldest first."""
 
-    def __init__(self, doomed: Sequence[Doomed]) -> None:
-        self.left: Deque[Doomed] = deque(doomed)
-        self.disks: Set[str] = set()  # of the current one, not yet destroyed
-
-
-class _Waiting:
-    """Operations that wait for their turn. Those that need the same tokens form a line."""
-
-    def __init__(self) -> None:
-        self.lines: Dict[Tokens, Deque[Operation]] = {}
-        self._by_token: Dict[str, Dict[Tokens, None]] = {}  # the lines that need a token, in a stable order
-
-    def __bool__(self) -> bool:
-        return bool(self.lines)
-
-    def wants(self, token: str) -> bool:
-        """Whether anything that waits needs this token."""
-        return token in self._by_token
-
-    def add(self, operation: Operation) -> None:
-        line = self.lines.get(operation.tokens)
-        if line is None:
-            line = self.lines[operation.tokens] = deque()
-            for token in operation.tokens:
-                self._by_token.setdefault(token, {})[operation.tokens] = None
-        line.append(operation)
-
-    def take(self, tokens: Tokens) -> Operation:
-        """The first of a line, which leaves it."""
-        operation = self.lines[tokens].popleft()
-        if not self.lines[tokens]:
-            self._close(tokens)
-        return operation
-
-    def remove_all(self, action: str) -> List[Operation]:
-        """All operations of a kind, which leave their lines."""
-        removed: List[Operation] = []
-        for tokens, line in list(self.lines.items()):
-            removed.extend(operation for operation in line if operation.action == action)
-            self.lines[tokens] = deque(operation for operation in line if operation.action != action)
-            if not self.lines[tokens]:
-                self._close(tokens)
-        return removed
-
-    def free(self, tokens: Iterable[str], taken: Set[str]) -> Iterator[Tokens]:
-        """The lines that need at least one of these tokens and none that is taken; and the one that needs none."""
-        if frozenset() in self.lines:
-            yield frozenset()
-        seen: Set[Tokens] = set()
-        for token in tokens:
-            for line in self._by_token.get(token, ()):
-                if line not in seen and line.isdisjoint(taken):
-                    seen.add(line)
-                    yield line
-
-    def _close(self, tokens: Tokens) -> None:
-        del self.lines[tokens]
-        for token in tokens:
-            del self._by_token[token][tokens]
-            if not self._by_token[token]:
-                del self._by_token[token]
+    def __init__(self, expired: Sequence[ExpiredSnapshot]) -> None:
+        self.remaining: Deque[ExpiredSnapshot] = deque(expired)
+        self.disks: Set[str] = set()  # of the first one, not yet destroyed
 
 
 class Engine:
-    """Given jobs and the number of operations that may run at once, says what to start.
+    """Given jobs and an upper limit on operations in flight, says what to start.
 
-    `plain_instead`: where the server turns out to have no quiesced snapshots, plain ones are taken.
+    `plain_instead`: if the server turns out to have no quiesced snapshots, plain ones are taken.
     """
 
     def __init__(self, operations_max: int, plain_instead: bool = True) -> None:
@@ -190,20 +79,19 @@ class Engine:
         self._operations_max = operations_max
         self._plain_instead = plain_instead
         self._running: Set[Operation] = set()
-        self._taken: Set[str] = set()  # tokens of running operations
-        self._stirred: Dict[str, None] = {}  # tokens with which something may start that could not before
-        self._snapshots = _Waiting()
-        self._deletions = _Waiting()
-        self._expiring: Dict[int, _Deletion] = {}
-        # Jobs that have come to expire and are not recorded, by the SRs of what they destroy; "" for no disk.
+        self._in_use: Set[str] = set()  # tokens of running operations
+        self._freed: Dict[str, None] = {}  # tokens with which an operation may start that could not before
+        self._snapshots = Waiting()
+        self._deletions = Waiting()
+        self._deleting: Dict[int, _Deletion] = {}  # by job
+        # Jobs whose expired snapshots are not in the journal yet, by the SRs of their disks; "" for no disk.
         self._unrecorded: Dict[str, Dict[int, None]] = {}
         self._unfinished = 0
-        self._work: Dict[str, float] = {}  # expected seconds that are left, by token
+        self._work: Dict[str, float] = {}  # expected seconds of work, by token
         self._tight: Set[str] = set()
 
     def add(self, jobs: Sequence[Job], tight: Iterable[str] = ()) -> List[int]:
-        """Take further jobs in hand, and return their numbers; `tight` are SRs with too little room for what they are
-        to take."""
+        """Take over further jobs, and return their numbers. `tight` are SRs with too little room for snapshots."""
         first = len(self.jobs)
         self.jobs.extend(jobs)
         self.states.extend(State() for _ in jobs)
@@ -229,55 +117,50 @@ class Engine:
         return self._unfinished == 0
 
     def start(self) -> List[Operation]:
-        """The operations that may start now. They count as running until `end` is told of them."""
+        """The operations that may start now. They count as running until `end` or `park` is called for them."""
         started: List[Operation] = []
         for waiting, tokens in self._candidates():
-            while tokens in waiting.lines and tokens.isdisjoint(self._taken):
+            while tokens in waiting.queues and tokens.isdisjoint(self._in_use):
                 if len(self._running) >= self._operations_max:
-                    return started  # what is stirred stays so
-                operation = waiting.take(tokens)
+                    return started  # the freed tokens are kept for the next time
+                operation = waiting.pop(tokens)
                 self._running.add(operation)
-                self._taken |= tokens
+                self._in_use |= tokens
                 started.append(operation)
-        self._stirred.clear()
+        self._freed.clear()
         return started
 
     def end(self, operation: Operation, outcome: Outcome) -> Optional[int]:
-        """Take in how a running operation ended. Return its job's number if that ended the job."""
-        self._running.remove(operation)
-        self._taken -= operation.tokens
-        self._stirred.update(dict.fromkeys(sorted(operation.tokens)))
+        """Process the outcome of a running operation. Return the number of its job if that ended the job."""
+        self._free(operation)
         before = self.states[operation.job]
         if operation.action in TAKES:
-            self._taken_or_failed(operation, outcome)
+            self._snapshot_ended(operation, outcome)
         else:
-            self._destroyed_or_failed(operation, outcome)
+            self._deletion_ended(operation, outcome)
         return operation.job if self.states[operation.job].done and not before.done else None
 
     def park(self, operation: Operation) -> None:
-        """A running operation was refused for a reason that passes. Its tokens are free for others until it is
-        resumed."""
-        self._running.remove(operation)
-        self._taken -= operation.tokens
-        self._stirred.update(dict.fromkeys(sorted(operation.tokens)))
+        """Stop counting an operation as running that xapi refused for a transient reason, until it is resumed."""
+        self._free(operation)
 
     def resume(self, operation: Operation) -> None:
-        """Let an operation that was parked wait for its turn again."""
+        """Queue a parked operation again."""
         self._queue(self._snapshots if operation.action in TAKES else self._deletions, operation)
 
-    # What is to be destroyed, before it is
+    # The journal: what is to be destroyed, before it is
 
     def to_record(self, most: int) -> List[int]:
-        """After `start`: the jobs, at most `most`, whose deletions wait only for a record of what they destroy.
+        """After `start`: the jobs, at most `most`, whose deletions wait only for an entry in the journal.
 
-        None as long as snapshots wait for all SRs that they need and keep them busy: so one record serves many
-        jobs, and no SR is left idle.
+        Empty as long as snapshots wait for all SRs that the deletions need, and keep them busy: so one entry serves
+        many jobs, and no SR is idle.
         """
         if not self._unrecorded or len(self._running) >= self._operations_max:
             return []
         if not any(self._may_delete(sr) for sr in self._unrecorded):
             return []
-        # The others too: a record costs the same for one job and for many.
+        # The others too: an entry costs the same for one job and for many.
         ready = dict.fromkeys(
             number
             for sr in sorted(self._unrecorded, key=lambda sr: not self._may_delete(sr))
@@ -286,62 +169,75 @@ class Engine:
         return list(islice(ready, most))
 
     def recorded(self, jobs: Sequence[int], spared: FrozenSet[str] = frozenset()) -> None:
-        """Be told that what these jobs destroy stands in the pool's database now: all of it but `spared`, which
-        are disks that others have taken into use since they were read, and snapshots that were pinned."""
+        """Start the deletions of these jobs, which the journal lists now.
+
+        `spared` are the references of disks that others have started to use since they were read, and of snapshots
+        that were pinned since: they stay.
+        """
         for number in jobs:
             for sr in self._srs_of_expired(number):
                 del self._unrecorded[sr][number]
                 if not self._unrecorded[sr]:
                     del self._unrecorded[sr]
-            deletion = self._expiring[number]
-            before = tuple(deletion.left)
-            deletion.left = deque(
-                doomed._replace(disks=tuple(disk for disk in doomed.disks if disk.ref not in spared))
-                for doomed in before
-                if doomed.ref not in spared
+            deletion = self._deleting[number]
+            before = tuple(deletion.remaining)
+            deletion.remaining = deque(
+                snapshot._replace(disks=tuple(disk for disk in snapshot.disks if disk.ref not in spared))
+                for snapshot in before
+                if snapshot.ref not in spared
             )
-            kept = {disk.ref for disk in _disks(tuple(deletion.left))}
-            self._gone(disk for disk in _disks(before) if disk.ref not in kept)
-            self._next_doomed(number)
+            kept = {disk.ref for disk in _disks(tuple(deletion.remaining))}
+            self._no_work(disk for disk in _disks(before) if disk.ref not in kept)
+            self._delete_next(number)
 
-    # Inside
+    # The order
 
-    def _candidates(self) -> List[Tuple[_Waiting, Tokens]]:
-        """The lines whose first may start as far as is known now, in the order in which they are to be asked."""
-        snapshots = [(1, self._urgency(tokens), tokens) for tokens in self._snapshots.free(self._stirred, self._taken)]
+    def _candidates(self) -> List[Tuple[Waiting, Tokens]]:
+        """The queues whose first operation may start, in the order in which they are served."""
+        snapshots = [
+            (1, self._urgency(tokens), tokens) for tokens in self._snapshots.startable(self._freed, self._in_use)
+        ]
         deletions = [
             (2 if tokens.isdisjoint(self._tight) else 0, self._urgency(tokens), tokens)
-            for tokens in self._deletions.free(self._stirred, self._taken)
+            for tokens in self._deletions.startable(self._freed, self._in_use)
         ]
         ranked = sorted(snapshots + deletions, key=lambda entry: entry[:2])
         return [(self._snapshots if rank == 1 else self._deletions, tokens) for rank, _, tokens in ranked]
 
     def _urgency(self, tokens: Tokens) -> List[float]:
-        """A line's place among those of its kind, lower ones first: by the work that is left for its busiest token,
-        then for the next. What needs several goes before what needs some of them, for it does not often find them
-        all free; and what needs none before all, for it is over soon and storage work waits for it."""
+        """The sort key of a queue among those of its kind: the remaining work of its busiest token, then of the next.
+
+        A queue that needs several tokens goes before one that needs some of them, because they are rarely all free;
+        one that needs no token goes before all, because it ends soon and storage work waits for it.
+        """
         return sorted(-self._work[token] for token in tokens) + [0.0] if tokens else []
 
-    def _queue(self, waiting: _Waiting, operation: Operation) -> None:
-        waiting.add(operation)
-        self._stirred.update(dict.fromkeys(sorted(operation.tokens)))
-
     def _may_delete(self, sr: str) -> bool:
-        """Whether deletions on an SR would hold no snapshot back: none waits for it; or those that do cannot
-        start, for it is idle; or it is tight."""
+        """Whether deletions on an SR delay no snapshot: none waits for it, or the SR is idle, or it is tight."""
         if not sr:
             return not self._snapshots
-        return not self._snapshots.wants(sr) or sr not in self._taken or sr in self._tight
+        return not self._snapshots.wants(sr) or sr not in self._in_use or sr in self._tight
+
+    def _queue(self, waiting: Waiting, operation: Operation) -> None:
+        waiting.add(operation)
+        self._freed.update(dict.fromkeys(sorted(operation.tokens)))
+
+    def _free(self, operation: Operation) -> None:
+        self._running.remove(operation)
+        self._in_use -= operation.tokens
+        self._freed.update(dict.fromkeys(sorted(operation.tokens)))
 
     def _expect(self, work: Iterable[Tuple[str, float]]) -> None:
         for token, seconds in work:
             self._work[token] = self._work.get(token, 0.0) + seconds
 
-    def _gone(self, disks: Iterable[Disk]) -> None:
-        """These disks are no work any more."""
+    def _no_work(self, disks: Iterable[ExpiredDisk]) -> None:
+        """Subtract the deletion of these disks from the remaining work: it is done, or will not be done."""
         self._expect((disk.sr, -DESTROY_SECONDS) for disk in disks)
 
-    def _taken_or_failed(self, operation: Operation, outcome: Outcome) -> None:
+    # Snapshots
+
+    def _snapshot_ended(self, operation: Operation, outcome: Outcome) -> None:
         job, number = self.jobs[operation.job], operation.job
         if operation.action == TAKE_QUIESCED and outcome.error[:1] == ("MESSAGE_REMOVED",):
             if self._plain_instead:
@@ -350,27 +246,29 @@ class Engine:
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
         self._expect((token, -job.seconds) for token in job.tokens)
         if outcome.error:
-            # Without a new snapshot nothing of this VM is deleted.
-            self._gone(_disks(job.expired))
+            # Without a new snapshot, nothing of this VM is deleted.
+            self._no_work(_disks(job.expired))
             self._update(number, error=outcome.error, done=True)
         else:
             self._update(number, snapshot=outcome.value)
             self._expire(number)
 
     def _without_quiesce(self, refused: Operation) -> None:
-        """The server has no quiescing any more: plain snapshots for this VM and all that wait."""
-        for item in [refused] + self._snapshots.remove_all(TAKE_QUIESCED):
+        """The server has no quiescing: plain snapshots for this VM and all that wait."""
+        for item in [refused] + self._snapshots.pop_all(TAKE_QUIESCED):
             self._update(item.job, degraded=True)
             self._queue(self._snapshots, item._replace(action=TAKE_SNAPSHOT))
+
+    # Deletions
 
     def _expire(self, number: int) -> None:
         job = self.jobs[number]
         if not job.expired:
             self._update(number, done=True)
             return
-        self._expiring[number] = _Deletion(job.expired)
+        self._deleting[number] = _Deletion(job.expired)
         if job.recorded:
-            self._next_doomed(number)
+            self._delete_next(number)
         else:
             for sr in self._srs_of_expired(number):
                 self._unrecorded.setdefault(sr, {})[number] = None
@@ -378,48 +276,48 @@ class Engine:
     def _srs_of_expired(self, number: int) -> Iterable[str]:
         return {disk.sr: None for disk in _disks(self.jobs[number].expired)} or ("",)
 
-    def _next_doomed(self, number: int) -> None:
-        """Start on the oldest expired snapshot that is left, or end the job."""
-        deletion = self._expiring[number]
-        if not deletion.left:
+    def _delete_next(self, number: int) -> None:
+        """Start on the oldest expired snapshot that remains, or end the job."""
+        deletion = self._deleting[number]
+        if not deletion.remaining:
             self._finish(number)
             return
-        doomed = deletion.left[0]
-        deletion.disks = {disk.ref for disk in doomed.disks}
-        if doomed.suspended:
-            # A checkpoint's snapshot is Suspended: its memory image has to go before the record can.
-            tokens = frozenset(disk.sr for disk in doomed.disks)
-            self._queue(self._deletions, Operation(number, SHUT_DOWN, doomed.ref, tokens))
-        elif doomed.ref:
+        snapshot = deletion.remaining[0]
+        deletion.disks = {disk.ref for disk in snapshot.disks}
+        if snapshot.suspended:
+            # A checkpoint is Suspended: its memory image has to go before its record can.
+            tokens = frozenset(disk.sr for disk in snapshot.disks)
+            self._queue(self._deletions, Operation(number, SHUT_DOWN, snapshot.ref, tokens))
+        elif snapshot.ref:
             # VM.destroy touches no storage.
-            self._queue(self._deletions, Operation(number, DESTROY_VM, doomed.ref, frozenset()))
+            self._queue(self._deletions, Operation(number, DESTROY_VM, snapshot.ref, frozenset()))
         else:
             self._destroy_disks(number)
 
     def _destroy_disks(self, number: int) -> None:
-        deletion = self._expiring[number]
-        for disk in deletion.left[0].disks:
+        deletion = self._deleting[number]
+        for disk in deletion.remaining[0].disks:
             self._queue(self._deletions, Operation(number, DESTROY_VDI, disk.ref, frozenset([disk.sr])))
         if not deletion.disks:
-            self._doomed_is_gone(number)
+            self._snapshot_is_gone(number)
 
-    def _destroyed_or_failed(self, operation: Operation, outcome: Outcome) -> None:
+    def _deletion_ended(self, operation: Operation, outcome: Outcome) -> None:
         number = operation.job
-        deletion = self._expiring[number]
+        deletion = self._deleting[number]
         error = () if already_gone(operation, outcome) else outcome.error
         if error and operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
-            # Pinned since it was read: it stays, whole, and is no failure.
-            self._gone(deletion.left.popleft().disks)
-            self._next_doomed(number)
+            # Pinned since it was read: it stays with its disks, which is no failure.
+            self._no_work(deletion.remaining.popleft().disks)
+            self._delete_next(number)
         elif operation.action == DESTROY_VDI:
-            self._gone(disk for disk in deletion.left[0].disks if disk.ref == operation.ref)
+            self._no_work(disk for disk in deletion.remaining[0].disks if disk.ref == operation.ref)
             deletion.disks.discard(operation.ref)
             if error:
                 self._note(number, error)
             if not deletion.disks:
-                self._doomed_is_gone(number)
+                self._snapshot_is_gone(number)
         elif error:
-            # The snapshot is still there; it and the younger ones are left to the policy's next run.
+            # The snapshot still exists. The policy's next run tries it again, and the younger ones.
             self._note(number, error)
             self._finish(number)
         elif operation.action == SHUT_DOWN:
@@ -427,18 +325,20 @@ class Engine:
         else:
             self._destroy_disks(number)
 
-    def _doomed_is_gone(self, number: int) -> None:
-        deletion = self._expiring[number]
-        deletion.left.popleft()
+    def _snapshot_is_gone(self, number: int) -> None:
+        deletion = self._deleting[number]
+        deletion.remaining.popleft()
         if self.states[number].error:
-            # A disk would not go. What was recorded of it is finished by the next pass.
+            # A disk could not be destroyed. The journal lists it, and the next pass tries it again.
             self._finish(number)
         else:
             self._update(number, destroyed=self.states[number].destroyed + 1)
-            self._next_doomed(number)
+            self._delete_next(number)
+
+    # States
 
     def _finish(self, number: int) -> None:
-        self._gone(_disks(tuple(self._expiring.pop(number).left)))
+        self._no_work(_disks(tuple(self._deleting.pop(number).remaining)))
         self._update(number, done=True)
 
     def _note(self, number: int, error: Error) -> None:
@@ -451,6 +351,6 @@ class Engine:
             self._unfinished -= 1
 
 
-def _disks(doomed: Sequence[Doomed]) -> Iterator[Disk]:
-    for snapshot in doomed:
+def _disks(snapshots: Sequence[ExpiredSnapshot]) -> Iterator[ExpiredDisk]:
+    for snapshot in snapshots:
         yield from snapshot.disks

@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
-from vmss.core import engine, policy
-from vmss.core.engine import Doomed, Job
+from vmss.core import policy
+from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
 from vmss.core.policy import Policy
 from vmss.core.records import NULL, Disk, Space, Vm
 from vmss.core.retention import Snapshot, expired
@@ -65,7 +65,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
     mine = disks.get(vm.ref, ())
     tokens = {disk.sr for disk in mine}
     seconds = _DISK_SECONDS * max(1, len(mine))
-    if take == engine.TAKE_CHECKPOINT:
+    if take == TAKE_CHECKPOINT:
         # The memory is written to an SR too, and xapi makes one checkpoint per host at a time.
         tokens.update(_memory_sr(vm, suspend_sr))
         tokens.add(vm.host if vm.host != NULL else _ANY_HOST)
@@ -92,7 +92,7 @@ def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> I
         return
     for disk in disks:
         yield disk.sr, Need(thin=8 * _MIB + disk.virtual_size // 500, thick=disk.virtual_size + 24 * _MIB)
-    if job.take == engine.TAKE_CHECKPOINT:
+    if job.take == TAKE_CHECKPOINT:
         for sr in _memory_sr(expiry.vm, suspend_sr):
             yield sr, Need(expiry.vm.memory, expiry.vm.memory + 24 * _MIB)
 
@@ -117,7 +117,7 @@ def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:
 
 def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:
     """The job that destroys the disks of a snapshot which an earlier pass has destroyed and recorded."""
-    doomed = Doomed("", snapshot_uuid, False, tuple(_engine_disk(disk) for disk in disks if ours(disk, 0)))
+    doomed = ExpiredSnapshot("", snapshot_uuid, False, tuple(_engine_disk(disk) for disk in disks if ours(disk, 0)))
     return Job("", "", snapshot_uuid, "", "", frozenset(), 0.0, (doomed,), recorded=True)
 
 
@@ -157,22 +157,20 @@ def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
 
 def _take(chosen: Policy, vm: Vm) -> str:
     if vm.power_state == "Halted":
-        return engine.TAKE_SNAPSHOT  # no memory to save, nothing to quiesce
-    return {
-        policy.SNAPSHOT: engine.TAKE_SNAPSHOT,
-        policy.CHECKPOINT: engine.TAKE_CHECKPOINT,
-        policy.QUIESCED: engine.TAKE_QUIESCED,
-    }[chosen.type]
+        return TAKE_SNAPSHOT  # no memory to save, nothing to quiesce
+    return {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}[
+        chosen.type
+    ]
 
 
-def _doomed(snapshot: Snapshot, disks: Sequence[Disk]) -> Doomed:
-    return Doomed(
+def _doomed(snapshot: Snapshot, disks: Sequence[Disk]) -> ExpiredSnapshot:
+    return ExpiredSnapshot(
         snapshot.ref, snapshot.uuid, snapshot.suspended, tuple(_engine_disk(disk) for disk in disks if ours(disk, 1))
     )
 
 
-def _engine_disk(disk: Disk) -> engine.Disk:
-    return engine.Disk(disk.ref, disk.uuid, disk.sr)
+def _engine_disk(disk: Disk) -> ExpiredDisk:
+    return ExpiredDisk(disk.ref, disk.uuid, disk.sr)
 
 
 def ours(disk: Disk, vbds: int) -> bool:

@@ -3,9 +3,9 @@
 from itertools import islice
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set
 
-from vmss.core import engine
-from vmss.core.engine import TAKES, Doomed, Engine, Operation
+from vmss.core.engine import Engine
 from vmss.core.failures import TRANSIENT, explain
+from vmss.core.job import DESTROY_VDI, TAKE_CHECKPOINT, TAKES, ExpiredSnapshot, Operation, already_gone
 from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.edges import stop
 from vmss.edges.clock import Clock
@@ -33,7 +33,7 @@ class Watch(NamedTuple):
     ended: Callable[[Operation, Outcome], None]
     again: Callable[[Operation, Outcome, int], None]
     finished: Callable[[int], None]
-    spared: Callable[[Sequence[Doomed]], FrozenSet[str]]
+    spared: Callable[[Sequence[ExpiredSnapshot]], FrozenSet[str]]
     taken: Callable[[int], str]
     serves: Callable[[int, str], bool]
     stopping: Callable[[], None]
@@ -207,7 +207,7 @@ class Execution:
             self._parked[operation] = self._until
 
     def _limit(self, operation: Operation) -> int:
-        if operation.action == engine.TAKE_CHECKPOINT:
+        if operation.action == TAKE_CHECKPOINT:
             return self._settings.checkpoint_limit
         return self._settings.snapshot_limit if operation.action in TAKES else self._settings.destroy_limit
 
@@ -328,11 +328,11 @@ class Execution:
 
     def _note_left(self, operation: Operation, outcome: Outcome) -> None:
         """Keep in mind what could not be destroyed, or may yet be."""
-        if operation.action in TAKES or not outcome.error or engine.already_gone(operation, outcome):
+        if operation.action in TAKES or not outcome.error or already_gone(operation, outcome):
             return
         for doomed in self._engine.jobs[operation.job].expired:
             disks = [disk.uuid for disk in doomed.disks if operation.ref in (disk.ref, doomed.ref)]
-            if disks and (operation.action == engine.DESTROY_VDI or outcome.error[0] in (TIMED_OUT, RESULT_LOST)):
+            if disks and (operation.action == DESTROY_VDI or outcome.error[0] in (TIMED_OUT, RESULT_LOST)):
                 records = (record for record in self._records.values() if operation.job in record.jobs)
                 next(records).left.setdefault(doomed.uuid, []).extend(disks)
 

@@ -6,7 +6,8 @@ from typing import Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple,
 
 from vmss.core import plan
 from vmss.core.datetimes import parse_reading
-from vmss.core.engine import DESTROY_VM, SHUT_DOWN, TAKES, Doomed, Engine, Operation, already_gone
+from vmss.core.engine import Engine
+from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKES, ExpiredSnapshot, Operation, already_gone
 from vmss.core.messages import Victim
 from vmss.core.outcome import UNREADABLE, Outcome
 from vmss.core.policy import Policy
@@ -228,7 +229,7 @@ class Service:
 
     # What the execution asks
 
-    def _spared(self, doomed: Sequence[Doomed]) -> FrozenSet[str]:
+    def _spared(self, doomed: Sequence[ExpiredSnapshot]) -> FrozenSet[str]:
         """Disks of expired snapshots that somebody has taken into use since the plan was made; checkpoints that
         were pinned since, which would lose their memory before xapi refuses to destroy them."""
         xapi, spared = self._context.xapi, set()
@@ -247,7 +248,7 @@ class Service:
             spared |= used
         return frozenset(spared)
 
-    def _users(self, doomed: Sequence[Doomed]) -> Tuple[Dict[str, Set[str]], Set[str]]:
+    def _users(self, doomed: Sequence[ExpiredSnapshot]) -> Tuple[Dict[str, Set[str]], Set[str]]:
         """Who uses each disk of these snapshots, and the snapshots of whose disks that cannot be told."""
         xapi, unknown = self._context.xapi, set()
         try:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from vmss.core import plan
-from vmss.core.engine import Job
+from vmss.core.job import Job
 from vmss.core.plan import Expiry
 from vmss.core.records import NULL, Disk, Disks, Pool, Space, Vm
 from vmss.core.turn import Turn

@@ -1,0 +1,92 @@
+"""The unit of work of a pass, one VM of one due policy, and the XAPI operations that it is made of."""
+
+from datetime import datetime
+from typing import FrozenSet, NamedTuple, Tuple
+
+from vmss.core.datetimes import EPOCH
+from vmss.core.outcome import Outcome
+
+# The method of an operation. Its object is a VM, a snapshot or a VDI.
+TAKE_SNAPSHOT = "VM.snapshot"
+TAKE_QUIESCED = "VM.snapshot_with_quiesce"
+TAKE_CHECKPOINT = "VM.checkpoint"
+SHUT_DOWN = "VM.hard_shutdown"
+DESTROY_VM = "VM.destroy"
+DESTROY_VDI = "VDI.destroy"
+TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
+
+# What an operation occupies while it runs: references of SRs and, for a checkpoint, of a host.
+Tokens = FrozenSet[str]
+
+
+class ExpiredDisk(NamedTuple):
+    """A VDI of an expired snapshot, and the reference of its SR."""
+
+    ref: str
+    uuid: str
+    sr: str
+
+
+class ExpiredSnapshot(NamedTuple):
+    """An expired snapshot and the disks to destroy with it. `ref` is empty where only the disks still exist.
+
+    `suspended`: the snapshot holds memory, so it has to be shut down before it can be destroyed.
+    """
+
+    ref: str
+    uuid: str
+    suspended: bool
+    disks: Tuple[ExpiredDisk, ...]
+
+
+class Job(NamedTuple):
+    """One VM of one due policy: the snapshot to take, then the expired snapshots to destroy.
+
+    - `policy` and `vm` are references; `policy` is empty for a leftover of an earlier pass. `uuid` and `name` are the
+      VM's.
+    - `take` is the method that takes the snapshot; empty if the VM has its snapshot of the slot already.
+    - `tokens` and `seconds` are those of the snapshot: what it occupies, and how long it is expected to take.
+    - `recorded`: what expires is in the journal already, because an earlier pass wrote it there.
+    - `label` is the name of the new snapshot. A scheduled snapshot of the VM that is dated `since` or later is the one
+      that this job takes, even if its result was lost.
+    - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
+    """
+
+    policy: str
+    vm: str
+    uuid: str
+    name: str
+    take: str
+    tokens: Tokens
+    seconds: float
+    expired: Tuple[ExpiredSnapshot, ...] = ()
+    recorded: bool = False
+    label: str = ""
+    since: datetime = EPOCH
+    slot: datetime = EPOCH
+    task: str = ""
+
+
+class Operation(NamedTuple):
+    """One XAPI operation: the number of its job, the method, the reference of its object, and what it occupies."""
+
+    job: int
+    action: str
+    ref: str
+    tokens: Tokens
+
+
+def already_gone(operation: Operation, outcome: Outcome) -> bool:
+    """Whether a deletion failed only because its object does not exist any more, which counts as success.
+
+    Somebody else was faster, or the memory of a checkpoint was destroyed when the checkpoint was shut down.
+    """
+    error = outcome.error
+    if operation.action == SHUT_DOWN and error[:2] == ("VM_BAD_POWER_STATE", operation.ref):
+        # A killed pass had started it; it ended while ours was queued behind it.
+        return error[-1] == "halted"
+    return (
+        operation.action in (SHUT_DOWN, DESTROY_VM, DESTROY_VDI)
+        and error[:1] in (("HANDLE_INVALID",), ("VDI_MISSING",))
+        and operation.ref in error
+    )
