@@ -4,7 +4,7 @@ from typing import NamedTuple, Tuple
 
 Error = Tuple[str, ...]
 
-# Codes of our own, for what no XAPI error describes.
+# Error codes of our own, for what no XAPI error describes, and their parameters.
 TIMED_OUT = "VMSS_OPERATION_TIMED_OUT"  # [method, seconds]
 RUN_OVER = "VMSS_RUN_TIMED_OUT"  # [seconds]
 RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
@@ -12,7 +12,7 @@ UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
 
 
 class Outcome(NamedTuple):
-    """How an operation ended: `error` is XAPI's error array, empty on success; `value` what it returned."""
+    """How an operation ended: `error` is XAPI's error array, empty on success; `value` is the result."""
 
     value: str = ""
     error: Error = ()

@@ -1,4 +1,4 @@
-"""Which scheduled snapshots of a VM have expired."""
+"""Retention: which scheduled snapshots of a VM have expired."""
 
 from datetime import datetime
 from typing import NamedTuple, Sequence, Tuple
@@ -22,8 +22,8 @@ class Snapshot(NamedTuple):
 def expired(snapshots: Sequence[Snapshot], retained: int, now: datetime, new: int = 0) -> Tuple[Snapshot, ...]:
     """Given the scheduled snapshots of one VM, return those that retention no longer keeps, oldest first.
 
-    `retained` newest ones stay, `new` of which do not exist yet but will before anything is deleted. One that
-    is pinned stays and does not count; so does one that is dated in the future, where its age is not known.
+    The newest `retained` stay; `new` of these do not exist yet, but will before anything is deleted. A pinned snapshot
+    stays and does not count; neither does one that is dated in the future, because its age is unknown.
     """
     counted = sorted(
         (snapshot for snapshot in snapshots if not snapshot.pinned and snapshot.time <= now),

@@ -1,4 +1,4 @@
-"""A policy whose turn it is, and how its run went."""
+"""A policy whose turn it is, and the result of its run."""
 
 from datetime import datetime, tzinfo
 from typing import NamedTuple, Tuple
@@ -10,7 +10,7 @@ from vmss.core.text import quoted
 
 
 class Turn(NamedTuple):
-    """A policy whose turn it is, and the slot that is to be served. `forced`: run now, whatever its slot."""
+    """A policy whose turn it is, and the slot to serve. `forced`: by hand, whatever its schedule says."""
 
     policy: Policy
     slot: datetime
@@ -18,7 +18,11 @@ class Turn(NamedTuple):
 
 
 class Served(NamedTuple):
-    """How one policy's run went. `taken` counts the VMs that have their snapshot of the slot."""
+    """The result of one policy's run.
+
+    `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone.
+    `victims` are the VMs with an error. `degraded`: plain snapshots were taken instead of quiesced ones.
+    """
 
     turn: Turn
     started: datetime
