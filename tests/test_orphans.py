@@ -18,12 +18,13 @@ from vmss.core.records import NULL
 from vmss.edges.lock import LockDirectory
 from vmss.edges.log import Log
 from vmss.edges.xapi import Unanswered, Xapi
-from vmss.passes.orphans import OURS, SUSPECT, Candidate, Found, Notes, Operation, is_nameless, judge, summary
+from vmss.passes.notes import Attempt, Notes
+from vmss.passes.orphans import OURS, SUSPECT, Candidate, Orphan, is_nameless, judge, summary
 from vmss.passes.run import Request, run
 
 UTC = timezone.utc
 SINCE = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)
-OPERATION = Operation("vm", SINCE, until=SINCE + timedelta(minutes=1))
+OPERATION = Attempt("vm", SINCE, until=SINCE + timedelta(minutes=1))
 LEFT = Candidate(
     ref="OpaqueRef:disk",
     uuid="disk",
@@ -107,8 +108,8 @@ def test_a_disk_that_says_anything_of_itself_is_not_nameless(change: Dict[str, A
 
 
 def test_an_alert_names_ten_disks_and_none_that_is_destroyed() -> None:
-    assert summary([Found(OURS, "gone", "sr", 1, "vm", "OpaqueRef:x")]) == ""
-    text = summary([Found(SUSPECT, "disk%d" % number, "sr", 1, "vm") for number in range(12)])
+    assert summary([Orphan(OURS, "gone", "sr", 1, "vm", "OpaqueRef:x")]) == ""
+    text = summary([Orphan(SUSPECT, "disk%d" % number, "sr", 1, "vm") for number in range(12)])
     assert ": 12 (disk0, " in text and "disk9, and more)" in text and "disk10" not in text
 
 
@@ -133,9 +134,9 @@ def test_noted_is_what_is_under_way_and_what_xapi_may_not_have_written_yet(tmp_p
     notes.began(vms[4], SINCE + timedelta(minutes=11))
     assert noted() == [vms[2], vms[3], vms[4]]
     notes.ended(vms[3], SINCE + timedelta(minutes=12), Outcome(value="OpaqueRef:snapshot"))
-    notes.written()
+    notes.database_written()
     assert noted() == [vms[2], vms[4]]
-    assert [operation.vm for operation in Notes(directory, "pool", Log(None, lambda: SINCE, UTC)).left] == noted()
+    assert [operation.vm for operation in Notes(directory, "pool", Log(None, lambda: SINCE, UTC)).earlier] == noted()
 
 
 def test_a_note_stays_small_enough_to_be_read_again(tmp_path: Path) -> None:
@@ -165,14 +166,14 @@ class Death:
     """xapi dies as soon as a disk of a snapshot is done that has no VM yet, with the database as it is then."""
 
     def __init__(self, pool: TestPool, way: str = "kill") -> None:
-        self.pool, self.way, self.left, self.writes = pool, way, 1, True
+        self.pool, self.way, self.earlier, self.writes = pool, way, 1, True
 
     def __call__(self, method: str) -> None:
-        if method == "event.from" and self.left:
+        if method == "event.from" and self.earlier:
             with TestPoolClient(self.pool) as call:
                 if not call("VDI.get_all_where", 'field "is_a_snapshot" = "true" and field "VBDs" = "()"'):
                     return
-                self.left = 0
+                self.earlier = 0
                 if self.writes:
                     call("pool.sync_database")
                 with suppress(Unanswered):
@@ -294,17 +295,17 @@ class LateDeath(Death):
 
     def __call__(self, method: str) -> None:
         with TestPoolClient(self.pool) as call:
-            if method == "event.from" and self.left == 1:
+            if method == "event.from" and self.earlier == 1:
                 if call("VDI.get_all_where", 'field "is_a_snapshot" = "true" and field "VBDs" = "()"'):
-                    self.left = 2
+                    self.earlier = 2
                     call("pool.sync_database")
-            elif self.left == 3:
-                self.left = 0
+            elif self.earlier == 3:
+                self.earlier = 0
                 with suppress(Unanswered):
                     call("simulator.restart", self.way, 0.0)
                 raise Lose
-            elif self.left == 2 and method == "VBD.get_all_records_where":
-                self.left = 3
+            elif self.earlier == 2 and method == "VBD.get_all_records_where":
+                self.earlier = 3
 
 
 def sixty(pool: TestPool) -> List[str]:

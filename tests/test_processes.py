@@ -55,7 +55,7 @@ import fcntl, json, os, sys, time
 import vmss
 from vmss import plugin
 from vmss.cli import main as commands
-from vmss.passes import run, in_hand as service
+from vmss.passes import run, serve
 ready, gate, name, words = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 os.write(os.open(ready, os.O_RDWR), b".")
 with open(gate) as file:

@@ -48,7 +48,7 @@ def _log_lines() -> Iterator[str]:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if name in ("log", "_log"):
                     yield from _texts(node.args[0])
-    for lines in (plan.left_alone, orphans.Found.line.fget):  # type: ignore[attr-defined]
+    for lines in (plan.left_alone, orphans.Orphan.line.fget):  # type: ignore[attr-defined]
         for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(lines)))):
             if isinstance(node, (ast.Yield, ast.Return)) and node.value:
                 yield from _texts(node.value)

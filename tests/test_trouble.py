@@ -235,7 +235,7 @@ def test_what_is_destroyed_is_recorded_in_calls_that_xapi_takes(pool: TestPool) 
     values = pool.other_config()
     assert max(len(values[key]) for key in keys) < 40000
     found: Dict[str, List[str]] = {}
-    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi), lambda: b"key").left():
+    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi), lambda: b"key").leftovers():
         found.update(record or {})
     assert found == entries
     for key in keys:

@@ -1,4 +1,4 @@
-"""What a pass is going to do, as values: which VM gets what, what expires, what must not be touched."""
+"""The plan of a pass, as values: what each VM gets, what expires, and what must not be touched."""
 
 from datetime import datetime, timedelta
 from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
@@ -11,34 +11,34 @@ from vmss.core.retention import Snapshot, expired
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
 
-# How long a snapshot is taken to last where nothing is known of the VM: seconds for each disk (two snapshots at a time
-# took 3.3 s in xen-api's pull request 2671), and bytes of memory that a checkpoint writes in a second.
+# The expected duration of a snapshot if nothing is known of the VM: seconds for each disk (two snapshots at a time took
+# 3.3 s in xen-api's pull request 2671), and bytes of memory that a checkpoint writes per second.
 _DISK_SECONDS = 2.0
 _MEMORY_PER_SECOND = 100e6
 
-# A snapshot that is dated later by less than this is not one of the future.
+# A snapshot that is dated later than now by less than this is not dated in the future.
 _CLOCKS_DIFFER = timedelta(seconds=60)
 
 _MIB = 1 << 20
 
-# The types of a VM's own disks. All others serve the pool, or somebody's purpose: the changed blocks that a backup tool
-# needs for its next increment (cbt_metadata) come of a snapshot's disk whose data it has destroyed.
+# The types of a VM's own disks. All others serve the pool, or another product: cbt_metadata, for one, is what a backup
+# tool makes of a snapshot's disk, and needs for its next incremental backup.
 _OF_A_VM = ("user", "system", "ephemeral")
 
-# Checkpoints of VMs that run nowhere (suspended ones): xapi picks a host; so one at a time.
+# The token of checkpoints of suspended VMs: xapi picks the host, so one runs at a time.
 _ANY_HOST = "any host"
 
 
 class Need(NamedTuple):
-    """What the snapshot of one disk, or of a VM's memory, may need of its SR, in bytes: where only the differences
-    take room, and where whole volumes do."""
+    """The room that the snapshot of one disk, or of a VM's memory, may need on its SR, in bytes: on an SR that stores
+    differences only, and on one that allocates whole volumes."""
 
     thin: int
     thick: int
 
 
 class Expiry(NamedTuple):
-    """What becomes of one VM: whether it has its snapshot of the slot already, and what expires."""
+    """The decision about one VM: whether it has its snapshot of the slot already, and what expires."""
 
     vm: Vm
     turn: Turn
@@ -47,26 +47,26 @@ class Expiry(NamedTuple):
 
 
 def decide(vm: Vm, turn: Turn, now: datetime) -> Expiry:
-    """Given a VM and its policy's turn, return what becomes of it.
+    """Given a VM and its policy's turn, return the decision about it.
 
-    A VM that has a scheduled snapshot since the slot was served, by a run that did not come to its end.
+    A VM with a scheduled snapshot that is not older than the slot was served already, by a run that was interrupted.
     """
-    # It may have come, of an operation of that run, after the clock was read; and a server's clock is read in seconds.
+    # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
     now += _CLOCKS_DIFFER
     served = not turn.forced and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
     return Expiry(vm, turn, served, expired(vm.snapshots, turn.policy.retained, now, new=0 if served else 1))
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
-    """Given what becomes of a VM, the disks of each VM and expired snapshot by its reference, and the SR that
-    the pool suspends VMs to, return the job."""
+    """Given the decision about a VM, the disks of VMs and expired snapshots by reference, and the SR for the memory of
+    the pool's suspended VMs, return the job."""
     vm = expiry.vm
     take = "" if expiry.served else _take(expiry.turn.policy, vm)
     mine = disks.get(vm.ref, ())
     tokens = {disk.sr for disk in mine}
     seconds = _DISK_SECONDS * max(1, len(mine))
     if take == TAKE_CHECKPOINT:
-        # The memory is written to an SR too, and xapi makes one checkpoint per host at a time.
+        # The memory is written to an SR too, and xapi takes one checkpoint per host at a time.
         tokens.update(_memory_sr(vm, suspend_sr))
         tokens.add(vm.host if vm.host != NULL else _ANY_HOST)
         seconds += vm.memory / _MEMORY_PER_SECOND
@@ -78,15 +78,18 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         take=take,
         tokens=frozenset(tokens) if take else frozenset(),
         seconds=seconds if vm.took is None else vm.took,
-        expired=tuple(_doomed(snapshot, disks.get(snapshot.ref, ())) for snapshot in expiry.expired),
+        expired=tuple(_expired(snapshot, disks.get(snapshot.ref, ())) for snapshot in expiry.expired),
+        label=snapshot_name(expiry.turn) if take else "",
+        slot=expiry.turn.slot,
+        task="" if expiry.turn.forced else vm.task,
     )
 
 
 def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> Iterator[Tuple[str, Need]]:
-    """What the snapshot of a VM, which has these disks, may need of each SR.
+    """The room that the snapshot of a VM with these disks may need, as pairs of an SR and a need.
 
-    On LVM it is what the disk's data takes (sm: LVHDSR.py), which only the storage layer knows: at most the disk's
-    size. Elsewhere it is the map of a new VHD.
+    On LVM it is the size of the disk's data (sm: LVHDSR.py), which only the storage layer knows: at most the disk's
+    size. Elsewhere it is the allocation table of a new VHD.
     """
     if not job.take:
         return
@@ -98,13 +101,13 @@ def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> I
 
 
 def after(space: Space, need: Need) -> Space:
-    """The room on an SR when it has got what a snapshot may need; `used` may then be more than there is."""
+    """The room on an SR after a snapshot has been allocated what it may need; `used` may exceed `size` then."""
     return space._replace(used=space.used + (need.thick if space.thick else need.thin))
 
 
 def worth_noting(job: Job, seconds: float) -> bool:
-    """Whether a job's snapshot took so long, or so short, that it has to be noted for the next time: a difference
-    below twice changes no order worth the calls."""
+    """Whether the duration of a job's snapshot differs so much from the expected one that it is noted for the next
+    time. Less than a factor of two changes no order that is worth the calls."""
     return not job.seconds / 2 <= max(0.1, seconds) <= job.seconds * 2
 
 
@@ -116,13 +119,13 @@ def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:
 
 
 def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:
-    """The job that destroys the disks of a snapshot which an earlier pass has destroyed and recorded."""
-    doomed = ExpiredSnapshot("", snapshot_uuid, False, tuple(_engine_disk(disk) for disk in disks if ours(disk, 0)))
-    return Job("", "", snapshot_uuid, "", "", frozenset(), 0.0, (doomed,), recorded=True)
+    """The job that destroys the remaining disks of a snapshot that an earlier pass destroyed."""
+    gone = ExpiredSnapshot("", snapshot_uuid, False, tuple(_expired_disk(disk) for disk in disks if ours(disk, 0)))
+    return Job("", "", snapshot_uuid, "", "", frozenset(), 0.0, (gone,), recorded=True)
 
 
 def snapshot_name(turn: Turn) -> str:
-    """The name of a snapshot: the policy's, and the slot in UTC, which no change of the clock makes ambiguous."""
+    """The name of a new snapshot: the policy's name, and the slot in UTC, which no clock change makes ambiguous."""
     # XML cannot carry control characters.
     name = "".join(character for character in turn.policy.name if character.isprintable())[:180]
     return (
@@ -133,7 +136,7 @@ def snapshot_name(turn: Turn) -> str:
 
 
 def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
-    """The plan in words, for people."""
+    """The plan of these jobs in words, for people."""
     text = []
     for turn in turns:
         mine = [item for item in jobs if item.policy == turn.policy.ref]
@@ -150,7 +153,7 @@ def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
         )
         for item in mine:
             what = item.take or "has its snapshot of this slot"
-            gone = ", then delete %s" % ", ".join(doomed.uuid for doomed in item.expired) if item.expired else ""
+            gone = ", then delete %s" % ", ".join(snapshot.uuid for snapshot in item.expired) if item.expired else ""
             text.append("  %s (%s): %s%s" % (one_line(item.name, 100), item.uuid, what, gone))
     return text
 
@@ -163,26 +166,26 @@ def _take(chosen: Policy, vm: Vm) -> str:
     ]
 
 
-def _doomed(snapshot: Snapshot, disks: Sequence[Disk]) -> ExpiredSnapshot:
+def _expired(snapshot: Snapshot, disks: Sequence[Disk]) -> ExpiredSnapshot:
     return ExpiredSnapshot(
-        snapshot.ref, snapshot.uuid, snapshot.suspended, tuple(_engine_disk(disk) for disk in disks if ours(disk, 1))
+        snapshot.ref, snapshot.uuid, snapshot.suspended, tuple(_expired_disk(disk) for disk in disks if ours(disk, 1))
     )
 
 
-def _engine_disk(disk: Disk) -> ExpiredDisk:
+def _expired_disk(disk: Disk) -> ExpiredDisk:
     return ExpiredDisk(disk.ref, disk.uuid, disk.sr)
 
 
 def ours(disk: Disk, vbds: int) -> bool:
-    """Whether a disk may be destroyed with its snapshot, which has so many of its VBDs: it is a snapshot of a VM's
-    disk, or a memory image; no base copy of the storage layer; and no other VM has it."""
+    """Whether a disk may be destroyed with its snapshot, to which `vbds` of its VBDs belong: it is a snapshot of a VM's
+    disk or a memory image, not a base copy of the storage layer, and no other VM has it."""
     if disk.type == "suspend":
         return disk.managed and not disk.vbds
     return disk.type in _OF_A_VM and disk.is_a_snapshot and disk.managed and len(disk.vbds) <= vbds
 
 
 def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[str]:
-    """What is not touched though one might expect it, in lines."""
+    """One line for each snapshot, or its disks, that retention would delete and that are left alone."""
     for uuid in expiry.vm.suspect:
         yield "Snapshot %s of VM %s is left alone: its records contradict each other" % (uuid, expiry.vm.uuid)
     for snapshot in expiry.expired:

@@ -53,7 +53,7 @@ class Disks(NamedTuple):
 
 class Vm(NamedTuple):
     """A VM of a policy, with its scheduled snapshots. `snapshot_refs` are all that it has. `suspect` are uuids of
-    snapshots whose records contradict each other, or cannot be understood; they are not among `snapshots`. `taking`
+    snapshots whose records contradict each other, or cannot be understood; they are not among `snapshots`. `task`
     is the task, if there is one, that takes a scheduled snapshot of the VM at this moment: of a pass that was killed,
     or gave it up. `memory` is in bytes; `took`, if it is known, how many seconds the last scheduled snapshot took.
     `misread` is what is wrong with a record that cannot be understood; of such a VM nothing is known but its names."""
@@ -67,7 +67,7 @@ class Vm(NamedTuple):
     suspend_sr: str
     snapshots: Tuple[Snapshot, ...] = ()
     suspect: Tuple[str, ...] = ()
-    taking: str = ""
+    task: str = ""
     memory: int = 0
     took: Optional[float] = None
     misread: str = ""

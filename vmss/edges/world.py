@@ -110,7 +110,7 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
         power_state=str(record["power_state"]),
         host=str(record["resident_on"]),
         suspend_sr=_memory_sr(xapi, record),
-        taking=_taking(xapi, ref, record["current_operations"]),
+        task=_taking_task(xapi, ref, record["current_operations"]),
         memory=_number(record["memory_dynamic_max"]),
         took=_took(record["other_config"]),
         snapshot_refs=tuple(_list(record, "snapshots")),
@@ -304,7 +304,7 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
     )
 
 
-def _taking(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
+def _taking_task(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
     for task, operation in operations.items():
         if operation in TAKING:
             try:

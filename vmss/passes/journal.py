@@ -1,14 +1,14 @@
-"""What is going to be destroyed, written into the pool's database before it is, for the next pass to finish.
+"""The journal: what is to be destroyed is written into the pool's database first, so that the next pass can finish it.
 
-A record is one key of pool.other_config: `vmss-destroying:…` with, by the uuid of each expired snapshot, the
-uuids of its disks, and a seal over them. It is only read for snapshots that are gone: as long as a snapshot's record
+An entry is one key of pool.other_config, `vmss-destroying:…`. It lists, by the uuid of each expired snapshot, the uuids
+of its disks, and carries a seal. It says something only about snapshots that are gone: as long as a snapshot's record
 exists, nothing of it has been destroyed, and retention decides about it anew.
 
-When a snapshot is gone, nothing in the database tells its disks from snapshots of disks that somebody else has made,
-a backup tool's say. So a record is believed only if the seal shows that a pass of this pool has written it,
-see vmss.edges.seal: others who may write pool.other_config cannot make one. What they can do is bring back an old
-one, which names disks that were to be destroyed anyway; or take one away, and those disks stay. After a change of
-the pool's secret the records from before it are believed no more: what they name is logged, and stays.
+Once a snapshot is gone, nothing in the database tells its disks from snapshots of disks that another product made, such
+as a backup tool. So an entry is believed only if its seal shows that a pass of this pool wrote it (vmss.edges.seal).
+Others who may write pool.other_config cannot make one. They can restore an old one, which names disks that were to be
+destroyed anyway, or remove one, and those disks stay. After a change of the pool's secret, older entries are no longer
+believed: what they name is logged, and stays.
 """
 
 import json
@@ -23,47 +23,47 @@ from vmss.edges.xapi import MISREAD, Refused, Xapi
 
 PREFIX = "vmss-destroying:"
 
-# The pool's record is read at every tick, also by other clients; and in XML a quote takes six bytes.
-_RECORD_BYTES_MAX = 30000
+# The pool's record is read at every tick, by other clients too; and a quote takes six bytes in XML.
+_ENTRY_BYTES_MAX = 30000
 
 Entries = Dict[str, List[str]]
 
 
 class Journal:
-    """The records of one pass, and those that an earlier one has left."""
+    """The entries of this pass, and those that earlier ones left."""
 
     def __init__(self, xapi: Xapi, pool: Pool, key: Callable[[], bytes]) -> None:
-        """`key` gives the key that records are sealed with; it is not asked for where there is no record."""
+        """`key` returns the key of the seals; it is called only if there is an entry."""
         self._xapi = xapi
         self._pool = pool
         self._seal_key = key
-        self._left = [(name, text) for name, text in pool.other_config.items() if name.startswith(PREFIX)]
+        self._leftovers = [(name, text) for name, text in pool.other_config.items() if name.startswith(PREFIX)]
         self._written = 0
 
     @property
-    def any_left(self) -> bool:
-        """Whether earlier passes left records that were not handed out yet."""
-        return bool(self._left)
+    def has_leftovers(self) -> bool:
+        """Whether earlier passes left entries that `leftovers` has not returned yet."""
+        return bool(self._leftovers)
 
-    def left(self) -> List[Tuple[str, Optional[Entries]]]:
-        """The records that earlier passes left, by key; None for one that no pass has written. Handed out once."""
-        left, self._left = self._left, []
-        return [(name, _parse(text, self._seal_key())) for name, text in sorted(left)]
+    def leftovers(self) -> List[Tuple[str, Optional[Entries]]]:
+        """The entries that earlier passes left, by key; None for a forged one. Each is returned once."""
+        leftovers, self._leftovers = self._leftovers, []
+        return [(name, _parse(text, self._seal_key())) for name, text in sorted(leftovers)]
 
     def write(self, entries: Entries) -> List[str]:
-        """Record what is going to be destroyed; return the keys of the records."""
+        """Record what is to be destroyed; return the keys of the new entries."""
         return [self._write(part) for part in _parts(entries)]
 
-    def leave(self, entries: Entries) -> None:
-        """Record what this very pass is to destroy as though an earlier one had begun it."""
-        self._left += [(self._write(part), record(part, self._seal_key())) for part in _parts(entries)]
+    def add_leftovers(self, entries: Entries) -> None:
+        """Record deletions that this pass is to carry out as if an earlier one had left them over."""
+        self._leftovers += [(self._write(part), record(part, self._seal_key())) for part in _parts(entries)]
 
     def remove(self, key: str) -> None:
-        """Everything in this record is gone."""
+        """Remove an entry: everything in it is gone."""
         self._xapi.call("pool.remove_from_other_config", self._pool.ref, key)
 
     def _write(self, entries: Entries) -> str:
-        # A name that no other pass can have given: what is there already is not ours to know.
+        # A name that no other pass can have chosen, so that no existing key is in the way.
         self._written += 1
         key = "%s%d-%s-%d" % (PREFIX, os.getpid(), os.urandom(4).hex(), self._written)
         value = record(entries, self._seal_key())
@@ -72,12 +72,12 @@ class Journal:
 
 
 def _parts(entries: Entries) -> Iterator[Entries]:
-    """Split entries so that each part fits into one call to xapi, which takes 300 KiB."""
+    """Split entries so that each part fits into one request to xapi, which is limited to 300 KiB."""
     part: Entries = {}
     size = 0
     for snapshot, disks in entries.items():
         size += 42 + 39 * len(disks)
-        if part and size > _RECORD_BYTES_MAX:
+        if part and size > _ENTRY_BYTES_MAX:
             yield part
             part, size = {}, 42 + 39 * len(disks)
         part[snapshot] = disks
@@ -91,7 +91,7 @@ def still_there(xapi: Xapi, snapshot_uuid: str) -> bool:
 
 
 def disks(xapi: Xapi, uuids: Sequence[str]) -> List[Disk]:
-    """The disks with these uuids, as far as they are still there and no suspended VM's memory."""
+    """The disks with these uuids that still exist, without memory images of suspended VMs."""
     found: List[Disk] = []
     for uuid in uuids:
         for ref in _by_uuid(xapi, "VDI", uuid):
@@ -116,7 +116,7 @@ def _by_uuid(xapi: Xapi, cls: str, uuid: str) -> List[str]:
 
 
 def record(entries: Entries, key: bytes) -> str:
-    """Entries as they are recorded."""
+    """The value of an entry."""
     return json.dumps({"destroying": entries, "seal": seal(key, _text(entries))}, separators=(",", ":"))
 
 
@@ -125,7 +125,7 @@ def _text(entries: Entries) -> str:
 
 
 def _parse(text: str, key: bytes) -> Optional[Entries]:
-    """What a record says, if a pass has written it."""
+    """The value of an entry, read; None if its seal does not hold."""
     try:
         value = json.loads(text)
         entries, claimed = value["destroying"], value["seal"]

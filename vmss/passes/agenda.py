@@ -1,0 +1,116 @@
+"""What is due: the schedules whose turn it is, read anew at every tick that a pass lives through."""
+
+from datetime import datetime
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from vmss.core.datetimes import format_datetime
+from vmss.core.policy import Policy
+from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core.schedule import latest_slot, next_tick
+from vmss.core.text import quoted
+from vmss.core.turn import Turn
+from vmss.edges import world
+from vmss.passes.context import Context
+
+
+class Due(NamedTuple):
+    """All policies at one instant: the turns of those that are due, the others, and by uuid the error of each that
+    cannot be understood. `restricted` are the turns that the pool's licence does not allow."""
+
+    turns: List[Turn]
+    idle: List[Policy]
+    errors: List[Tuple[str, str]]
+    restricted: List[Turn]
+
+    @property
+    def policies(self) -> int:
+        """The number of the pool's policies."""
+        return len(self.turns) + len(self.restricted) + len(self.idle) + len(self.errors)
+
+
+class Agenda:
+    """Decides for one pass which policies are due. A slot that this pass has served is not due again."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._known: Optional[Set[str]] = None  # the policies that existed when the pass began
+        self._served: Dict[str, datetime] = {}  # the latest slot that this pass has served, by policy
+        self._next_tick = context.clock.now()
+        # The first tick that could not serve what was due; this one, unless earlier ones found no session or the lock
+        # held.
+        self.waiting_since = context.clock.now()
+
+    def read(self, wanted: Optional[str] = None) -> Due:
+        """Read all policies, and return those that are due; or the one with the uuid `wanted`, whatever its schedule.
+
+        Raise BadInput if that one does not exist or cannot be understood.
+        """
+        self._next_tick = next_tick(self._context.now())
+        policies, errors = world.read_policies(self._context.xapi)
+        turns = [self._wanted(wanted, policies, errors)] if wanted else self._due(policies)
+        refs = {turn.policy.ref for turn in turns}
+        idle = [policy for policy in policies if policy.ref not in refs]
+        if self._context.pool.licensed:
+            return Due(turns, idle, errors, [])
+        for turn in turns:
+            self.served(turn)
+        return Due([], idle, errors, turns)
+
+    def served(self, turn: Turn) -> None:
+        """The run of a turn is over."""
+        self._served[turn.policy.ref] = turn.slot
+
+    def seconds_to_tick(self) -> float:
+        """The time until policies can become due that were not when `read` was last called; 0 if it has come."""
+        return max(0.0, (self._next_tick - self._context.now()).total_seconds())
+
+    def _due(self, policies: Sequence[Policy]) -> List[Turn]:
+        now = self._context.now()
+        turns = []
+        for policy in policies:
+            if policy.last_run is not None and policy.last_run > now:
+                self._context.log(
+                    "Warning: the last run of policy %s, %s, lies in the future: taken as never"
+                    % (policy.uuid, format_datetime(policy.last_run))
+                )
+            # A policy that never ran is late, not lost, if an earlier tick could not serve it. One that was created
+            # after this pass began waits for a slot of its own.
+            since = self.waiting_since if self._known is None or policy.ref in self._known else None
+            slot = policy.due(self._context.log.zone, now, since)
+            if slot is not None and (policy.ref not in self._served or self._served[policy.ref] < slot):
+                turns.append(Turn(policy, slot))
+        if self._known is None:
+            self._known = {policy.ref for policy in policies}
+        return turns
+
+    def _wanted(self, uuid: str, policies: Sequence[Policy], errors: Sequence[Tuple[str, str]]) -> Turn:
+        for policy in policies:
+            if policy.uuid == uuid:
+                slot = latest_slot(policy.schedule, self._context.log.zone, self._context.now())
+                return Turn(policy, slot, forced=True)
+        for broken, error in errors:
+            if broken == uuid:
+                raise BadInput("snapshot schedule %s cannot be understood: %s" % (uuid, error))
+        raise UnknownPolicy("no snapshot schedule of this pool has the uuid %s" % quoted(uuid))
+
+
+class Batches:
+    """The lines of the log about batches of policies, and about the policies that are not due."""
+
+    def __init__(self, context: Context, due: Due) -> None:
+        self._log = context.log
+        self._idle = list(due.idle)
+        self._number = 0
+        self._log("No of Policies: %d" % due.policies)
+        self._log("Max number of threads allocated for policy : %d" % context.settings.max_policies)
+        for uuid, error in due.errors:
+            self._log("Not processing policy: %s (%s)" % (uuid, error))
+        if self._idle and not due.turns:
+            self.next()
+
+    def next(self) -> None:
+        """A batch begins. The first one names the policies that are not due."""
+        self._log("Policy Batch: %d" % self._number)
+        self._number += 1
+        while self._idle:
+            self._log("Not processing policy: %s" % self._idle.pop(0).uuid)

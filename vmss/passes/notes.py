@@ -1,0 +1,170 @@
+"""Notes beside the lock about snapshots that were started, in case xapi dies and loses what it knows of them."""
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from vmss.core.datetimes import format_datetime, parse_reading
+from vmss.core.outcome import RESULT_LOST, TIMED_OUT, Outcome
+from vmss.core.records import NULL
+from vmss.core.text import is_uuid
+from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.log import Log
+from vmss.edges.world import where
+from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
+
+# xapi writes its database every five minutes: what ended before that can no longer be lost.
+_WRITTEN_AFTER = timedelta(minutes=10)
+# Upper limit on the finished snapshots in the notes; the newest stay. The file is written anew for every snapshot.
+_FINISHED_MAX = 1000
+# The disks of new snapshots are read together, in one call: when there are this many snapshots, or the first of them is
+# this old. A pass that is shorter makes no call, because it ends by having xapi write its database.
+_READ_TOGETHER = 50
+_READ_AFTER = timedelta(seconds=60)
+# Errors after which the snapshot may be under way all the same.
+_UNDECIDED = (TIMED_OUT, RESULT_LOST)
+# The error after which nobody tidies up what the snapshot left.
+_HOST_LOST = "CANNOT_CONTACT_HOST"
+
+
+class Attempt(NamedTuple):
+    """A snapshot that was started: the uuid of the VM, the start, and the end if it is known.
+
+    `until` is the latest time at which it can have made disks. It is known after the first search for orphans, or when
+    the host was lost.
+    """
+
+    vm: str
+    since: datetime
+    ended: Optional[datetime] = None
+    until: Optional[datetime] = None
+
+
+class Notes:
+    """The attempts of this pass, and of earlier ones that did not come to their end.
+
+    `earlier` are the attempts of earlier passes; `disks` the disks that those passes saw on new snapshots, by the uuid
+    of the VM and the reference of the snapshot.
+    """
+
+    def __init__(self, directory: LockDirectory, pool: str, log: Log) -> None:
+        self._directory = directory
+        self._name = pool + ".taking"
+        self._log = log
+        kept = directory.read(self._name)
+        self.earlier = [attempt for attempt in map(_attempt, _items(kept, "operations")) if attempt is not None]
+        self.disks = _disks(kept)
+        self._mine: Dict[str, Attempt] = {}  # by VM
+        self._seen: Dict[str, Dict[str, List[str]]] = {}  # like `disks`
+        self._unread: Dict[str, str] = {}  # VMs, by new snapshots whose disks were not read yet
+        self._full = False
+
+    def began(self, vm: str, now: datetime) -> None:
+        """A snapshot of a VM is about to be started."""
+        ended = [old for old in self._mine.values() if old.ended]
+        for number, old in enumerate(ended):
+            if number < len(ended) - _FINISHED_MAX or (old.ended and old.ended < now - _WRITTEN_AFTER):
+                self._forget(old.vm)
+        self._mine[vm] = Attempt(vm, now.replace(microsecond=0))
+        self._keep()
+
+    def ended(self, vm: str, now: datetime, outcome: Outcome) -> None:
+        """The snapshot of a VM has ended, or was given up."""
+        code = outcome.error[0] if outcome.error else ""
+        if vm not in self._mine or code in _UNDECIDED:
+            return
+        if code == _HOST_LOST:
+            self._mine[vm] = self._mine[vm]._replace(until=now)
+        elif code:
+            self._forget(vm)
+        else:
+            self._mine[vm] = self._mine[vm]._replace(ended=now)
+            self._unread[outcome.value] = vm
+
+    def read_disks(self, xapi: Xapi, now: datetime) -> None:
+        """Read the disks of new snapshots, if there are enough of them to be worth a call."""
+        ends = (self._mine[vm].ended or now for vm in self._unread.values())
+        if len(self._unread) < _READ_TOGETHER and now - min(ends, default=now) < _READ_AFTER:
+            return
+        unread = dict(list(self._unread.items())[:_READ_TOGETHER])
+        self._unread = {snapshot: vm for snapshot, vm in self._unread.items() if snapshot not in unread}
+        with suppress(Refused, Misunderstood, *MISREAD):
+            for _, record in where(xapi, "VBD", "VM", unread):
+                snapshot = str(record["VM"])
+                if snapshot in unread and record["type"] != "CD" and record["VDI"] != NULL:
+                    disks = self._seen.setdefault(unread[snapshot], {}).setdefault(snapshot, [])
+                    disks.append(str(record["VDI"]))
+        self._keep()
+
+    def database_written(self) -> None:
+        """xapi has written its database: snapshots that ended can no longer be lost."""
+        for attempt in [attempt for attempt in self._mine.values() if attempt.ended]:
+            self._forget(attempt.vm)
+        self._keep()
+
+    def searched(self, again: Sequence[Attempt]) -> None:
+        """The orphans of earlier attempts were searched for; those of `again` are to be searched for once more."""
+        self.earlier = list(again)
+        vms = {attempt.vm for attempt in again if attempt.until is None}
+        self.disks = {vm: disks for vm, disks in self.disks.items() if vm in vms}
+        self._keep()
+
+    def _forget(self, vm: str) -> None:
+        del self._mine[vm]
+        self._seen.pop(vm, None)
+        self._unread = {snapshot: of for snapshot, of in self._unread.items() if of != vm}
+
+    def _keep(self) -> None:
+        attempts = self.earlier + list(self._mine.values())
+        value = {"operations": [_written(attempt) for attempt in attempts], "disks": {**self.disks, **self._seen}}
+        try:
+            self._directory.keep(self._name, value if attempts else {})
+        except LockError as error:  # a full disk: then nothing is searched for
+            if not self._full:
+                self._log(str(error))
+            self._full = True
+
+
+def lost_name(snapshot: str) -> str:
+    """Given the reference of a snapshot whose record was lost, return its name for people: the uuid in it."""
+    return snapshot[len("OpaqueRef:") :]
+
+
+# The form of the file
+
+
+@lru_cache(maxsize=2 * _FINISHED_MAX)
+def _written(attempt: Attempt) -> Dict[str, str]:
+    times = (("since", attempt.since), ("ended", attempt.ended), ("until", attempt.until))
+    value = {name: format_datetime(time) for name, time in times if time is not None}
+    return dict(value, vm=attempt.vm)
+
+
+def _attempt(value: Any) -> Optional[Attempt]:
+    """An attempt as `_written` gives it; None for anything else."""
+    if not isinstance(value, Mapping) or not is_uuid(value.get("vm")):
+        return None
+    try:
+        ended, until = (parse_reading(value[name]) if name in value else None for name in ("ended", "until"))
+        return Attempt(value["vm"], parse_reading(value.get("since")), ended, until)
+    except ValueError:
+        return None
+
+
+def _disks(kept: Mapping[str, Any]) -> Dict[str, Dict[str, List[str]]]:
+    by_vm = kept.get("disks")
+    return {
+        vm: {
+            snapshot: [disk for disk in disks if isinstance(disk, str)]
+            for snapshot, disks in snapshots.items()
+            if is_uuid(lost_name(snapshot)) and isinstance(disks, list)
+        }
+        for vm, snapshots in (by_vm.items() if isinstance(by_vm, dict) else ())
+        if isinstance(snapshots, dict)
+    }
+
+
+def _items(kept: Mapping[str, Any], name: str) -> List[Any]:
+    items = kept.get(name)
+    return items if isinstance(items, list) else []

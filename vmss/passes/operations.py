@@ -1,0 +1,248 @@
+"""The XAPI operations in flight: started, awaited together, cancelled at their limits, retried if xapi was busy."""
+
+from math import inf
+from typing import Dict, Iterator, List, Optional, Set, Tuple
+
+from vmss.core.datetimes import parse_reading
+from vmss.core.engine import Engine
+from vmss.core.failures import TRANSIENT, explain
+from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operation, already_gone
+from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
+from vmss.core.text import one_line
+from vmss.edges import world
+from vmss.edges.xapi import Refused, Tasks, Unanswered
+from vmss.passes.context import Context
+from vmss.passes.notes import Notes
+
+# Errors that leave open whether a snapshot was taken: the pool is asked for it.
+_UNDECIDED = (RESULT_LOST, "CANNOT_CONTACT_HOST")
+
+
+class _Flight:
+    """An operation in flight: its start (None for a task of an earlier pass) and its deadline, both on the monotonic
+    clock, and whether it was cancelled."""
+
+    def __init__(self, operation: Operation, began: Optional[float], deadline: float) -> None:
+        self.operation = operation
+        self.began = began
+        self.deadline = deadline
+        self.cancelled = False
+
+
+class Operations:
+    """Carries out the operations of one engine.
+
+    `changed`: an operation was started. `lost`: the answer to a start was lost, so there may be one more task than
+    `pending` knows. `took` is the duration of each job's snapshot in seconds.
+    """
+
+    def __init__(self, context: Context, engine: Engine, notes: Notes) -> None:
+        self.changed = False
+        self.lost = False
+        self.took: Dict[int, float] = {}
+        self._context = context
+        self._log = context.log
+        self._clock = context.clock
+        self._settings = context.settings
+        self._engine = engine
+        self._notes = notes
+        self._over = False  # the pass has reached its limit
+        self._tasks = Tasks(context.xapi, context.clock, context.settings.waits_per_second)
+        self._flights: Dict[str, _Flight] = {}
+        self._parked: Dict[Operation, float] = {}  # to be retried, and when, on the monotonic clock
+        self._tries: Dict[Operation, int] = {}
+        self._adopted: Set[int] = set()  # jobs whose task of an earlier pass is, or was, in flight
+
+    @property
+    def in_flight(self) -> bool:
+        return bool(self._flights)
+
+    @property
+    def parked(self) -> bool:
+        """Whether any operation waits to be retried."""
+        return bool(self._parked)
+
+    @property
+    def pending(self) -> List[str]:
+        """The tasks of ours that have not ended."""
+        return list(self._tasks.pending)
+
+    def enforce_pass_limit(self) -> None:
+        """If the pass has reached its limit, let what is in flight be cancelled; every later start fails."""
+        if self._over or self._clock.monotonic() < self._context.until:
+            return
+        self._over = True
+        for flight in self._flights.values():
+            flight.deadline = min(flight.deadline, self._context.until)
+        for operation in self._parked:
+            self._parked[operation] = self._context.until
+
+    def resume(self) -> float:
+        """Queue the parked operations again whose pause is over. Return the seconds until the next one's is."""
+        now = self._clock.monotonic()
+        for operation, due in list(self._parked.items()):
+            if due <= now:
+                del self._parked[operation]
+                self._engine.resume(operation)
+        return max(0.0, min(self._parked.values()) - now) if self._parked else inf
+
+    def start(self, operation: Operation) -> Optional[Outcome]:
+        """Start an operation. Return its outcome if it has ended already, None if it is in flight or parked.
+
+        Raise Unanswered if it is not known whether it was started.
+        """
+        if self._over:
+            return self._concluded(operation, Outcome(error=(RUN_OVER, "%d s" % self._settings.pass_limit)))
+        if operation not in self._tries:
+            self._announce(operation)
+        elif operation.action in TAKES:
+            # It was refused before, which does not prove that it was not started.
+            snapshot = self._new_snapshot(operation)
+            if snapshot:
+                return self._concluded(operation, Outcome(value=snapshot))
+        self.changed = True
+        try:
+            task, adopted = self._task(operation)
+        except Refused as refused:
+            return self._concluded(operation, Outcome(error=refused.error))
+        except Unanswered:
+            self.lost = True
+            raise
+        now = self._clock.monotonic()
+        self._flights[task] = _Flight(operation, None if adopted else now, now + self._limit(operation))
+        return None
+
+    def wait(self, timeout_s: float) -> Iterator[Tuple[Operation, Outcome]]:
+        """Wait until an operation ends, at most `timeout_s`, and not beyond a deadline. Yield those that ended."""
+        now = self._clock.monotonic()
+        deadline = min(flight.deadline for flight in self._flights.values())
+        ended = self._tasks.wait(min(timeout_s, max(0.0, deadline - now)))
+        for task, outcome in ended.items():
+            flight = self._flights.pop(task, None)
+            if flight is None or self._is_of_an_earlier_slot(flight, outcome):
+                continue  # given up before; or queued again
+            self._note_duration(flight, outcome)
+            if flight.cancelled and outcome.error[:1] == ("TASK_CANCELLED",):
+                outcome = self._timed_out(flight.operation)  # the administrator should learn why it was cancelled
+            yield from self._ended(flight.operation, outcome)
+        for task, flight in list(self._flights.items()):
+            if self._clock.monotonic() >= flight.deadline:
+                yield from self._overdue(task, flight)
+
+    # Starting
+
+    def _announce(self, operation: Operation) -> None:
+        job = self._engine.jobs[operation.job]
+        if operation.action in TAKES:
+            self._log("Processing VM: %s" % job.uuid)
+            self._notes.began(job.uuid, self._clock.now())
+            return
+        for snapshot in job.expired:
+            if snapshot.ref == operation.ref and operation.action == (SHUT_DOWN if snapshot.suspended else DESTROY_VM):
+                self._log(
+                    "Snapshot retention value reached for VM: %s. Deleting the oldest snapshot: %s"
+                    % (job.uuid, snapshot.uuid)
+                )
+
+    def _task(self, operation: Operation) -> Tuple[str, bool]:
+        """The task of an operation that starts, and whether an earlier pass had started it."""
+        job = self._engine.jobs[operation.job]
+        if operation.action not in TAKES:
+            return self._tasks.start(operation.action, operation.ref), False
+        if job.task and operation.job not in self._adopted:
+            self._adopted.add(operation.job)
+            self._tasks.adopt(job.task, operation.action)
+            return job.task, True
+        return self._tasks.start(operation.action, operation.ref, job.label), False
+
+    def _limit(self, operation: Operation) -> int:
+        if operation.action == TAKE_CHECKPOINT:
+            return self._settings.checkpoint_limit
+        return self._settings.snapshot_limit if operation.action in TAKES else self._settings.destroy_limit
+
+    # Ending
+
+    def _ended(self, operation: Operation, outcome: Outcome) -> Iterator[Tuple[Operation, Outcome]]:
+        concluded = self._concluded(operation, outcome)
+        if concluded is not None:
+            yield operation, concluded
+
+    def _concluded(self, operation: Operation, outcome: Outcome) -> Optional[Outcome]:
+        """The final outcome of an operation that has ended; None if it is parked, to be retried."""
+        job = self._engine.jobs[operation.job]
+        if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _UNDECIDED:
+            snapshot = self._new_snapshot(operation)
+            outcome = Outcome(value=snapshot) if snapshot else outcome
+        if self._retried(operation, outcome):
+            return None
+        if operation.action in TAKES:
+            self._notes.ended(job.uuid, self._clock.now(), outcome)
+        if outcome.error and not already_gone(operation, outcome):
+            self._log("%s failed for VM: %s" % (operation.action, self._vm_and_error(operation, outcome)))
+        return outcome
+
+    def _retried(self, operation: Operation, outcome: Outcome) -> bool:
+        """Park an operation that was refused for a transient reason, unless it was retried too often."""
+        retries = self._tries.get(operation, 0)
+        if not outcome.error or explain(outcome.error).kind != TRANSIENT or retries >= self._settings.retries:
+            return False
+        if self._over:
+            return False
+        pause = self._settings.retry_pause * 2**retries
+        self._tries[operation] = retries + 1
+        self._parked[operation] = self._clock.monotonic() + pause
+        self._engine.park(operation)
+        self._log(
+            "%s is tried again in %d s for VM: %s" % (operation.action, pause, self._vm_and_error(operation, outcome))
+        )
+        return True
+
+    def _overdue(self, task: str, flight: _Flight) -> Iterator[Tuple[Operation, Outcome]]:
+        """Cancel an operation that has reached its limit; give it up if that did not end it either.
+
+        Given up, it may still end. Its snapshot is then a scheduled one like any other, and the next run counts it.
+        """
+        if not flight.cancelled:
+            flight.cancelled = True
+            flight.deadline = self._clock.monotonic() + self._settings.cancel_limit
+            self._tasks.cancel(task)
+        else:
+            del self._flights[task]
+            yield from self._ended(flight.operation, self._timed_out(flight.operation))
+
+    def _timed_out(self, operation: Operation) -> Outcome:
+        return Outcome(error=(TIMED_OUT, operation.action, "%d s" % self._limit(operation)))
+
+    def _note_duration(self, flight: _Flight, outcome: Outcome) -> None:
+        operation = flight.operation
+        if operation.action in TAKES and not outcome.error and flight.began is not None:
+            self.took[operation.job] = self._clock.monotonic() - flight.began
+
+    def _vm_and_error(self, operation: Operation, outcome: Outcome) -> str:
+        job = self._engine.jobs[operation.job]
+        return "%s (%s): %s" % (job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000))
+
+    # Looking at the pool
+
+    def _is_of_an_earlier_slot(self, flight: _Flight, outcome: Outcome) -> bool:
+        """Whether a snapshot that an earlier pass started is one of an earlier slot: then this slot's is taken now."""
+        operation = flight.operation
+        if operation.action not in TAKES or flight.began is not None or outcome.error:
+            return False
+        try:
+            time = parse_reading(self._context.xapi.call("VM.get_snapshot_time", outcome.value))
+            if time >= self._engine.jobs[operation.job].slot:
+                return False
+        except (Refused, ValueError):
+            pass  # it is gone, or has no time at all
+        self._engine.park(operation)
+        self._engine.resume(operation)
+        return True
+
+    def _new_snapshot(self, operation: Operation) -> str:
+        """The scheduled snapshot that a job's VM got since the job was planned; empty if there is none."""
+        job = self._engine.jobs[operation.job]
+        for ref, snapshot in world.read_snapshots(self._context.xapi, [job.vm]).get(job.vm, {}).items():
+            if snapshot.time >= job.since:
+                return ref
+        return ""
