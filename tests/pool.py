@@ -7,8 +7,6 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from vmss.core.datetimes import parse_datetime
 from vmss.core.records import NULL
 from vmss.demo import VirtualClock
-from vmss.edges.lock import LockDirectory
-from vmss.edges.seal import key
 from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Xapi
@@ -227,11 +225,8 @@ class TestPool:
 
     def record(self, entries: Dict[str, List[str]]) -> None:
         """Record in the pool's database, as a pass does, what is to be destroyed: disks by snapshots, uuids both."""
-        ((ref, fields),) = self.call("pool.get_all_records").items()
-        directory = LockDirectory(self.place.lock_dir)
-        text = record(entries, key(fields["uuid"], self.place.local, directory))
-        directory.close()
-        self.call("pool.add_to_other_config", ref, PREFIX + "0", text)
+        (ref,) = self.call("pool.get_all")
+        self.call("pool.add_to_other_config", ref, PREFIX + "0", record(entries))
 
     def other_config(self) -> Dict[str, str]:
         """pool.other_config."""

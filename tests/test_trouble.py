@@ -230,12 +230,12 @@ def test_a_suspended_vms_memory_is_not_destroyed_by_a_forged_record(pool: TestPo
 def test_what_is_destroyed_is_recorded_in_calls_that_xapi_takes(pool: TestPool) -> None:
     # Retention lowered from 10 to 1 on 300 VMs of four disks: more than one call may carry.
     entries = {str(uuid4()): [str(uuid4()) for _ in range(4)] for _ in range(2700)}
-    journal = Journal(pool.xapi, world.read_pool(pool.xapi), lambda: b"key")
+    journal = Journal(pool.xapi, world.read_pool(pool.xapi))
     keys = journal.write(entries)
     values = pool.other_config()
     assert max(len(values[key]) for key in keys) < 40000
     found: Dict[str, List[str]] = {}
-    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi), lambda: b"key").leftovers():
+    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi)).leftovers():
         found.update(record or {})
     assert found == entries
     for key in keys:

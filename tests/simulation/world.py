@@ -180,7 +180,6 @@ class World:
             )
             for number, host in enumerate(self.hosts)
         }
-        self._secret_of_the_pool()
         self.here = self.sim.this_host  # where our process runs
         self._transport = DirectTransport(self.sim, self._carry, lambda: self.here)
         self.observer = Observer(
@@ -195,15 +194,6 @@ class World:
     def place(self) -> Place:
         """What the host has where our process runs."""
         return self.places[self.here]
-
-    def _secret_of_the_pool(self) -> None:
-        """What is a file of xapi's in dom0 lies beside the lock here. It is the same on all hosts."""
-        (pool,) = self.sim.db.tables["pool"].rows.values()
-        for place in self.places.values():
-            Path(place.lock_dir).mkdir(0o700)
-            path = Path(place.lock_dir) / ("%s.seal" % pool["uuid"])
-            path.write_text('{"secret": "%s"}' % ("5" * 64))
-            path.chmod(0o600)
 
     # The pool
 

@@ -120,7 +120,7 @@ class Deletions:
             self._journal.remove(key)
 
     def _leftovers(self, settled: bool) -> Iterator[_Leftover]:
-        for key, snapshots in self._own_entries():
+        for key, snapshots in self._readable_entries():
             gone: List[Tuple[str, List[Disk]]] = []
             undecided: Entries = {}
             for snapshot, uuids in sorted(snapshots.items()):
@@ -138,12 +138,12 @@ class Deletions:
                 self._log("Finishing the deletion of snapshot: %s. Disks left: %d" % (snapshot, len(gone[-1][1])))
             yield _Leftover(key, gone, undecided)
 
-    def _own_entries(self) -> Iterator[Tuple[str, Entries]]:
-        """The entries that a pass of this pool has written; forged ones are removed."""
+    def _readable_entries(self) -> Iterator[Tuple[str, Entries]]:
+        """The entries of earlier passes; what cannot be understood is removed."""
         for key, snapshots in self._journal.leftovers():
             if snapshots is None:
                 self._log(
-                    "pool.other_config: %s was written by no pass of this pool, and is removed: %s"
+                    "pool.other_config: %s cannot be understood as a record of deletions, and is removed: %s"
                     % (one_line(key, 100), one_line(self._context.pool.other_config[key], 1000))
                 )
                 self._journal.remove(key)

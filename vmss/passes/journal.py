@@ -1,23 +1,19 @@
 """The journal: what is to be destroyed is written into the pool's database first, so that the next pass can finish it.
 
 An entry is one key of pool.other_config, `vmss-destroying:…`. It lists, by the uuid of each expired snapshot, the uuids
-of its disks, and carries a seal. It says something only about snapshots that are gone: as long as a snapshot's record
-exists, nothing of it has been destroyed, and retention decides about it anew.
+of its disks. It says something only about snapshots that are gone: as long as a snapshot's record exists, nothing of it
+has been destroyed, and retention decides about it anew.
 
 Once a snapshot is gone, nothing in the database tells its disks from snapshots of disks that another product made, such
-as a backup tool. So an entry is believed only if its seal shows that a pass of this pool wrote it (vmss.edges.seal).
-Others who may write pool.other_config cannot make one. They can restore an old one, which names disks that were to be
-destroyed anyway, or remove one, and those disks stay. After a change of the pool's secret, older entries are no longer
-believed: what they name is logged, and stays.
+as a backup tool. So an entry is believed. Who may write one (role pool-operator) may destroy disks anyway (vm-admin).
 """
 
 import json
 import os
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from vmss.core.records import Disk, Pool
 from vmss.core.text import is_uuid
-from vmss.edges.seal import holds, seal
 from vmss.edges.world import read_disk
 from vmss.edges.xapi import MISREAD, Refused, Xapi
 
@@ -32,11 +28,9 @@ Entries = Dict[str, List[str]]
 class Journal:
     """The entries of this pass, and those that earlier ones left."""
 
-    def __init__(self, xapi: Xapi, pool: Pool, key: Callable[[], bytes]) -> None:
-        """`key` returns the key of the seals; it is called only if there is an entry."""
+    def __init__(self, xapi: Xapi, pool: Pool) -> None:
         self._xapi = xapi
         self._pool = pool
-        self._seal_key = key
         self._leftovers = [(name, text) for name, text in pool.other_config.items() if name.startswith(PREFIX)]
         self._written = 0
 
@@ -46,9 +40,9 @@ class Journal:
         return bool(self._leftovers)
 
     def leftovers(self) -> List[Tuple[str, Optional[Entries]]]:
-        """The entries that earlier passes left, by key; None for a forged one. Each is returned once."""
+        """The entries that earlier passes left, by key; None for what is no entry. Each is returned once."""
         leftovers, self._leftovers = self._leftovers, []
-        return [(name, _parse(text, self._seal_key())) for name, text in sorted(leftovers)]
+        return [(name, _parse(text)) for name, text in sorted(leftovers)]
 
     def write(self, entries: Entries) -> List[str]:
         """Record what is to be destroyed; return the keys of the new entries."""
@@ -56,7 +50,7 @@ class Journal:
 
     def add_leftovers(self, entries: Entries) -> None:
         """Record deletions that this pass is to carry out as if an earlier one had left them over."""
-        self._leftovers += [(self._write(part), record(part, self._seal_key())) for part in _parts(entries)]
+        self._leftovers += [(self._write(part), record(part)) for part in _parts(entries)]
 
     def remove(self, key: str) -> None:
         """Remove an entry: everything in it is gone."""
@@ -66,7 +60,7 @@ class Journal:
         # A name that no other pass can have chosen, so that no existing key is in the way.
         self._written += 1
         key = "%s%d-%s-%d" % (PREFIX, os.getpid(), os.urandom(4).hex(), self._written)
-        value = record(entries, self._seal_key())
+        value = record(entries)
         self._xapi.call("pool.add_to_other_config", self._pool.ref, key, value)
         return key
 
@@ -115,22 +109,19 @@ def _by_uuid(xapi: Xapi, cls: str, uuid: str) -> List[str]:
         return []
 
 
-def record(entries: Entries, key: bytes) -> str:
+def record(entries: Entries) -> str:
     """The value of an entry."""
-    return json.dumps({"destroying": entries, "seal": seal(key, _text(entries))}, separators=(",", ":"))
+    return json.dumps({"destroying": entries}, separators=(",", ":"))
 
 
-def _text(entries: Entries) -> str:
-    return json.dumps(entries, separators=(",", ":"), sort_keys=True)
-
-
-def _parse(text: str, key: bytes) -> Optional[Entries]:
-    """The value of an entry, read; None if its seal does not hold."""
+def _parse(text: str) -> Optional[Entries]:
+    """The value of an entry, read; None if it is none."""
     try:
-        value = json.loads(text)
-        entries, claimed = value["destroying"], value["seal"]
-        if holds(key, _text(entries), claimed) and all(is_uuid(uuid) for uuids in entries.values() for uuid in uuids):
-            return {str(snapshot): list(uuids) for snapshot, uuids in entries.items() if is_uuid(snapshot)}
+        entries = json.loads(text)
+        # The first version wrote them without a name, another one with a seal beside them.
+        entries = entries.get("destroying", entries)
+        if all(is_uuid(snapshot) and all(map(is_uuid, disks)) for snapshot, disks in entries.items()):
+            return {str(snapshot): list(disks) for snapshot, disks in entries.items()}
     except MISREAD:
         pass
     return None

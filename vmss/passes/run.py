@@ -3,14 +3,13 @@
 import os
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
 from vmss.core.text import one_line, quoted
 from vmss.core.turn import Served
-from vmss.edges import seal, sessions
+from vmss.edges import sessions
 from vmss.edges.clock import Clock
 from vmss.edges.lock import Held, Lock, LockDirectory
 from vmss.edges.log import Log
@@ -134,8 +133,7 @@ class Pass:
             lock = directory.acquire(pool.uuid, holder)
         except Held as held:
             return self._put_off(held, directory)
-        key = partial(seal.key, pool.uuid, self.around.place.local, directory)
-        self.journal = Journal(self.xapi, pool, key)
+        self.journal = Journal(self.xapi, pool)
         complete = False
         try:
             settled = self._take_over(directory, lock)

@@ -1,7 +1,6 @@
-"""What is recorded to be destroyed: only what a pass has written is, and only a snapshot's own disks."""
+"""The journal of deletions: what is no record destroys nothing, and what is one only the disks of a snapshot."""
 
 import json
-from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -10,54 +9,36 @@ from hypothesis import strategies as st
 
 from tests.pool import TestPool
 from tests.test_hostile import estate, hostile, junk, one_line_or_report, thorough, untouched
-from vmss.edges import seal
-from vmss.edges.lock import LockDirectory
-from vmss.passes.journal import PREFIX, record
+from vmss.passes.journal import PREFIX
 
 GONE = "11111111-1111-1111-1111-111111111111"
-
-
-def key(pool: TestPool) -> bytes:
-    (uuid,) = [fields["uuid"] for fields in pool.call("pool.get_all_records").values()]
-    directory = LockDirectory(pool.place.lock_dir)
-    try:
-        return seal.key(uuid, False, directory)
-    finally:
-        directory.close()
 
 
 def put(pool: TestPool, text: str) -> None:
     pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], PREFIX + "forged", text)
 
 
-def test_a_backup_tools_snapshot_of_a_disk_is_not_destroyed_by_a_forged_record(pool: TestPool) -> None:
-    # A snapshot, managed, of no VM: nothing in its record tells it from a disk that a pass has left.
-    backup = pool.call("VDI.snapshot", pool.vdi(pool.sr()), {})
-    put(pool, json.dumps({GONE: [pool.uuid("VDI", backup)]}))
-    assert pool.tick().status == 0
-    assert backup in pool.call("VDI.get_all")
-    # It is told, and once.
-    assert len([line for line in pool.log() if "was written by no pass of this pool, and is removed" in line]) == 1
-    assert PREFIX + "forged" not in pool.other_config()
-
-
-def test_the_seal_of_another_record_another_pool_or_another_key_is_none(pool: TestPool) -> None:
-    backup = pool.call("VDI.snapshot", pool.vdi(pool.sr()), {})
-    wanted, other = {GONE: [pool.uuid("VDI", backup)]}, {GONE: [GONE]}
-    mine = key(pool)
-    directory = LockDirectory(pool.place.lock_dir)
-    foreign = seal.key(GONE, False, directory)
-    directory.close()
-    borrowed = dict(json.loads(record(wanted, b"x")), seal=json.loads(record(other, mine))["seal"])
-    added = json.loads(record(other, mine))
-    added["destroying"][GONE].append(pool.uuid("VDI", backup))
-    for value in (json.dumps(borrowed), json.dumps(added), record(wanted, b""), record(wanted, foreign)):
-        put(pool, value)
+def test_what_is_no_record_is_removed_and_told_once(pool: TestPool) -> None:
+    disk = pool.call("VDI.snapshot", pool.vdi(pool.sr()), {})
+    for text in ("", "[]", json.dumps({"x": [pool.uuid("VDI", disk)]}), json.dumps({GONE: pool.uuid("VDI", disk)})):
+        put(pool, text)
+        before = len(pool.log())
         assert pool.tick().status == 0
-        assert backup in pool.call("VDI.get_all")
-    put(pool, record(wanted, mine))  # or nothing of this would say anything
-    pool.tick()
-    assert backup not in pool.call("VDI.get_all")
+        assert pool.tick().status == 0
+        assert disk in pool.call("VDI.get_all")
+        told = [line for line in pool.log()[before:] if "cannot be understood as a record of deletions" in line]
+        assert len(told) == 1 and PREFIX + "forged" not in pool.other_config()
+
+
+@pytest.mark.parametrize("seal", [{}, {"seal": "0" * 64}])
+def test_what_earlier_versions_recorded_is_finished(pool: TestPool, seal: Dict[str, str]) -> None:
+    # The first wrote the entries without a name, another one with a seal beside them.
+    disk = pool.call("VDI.snapshot", pool.vdi(pool.sr()), {})
+    entries = {GONE: [pool.uuid("VDI", disk)]}
+    put(pool, json.dumps(dict(seal, destroying=entries) if seal else entries))
+    assert pool.tick().status == 0
+    assert disk not in pool.call("VDI.get_all")
+    assert PREFIX + "forged" not in pool.other_config()
 
 
 @given(
@@ -75,28 +56,14 @@ def test_the_seal_of_another_record_another_pool_or_another_key_is_none(pool: Te
 @thorough(15)
 def test_whatever_stands_in_place_of_a_record_destroys_nothing(text: str) -> None:
     with estate() as here:
-        every = [here.pool.uuid("VDI", ref) for ref in here.pool.call("VDI.get_all")]
         before = set(here.pool.call("VDI.get_all"))
         here.pool.call("VMSS.set_enabled", here.policy, False)
         db, ref = here.pool.simulator.db, here.pool.call("pool.get_all")[0]
         db.add_to_map("pool", ref, "other_config", PREFIX + "0", text)
-        db.add_to_map("pool", ref, "other_config", PREFIX + "1", json.dumps({"destroying": {GONE: every}, "seal": ""}))
         one_line_or_report(here.pool.tick)
         db.set("pool", ref, "other_config", {})  # what XML cannot carry has no place in it
         assert before <= set(here.pool.call("VDI.get_all"))
         untouched(here)
-
-
-def test_the_key_is_the_pools_secret_in_dom0_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory, other = LockDirectory(str(tmp_path / "one")), LockDirectory(str(tmp_path / "two"))
-    monkeypatch.setattr(seal, "POOL_SECRET", str(tmp_path / "ptoken"))
-    alone = seal.key(GONE, True, directory)
-    assert alone == seal.key(GONE, True, directory) != seal.key(GONE, True, other)
-    (tmp_path / "ptoken").write_text("a/b/c\n")
-    # The same on every host of the pool, whatever lies in its lock directory.
-    assert seal.key(GONE, True, directory) == seal.key(GONE, True, other) != alone
-    assert b"a/b/c" not in seal.key(GONE, True, directory)
-    assert (tmp_path / "one" / (GONE + ".seal")).stat().st_mode & 0o777 == 0o600
 
 
 # The types of disks
