@@ -110,7 +110,7 @@ _SM = [
     ("SR_BACKEND_FAILURE_80", "", "Failed to mark VDI hidden", ""),
 ]
 _BUSY = ("OTHER_OPERATION_IN_PROGRESS", "VM", "{ref}", "clone", "OpaqueRef:somebody")
-# What the facts list for the operations themselves; {ref} is their object.
+# The errors of the operations themselves (docs/xapi-facts.md, Storage errors); {ref} is their object.
 OPERATION_ERRORS: Dict[str, List[Tuple[str, ...]]] = {
     "VM.snapshot": _SM
     + [

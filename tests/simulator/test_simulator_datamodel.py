@@ -246,7 +246,8 @@ def world(wire: Wire, pool: Pool) -> Wire:
 
 # --- objects ---
 
-# The fields that something sets when an object is made, whatever default they have (xapi-facts.md, recordings).
+# The fields that something sets when an object is made, whatever default they have
+# (docs/xapi-facts.md, The data model).
 SET: Dict[str, Any] = {
     "session": ["auth_user_name", "is_local_superuser", "validation_time"],
     "pool": ["restrictions", "ha_cluster_stack", "allowed_operations", "ext_auth_cache_enabled"],

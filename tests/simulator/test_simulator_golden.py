@@ -1,4 +1,7 @@
-"""The embedded xapi answers what a real one answered, call by call and value by value."""
+"""The embedded xapi answers what a real one answered, call by call and value by value.
+
+See docs/xapi-facts.md, Recordings of a real xapi.
+"""
 
 import pytest
 

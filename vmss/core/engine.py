@@ -4,9 +4,9 @@ A job is one VM of one due policy: it waits for its turn, takes the snapshot, th
 its disks. The engine is told what has ended, and answers what to start. It has no clock, no I/O and no thread, so a run
 can be repeated exactly and tested by the million.
 
-Limits are tokens. An operation occupies its tokens from its start to its end: one for every SR that it touches (xapi
-runs one storage operation per SR at a time, pool-wide), one for the host that a checkpoint runs on, and one out of
-`operations_max` for the whole pool.
+Limits are tokens. An operation occupies its tokens from its start to its end: one for every SR that it touches, one for
+the host that a checkpoint runs on, and one out of `operations_max` for the whole pool. xapi runs one storage operation
+per SR at a time, pool-wide (docs/xapi-facts.md, One operation per SR).
 
 The order:
 

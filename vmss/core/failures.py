@@ -1,6 +1,6 @@
 """What went wrong, by the error code of XAPI: its kind, a plain sentence and what to do about it.
 
-The codes and their parameters are documented in xapi's data model; what really comes is in xapi's sources.
+xapi's data model documents the codes and their parameters; what xapi sends differs (docs/xapi-facts.md, Errors).
 """
 
 from typing import NamedTuple, Sequence

@@ -79,7 +79,8 @@ class Operation(NamedTuple):
 def already_gone(operation: Operation, outcome: Outcome) -> bool:
     """Whether a deletion failed only because its object does not exist any more, which counts as success.
 
-    Somebody else was faster, or the memory of a checkpoint was destroyed when the checkpoint was shut down.
+    Somebody else was faster, or the memory of a checkpoint was destroyed when the checkpoint was shut down
+    (docs/xapi-facts.md, Gone already).
     """
     error = outcome.error
     if operation.action == SHUT_DOWN and error[:2] == ("VM_BAD_POWER_STATE", operation.ref):

@@ -4,8 +4,8 @@ from typing import Dict, List, NamedTuple, Sequence
 
 from vmss.core.text import one_line
 
-# Each alert: XAPI's priority (XenCenter calls 1 and 2 Failed, 3 Warning, 4 and 5 Succeeded), and its sentence.
-# Those of LOCK_FAILED and MISSED_EVENT are the article's.
+# Each alert: XAPI's priority (XenCenter calls 1 and 2 Failed, 3 Warning, 4 and 5 Succeeded), and its
+# sentence (docs/xapi-facts.md, Priorities of messages). Those of LOCK_FAILED and MISSED_EVENT are the article's.
 SUCCEEDED = "VMSS_SNAPSHOT_SUCCEEDED"
 FAILED = "VMSS_SNAPSHOT_FAILED"
 LOCK_FAILED = "VMSS_SNAPSHOT_LOCK_FAILED"
@@ -35,7 +35,7 @@ SENTENCES = {
 }
 _KINDS = {1: "error", 3: "warn", 5: "info"}
 
-# A call to xapi may have 300 KiB (its Constants.http_limit_max_rpc_size), in XML.
+# A call to xapi may have 300 KiB, in XML (docs/xapi-facts.md, Size of requests and records).
 _BODY_BYTES_MAX = 100000
 _NAME_LENGTH_MAX = 200
 _ELEMENT_LENGTH_MAX = 500

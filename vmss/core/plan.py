@@ -22,7 +22,7 @@ _CLOCKS_DIFFER = timedelta(seconds=60)
 _MIB = 1 << 20
 
 # The types of a VM's own disks. All others serve the pool, or another product: cbt_metadata, for one, is what a backup
-# tool makes of a snapshot's disk, and needs for its next incremental backup.
+# tool makes of a snapshot's disk, and needs for its next incremental backup (docs/xapi-facts.md, Types of disks).
 _OF_A_VM = ("user", "system", "ephemeral")
 
 # The token of checkpoints of suspended VMs: xapi picks the host, so one runs at a time.

@@ -120,7 +120,7 @@ def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str]
     """Write the session down, for a later pass to close: some of its operations have not ended.
 
     xapi decides at the end of a snapshot, from its session, whether it is a scheduled one: without the session
-    it would be kept for ever.
+    it would be kept for ever (docs/xapi-facts.md, The session has to outlive its snapshots).
     """
     session, xapi.session = xapi.session, ""
     log("The session is left open: %d of its operations have not ended, or their answer was lost" % len(tasks))
@@ -173,7 +173,7 @@ def _pending(xapi: Xapi, task: str) -> bool:
     """Whether a task has not ended; the record of one that has is destroyed.
 
     A snapshot that still waits for a busy VM has no sign of which VM that is, and so could not be told from one
-    that has to be started: it is cancelled.
+    that has to be started: it is cancelled (docs/xapi-facts.md, Marks of a scheduled snapshot's task).
     """
     try:
         record = xapi.call("task.get_record", task)

@@ -363,7 +363,8 @@ def where(
     """Records of a class in which a field has one of these values, and which meet the condition."""
     values = list(values)
     for start in range(0, len(values), _CHUNK):
-        # In xapi's query language `and` binds no tighter than `or`, so everything is in parentheses.
+        # In xapi's query language `and` binds no tighter than `or`, so everything is in parentheses
+        # (docs/xapi-facts.md, Queries).
         expression = " or ".join('(field "%s" = "%s")' % (field, value) for value in values[start : start + _CHUNK])
         if condition:
             expression = "(%s) and (%s)" % (condition, expression)

@@ -23,7 +23,8 @@ from vmss.edges.clock import Clock
 USER = "__dom0__vmss"
 ORIGINATOR = "vmss"
 
-# A task that says nothing for so long is asked: its event may be lost, its record collected.
+# A task that says nothing for so long is asked: its event may be lost, its record collected
+# (docs/xapi-facts.md, Task records are collected).
 _SILENCE_S = 60.0
 # A plain call that is not answered for so long never will be.
 _CALL_TIMEOUT_S = 300.0
@@ -285,7 +286,8 @@ class Xapi:
         )
         self.session = str(self._client.handle)
         # The client would log in again, silently, whenever the session is refused: with that the new session's
-        # calls would go on as though the operations of the old one were still there.
+        # calls would go on as though the operations of the old one were still there
+        # (docs/xapi-facts.md, The XenAPI client logs in again by itself).
         self._client.last_login_method = None
 
     def adopt(self, session: str) -> None:

@@ -41,7 +41,8 @@ def reading(around: Surroundings) -> Iterator[Reading]:
     """
     settings = around.settings._replace(login_limit=0)
     xapi = Xapi(around.place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit, around.transport)
-    # Over xapi's own socket any name will do; that of the plugin would make xapi take what we do for scheduled.
+    # Over xapi's own socket any name will do; that of the plugin would make xapi take what we do for scheduled
+    # (docs/xapi-facts.md, Who may mark a snapshot as scheduled).
     clock = around.clock or Clock()
     try:
         sessions.log_in(xapi, around.place, settings, clock, around.say, user="root")

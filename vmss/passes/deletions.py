@@ -154,7 +154,8 @@ class Deletions:
 
     def _spared(self, expired: Sequence[Tuple[int, ExpiredSnapshot]]) -> FrozenSet[str]:
         """The references of what must not be destroyed after all: disks that somebody has started to use since the plan
-        was made, and checkpoints that were pinned since, which would lose their memory before xapi refuses."""
+        was made, and checkpoints that were pinned since, which would lose their memory before xapi refuses
+        (docs/xapi-facts.md, Pinned snapshots)."""
         spared: Set[str] = set()
         users, unknown = self._users(expired)
         for _, snapshot in expired:

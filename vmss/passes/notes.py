@@ -14,7 +14,8 @@ from vmss.edges.log import Log
 from vmss.edges.world import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 
-# xapi writes its database every five minutes: what ended before that can no longer be lost.
+# xapi writes its database every five minutes: what ended before that can no longer be lost
+# (docs/xapi-facts.md, When xapi writes its database).
 _WRITTEN_AFTER = timedelta(minutes=10)
 # Upper limit on the finished snapshots in the notes; the newest stay. The file is written anew for every snapshot.
 _FINISHED_MAX = 1000

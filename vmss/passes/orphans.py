@@ -1,9 +1,9 @@
 """Disks that a dying xapi left without a snapshot: found, reported, and deleted where they are proven to be ours.
 
-When xapi dies between the disks of a snapshot and the record that would own them, the disks stay. By its record such
-a disk cannot be told from one that another product has made with VDI.snapshot: both name their source, bear its name
-and have no VM. So the record alone proves nothing. What proves a disk ours is that we saw it on a scheduled snapshot
-whose record xapi has lost since. All others are only reported.
+When xapi dies between the disks of a snapshot and the record that would own them, the disks stay (docs/xapi-facts.md,
+Disks that a death leaves behind). By its record such a disk cannot be told from one that another product has made with
+VDI.snapshot: both name their source, bear its name and have no VM. So the record alone proves nothing. What proves a
+disk ours is that we saw it on a scheduled snapshot whose record xapi has lost since. All others are only reported.
 
 What was under way is noted beside the lock (a file, no call). As long as no pass left a note, nothing is looked for.
 """

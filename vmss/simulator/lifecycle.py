@@ -1,7 +1,7 @@
 """The ends and beginnings of xapi: a clean restart, a death that loses what was not written, a change of coordinator.
 
-Seen on a real xapi (facts, q.5): sessions and tasks are always gone, current operations are cleared, sets come in
-another order; the storage manager goes on with what it was doing, and has nobody to tell.
+Sessions and tasks are always gone, current operations are cleared, sets come in another order; the storage manager goes
+on with what it was doing, and has nobody to tell (docs/xapi-facts.md, Restart of xapi).
 """
 
 from typing import TYPE_CHECKING, Any, Generator, Optional, Set

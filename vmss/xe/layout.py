@@ -1,4 +1,7 @@
-"""How xe prints: records with their labels in a column, or with --minimal one line for a script. Pure."""
+"""How xe prints: records with their labels in a column, or with --minimal one line for a script. Pure.
+
+See docs/xapi-facts.md, How xe prints.
+"""
 
 from typing import List, NamedTuple, Sequence, Tuple
 
