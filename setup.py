@@ -29,8 +29,16 @@ setup(
     extras_require={
         "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without
         "terminal": ["rich"],  # tables and a progress bar; plain text without it
-        "test": ["pytest", "hypothesis", "python-crontab", "setuptools", "rich; python_version >= '3.8'"],
-        "lint": ["pytest", "hypothesis", "mypy", "ruff>=0.17,<0.18", "types-python-dateutil", "types-setuptools"],
+        "test": [
+            "pytest",
+            "pytest-timeout",
+            "pytest-cov",
+            "hypothesis",
+            "python-crontab",
+            "setuptools",
+            "rich; python_version >= '3.8'",
+        ],
+        "lint": ["pytest", "pytest-timeout", "hypothesis", "mypy", "ruff>=0.17,<0.18", "types-python-dateutil", "types-setuptools"],
     },
     entry_points={"console_scripts": ["vmss = vmss.cli.main:main"]},
     data_files=[("etc/xapi.d/plugins", ["plugins/vmss"]), ("etc/cron.d", ["cron.d/vmss.cron"])],
