@@ -1,8 +1,8 @@
-"""Instants as XAPI writes them, and time zones by name."""
+"""Instants: as XAPI writes them, and as a wall clock shows them."""
 
 import re
-from datetime import datetime, timezone, tzinfo
-from typing import Any
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Any, List
 
 from vmss.core.text import quoted
 
@@ -10,6 +10,9 @@ UTC = timezone.utc
 _CANONICAL = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z\Z")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # xapi's "never"
+
+# The clocks of two machines, or of xapi and dom0, may differ by this much without meaning anything.
+CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
 def parse_datetime(value: Any) -> datetime:
@@ -47,4 +50,33 @@ def format_datetime(instant: datetime) -> str:
 
 def local(instant: datetime, zone: tzinfo) -> str:
     """An instant as local wall-clock time, as the lines of the vendor's article have it."""
-    return str(instant.astimezone(zone).replace(tzinfo=None))
+    return str(wall_clock(zone, instant))
+
+
+def wall_clock(zone: tzinfo, instant: datetime) -> datetime:
+    """The naive wall-clock reading at an instant."""
+    return instant.astimezone(zone).replace(tzinfo=None)
+
+
+def wall_to_instants(zone: tzinfo, wall: datetime) -> List[datetime]:
+    """The instants, in order, at which the clock shows `wall`; in a gap the one at which the gap ends.
+
+    Only the direction from UTC to the wall clock is asked of the zone: that one is never ambiguous.
+    """
+    near = wall.replace(tzinfo=UTC)
+    offsets = {wall_clock(zone, near + day) - (wall + day) for day in (-timedelta(days=1), timedelta(days=1))}
+    candidates = sorted(near - offset for offset in offsets)
+    found = [instant for instant in candidates if wall_clock(zone, instant) == wall]
+    return found or [_end_of_gap(zone, wall, candidates[0], candidates[-1])]
+
+
+def _end_of_gap(zone: tzinfo, wall: datetime, before: datetime, after: datetime) -> datetime:
+    """The first instant, to the second, whose wall-clock reading is past `wall`, by bisection."""
+    seconds_low, seconds_high = 0, int((after - before).total_seconds())
+    while seconds_low < seconds_high:
+        middle = (seconds_low + seconds_high) // 2
+        if wall_clock(zone, before + timedelta(seconds=middle)) > wall:
+            seconds_high = middle
+        else:
+            seconds_low = middle + 1
+    return before + timedelta(seconds=seconds_high)

@@ -12,10 +12,11 @@ The rules:
   whole has no hourly slot: no real hour passed.
 """
 
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from typing import FrozenSet, Iterator, List, NamedTuple, Optional
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import FrozenSet, Iterator, NamedTuple, Optional
 
-UTC = timezone.utc
+from vmss.core.datetimes import UTC, wall_clock, wall_to_instants
+
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 HOURLY, DAILY, WEEKLY = FREQUENCIES = ("hourly", "daily", "weekly")
 
@@ -85,21 +86,21 @@ def _slots_around(schedule: Schedule, zone: tzinfo, instant: datetime) -> Iterat
 def _hourly_slots(minute: int, zone: tzinfo, instant: datetime) -> Iterator[datetime]:
     # The wall-clock hours near four real hours on either side, and their neighbours: where the clock was
     # changed at 00:01, an hour lasted for a minute only.
-    near = {_hour(_wall(zone, instant + step * _HOUR)) for step in range(-4, 5)}
+    near = {_hour(wall_clock(zone, instant + step * _HOUR)) for step in range(-4, 5)}
     for hour in {hour + step * _HOUR for hour in near for step in (-1, 0, 1)}:
-        for slot in _instants(zone, hour.replace(minute=minute)):
+        for slot in wall_to_instants(zone, hour.replace(minute=minute)):
             # A slot moved out of a gap stays with the hour it belongs to, if any of that hour is left.
-            if _hour(_wall(zone, slot)) == hour:
+            if _hour(wall_clock(zone, slot)) == hour:
                 yield slot
 
 
 def _daily_slots(schedule: Schedule, zone: tzinfo, instant: datetime) -> Iterator[datetime]:
     at = time(schedule.hour, schedule.minute)
-    today = _wall(zone, instant).date()
+    today = wall_clock(zone, instant).date()
     days = schedule.days if schedule.frequency == WEEKLY else frozenset(range(7))
     for day in _dates(today, -9, 9):
         if day.weekday() in days:
-            yield _instants(zone, datetime.combine(day, at))[0]
+            yield wall_to_instants(zone, datetime.combine(day, at))[0]
 
 
 def _dates(today: date, first: int, last: int) -> Iterator[date]:
@@ -107,34 +108,5 @@ def _dates(today: date, first: int, last: int) -> Iterator[date]:
         yield today + offset * _DAY
 
 
-def _wall(zone: tzinfo, instant: datetime) -> datetime:
-    """The naive wall-clock reading at an instant."""
-    return instant.astimezone(zone).replace(tzinfo=None)
-
-
 def _hour(wall: datetime) -> datetime:
     return wall.replace(minute=0, second=0, microsecond=0)
-
-
-def _instants(zone: tzinfo, wall: datetime) -> List[datetime]:
-    """The instants, in order, at which the clock shows `wall`; in a gap the one at which the gap ends.
-
-    Only the direction from UTC to the wall clock is asked of the zone: that one is never ambiguous.
-    """
-    near = wall.replace(tzinfo=UTC)
-    offsets = {_wall(zone, near + step * _DAY) - (wall + step * _DAY) for step in (-1, 1)}
-    candidates = sorted(near - offset for offset in offsets)
-    found = [instant for instant in candidates if _wall(zone, instant) == wall]
-    return found or [_end_of_gap(zone, wall, candidates[0], candidates[-1])]
-
-
-def _end_of_gap(zone: tzinfo, wall: datetime, before: datetime, after: datetime) -> datetime:
-    """The first instant, to the second, whose wall-clock reading is past `wall`, by bisection."""
-    seconds_low, seconds_high = 0, int((after - before).total_seconds())
-    while seconds_low < seconds_high:
-        middle = (seconds_low + seconds_high) // 2
-        if _wall(zone, before + timedelta(seconds=middle)) > wall:
-            seconds_high = middle
-        else:
-            seconds_low = middle + 1
-    return before + timedelta(seconds=seconds_high)

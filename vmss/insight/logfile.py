@@ -9,10 +9,10 @@ import re
 import stat
 from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
-from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Pattern, Tuple
+from typing import Dict, Iterator, Match, NamedTuple, Optional, Pattern, Tuple
 
 from vmss.core import messages
-from vmss.core.datetimes import UTC
+from vmss.core.datetimes import wall_to_instants
 
 # A pass writes some 300 bytes for each VM, and a tick that has nothing to do 300: days of a usual pool.
 _BYTES_MAX = 1 << 20
@@ -199,22 +199,12 @@ def _instant(match: Optional[Match[str]], zone: tzinfo, now: datetime) -> Option
     for year in range(here + 1, here - 5, -1):
         try:
             day, hour, minute, second = numbers
-            wall = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
+            wall = datetime(year, month, day, hour, minute, min(second, 59))  # noqa: DTZ001, a wall clock
         except ValueError:
             continue  # the 29th of February
-        found = [instant for instant in _instants(wall, zone) if instant <= now + _AHEAD]
+        found = [instant for instant in wall_to_instants(zone, wall) if instant <= now + _AHEAD]
         # Of the hour that comes twice: the one that is over, if the other is not yet.
         past = [instant for instant in found if instant <= now]
         if found:
             return max(past or found)
     return None
-
-
-def _instants(wall: datetime, zone: tzinfo) -> List[datetime]:
-    """The instants at which the clock shows this, given as though it were UTC; one near by if it never does."""
-    found = []
-    for days in (-1, 1):
-        near = wall + timedelta(days=days)
-        found.append(wall - (near.astimezone(zone).replace(tzinfo=UTC) - near))
-    shown = [instant for instant in found if instant.astimezone(zone).replace(tzinfo=UTC) == wall]
-    return shown or found[:1]
