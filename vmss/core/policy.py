@@ -1,10 +1,10 @@
 """A snapshot schedule as a typed value, read from a VMSS record of XAPI."""
 
-import re
 from datetime import datetime, tzinfo
 from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 
 from vmss.core.datetimes import EPOCH, parse_datetime
+from vmss.core.ocaml import read_int
 from vmss.core.schedule import DAYS, FREQUENCIES, HOURLY, WEEKLY, Schedule, due_slot
 from vmss.core.text import quoted
 
@@ -84,30 +84,11 @@ def _days(text: Any) -> FrozenSet[int]:
     return frozenset(DAYS.index(name) for name in names)
 
 
-_OCAML_INT = re.compile(r"(?P<sign>[-+]?)(?P<base>0[xXoObBuU])?(?P<digits>[0-9a-fA-F][0-9a-fA-F_]*)\Z")
-_BASES = {"0x": 16, "0o": 8, "0b": 2, "0u": 10}
-
-
 def _number(name: str, value: Any, low: int, high: int) -> int:
-    """An integer as OCaml's int_of_string reads it: xapi checks hours with that and stores them as written
-    ("07", "0x7", "1_0"), and sends its own integers as plain digits."""
-    match = _OCAML_INT.match(value) if isinstance(value, str) and len(value) < 24 else None
     try:
-        if isinstance(value, bool) or not (isinstance(value, int) or match):
-            raise ValueError
-        number = (
-            value
-            if match is None
-            else int(
-                match.group("sign") + match.group("digits").replace("_", ""),
-                _BASES[match.group("base").lower()] if match.group("base") else 10,
-            )
-        )
-    except ValueError:
-        raise PolicyError("%s: %s is not a whole number" % (name, quoted(value)))
-    if not low <= number <= high:
-        raise PolicyError("%s: %s is not within %d to %d" % (name, quoted(value), low, high))
-    return number
+        return read_int(value, low, high)
+    except ValueError as error:
+        raise PolicyError("%s: %s" % (name, error))
 
 
 def _field(record: Mapping[str, Any], name: str) -> Any:

@@ -3,6 +3,7 @@
 import re
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
+from vmss.core.ocaml import parse_int
 from vmss.core.text import quoted
 from vmss.xe.errors import failed
 
@@ -47,15 +48,10 @@ class Field(NamedTuple):
 
 
 def _number(name: str, text: str) -> str:
-    # As OCaml reads one.
-    if not re.match(r"[-+]?(0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|0[uU]?[0-9_]*|[0-9][0-9_]*)\Z", text):
-        raise failed("Parameter '%s' has to be an integer, not %s" % (name, quoted(text)))
-    digits = text.replace("_", "").lower().replace("u", "")
-    plain = digits.lstrip("+-0") or "0"
-    value = int(digits, 0) if plain[0] in "xob" else int(digits)
-    if not -(2**63) <= value < 2**63:
-        raise failed("Parameter '%s': %s is too large" % (name, quoted(text)))
-    return str(value)
+    try:
+        return str(parse_int(text))
+    except ValueError:
+        raise failed("Parameter '%s' has to be an integer of 64 bits, not %s" % (name, quoted(text)))
 
 
 def _bytes(name: str, text: str) -> str:
