@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmss.core.frequencies import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule
 from vmss.core.policy import SNAPSHOT, Policy
-from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule, latest_slot, next_slot
+from vmss.core.schedule import latest_slot, next_slot
 from vmss.edges.zones import time_zone
 from vmss.insight import forecast
 from vmss.insight.forecast import Interval, Load
@@ -37,7 +38,7 @@ def pools(draw: Any) -> List[Load]:
         load(
             number,
             Schedule(
-                draw(st.sampled_from(FREQUENCIES)),
+                draw(st.sampled_from(list(FREQUENCIES))),
                 draw(st.sampled_from((0, 15, 30, 45))),
                 draw(st.integers(0, 23)),
                 draw(st.frozensets(st.integers(0, 6), min_size=1)),

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmss.core import messages
+from vmss.core.frequencies import DAILY, FREQUENCIES, HOURLY, Schedule
 from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.retention import Snapshot
-from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, Schedule, latest_slot, next_slot
+from vmss.core.schedule import latest_slot, next_slot
 from vmss.core.turn import Served, Turn
 from vmss.insight import health, history
 from vmss.insight.health import CRITICAL, OK, UNKNOWN, WARNING, Finding, Late, Promise
@@ -29,7 +30,7 @@ quick = settings(max_examples=150, deadline=None)
 
 schedules = st.builds(
     Schedule,
-    st.sampled_from(FREQUENCIES),
+    st.sampled_from(list(FREQUENCIES)),
     st.sampled_from((0, 15, 30, 45)),
     st.integers(0, 23),
     st.frozensets(st.integers(0, 6), min_size=1),

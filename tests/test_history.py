@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmss.core import messages
+from vmss.core.frequencies import DAILY, Schedule
 from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
-from vmss.core.schedule import DAILY, Schedule
 from vmss.core.turn import Served, Turn
 from vmss.insight import history
 from vmss.insight.history import Run

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmss.core.frequencies import Schedule
 from vmss.core.policy import Policy, PolicyError, from_record
-from vmss.core.schedule import Schedule
 
 UTC = timezone.utc
 REF = "OpaqueRef:7e2a6e2f-1d2c-4b8f-9a51-0b9a3c0f9f11"

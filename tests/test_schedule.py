@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
+from vmss.core.frequencies import DAILY, HOURLY, WEEKLY, Schedule
 from vmss.core.policy import Policy
-from vmss.core.schedule import DAILY, HOURLY, TICK_INTERVAL, WEEKLY, Schedule, due_slot, latest_slot, next_slot
+from vmss.core.schedule import TICK_INTERVAL, due_slot, latest_slot, next_slot
 from vmss.edges.zones import time_zone
 
 UTC = timezone.utc
@@ -110,18 +111,6 @@ def test_keys_that_are_not_given_have_the_defaults_of_xapi() -> None:
 def test_a_zone_without_a_name_is_the_one_that_tz_names() -> None:
     with oracle.c_library_zone("Asia/Kathmandu"):
         assert latest_slot(daily("10:15"), time_zone(None), at("2026-01-10T12:00")) == at("2026-01-10T04:30")
-
-
-@pytest.mark.parametrize(
-    "schedule, words",
-    [
-        (hourly(0), "hourly at minute 00"),
-        (daily("7:05"), "daily at 07:05"),
-        (weekly("23:45", SUNDAY, MONDAY), "weekly on Monday, Sunday at 23:45"),
-    ],
-)
-def test_a_schedule_reads_as_a_sentence_has_it(schedule: Schedule, words: str) -> None:
-    assert str(schedule) == words
 
 
 # Rule 2: gaps (spring) and overlaps (autumn)

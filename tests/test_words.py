@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmss.core import words
-from vmss.core.schedule import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule
+from vmss.core.frequencies import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule
 
 UTC = timezone.utc
 CET = timezone(timedelta(hours=1), "CET")
 
 SCHEDULES = st.builds(
     Schedule,
-    st.sampled_from(FREQUENCIES),
+    st.sampled_from(list(FREQUENCIES)),
     st.sampled_from((0, 15, 30, 45)),
     st.integers(0, 23),
     st.frozensets(st.integers(0, 6), min_size=1),
@@ -34,12 +34,12 @@ SCHEDULES = st.builds(
     ],
 )
 def test_a_schedule_in_words(schedule: Schedule, text: str) -> None:
-    assert words.schedule(schedule) == text
+    assert schedule.in_words() == text
 
 
 @given(SCHEDULES, SCHEDULES)
 def test_schedules_with_the_same_words_have_the_same_slots(one: Schedule, other: Schedule) -> None:
-    if words.schedule(one) != words.schedule(other):
+    if one.in_words() != other.in_words():
         return
 
     def meaning(slots: Schedule) -> object:

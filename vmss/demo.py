@@ -5,6 +5,7 @@ import tempfile
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 
+from vmss.core import frequencies
 from vmss.core.datetimes import format_datetime, local, parse_datetime
 from vmss.core.schedule import TICK_INTERVAL
 from vmss.core.turn import Served
@@ -34,12 +35,7 @@ class _Plan(NamedTuple):
     retained: int
 
     def __str__(self) -> str:
-        at = "%02d:%02d" % (int(self.schedule.get("hour", "0")), int(self.schedule["min"]))
-        when = {
-            "hourly": "every hour at minute " + self.schedule["min"],
-            "daily": "every day at " + at,
-            "weekly": "%s at %s" % (self.schedule.get("days", "").replace(",", " and "), at),
-        }[self.frequency]
+        when = frequencies.read(self.frequency, self.schedule).in_words()
         return "%-8s %-11s %-33s newest %d kept" % (self.name, self.type, when, self.retained)
 
 

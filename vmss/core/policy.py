@@ -1,15 +1,16 @@
 """A snapshot schedule as a typed value, read from a VMSS record of XAPI."""
 
 from datetime import datetime, tzinfo
-from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
+from vmss.core import frequencies
 from vmss.core.datetimes import EPOCH, parse_datetime
+from vmss.core.frequencies import Schedule
 from vmss.core.ocaml import read_int
-from vmss.core.schedule import DAYS, FREQUENCIES, HOURLY, WEEKLY, Schedule, due_slot
+from vmss.core.schedule import due_slot
 from vmss.core.text import quoted
 
 SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_with_quiesce")
-MINUTES = (0, 15, 30, 45)
 
 
 class PolicyError(Exception):
@@ -54,41 +55,25 @@ def from_record(ref: str, record: Mapping[str, Any]) -> Policy:
         name=_text(record, "name_label"),
         enabled=_boolean(record, "enabled"),
         type=_choice(record, "type", TYPES),
-        retained=_number("retained_snapshots", _field(record, "retained_snapshots"), 1, 10),
-        schedule=_schedule(_choice(record, "frequency", FREQUENCIES), _field(record, "schedule")),
+        retained=_retained(_field(record, "retained_snapshots")),
+        schedule=_schedule(_field(record, "frequency"), _field(record, "schedule")),
         last_run=last_run if last_run > EPOCH else None,
         vms=_references(record, "VMs"),
     )
 
 
-def _schedule(frequency: str, keys: Any) -> Schedule:
-    """Keys that are missing have xapi's defaults, and those of another frequency are ignored: its setters
-    leave both behind (ocaml/xapi/xapi_vmss.ml)."""
-    if not isinstance(keys, Mapping):
-        raise PolicyError("schedule: %s is not a map" % quoted(keys))
-    minute = _number("schedule:min", keys.get("min", "0"), 0, 59)
-    if minute not in MINUTES:
-        raise PolicyError("schedule:min: %s is not 0, 15, 30 or 45" % quoted(keys["min"]))
-    if frequency == HOURLY:
-        return Schedule(frequency, minute)
-    hour = _number("schedule:hour", keys.get("hour", "0"), 0, 23)
-    days = _days(keys.get("days", "Monday")) if frequency == WEEKLY else frozenset([0])
-    return Schedule(frequency, minute, hour, days)
-
-
-def _days(text: Any) -> FrozenSet[int]:
-    names = [name.strip().capitalize() for name in text.split(",")] if isinstance(text, str) else [""]
-    for name in names:
-        if name not in DAYS:
-            raise PolicyError("schedule:days: %s is not a list of English day names" % quoted(text))
-    return frozenset(DAYS.index(name) for name in names)
-
-
-def _number(name: str, value: Any, low: int, high: int) -> int:
+def _retained(value: Any) -> int:
     try:
-        return read_int(value, low, high)
+        return read_int(value, 1, 10)
     except ValueError as error:
-        raise PolicyError("%s: %s" % (name, error))
+        raise PolicyError("retained_snapshots: %s" % error)
+
+
+def _schedule(frequency: Any, keys: Any) -> Schedule:
+    try:
+        return frequencies.read(frequency, keys)
+    except ValueError as error:
+        raise PolicyError(str(error))
 
 
 def _field(record: Mapping[str, Any], name: str) -> Any:

@@ -1,9 +1,7 @@
-"""Schedules, durations and instants in words, for people."""
+"""Lists, durations and instants in words, for people."""
 
 from datetime import datetime, tzinfo
 from typing import Sequence
-
-from vmss.core.schedule import DAILY, DAYS, HOURLY, Schedule
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -13,16 +11,6 @@ def listed(words: Sequence[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return "%s and %s" % (", ".join(words[:-1]), words[-1])
-
-
-def schedule(slots: Schedule) -> str:
-    """When a schedule runs: `every hour at :15`, `every day at 02:30`, `Mondays and Fridays at 22:00`."""
-    if slots.frequency == HOURLY:
-        return "every hour at :%02d" % slots.minute
-    at = "%02d:%02d" % (slots.hour, slots.minute)
-    if slots.frequency == DAILY or len(slots.days) == len(DAYS):
-        return "every day at " + at
-    return "%s at %s" % (listed([DAYS[day] + "s" for day in sorted(slots.days)]), at)
 
 
 def duration(seconds: float) -> str:

@@ -13,8 +13,9 @@ from bisect import bisect_right
 from datetime import datetime, timedelta, tzinfo
 from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
-from vmss.core.policy import MINUTES, Policy
-from vmss.core.schedule import HOURLY, Schedule, next_slot, next_tick
+from vmss.core.frequencies import HOUR_KEY, MINUTES, Schedule
+from vmss.core.policy import Policy
+from vmss.core.schedule import next_slot, next_tick
 
 # So many policies are looked for another time.
 _MOVES_MAX = 20
@@ -226,7 +227,7 @@ def _fits(
 
 def _alternatives(schedule: Schedule) -> List[Schedule]:
     """The other times that the schedule can have, the nearest first: an hourly one in its hour, others in their day."""
-    if schedule.frequency == HOURLY:
+    if not schedule.reads(HOUR_KEY):
         others = [schedule._replace(minute=minute) for minute in MINUTES if minute != schedule.minute]
         return sorted(others, key=lambda other: _apart(other.minute, schedule.minute, 60))
     times = [(hour, minute) for hour in range(24) for minute in MINUTES]

@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, NamedTuple, Tuple
 
+from vmss.core import frequencies, policy
 from vmss.xe.fields import (
     BOOLEAN,
     BYTES,
@@ -65,8 +66,8 @@ _OTHER_CONFIG = _map("other-config", writable=True)
 _TAGS = _field("tags", holds=SET, writable=True, between=", ")
 _OPERATIONS = (_field("allowed-operations", holds=SET), _field("current-operations", holds=SET))
 
-TYPES = choice("snapshot", "checkpoint", "snapshot_with_quiesce")
-FREQUENCIES = choice("hourly", "daily", "weekly")
+TYPES = choice(*policy.TYPES)
+FREQUENCIES = choice(*frequencies.FREQUENCIES)
 
 _VMSS = (
     _UUID,

@@ -11,7 +11,6 @@ from vmss.cli.parts import STATUS, new_parser, surroundings
 from vmss.cli.tables import Column
 from vmss.core.datetimes import EPOCH
 from vmss.core.failures import explain
-from vmss.core.schedule import DAILY, HOURLY
 from vmss.core.text import one_line
 from vmss.insight import policies
 from vmss.insight.history import Run
@@ -27,7 +26,6 @@ XAPI keeps 10,000 messages of all kinds: of older runs it knows nothing.
 """
 
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
-_APART = {HOURLY: timedelta(hours=1), DAILY: timedelta(days=1)}
 
 
 class Last(NamedTuple):
@@ -92,7 +90,7 @@ def _runs(session: Reading, entry: Entry, wanted: Last) -> List[Run]:
         # xapi answers with what is strictly later, in whole seconds.
         return policies.runs(session, entry.uuid, _before(session.now(), wanted.time + timedelta(seconds=1)))
     if entry.policy is not None:
-        apart = _APART.get(entry.policy.schedule.frequency, timedelta(days=7))
+        apart = entry.policy.schedule.distance
         found = policies.runs(session, entry.uuid, _before(session.now(), 2 * wanted.runs * apart))
         if len(found) >= wanted.runs:
             return found[: wanted.runs]

@@ -7,8 +7,7 @@ from typing import Any, Dict, List, TextIO
 from vmss.cli import tables
 from vmss.cli.parts import STATUS, new_parser, surroundings
 from vmss.cli.tables import Column
-from vmss.core import words
-from vmss.core.schedule import DAYS, HOURLY, WEEKLY
+from vmss.core.frequencies import DAYS, DAYS_KEY, HOUR_KEY, MINUTE_KEY
 from vmss.insight import policies
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
@@ -84,7 +83,7 @@ def row(session: Reading, entry: Entry) -> Dict[str, Any]:
     slots = policy.schedule
     return dict(
         values,
-        schedule=words.schedule(slots),
+        schedule=slots.in_words(),
         type=policy.type,
         state="disabled" if not policy.enabled else "enabled" if policy.vms else "no VMs",
         enabled=policy.enabled,
@@ -93,7 +92,7 @@ def row(session: Reading, entry: Entry) -> Dict[str, Any]:
         next_run=policies.next_run(session, policy, session.now()),
         retained_snapshots=policy.retained,
         frequency=slots.frequency,
-        minute=slots.minute,
-        hour=None if slots.frequency == HOURLY else slots.hour,
-        days=[DAYS[day] for day in sorted(slots.days)] if slots.frequency == WEEKLY else None,
+        minute=slots.minute if slots.reads(MINUTE_KEY) else None,
+        hour=slots.hour if slots.reads(HOUR_KEY) else None,
+        days=[DAYS[day] for day in sorted(slots.days)] if slots.reads(DAYS_KEY) else None,
     )

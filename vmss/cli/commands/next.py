@@ -12,7 +12,6 @@ from vmss.core import plan, words
 from vmss.core.plan import Expiry
 from vmss.core.policy import Policy
 from vmss.core.records import Vm
-from vmss.core.schedule import DAILY, HOURLY
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
 from vmss.edges import world
@@ -32,7 +31,6 @@ estimated from its VMs. Where runs get in each other's way, it says to which qua
 """
 
 _DAY = timedelta(days=1)
-_APART = {HOURLY: timedelta(hours=1), DAILY: _DAY}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,7 +111,7 @@ def _runs_until(session: Reading, policy: Policy, until: datetime) -> bool:
 
 def _past(session: Reading, policy: Policy, now: datetime) -> List[history.Run]:
     """The policy's last runs. Each message is a file that xapi reads: only those of the last slots."""
-    apart = _APART.get(policy.schedule.frequency, timedelta(days=7))
+    apart = policy.schedule.distance
     return policies.runs(session, policy.uuid, now - 2 * history.RUNS_ASKED * apart)
 
 
@@ -223,7 +221,7 @@ def _warnings(
         at_once = move.policy._replace(schedule=move.schedule).due(session.zone, session.now()) is not None
         yield "Move %s to %s%s: %s" % (
             _called(move.policy),
-            words.schedule(move.schedule),
+            move.schedule.in_words(),
             " (today's is then due at once)" if at_once else "",
             move.command,
         )
