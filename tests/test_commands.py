@@ -317,7 +317,7 @@ def test_a_simulator_in_one_shell_and_a_pass_in_another(tmp_path: Path) -> None:
         if "_" not in str(link):
             session = XenAPI.Session("http://" + str(link).replace("/", "_"), transport=XenAPI.UDSTransport())
         else:
-            from vmss.edges.xapi import UnixTransport
+            from vmss.edges.transport import UnixTransport
 
             session = XenAPI.Session("http://localhost", transport=UnixTransport(str(link)))
         session.login_with_password("root", "")

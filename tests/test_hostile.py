@@ -30,7 +30,7 @@ from vmss.core.problem import Problem
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.settings import SETTINGS, Settings, SettingsError, load
-from vmss.edges.xapi import UnixTransport
+from vmss.edges.transport import UnixTransport
 from vmss.edges.zones import time_zone
 from vmss.passes.run import Report, Request, run
 

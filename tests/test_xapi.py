@@ -9,7 +9,9 @@ import pytest
 
 from tests.pool import TestPool
 from vmss.demo import VirtualClock
-from vmss.edges.xapi import AddressError, Refused, Tasks, Unanswered, Xapi
+from vmss.edges.tasks import Tasks
+from vmss.edges.transport import AddressError
+from vmss.edges.xapi import Refused, Unanswered, Xapi
 
 
 def serve(path: Path, answers: List[bytes]) -> List[bytes]:

@@ -10,7 +10,8 @@ from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operati
 from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.core.text import one_line
 from vmss.edges import world
-from vmss.edges.xapi import Refused, Tasks, Unanswered
+from vmss.edges.tasks import Tasks
+from vmss.edges.xapi import Refused, Unanswered
 from vmss.passes.context import Context
 from vmss.passes.notes import Notes
 
