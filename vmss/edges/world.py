@@ -1,35 +1,20 @@
-"""What a pass reads of the pool: records of XAPI as small values, in few calls and none that it does not need.
-
-Records are large on the wire (a VM 9 kB, a snapshot 12 kB, a disk 3 kB), so bulk reads ask for the objects
-concerned and no others: a query names the references it wants, as many as fit one expression.
-"""
+"""The pool, its policies, VMs and snapshots, as a pass reads them."""
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import parse_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
-from vmss.core.records import NULL, TAKING, Disk, Disks, Pool, Space, Vm
+from vmss.core.records import NULL, TAKING, Pool, Vm
 from vmss.core.retention import Snapshot
 from vmss.core.text import is_uuid, one_line
+from vmss.edges.query import int_of, list_of, text_of, where
+from vmss.edges.storage import read_disk
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
-
-# References in one query. xapi compares every row of the table with every one of them.
-_CHUNK = 50
-
 
 # The key of VM.other_config with the seconds that the VM's last scheduled snapshot took.
 TOOK_KEY = "vmss:seconds"
-
-
-class _Vbd(NamedTuple):
-    """A disk of a VM, as its VBD tells it."""
-
-    ref: str
-    vm: str
-    device: str
-    vdi: str
 
 
 @understood("pool")
@@ -111,9 +96,9 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
         host=str(record["resident_on"]),
         suspend_sr=_memory_sr(xapi, record),
         task=_taking_task(xapi, ref, record["current_operations"]),
-        memory=_number(record["memory_dynamic_max"]),
+        memory=int_of(record["memory_dynamic_max"]),
         took=_took(record["other_config"]),
-        snapshot_refs=tuple(_list(record, "snapshots")),
+        snapshot_refs=tuple(list_of(record, "snapshots")),
     )
 
 
@@ -131,87 +116,6 @@ def _misread(ref: str, record: Any, policies: Sequence[Policy], why: str) -> Vm:
         NULL,
         misread=why,
     )
-
-
-def read_disks(xapi: Xapi, vms: Sequence[str]) -> Disks:
-    """The disks of these VMs or snapshots, in the order of their devices. A CD is not a disk."""
-    vbds: List[_Vbd] = []
-    misread: Dict[str, str] = {}
-    for start in range(0, len(vms), _CHUNK):
-        chunk = vms[start : start + _CHUNK]
-        try:
-            vbds += _read_vbds(xapi, chunk)
-        except Misunderstood:  # of which VM it is shows when each is asked for by itself
-            for vm in chunk:
-                try:
-                    vbds += _read_vbds(xapi, [vm])
-                except Misunderstood as error:
-                    misread[vm] = str(error)
-    found, unread = _read_vdis(xapi, {vbd.ref: vbd.vdi for vbd in vbds})
-    disks: Dict[str, List[Disk]] = {}
-    for vbd in sorted(vbds, key=lambda vbd: (len(vbd.device), vbd.device)):
-        if vbd.vdi in unread:
-            misread[vbd.vm] = unread[vbd.vdi]
-        elif vbd.vdi in found:
-            disks.setdefault(vbd.vm, []).append(found[vbd.vdi])
-    return Disks(disks, misread)
-
-
-@understood("VBD")
-def _read_vbds(xapi: Xapi, vms: Sequence[str]) -> List[_Vbd]:
-    """The VBDs of these VMs that have a disk."""
-    found = []
-    for ref, record in where(xapi, "VBD", "VM", vms):
-        vbd = _Vbd(ref, _text(record, "VM"), _text(record, "userdevice"), _text(record, "VDI"))
-        if vbd.vm not in vms:
-            raise ValueError(vbd.vm)
-        if not isinstance(record["empty"], bool):
-            raise TypeError("empty")
-        if _text(record, "type") != "CD" and not record["empty"] and vbd.vdi != NULL:
-            found.append(vbd)
-    return found
-
-
-def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
-    """One disk by its reference; none if it is gone, or if there is none. Raise Misunderstood if its record cannot be
-    understood."""
-    if vdi == NULL:
-        return []
-    try:
-        with understood("VDI"):
-            return [_disk(vdi, xapi.call("VDI.get_record", vdi))]
-    except Refused as refused:
-        if refused.code != "HANDLE_INVALID":
-            raise
-        return []
-
-
-@understood("VBD")
-def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
-    """The VMs, snapshots among them, that have each of these disks. Raise Misunderstood if that cannot be told."""
-    users: Dict[str, Set[str]] = {}
-    asked = set(vdis)
-    for _, record in where(xapi, "VBD", "VDI", vdis):
-        vdi = _text(record, "VDI")
-        if vdi not in asked:
-            raise ValueError(vdi)
-        users.setdefault(vdi, set()).add(_text(record, "VM"))
-    return users
-
-
-def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
-    """The room on an SR; None if it is gone or unknown. Single fields: the record lists all disks of the SR."""
-    try:
-        kind = str(xapi.call("SR.get_type", sr))
-        size, used = xapi.call("SR.get_physical_size", sr), xapi.call("SR.get_physical_utilisation", sr)
-    except Refused as refused:
-        if refused.code != "HANDLE_INVALID":
-            raise
-        return None
-    try:
-        return Space(_number(size), _number(used), kind.startswith("lvm"))
-    except MISREAD:
-        return None
 
 
 def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
@@ -236,37 +140,6 @@ def is_pinned(xapi: Xapi, snapshot: str) -> bool:
         return True
 
 
-def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Tuple[Dict[str, Disk], Dict[str, str]]:
-    """The disks of these VBDs, and what is wrong with each of them that cannot be understood."""
-    # A table has no field for its own references, but xapi stores the back reference, a VDI's list of VBDs,
-    # as an S-expression. A disk with one VBD is found by it; one with several is asked for by itself.
-    found: Dict[str, Disk] = {}
-    misread: Dict[str, str] = {}
-    with suppress(Misunderstood), understood("VDI"):
-        for ref, record in where(xapi, "VDI", "VBDs", ["('%s')" % vbd for vbd in vdis_by_vbd]):
-            with suppress(*MISREAD):
-                found[ref] = _disk(ref, record)
-    for vdi in set(vdis_by_vbd.values()) - set(found):
-        try:
-            found.update((disk.ref, disk) for disk in read_disk(xapi, vdi))
-        except Misunderstood as error:
-            misread[vdi] = str(error)
-    return found, misread
-
-
-def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
-    return Disk(
-        ref=ref,
-        uuid=str(record["uuid"]),
-        sr=str(record["SR"]),
-        type=str(record["type"]),
-        is_a_snapshot=record["is_a_snapshot"] is True,
-        managed=record["managed"] is True,
-        vbds=tuple(_list(record, "VBDs")),
-        virtual_size=_number(record["virtual_size"]),
-    )
-
-
 @understood("VM")
 def read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Dict[str, Dict[str, Snapshot]]:
     """The scheduled snapshots that say they are of these VMs, by VM and reference."""
@@ -284,7 +157,7 @@ def _snapshots(xapi: Xapi, vms: Sequence[str]) -> Iterator[Tuple[str, str, str, 
     for ref, record in where(xapi, "VM", "snapshot_of", vms, marked):
         of, uuid, snapshot = "", one_line(str(ref), 100), None
         try:
-            of, uuid = _text(record, "snapshot_of"), one_line(str(record.get("uuid", ref)), 100)
+            of, uuid = text_of(record, "snapshot_of"), one_line(str(record.get("uuid", ref)), 100)
             if set(record["current_operations"].values()) & TAKING:
                 continue  # a checkpoint that is still being made, and may yet come to nothing
             snapshot = _snapshot(ref, record)
@@ -334,39 +207,3 @@ def _took(other_config: Mapping[str, str]) -> Optional[float]:
 
 def _time(record: Mapping[str, Any]) -> datetime:
     return parse_datetime(record["snapshot_time"])
-
-
-def _number(value: Any) -> int:
-    number = int(value)
-    if not -(1 << 63) <= number < 1 << 63:  # more no integer of xapi's can be
-        raise ValueError("out of range")
-    return number
-
-
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record[name]
-    if not isinstance(value, str):
-        raise TypeError(name)
-    return value
-
-
-def _list(record: Mapping[str, Any], name: str) -> List[Any]:
-    value = record[name]
-    if not isinstance(value, list):  # what has no users may be destroyed: let nothing else pass for an empty list
-        raise TypeError(name)
-    return value
-
-
-def where(
-    xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str = ""
-) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Records of a class in which a field has one of these values, and which meet the condition."""
-    values = list(values)
-    for start in range(0, len(values), _CHUNK):
-        # In xapi's query language `and` binds no tighter than `or`, so everything is in parentheses
-        # (docs/xapi-facts.md, Queries).
-        expression = " or ".join('(field "%s" = "%s")' % (field, value) for value in values[start : start + _CHUNK])
-        if condition:
-            expression = "(%s) and (%s)" % (condition, expression)
-        answer: Dict[str, Dict[str, Any]] = xapi.call(cls + ".get_all_records_where", expression)
-        yield from answer.items()

@@ -9,7 +9,7 @@ from vmss.core.job import DESTROY_VDI, TAKES, ExpiredSnapshot, Operation, alread
 from vmss.core.outcome import RESULT_LOST, TIMED_OUT, Outcome
 from vmss.core.records import Disk
 from vmss.core.text import one_line
-from vmss.edges import world
+from vmss.edges import storage, world
 from vmss.edges.xapi import Misunderstood
 from vmss.passes import journal
 from vmss.passes.context import Context
@@ -176,13 +176,13 @@ class Deletions:
         """The users of each disk of these snapshots, and the snapshots of which the users cannot be told."""
         xapi = self._context.xapi
         try:
-            return world.read_users(xapi, [disk.ref for _, snapshot in expired for disk in snapshot.disks]), set()
+            return storage.read_users(xapi, [disk.ref for _, snapshot in expired for disk in snapshot.disks]), set()
         except Misunderstood:  # asked one by one, it shows which snapshot is concerned
             users: Dict[str, Set[str]] = {}
             unknown: Set[str] = set()
             for number, snapshot in expired:
                 try:
-                    users.update(world.read_users(xapi, [disk.ref for disk in snapshot.disks]))
+                    users.update(storage.read_users(xapi, [disk.ref for disk in snapshot.disks]))
                 except Misunderstood as error:
                     unknown.add(snapshot.ref)
                     self._unreadable.append((number, str(error)))

@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from vmss.core.records import Disk, Pool
 from vmss.core.text import is_uuid
-from vmss.edges.world import read_disk
+from vmss.edges.storage import read_disk
 from vmss.edges.xapi import MISREAD, Refused, Xapi
 
 PREFIX = "vmss-destroying:"

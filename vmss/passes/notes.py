@@ -11,7 +11,7 @@ from vmss.core.records import NULL
 from vmss.core.text import is_uuid
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
-from vmss.edges.world import where
+from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 
 # xapi writes its database every five minutes: what ended before that can no longer be lost

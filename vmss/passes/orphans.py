@@ -14,8 +14,8 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 from vmss.core.datetimes import EPOCH, parse_datetime
 from vmss.core.records import NULL, TAKING
 from vmss.core.text import is_uuid, one_line
-from vmss.edges import world
-from vmss.edges.world import where
+from vmss.edges import storage
+from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 from vmss.passes.context import Context
 from vmss.passes.journal import Entries, Journal
@@ -179,7 +179,7 @@ def _search(
     if not attempts:
         return [], set()
     vms, busy = _vms(xapi, [attempt.vm for attempt in attempts])
-    disks = world.read_disks(xapi, list(vms)).of
+    disks = storage.read_disks(xapi, list(vms)).of
     sources = {disk.ref: vms[vm] for vm, mine in disks.items() for disk in mine}
     srs = sorted({disk.sr for mine in disks.values() for disk in mine})
     found: List[Orphan] = []

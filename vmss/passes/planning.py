@@ -8,7 +8,7 @@ from vmss.core.job import Job
 from vmss.core.plan import Expiry
 from vmss.core.records import NULL, Disk, Disks, Space, Vm
 from vmss.core.turn import Turn
-from vmss.edges import world
+from vmss.edges import storage, world
 from vmss.edges.xapi import Misunderstood
 from vmss.passes.context import Context
 
@@ -77,11 +77,11 @@ class Planner:
     def _disks(self, expiries: Sequence[Expiry]) -> Disks:
         """The disks of these VMs and of their expired snapshots, memory images included."""
         expired = [snapshot for expiry in expiries for snapshot in expiry.expired]
-        disks = world.read_disks(self._xapi, [expiry.vm.ref for expiry in expiries] + [item.ref for item in expired])
+        disks = storage.read_disks(self._xapi, [expiry.vm.ref for expiry in expiries] + [item.ref for item in expired])
         for snapshot in expired:
             if snapshot.suspend_vdi != NULL:
                 try:
-                    disks.of.setdefault(snapshot.ref, []).extend(world.read_disk(self._xapi, snapshot.suspend_vdi))
+                    disks.of.setdefault(snapshot.ref, []).extend(storage.read_disk(self._xapi, snapshot.suspend_vdi))
                 except Misunderstood as error:
                     disks.misread[snapshot.ref] = str(error)
         return disks
@@ -105,7 +105,7 @@ class Planner:
             for sr, need in plan.needs(expiry, job, disks.get(expiry.vm.ref, ()), self._pool.suspend_sr):
                 self._needs.setdefault(sr, []).append(need)
                 if sr in expiring and sr not in self._spaces:
-                    self._spaces[sr] = world.read_space(self._xapi, sr)
+                    self._spaces[sr] = storage.read_space(self._xapi, sr)
                 space = self._spaces.get(sr)
                 if space is not None:
                     # What the VMs before this one need is not available to it, nor to those after it.

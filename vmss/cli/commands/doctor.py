@@ -18,13 +18,13 @@ from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.problem import Problem
 from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line, quoted
-from vmss.edges import world
+from vmss.edges import storage, world
 from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.query import where
 from vmss.edges.sessions import written_down
 from vmss.edges.settings import Place, Settings, SettingsError, load, place
 from vmss.edges.surroundings import Surroundings
-from vmss.edges.world import where
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
 from vmss.edges.zones import time_zone
 from vmss.insight import forecast, health, installed, logfile, policies
@@ -489,7 +489,7 @@ def _storage(case: Case) -> Iterator[Finding]:
         try:
             if xapi.call("SR.get_type", sr) in ("iso", "udev"):
                 continue
-            space = world.read_space(xapi, sr)
+            space = storage.read_space(xapi, sr)
             if space is None or space.size <= 0:
                 continue
             seen += 1

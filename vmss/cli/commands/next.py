@@ -14,7 +14,7 @@ from vmss.core.policy import Policy
 from vmss.core.records import Vm
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
-from vmss.edges import world
+from vmss.edges import storage, world
 from vmss.edges.xapi import Refused
 from vmss.insight import forecast, history, policies
 from vmss.insight.forecast import Expected, Load, Move
@@ -87,7 +87,7 @@ def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until:
     for vm in world.read_vms(session.xapi, active):
         if not vm.misread:
             vms.setdefault(vm.policy, []).append(vm)
-    disks = world.read_disks(session.xapi, [vm.ref for mine in vms.values() for vm in mine])
+    disks = storage.read_disks(session.xapi, [vm.ref for mine in vms.values() for vm in mine])
     loads = []
     for policy in active:
         jobs = [

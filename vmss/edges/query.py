@@ -1,0 +1,51 @@
+"""Records of xapi: the objects that a question is about and no others, in few calls; and the forms of their fields.
+
+Records are large on the wire (a VM 9 kB, a snapshot 12 kB, a disk 3 kB): a query names the references it wants, as many
+as fit one expression.
+"""
+
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple
+
+from vmss.edges.xapi import Xapi
+
+# References in one query. xapi compares every row of the table with every one of them.
+CHUNK = 50
+
+
+def where(
+    xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str = ""
+) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Records of a class in which a field has one of these values, and which meet the condition."""
+    values = list(values)
+    for start in range(0, len(values), CHUNK):
+        # In xapi's query language `and` binds no tighter than `or`, so everything is in parentheses
+        # (docs/xapi-facts.md, Queries).
+        expression = " or ".join('(field "%s" = "%s")' % (field, value) for value in values[start : start + CHUNK])
+        if condition:
+            expression = "(%s) and (%s)" % (condition, expression)
+        answer: Dict[str, Dict[str, Any]] = xapi.call(cls + ".get_all_records_where", expression)
+        yield from answer.items()
+
+
+def int_of(value: Any) -> int:
+    """An integer of a record, which xapi sends as text. Raise what reading anything else comes to: one of MISREAD."""
+    number = int(value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError("more than 64 bits")
+    return number
+
+
+def text_of(record: Mapping[str, Any], name: str) -> str:
+    """A member that is a text. Raise KeyError or TypeError."""
+    value = record[name]
+    if not isinstance(value, str):
+        raise TypeError(name)
+    return value
+
+
+def list_of(record: Mapping[str, Any], name: str) -> List[Any]:
+    """A member that is a list. Raise KeyError or TypeError."""
+    value = record[name]
+    if not isinstance(value, list):  # a disk without users may be destroyed: nothing else may pass for an empty list
+        raise TypeError(name)
+    return value

@@ -1,0 +1,129 @@
+"""Disks and storage repositories, as a pass reads them."""
+
+from contextlib import suppress
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from vmss.core.records import NULL, Disk, Disks, Space
+from vmss.edges.query import CHUNK, int_of, list_of, text_of, where
+from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
+
+
+class _Vbd(NamedTuple):
+    """A disk of a VM, as its VBD tells it."""
+
+    ref: str
+    vm: str
+    device: str
+    vdi: str
+
+
+def read_disks(xapi: Xapi, vms: Sequence[str]) -> Disks:
+    """The disks of these VMs or snapshots, in the order of their devices. A CD is not a disk."""
+    vbds: List[_Vbd] = []
+    misread: Dict[str, str] = {}
+    for start in range(0, len(vms), CHUNK):
+        chunk = vms[start : start + CHUNK]
+        try:
+            vbds += _read_vbds(xapi, chunk)
+        except Misunderstood:  # of which VM it is shows when each is asked for by itself
+            for vm in chunk:
+                try:
+                    vbds += _read_vbds(xapi, [vm])
+                except Misunderstood as error:
+                    misread[vm] = str(error)
+    found, unread = _read_vdis(xapi, {vbd.ref: vbd.vdi for vbd in vbds})
+    disks: Dict[str, List[Disk]] = {}
+    for vbd in sorted(vbds, key=lambda vbd: (len(vbd.device), vbd.device)):
+        if vbd.vdi in unread:
+            misread[vbd.vm] = unread[vbd.vdi]
+        elif vbd.vdi in found:
+            disks.setdefault(vbd.vm, []).append(found[vbd.vdi])
+    return Disks(disks, misread)
+
+
+@understood("VBD")
+def _read_vbds(xapi: Xapi, vms: Sequence[str]) -> List[_Vbd]:
+    """The VBDs of these VMs that have a disk."""
+    found = []
+    for ref, record in where(xapi, "VBD", "VM", vms):
+        vbd = _Vbd(ref, text_of(record, "VM"), text_of(record, "userdevice"), text_of(record, "VDI"))
+        if vbd.vm not in vms:
+            raise ValueError(vbd.vm)
+        if not isinstance(record["empty"], bool):
+            raise TypeError("empty")
+        if text_of(record, "type") != "CD" and not record["empty"] and vbd.vdi != NULL:
+            found.append(vbd)
+    return found
+
+
+def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
+    """One disk by its reference; none if it is gone, or if there is none. Raise Misunderstood if its record cannot be
+    understood."""
+    if vdi == NULL:
+        return []
+    try:
+        with understood("VDI"):
+            return [_disk(vdi, xapi.call("VDI.get_record", vdi))]
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return []
+
+
+@understood("VBD")
+def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
+    """The VMs, snapshots among them, that have each of these disks. Raise Misunderstood if that cannot be told."""
+    users: Dict[str, Set[str]] = {}
+    asked = set(vdis)
+    for _, record in where(xapi, "VBD", "VDI", vdis):
+        vdi = text_of(record, "VDI")
+        if vdi not in asked:
+            raise ValueError(vdi)
+        users.setdefault(vdi, set()).add(text_of(record, "VM"))
+    return users
+
+
+def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
+    """The room on an SR; None if it is gone or unknown. Single fields: the record lists all disks of the SR."""
+    try:
+        kind = str(xapi.call("SR.get_type", sr))
+        size, used = xapi.call("SR.get_physical_size", sr), xapi.call("SR.get_physical_utilisation", sr)
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return None
+    try:
+        return Space(int_of(size), int_of(used), kind.startswith("lvm"))
+    except MISREAD:
+        return None
+
+
+def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Tuple[Dict[str, Disk], Dict[str, str]]:
+    """The disks of these VBDs, and what is wrong with each of them that cannot be understood."""
+    # A table has no field for its own references, but xapi stores the back reference, a VDI's list of VBDs,
+    # as an S-expression. A disk with one VBD is found by it; one with several is asked for by itself.
+    found: Dict[str, Disk] = {}
+    misread: Dict[str, str] = {}
+    with suppress(Misunderstood), understood("VDI"):
+        for ref, record in where(xapi, "VDI", "VBDs", ["('%s')" % vbd for vbd in vdis_by_vbd]):
+            with suppress(*MISREAD):
+                found[ref] = _disk(ref, record)
+    for vdi in set(vdis_by_vbd.values()) - set(found):
+        try:
+            found.update((disk.ref, disk) for disk in read_disk(xapi, vdi))
+        except Misunderstood as error:
+            misread[vdi] = str(error)
+    return found, misread
+
+
+def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
+    return Disk(
+        ref=ref,
+        uuid=str(record["uuid"]),
+        sr=str(record["SR"]),
+        type=str(record["type"]),
+        is_a_snapshot=record["is_a_snapshot"] is True,
+        managed=record["managed"] is True,
+        vbds=tuple(list_of(record, "VBDs")),
+        virtual_size=int_of(record["virtual_size"]),
+    )
