@@ -123,6 +123,6 @@ def test_the_sessions_of_those_that_died_are_known_until_one_comes_to_its_end(tm
     for session in ("OpaqueRef:1", "OpaqueRef:2"):
         os.close(directory.acquire("pool", {"session": session})._descriptor)  # as though it had died
     third = directory.acquire("pool", {"session": "OpaqueRef:3"})
-    assert third.died == ["OpaqueRef:1", "OpaqueRef:2"]
+    assert third.dead_sessions == ["OpaqueRef:1", "OpaqueRef:2"]
     third.release()
-    assert directory.acquire("pool", {}).died == []
+    assert directory.acquire("pool", {}).dead_sessions == []

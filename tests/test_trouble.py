@@ -324,7 +324,7 @@ def test_who_asks_for_the_holder_of_the_lock_takes_nothing_from_the_next_pass(tm
     assert directory.holder("pool") == {"pid": 1}  # a session is nobody else's business
     os.close(lock._descriptor)  # as though it had died
     assert directory.holder("pool") is None
-    assert directory.acquire("pool", {}).before == {"session": "OpaqueRef:1", "pid": 1}
+    assert directory.acquire("pool", {}).previous == {"session": "OpaqueRef:1", "pid": 1}
 
 
 def test_a_checkpoint_that_an_earlier_pass_began_before_the_slot_is_awaited_and_another_taken(pool: TestPool) -> None:

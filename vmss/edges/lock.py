@@ -1,4 +1,4 @@
-"""One pass at a time in a pool: the lock file, and what else is kept beside it from one pass to the next."""
+"""The lock that lets one pass at a time work on a pool, and the files beside it that one pass keeps for the next."""
 
 import errno
 import fcntl
@@ -13,8 +13,9 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 
-# How often a lock that is taken is tried again at once.
-_GLANCES = 3
+# Retries of a lock that is held: `holder` holds it for an instant, to see whether a pass does.
+_RETRIES = 3
+_RETRY_PAUSE_S = 0.05
 
 
 class LockError(Problem):
@@ -22,7 +23,7 @@ class LockError(Problem):
 
 
 class Held(Exception):
-    """Another run holds the lock. `holder` is what it wrote: pid, since, policies (uuids); maybe empty."""
+    """Another pass holds the lock. `holder` is what it wrote into it: pid, since, policies (uuids); it may be empty."""
 
     def __init__(self, holder: Dict[str, Any]) -> None:
         Exception.__init__(self)
@@ -38,7 +39,7 @@ class Held(Exception):
 
 
 class LockDirectory:
-    """The directory of the locks, 0700. All names in it are opened relative to it, and no link is followed."""
+    """The directory of the locks, 0700. All files in it are opened relative to it, and no link is followed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -58,41 +59,40 @@ class LockDirectory:
 
         if around.st_mode & 0o002 and not around.st_mode & stat.S_ISVTX:
             os.close(self._descriptor)
-            # Two passes would each have their own.
+            # With a directory each, two passes would not see each other's lock.
             raise LockError("%s: everybody may put another directory in place of the lock directory" % one_line(path))
 
     def close(self) -> None:
-        """Give the directory back; locks that are held stay held."""
+        """Close the directory; locks that are held stay held."""
         os.close(self._descriptor)
 
     def acquire(self, pool: str, holder: Dict[str, Any]) -> "Lock":
-        """Given the pool's uuid, take its lock and write `holder` into it. Raise Held if it is taken.
+        """Given the pool's uuid, acquire its lock and write `holder` into it. Raise Held if another process has it.
 
-        A key `session` of the holder is for the next run alone, should this one die; nobody else is told.
+        A key `session` of the holder is for the next pass, should this one die; `Held` and `holder` leave it out.
         """
-        glances = 0
+        retries = 0
         while True:
             descriptor = self._open(pool + ".lock", os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                found = _public(_parse(_read(descriptor)))
+                other = _public(_parse(_read(descriptor)))
                 os.close(descriptor)
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    if glances == _GLANCES:
-                        raise Held(found)
-                    # It may be somebody who only looks who holds it, see `holder`.
-                    glances += 1
-                    time.sleep(0.05)
+                    if retries == _RETRIES:
+                        raise Held(other)
+                    retries += 1
+                    time.sleep(_RETRY_PAUSE_S)
                     continue
-                raise LockError("%s: the lock cannot be taken: %s" % (one_line(self.path), error.strerror))
+                raise LockError("%s: the lock cannot be acquired: %s" % (one_line(self.path), error.strerror))
             if self._is(pool + ".lock", descriptor):
                 return Lock(descriptor, holder)
-            os.close(descriptor)  # somebody removed the file between opening and locking it
+            os.close(descriptor)  # the file was removed between opening and locking it
 
     def holder(self, pool: str) -> Optional[Dict[str, Any]]:
-        """What the run that holds the pool's lock wrote into it; None if nobody holds it. Nothing is written:
-        what a run that died has left is for the next one."""
+        """What the pass that holds the pool's lock wrote into it; None if no pass holds it. The file is not changed:
+        what a pass that died wrote into it is for the next one."""
         try:
             descriptor = self._open(pool + ".lock", os.O_RDONLY)
         except LockError:
@@ -107,10 +107,10 @@ class LockDirectory:
 
     @contextmanager
     def in_turn(self, name: str) -> Iterator[None]:
-        """Do something that no two processes do at once: each waits for the one before it."""
+        """Do something that only one process may do at a time; wait for the others first."""
         try:
             descriptor = self._open(name + ".turn", os.O_RDWR | os.O_CREAT)
-        except LockError:  # a full disk: better done by two at once than not at all
+        except LockError:  # a full disk: done by two at once is better than not done
             yield
             return
         try:
@@ -120,7 +120,7 @@ class LockDirectory:
             os.close(descriptor)
 
     def read(self, name: str) -> Dict[str, Any]:
-        """What was kept under this name; empty if nothing was, or if it cannot be read."""
+        """The value kept under this name; empty if there is none, or if it cannot be read."""
         try:
             descriptor = self._open(name, os.O_RDONLY)
         except LockError:
@@ -131,7 +131,7 @@ class LockDirectory:
             os.close(descriptor)
 
     def keep(self, name: str, value: Dict[str, Any]) -> None:
-        """Keep a value under a name, for the next pass; an empty one removes the name."""
+        """Keep a value under a name, for the next pass; an empty value removes it."""
         try:
             if not value:
                 os.unlink(name, dir_fd=self._descriptor)
@@ -150,9 +150,9 @@ class LockDirectory:
             raise LockError("%s: cannot be written: %s" % (one_line(os.path.join(self.path, name)), error.strerror))
 
     def note(self, kind: str, value: Dict[str, Any]) -> "Note":
-        """Write something down until it is settled. Should this process die before, others find it in `left`."""
+        """Keep a value until it is settled. If this process dies before, others find it in `leftover_notes`."""
         name = "%s-%d-%s" % (kind, os.getpid(), os.urandom(4).hex())
-        # Under another name until it is complete and locked: what is not locked is taken for a dead process's.
+        # Under another name until it is complete and locked: a note without a lock counts as a dead process's.
         descriptor = self._open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,9 +165,9 @@ class LockDirectory:
             raise LockError("%s: cannot be written: %s" % (one_line(os.path.join(self.path, name)), error.strerror))
         return Note(self, name, descriptor)
 
-    def left(self, kind: str) -> List[Tuple[str, Dict[str, Any]]]:
-        """The notes of this kind that processes have left which died: their names, and what they say."""
-        found = []
+    def leftover_notes(self, kind: str) -> List[Tuple[str, Dict[str, Any]]]:
+        """The notes of this kind of processes that died: name and value of each."""
+        notes = []
         for name in sorted(os.listdir(self._descriptor)):
             if not re.match(re.escape(kind) + r"-[0-9]+-[0-9a-f]{8}\Z", name):
                 continue
@@ -177,12 +177,12 @@ class LockDirectory:
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                found.append((name, _parse(_read(descriptor))))
+                notes.append((name, _parse(_read(descriptor))))
             except OSError:
                 pass  # its process lives
             finally:
                 os.close(descriptor)
-        return found
+        return notes
 
     def _open(self, name: str, flags: int) -> int:
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -196,6 +196,7 @@ class LockDirectory:
         return descriptor
 
     def _is(self, name: str, descriptor: int) -> bool:
+        """Whether a descriptor is still the file of this name."""
         mine = os.fstat(descriptor)
         try:
             there = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
@@ -205,7 +206,7 @@ class LockDirectory:
 
 
 class Note:
-    """Something that was written down, and stays until it is settled: for others, if this process dies before."""
+    """A value that is kept until it is settled, for others if this process dies before."""
 
     def __init__(self, directory: LockDirectory, name: str, descriptor: int) -> None:
         self._directory = directory
@@ -213,7 +214,7 @@ class Note:
         self._descriptor = descriptor
 
     def close(self, settled: bool) -> None:
-        """Take it away, or leave it to others."""
+        """Remove the note if it is settled, else leave it to others."""
         if settled:
             with suppress(LockError):
                 self._directory.keep(self._name, {})
@@ -221,26 +222,29 @@ class Note:
 
 
 class Lock:
-    """A lock that is held until it is released, or this process dies. `before` is what the holder before this
-    one wrote, if it did not come to its end; empty if it did. `died` are the sessions of holders that died."""
+    """A lock that is held until it is released, or this process dies.
+
+    `previous` is what the holder before this one wrote, if it died or did not finish its work; empty if it did.
+    `dead_sessions` are the sessions of holders that died.
+    """
 
     def __init__(self, descriptor: int, holder: Dict[str, Any]) -> None:
-        self.before = _parse(_read(descriptor))
+        self.previous = _parse(_read(descriptor))
         self._descriptor = descriptor
         self._holder = dict(holder)
-        self.died = _died(self.before)
-        if self.died:
-            # This one may die as well, before it has seen to them.
-            self._holder["died"] = self.died
+        self.dead_sessions = _dead_sessions(self.previous)
+        if self.dead_sessions:
+            # This holder may die as well, before it has closed them.
+            self._holder["died"] = self.dead_sessions
         self._write()
 
     def working_on(self, policies: Sequence[str]) -> None:
-        """Say in the lock which policies, by uuid, are in hand."""
+        """Write into the lock which policies, by uuid, are in hand."""
         self._holder["policies"] = list(policies)
         self._write()
 
     def release(self, unfinished: Optional[Dict[str, Any]] = None) -> None:
-        """Give the lock back; with what the next holder should know of work that did not come to its end."""
+        """Release the lock; `unfinished` is what the next holder has to know of work that did not end."""
         with suppress(OSError):
             if unfinished:
                 self._holder = unfinished
@@ -251,8 +255,8 @@ class Lock:
 
     def _write(self) -> None:
         text = json.dumps(self._holder).encode("ascii")
-        with suppress(OSError):  # a full disk: the lock itself holds all the same
-            # Padded, so that at no instant it is neither the old text nor the new one.
+        with suppress(OSError):  # on a full disk; the lock itself is held all the same
+            # Padded, because at every instant the file has to hold either the old text or the new one.
             length = os.fstat(self._descriptor).st_size
             os.pwrite(self._descriptor, text.ljust(length), 0)
 
@@ -262,7 +266,7 @@ def _read(descriptor: int) -> bytes:
 
 
 def _write_all(descriptor: int, text: bytes) -> None:
-    """Write a text whole. A disk that is nearly full takes a part of it, and says so only the next time."""
+    """Write the whole text. A disk that is nearly full takes a part, and reports the error only at the next write."""
     while text:
         text = text[os.write(descriptor, text) :]
 
@@ -271,11 +275,11 @@ def _public(holder: Dict[str, Any]) -> Dict[str, Any]:
     return {key: value for key, value in holder.items() if key not in ("session", "died")}
 
 
-def _died(before: Dict[str, Any]) -> List[str]:
-    """The sessions of the holder before this one, which died, and of those before that."""
-    earlier = before.get("died")
+def _dead_sessions(previous: Dict[str, Any]) -> List[str]:
+    """The session of the holder before this one, if it died, and those of holders that had died before it."""
+    earlier = previous.get("died")
     sessions = list(earlier) if isinstance(earlier, list) else []
-    return [str(session) for session in sessions + [before.get("session")] if session]
+    return [str(session) for session in sessions + [previous.get("session")] if session]
 
 
 def _parse(text: bytes) -> Dict[str, Any]:

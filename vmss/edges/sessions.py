@@ -1,4 +1,4 @@
-"""Opening the session of a pass, and closing it, now or later."""
+"""The session of a pass: opened, closed, or recorded for a later pass to close; and logins that failed."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -18,14 +18,15 @@ from vmss.edges.xapi import USER, Refused, Unanswered, Xapi, understood
 LOGON_FAILURE = "logon-failure"
 _LOGIN = "login"
 
-# What is said of a session that is no more.
-_ENDED = ("SESSION_INVALID", "HANDLE_INVALID")
+# xapi's errors about a session, or a task, that no longer exists.
+_GONE = ("SESSION_INVALID", "HANDLE_INVALID")
 
-_TAKES = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.checkpoint")
+# The names of tasks that make a snapshot.
+_SNAPSHOT_TASKS = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.checkpoint")
 
 
 class NoSession(Problem):
-    """xapi cannot be reached, or lets nobody in."""
+    """xapi cannot be reached, or refuses the login."""
 
     status = EXIT_NO_SESSION
 
@@ -33,8 +34,8 @@ class NoSession(Problem):
 def log_in(
     xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Callable[[str], None], user: str = USER
 ) -> None:
-    """Log in; if xapi does not answer, try again for a while with growing pauses. Raise NoSession."""
-    # Over its own socket xapi trusts everybody who may open it, and takes any name.
+    """Log in. While xapi does not answer, retry with growing pauses for `login_limit` seconds. Raise NoSession."""
+    # Over its own socket xapi trusts every process that may open it, and accepts any name.
     user, password = (user, "") if xapi.unix else (place.user, place.password or "")
     give_up = clock.monotonic() + settings.login_limit
     pause = 1.0
@@ -52,13 +53,13 @@ def log_in(
         pause = min(2 * pause, 15.0)
 
 
-def remember_failure(directory: LockDirectory, place: Place, clock: Clock, log: Log, error: NoSession) -> None:
-    """Log that nobody got in, and keep it for the next pass that does, to raise the alert."""
+def record_failed_login(directory: LockDirectory, place: Place, clock: Clock, log: Log, error: NoSession) -> None:
+    """Log that a login failed, and keep it for the next pass that gets a session: it raises the alert."""
     now = clock.now()
     for line in messages.log_lines(messages.LOGON_FAILURE, local(now, log.zone)):
         log(line)
     log(str(error))
-    earlier = failures(directory, place)
+    earlier = failed_logins(directory, place)
     since = format_datetime(earlier[0] if earlier else now)
     try:
         directory.keep(LOGON_FAILURE, {"xapi": place.xapi, "since": since, "last": format_datetime(now)})
@@ -66,8 +67,8 @@ def remember_failure(directory: LockDirectory, place: Place, clock: Clock, log: 
         log(str(full))
 
 
-def failures(directory: LockDirectory, place: Place) -> Optional[Tuple[datetime, datetime]]:
-    """The first and the last time nobody got in there, since somebody did; None if there was none."""
+def failed_logins(directory: LockDirectory, place: Place) -> Optional[Tuple[datetime, datetime]]:
+    """The times of the first and the last login to this xapi that failed since one succeeded; None if none did."""
     kept = directory.read(LOGON_FAILURE)
     if kept.get("xapi") != place.xapi:
         return None
@@ -77,8 +78,8 @@ def failures(directory: LockDirectory, place: Place) -> Optional[Tuple[datetime,
         return None
 
 
-def forget_failures(directory: LockDirectory, log: Log) -> None:
-    """The alert has been raised."""
+def forget_failed_logins(directory: LockDirectory, log: Log) -> None:
+    """Remove the record of failed logins: the alert has been raised."""
     _forget(directory, LOGON_FAILURE, log)
 
 
@@ -90,7 +91,8 @@ def _forget(directory: LockDirectory, name: str, log: Log) -> None:
 
 
 def note_login(xapi: Xapi, directory: LockDirectory, place: Place, log: Log) -> Optional[Note]:
-    """Write down that this process has a session: it has no lock yet to write it into, and may die before it has."""
+    """Note the session of this process beside the lock, for a later pass to close if this process dies before it has
+    the lock and can write the session into it."""
     try:
         return directory.note(_LOGIN, {"xapi": place.xapi, "session": xapi.session})
     except LockError as error:
@@ -98,88 +100,90 @@ def note_login(xapi: Xapi, directory: LockDirectory, place: Place, log: Log) -> 
         return None
 
 
-def left_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
-    """The sessions there of processes that died, by the name of the note."""
-    return {name: str(note.get("session")) for name, note in directory.left(_LOGIN) if note.get("xapi") == place.xapi}
-
-
-def written_down(directory: LockDirectory, pool: str) -> int:
-    """How many sessions a later pass has to close."""
-    return len(_kept(directory, pool)) + len(directory.left(_LOGIN))
+def count_unclosed(directory: LockDirectory, pool: str) -> int:
+    """The number of sessions that a later pass has to close."""
+    return len(_read(directory, pool)) + len(directory.leftover_notes(_LOGIN))
 
 
 def log_out(xapi: Xapi) -> None:
-    """Close the session, if it is open. Afterwards `xapi.session` is empty, unless it may be open still."""
+    """Close the session, if there is one. `xapi.session` is empty afterwards, unless it may still be open."""
     if xapi.session:
         with suppress(Unanswered):
-            if _end(xapi, xapi.session):
+            if _log_out(xapi, xapi.session):
                 xapi.session = ""
 
 
 def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str], log: Log) -> None:
-    """Write the session down, for a later pass to close: some of its operations have not ended.
+    """Record the session for a later pass to close: operations of it have not ended.
 
-    xapi decides at the end of a snapshot, from its session, whether it is a scheduled one: without the session
-    it would be kept for ever (docs/xapi-facts.md, The session has to outlive its snapshots).
+    xapi decides at the end of a snapshot, from its session, whether it is a scheduled one: if the session were closed
+    before, retention would never delete it (docs/xapi-facts.md, The session has to outlive its snapshots).
     """
     session, xapi.session = xapi.session, ""
     log("The session is left open: %d of its operations have not ended, or their answer was lost" % len(tasks))
-    _keep(directory, pool, _kept(directory, pool) + [{"session": session, "tasks": tasks}], log)
+    _write(directory, pool, _read(directory, pool) + [{"session": session, "tasks": tasks}], log)
 
 
-def close_old(xapi: Xapi, directory: LockDirectory, place: Place, pool: str, killed: Sequence[str], log: Log) -> bool:
-    """Close the sessions that earlier passes left open, if their operations have ended; `killed` are the sessions
-    of those that died with the lock. Return whether all are closed."""
-    logins = left_logins(directory, place)
-    died = sorted(set(killed).union(logins.values()))
-    kept = _kept(directory, pool) + [{"session": session, "tasks": []} for session in died]
-    if not kept:
+def close_earlier(xapi: Xapi, directory: LockDirectory, place: Place, pool: str, dead: Sequence[str], log: Log) -> bool:
+    """Close the sessions of earlier passes whose operations have ended; `dead` are those of passes that died with the
+    lock. Return whether all are closed."""
+    logins = _dead_logins(directory, place)
+    dead = sorted(set(dead).union(logins.values()))
+    sessions = _read(directory, pool) + [{"session": session, "tasks": []} for session in dead]
+    if not sessions:
         return True
-    if died and _keep(directory, pool, kept, log):  # should this pass not come to the end of it
+    if dead and _write(directory, pool, sessions, log):  # in case this pass dies before they are closed
         for name in logins:
             _forget(directory, name, log)
-    still = [entry for entry in kept if not _closed(xapi, entry)]
-    _keep(directory, pool, still, log)
-    return not still
+    unclosed = [entry for entry in sessions if not _close(xapi, entry)]
+    _write(directory, pool, unclosed, log)
+    return not unclosed
 
 
-def _closed(xapi: Xapi, entry: Dict[str, Any]) -> bool:
-    """Close one session, unless one of its tasks is still pending."""
+def _dead_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
+    """The sessions with this xapi of processes that died before they had the lock, by the name of the note."""
+    notes = directory.leftover_notes(_LOGIN)
+    return {name: str(note.get("session")) for name, note in notes if note.get("xapi") == place.xapi}
+
+
+def _close(xapi: Xapi, entry: Dict[str, Any]) -> bool:
+    """Close one session, unless one of its tasks is pending. Return whether it is closed."""
     session = str(entry.get("session"))
-    written = entry.get("tasks")
-    tasks = [str(task) for task in written] if isinstance(written, list) else []
+    recorded = entry.get("tasks")
+    tasks = [str(task) for task in recorded] if isinstance(recorded, list) else []
     try:
         with understood("session.get_tasks"):
             tasks += [str(task) for task in xapi.call("session.get_tasks", session)]
     except Refused as refused:
-        if refused.code not in _ENDED:
-            return False  # it may have an operation under way that nobody has told us of
+        if refused.code not in _GONE:
+            return False  # it may have an operation in flight that is not recorded
     pending = [task for task in tasks if _pending(xapi, task)]
     if pending:
         return False
-    return _end(xapi, session)
+    return _log_out(xapi, session)
 
 
-def _end(xapi: Xapi, session: str) -> bool:
-    """Log a session out. Return whether it has ended, now or before."""
+def _log_out(xapi: Xapi, session: str) -> bool:
+    """Log a session out. Return whether it is closed, now or before."""
     try:
         xapi.logout(session)
     except Refused as refused:
-        return refused.code in _ENDED
+        return refused.code in _GONE
     return True
 
 
 def _pending(xapi: Xapi, task: str) -> bool:
-    """Whether a task has not ended; the record of one that has is destroyed.
+    """Whether a task is pending; the record of one that has ended is destroyed.
 
-    A snapshot that still waits for a busy VM has no sign of which VM that is, and so could not be told from one
-    that has to be started: it is cancelled (docs/xapi-facts.md, Marks of a scheduled snapshot's task).
+    A snapshot that still waits for a busy VM does not say for which VM. The next pass could not know that the VM is
+    about to be snapshotted, and would start a second snapshot; so the task is cancelled (docs/xapi-facts.md, Marks of a
+    scheduled snapshot's task).
     """
     try:
         record = xapi.call("task.get_record", task)
         with understood("task.get_record"):
             ended = record["status"] != "pending"
-            waits = record["name_label"] in _TAKES and "applies_to" not in record["other_config"]
+            waits = record["name_label"] in _SNAPSHOT_TASKS and "applies_to" not in record["other_config"]
         if ended:
             xapi.call("task.destroy", task)
             return False
@@ -187,19 +191,21 @@ def _pending(xapi: Xapi, task: str) -> bool:
             xapi.call("task.cancel", task)
         return True
     except Refused as refused:
-        return refused.code not in _ENDED  # collected; else nobody knows
+        return refused.code not in _GONE  # xapi has collected it; after any other error it may be pending
 
 
 def _name(pool: str) -> str:
     return pool + ".sessions"
 
 
-def _kept(directory: LockDirectory, pool: str) -> List[Dict[str, Any]]:
+def _read(directory: LockDirectory, pool: str) -> List[Dict[str, Any]]:
+    """The recorded sessions that are to be closed: `session` and `tasks` of each."""
     entries = directory.read(_name(pool)).get("sessions")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _keep(directory: LockDirectory, pool: str, entries: List[Dict[str, Any]], log: Log) -> bool:
+def _write(directory: LockDirectory, pool: str, entries: List[Dict[str, Any]], log: Log) -> bool:
+    """Record sessions that are to be closed. Return whether they could be written."""
     try:
         directory.keep(_name(pool), {"sessions": entries} if entries else {})
         return True

@@ -76,7 +76,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             sessions.log_in(xapi, place, settings, clock, around.say)
         except NoSession as error:
             if directory is not None:
-                sessions.remember_failure(directory, place, clock, log, error)
+                sessions.record_failed_login(directory, place, clock, log, error)
             raise
         note = None if directory is None else sessions.note_login(xapi, directory, place, log)
         try:
@@ -158,15 +158,15 @@ class Pass:
     def _take_over(self, directory: LockDirectory, lock: Lock) -> bool:
         """Close the sessions that earlier passes left open, and learn since when ticks could not serve what was due.
         Return whether all operations of earlier passes have ended."""
-        settled = sessions.close_old(
-            self.xapi, directory, self.around.place, self.context.pool.uuid, lock.died, self.log
+        settled = sessions.close_earlier(
+            self.xapi, directory, self.around.place, self.context.pool.uuid, lock.dead_sessions, self.log
         )
-        failures = sessions.failures(directory, self.around.place)
+        failures = sessions.failed_logins(directory, self.around.place)
         if failures is not None:
             self.agenda.waiting_since = min(self.agenda.waiting_since, failures[0])
-        if lock.before:
+        if lock.previous:
             with suppress(ValueError):
-                self.agenda.waiting_since = min(self.agenda.waiting_since, parse_reading(lock.before.get("since")))
+                self.agenda.waiting_since = min(self.agenda.waiting_since, parse_reading(lock.previous.get("since")))
         return settled
 
     def _find_orphans(self, directory: LockDirectory) -> None:
@@ -178,10 +178,10 @@ class Pass:
             self.teller.postscript = orphans.summary(found)
 
     def _tell_logon_failures(self, directory: LockDirectory, due: Due) -> None:
-        failures = sessions.failures(directory, self.around.place)
+        failures = sessions.failed_logins(directory, self.around.place)
         if failures is not None:
             self.teller.logon_failures(due.turns, *failures)
-            sessions.forget_failures(directory, self.log)
+            sessions.forget_failed_logins(directory, self.log)
 
     def _serve(self, due: Due, lock: Lock, directory: LockDirectory, settled: bool) -> bool:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its

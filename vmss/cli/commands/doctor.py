@@ -22,7 +22,7 @@ from vmss.edges import storage, world
 from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.query import where
-from vmss.edges.sessions import written_down
+from vmss.edges.sessions import count_unclosed
 from vmss.edges.settings import Place, Settings, SettingsError, load, place
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
@@ -540,7 +540,7 @@ def _sessions_left(case: Case) -> int:
         return 0
     directory = LockDirectory(here.lock_dir)
     try:
-        return written_down(directory, case.open.pool.uuid)
+        return count_unclosed(directory, case.open.pool.uuid)
     finally:
         directory.close()
 
