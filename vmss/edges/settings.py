@@ -1,4 +1,4 @@
-"""The settings: one table for the configuration file, for pool.other_config and for the documentation."""
+"""The settings: one table for the configuration file, pool.other_config and the documentation."""
 
 import os
 import re
@@ -13,7 +13,7 @@ DEFAULT_CONFIG = "/etc/vmss.conf"
 DEFAULT_LOG = "/var/log/VMSSlog"
 DEFAULT_LOCK_DIR = "/var/lock/vmss"
 
-# A setting in pool.other_config under this prefix follows the pool when the coordinator changes.
+# The prefix of a setting in pool.other_config, where it stays with the pool when the coordinator changes.
 POOL_PREFIX = "vmss:"
 
 
@@ -22,7 +22,7 @@ class SettingsError(Problem):
 
 
 class Place(NamedTuple):
-    """Where things are, from the environment."""
+    """The addresses of xapi and of the files, and the login, from the environment."""
 
     xapi: str = DEFAULT_XAPI
     config: str = DEFAULT_CONFIG
@@ -38,7 +38,7 @@ class Place(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What can be set; the meaning of each, its range and its reason stand in SETTINGS."""
+    """The values of the settings. SETTINGS has the meaning, the range and the reason of each."""
 
     timezone: str = ""
     quiesce: str = "snapshot"
@@ -60,7 +60,7 @@ class Settings(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One row of the table: how a text becomes its value (ValueError with the rule), and why it exists."""
+    """One row of the table: how its text is read (ValueError with the rule), and its meaning and reason."""
 
     name: str
     parse: Callable[[str], Any]
@@ -108,71 +108,77 @@ def _path(text: str) -> str:
 
 
 SETTINGS: Tuple[Setting, ...] = (
-    Setting("timezone", _zone, "The zone of the schedules; empty: dom0's own, as xapi and XenCenter have it."),
+    Setting("timezone", _zone, "Time zone of the schedules. Empty: dom0's own, which xapi and XenCenter use too."),
     Setting(
         "quiesce",
         _choice("snapshot", "fail"),
-        "What a quiesced schedule does on a pool without quiescing (every current one): take a plain "
-        "snapshot and say so, or fail.",
+        "Quiesced schedules on a pool without quiescing, which is every current one: take plain snapshots and raise "
+        "an alert (snapshot), or fail (fail).",
     ),
     Setting(
         "max_operations",
         _number(1, 90),
-        "XAPI operations in flight in the whole pool: xapi refuses work when more than 100 wait.",
+        "Upper limit on XAPI operations in flight in the whole pool. xapi refuses work when more than 100 wait.",
     ),
     Setting(
-        "max_policies", _number(1, 1000), "Schedules in hand at once: what is known of their VMs is kept in memory."
+        "max_policies",
+        _number(1, 1000),
+        "Upper limit on schedules that are served at the same time. The records of their VMs are kept in memory.",
     ),
-    Setting("snapshot_limit", _number(10, 86400), "Seconds until a snapshot that has not ended is given up."),
-    Setting("checkpoint_limit", _number(10, 86400), "The same for a checkpoint, which writes the VM's memory."),
-    Setting("destroy_limit", _number(10, 86400), "The same for each step of deleting a snapshot."),
+    Setting("snapshot_limit", _number(10, 86400), "Timeout in seconds of a snapshot."),
+    Setting(
+        "checkpoint_limit", _number(10, 86400), "Timeout in seconds of a checkpoint, which writes the VM's memory."
+    ),
+    Setting("destroy_limit", _number(10, 86400), "Timeout in seconds of each step of the deletion of a snapshot."),
     Setting(
         "pass_limit",
         _number(600, 604800),
-        "Seconds that a whole run may last. What becomes due after half of that is the next run's; at the end of "
-        "it operations in flight are cancelled, and the VMs that were not reached are reported. xapi itself "
-        "forgets an operation without progress after a day.",
+        "Upper limit in seconds on a whole run. A schedule that becomes due in its second half is left to the next "
+        "run. At the limit, operations in flight are cancelled, and the VMs that were not reached are reported. xapi "
+        "itself forgets an operation without progress after a day.",
     ),
     Setting(
         "cancel_limit",
         _number(1, 3600),
-        "Seconds that an operation gets to end once it was cancelled; then its storage repository is freed for "
-        "the others.",
+        "Seconds for a cancelled operation to end. Then its storage repository is freed for the others.",
     ),
-    Setting("stop_limit", _number(0, 3600), "Seconds that operations in flight get to end when a run is told to stop."),
+    Setting("stop_limit", _number(0, 3600), "Seconds for operations in flight to end when a run is told to stop."),
     Setting(
         "retries",
         _number(0, 20),
-        "How often an operation is tried again that xapi refuses because something is busy, within one run.",
+        "Upper limit on the retries, within one run, of an operation that xapi refuses because something is busy.",
     ),
     Setting(
         "retry_pause",
         _number(1, 600),
-        "Seconds before it is tried again for the first time; each further pause is twice as long. Others go on "
-        "meanwhile.",
+        "Pause in seconds before the first retry. Each further one is twice as long. Other operations go on meanwhile.",
     ),
-    Setting("login_limit", _number(0, 600), "Seconds during which an xapi that does not answer is tried again."),
+    Setting("login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer."),
     Setting(
         "call_limit",
         _number(10, 3600),
-        "Seconds until a plain call is given up that xapi does not answer: it waits for busy objects only in "
-        "operations.",
+        "Timeout in seconds of an ordinary call. xapi waits for busy objects only in operations, which have their own.",
     ),
     Setting(
         "waits_per_second",
         _number(1, 20),
-        "event.from calls in a second at most, over which the ends of operations are heard of: without that bound "
-        "xapi answers at every step of every operation.",
+        "Upper limit on event.from calls per second, by which a run learns that operations have ended. Without it, "
+        "xapi would answer at every step of every operation.",
     ),
-    Setting("verify_tls", _boolean, "Whether an https server has to show a certificate that can be verified."),
-    Setting("ca_file", _path, "The certificate, or the authority, that an https server is verified with."),
+    Setting("verify_tls", _boolean, "Whether the certificate of an https server is verified."),
+    Setting(
+        "ca_file",
+        _path,
+        "File with the certificate of an https server, or of its authority. Empty: the authorities that the system "
+        "trusts.",
+    ),
 )
 
 _TABLE: Dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
 
 def place(environment: Mapping[str, str]) -> Place:
-    """Given the environment, return where things are."""
+    """Given the environment, return the addresses, with the default of each that is missing or empty."""
     defaults = Place()
     return Place(
         xapi=environment.get("VMSS_XAPI") or defaults.xapi,
@@ -185,9 +191,9 @@ def place(environment: Mapping[str, str]) -> Place:
 
 
 def load(path: str) -> Settings:
-    """Given the path of the configuration file, return the settings; the default path may be absent.
+    """Given the path of the configuration file, return the settings. A file at the default path may be missing.
 
-    Raise SettingsError that names every mistake in the file.
+    Raise SettingsError with all mistakes in the file.
     """
     try:
         with open(path, encoding="utf-8", opener=_opener) as file:
@@ -205,12 +211,12 @@ def load(path: str) -> Settings:
 
 
 def _opener(path: str, flags: int) -> int:
-    # No waiting for somebody to write into a pipe.
+    # Opening a pipe must not wait for a writer.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read(file: TextIO, path: str) -> Tuple[Dict[str, str], List[str]]:
-    """The texts of the section [vmss] by name, and what is wrong with the file's sections."""
+    """The texts in the section [vmss] by name, and the mistakes in the names of the sections."""
     import configparser  # most hosts have no such file
 
     parser = configparser.ConfigParser(interpolation=None, default_section="\n")
@@ -218,21 +224,21 @@ def _read(file: TextIO, path: str) -> Tuple[Dict[str, str], List[str]]:
         parser.read_file(file, path)
     except (configparser.Error, UnicodeDecodeError) as error:
         raise SettingsError("%s: is not an INI file: %s" % (one_line(path), one_line(" ".join(str(error).split()))))
-    strange = [name for name in parser.sections() if name != "vmss"]
+    unknown = [name for name in parser.sections() if name != "vmss"]
     return (
         dict(parser.items("vmss")) if parser.has_section("vmss") else {},
-        ["section %s is not known; the only one is [vmss]" % quoted(name) for name in strange],
+        ["section %s is unknown; the only section is [vmss]" % quoted(name) for name in unknown],
     )
 
 
 def apply(settings: Settings, values: Mapping[str, str]) -> Tuple[Settings, List[str]]:
-    """Given settings and texts by name, return the settings with those texts, and what was wrong with some."""
+    """Given settings and texts by name, return the settings with the valid ones, and the mistakes in the others."""
     good: Dict[str, Any] = {}
     mistakes: List[str] = []
     for name, text in sorted(values.items()):
         setting = _TABLE.get(name)
         if setting is None:
-            mistakes.append("%s is not a setting; they are %s" % (quoted(name), ", ".join(sorted(_TABLE))))
+            mistakes.append("%s is not a setting; the settings are %s" % (quoted(name), ", ".join(sorted(_TABLE))))
             continue
         try:
             good[name] = setting.parse(text.strip())
@@ -242,8 +248,8 @@ def apply(settings: Settings, values: Mapping[str, str]) -> Tuple[Settings, List
 
 
 def of_pool(settings: Settings, other_config: Mapping[str, str]) -> Tuple[Settings, List[str]]:
-    """Given settings and pool.other_config, return the settings with those of the pool, which win, and what
-    was wrong with some: one bad value must not stop the snapshots of a whole pool."""
+    """Given settings and pool.other_config, return the settings with those of the pool, which win, and the mistakes in
+    them: one bad value must not stop the snapshots of a whole pool."""
     values = {
         key[len(POOL_PREFIX) :]: value
         for key, value in other_config.items()
