@@ -35,8 +35,8 @@ def parse_datetime(value: Any) -> datetime:
 
 
 def parse_reading(value: Any) -> datetime:
-    """Given what a clock showed, as a datetime of XAPI, return the instant. Raise ValueError also for one that leaves
-    the calendar no room to reckon with on both sides."""
+    """Given the reading of a clock, as a datetime of XAPI, return the instant. Raise ValueError also for a year near
+    either end of the calendar, where sums with it would overflow."""
     instant = parse_datetime(value)
     if not 1970 <= instant.year < 9000:
         raise ValueError("%s is not in a year from 1970 to 8999" % quoted(str(value)))
@@ -49,19 +49,19 @@ def format_datetime(instant: datetime) -> str:
 
 
 def local(instant: datetime, zone: tzinfo) -> str:
-    """An instant as local wall-clock time, as the lines of the vendor's article have it."""
+    """An instant as local wall-clock time, in the form of the lines in the vendor's article."""
     return str(wall_clock(zone, instant))
 
 
 def wall_clock(zone: tzinfo, instant: datetime) -> datetime:
-    """The naive wall-clock reading at an instant."""
+    """The wall-clock reading at an instant, as a naive datetime."""
     return instant.astimezone(zone).replace(tzinfo=None)
 
 
 def wall_to_instants(zone: tzinfo, wall: datetime) -> List[datetime]:
-    """The instants, in order, at which the clock shows `wall`; in a gap the one at which the gap ends.
+    """The instants, in order, at which the wall clock shows `wall`; for a reading in a gap the end of the gap.
 
-    Only the direction from UTC to the wall clock is asked of the zone: that one is never ambiguous.
+    The zone is only asked to convert from UTC to the wall clock, which is never ambiguous.
     """
     near = wall.replace(tzinfo=UTC)
     offsets = {wall_clock(zone, near + day) - (wall + day) for day in (-timedelta(days=1), timedelta(days=1))}

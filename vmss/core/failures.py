@@ -1,18 +1,18 @@
-"""What went wrong, by the error code of XAPI: its kind, a plain sentence and what to do about it.
+"""The error codes of XAPI: the kind of each, one plain sentence, and the next step.
 
 xapi's data model documents the codes and their parameters; what xapi sends differs (docs/xapi-facts.md, Errors).
 """
 
 from typing import NamedTuple, Sequence
 
-TRANSIENT = "transient"  # busy: try again
+TRANSIENT = "transient"  # busy: retry
 PERMANENT = "permanent"  # this VM, this time: report it
-OUTCOME_UNKNOWN = "unknown"  # no answer, or a deadline passed: look at the pool before deciding anything
-OPERATOR = "operator"  # licence or configuration: somebody has to change something
+OUTCOME_UNKNOWN = "unknown"  # no answer, or a timeout: the state of the pool tells how it ended
+OPERATOR = "operator"  # licence or configuration: an administrator has to change it
 
 
 class Failure(NamedTuple):
-    """A kind, one sentence without a full stop, and the next step of the reader."""
+    """The kind of an error, one sentence without a full stop, and the reader's next step."""
 
     kind: str
     sentence: str
@@ -24,7 +24,7 @@ _FULL = Failure(
     "The storage repository is full",
     "Free space on it: delete snapshots or disks, lower the retention, or extend it; coalescing needs space too.",
 )
-_GONE = Failure(PERMANENT, "The object is gone", "Nothing to do if it was deleted on purpose.")
+_GONE = Failure(PERMANENT, "The object no longer exists", "Nothing to do if it was deleted on purpose.")
 _SM = "See /var/log/SMlog on the coordinator."
 
 CATALOGUE = {
@@ -49,7 +49,7 @@ CATALOGUE = {
         "An administrator has blocked the operation on this VM",
         "Unblock it: xe vm-param-remove param-name=blocked-operations param-key=OPERATION uuid=UUID.",
     ),
-    "OPERATION_NOT_ALLOWED": Failure(PERMANENT, "The operation is not allowed", "See the reason given."),
+    "OPERATION_NOT_ALLOWED": Failure(PERMANENT, "The operation is not allowed", "See the reason in the error."),
     "VM_IS_IMMOBILE": Failure(PERMANENT, "The VM cannot be suspended", "Use a schedule of type snapshot."),
     "VM_LACKS_FEATURE": Failure(PERMANENT, "The VM lacks the guest tools", "Install them, or use type snapshot."),
     "VM_NON_SUSPENDABLE": Failure(PERMANENT, "The guest cannot be suspended now", "Use type snapshot."),
@@ -65,17 +65,21 @@ CATALOGUE = {
     "VDI_IS_SHARABLE": Failure(PERMANENT, "A disk of the VM is shared", "Take the VM off the schedule."),
     "VDI_NOT_MANAGED": Failure(PERMANENT, "The disk belongs to the storage layer", "Nothing to do."),
     "SR_OPERATION_NOT_SUPPORTED": Failure(
-        PERMANENT, "The storage repository cannot do this", "Move the disk, or take the VM off the schedule."
+        PERMANENT,
+        "The storage repository does not support the operation",
+        "Move the disk, or take the VM off the schedule.",
     ),
     "UNIMPLEMENTED_IN_SM_BACKEND": Failure(
         PERMANENT, "The storage cannot snapshot a disk of this VM", "Move the disk, or take the VM off the schedule."
     ),
     "SR_HAS_NO_PBDS": Failure(PERMANENT, "The storage repository is not plugged", "Plug it: xe pbd-plug uuid=UUID."),
     "NOT_SUPPORTED_DURING_UPGRADE": Failure(PERMANENT, "The pool is being upgraded", "Finish the upgrade."),
-    "LICENCE_RESTRICTION": Failure(OPERATOR, "The pool's licence does not include this", "Check the licence."),
+    "LICENCE_RESTRICTION": Failure(OPERATOR, "The pool's licence does not include the operation", "Check the licence."),
     "MESSAGE_REMOVED": Failure(OPERATOR, "The server no longer has this call", "Set the schedule's type to snapshot."),
-    "RBAC_PERMISSION_DENIED": Failure(OPERATOR, "The session may not do this", "Run it in dom0 of the coordinator."),
-    "TASK_CANCELLED": Failure(PERMANENT, "The operation was cancelled", "See who cancelled it in XenCenter's log."),
+    "RBAC_PERMISSION_DENIED": Failure(
+        OPERATOR, "The session lacks the permission", "Run it in dom0 of the coordinator."
+    ),
+    "TASK_CANCELLED": Failure(PERMANENT, "The operation was cancelled", "XenCenter's log shows who cancelled it."),
     "SR_FULL": _FULL,
     "SR_BACKEND_FAILURE_44": _FULL,
     "SR_BACKEND_FAILURE_46": Failure(PERMANENT, "A disk of the VM is missing from its storage", _SM),
@@ -91,15 +95,15 @@ CATALOGUE = {
     "VMSS_OPERATION_TIMED_OUT": Failure(
         OUTCOME_UNKNOWN,
         "The operation did not end in time",
-        "Look at its task: xe task-list; raise the limit if it was slow.",
+        "Find its task with: xe task-list. If it is only slow, raise the limit.",
     ),
     "VMSS_RUN_TIMED_OUT": Failure(
         PERMANENT,
-        "The whole run did not end in time, and did not come to this VM",
-        "See what took so long in /var/log/VMSSlog; spread the schedules, or raise pass_limit.",
+        "The run reached its time limit before it came to this VM",
+        "Find the slow operations in /var/log/VMSSlog; spread the schedules, or raise pass_limit.",
     ),
     "VMSS_UNREADABLE_RECORD": Failure(
-        PERMANENT, "The VM's record cannot be understood", "Look at it: xe vm-param-list uuid=UUID."
+        PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=UUID."
     ),
     "VMSS_RESULT_LOST": Failure(
         OUTCOME_UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."
@@ -108,19 +112,18 @@ CATALOGUE = {
 
 
 def explain(error: Sequence[str]) -> Failure:
-    """Given a XAPI error array, return what is known of it."""
+    """Given a XAPI error array, return its kind, sentence and next step."""
     code = error[0] if error else ""
     if code in ("SR_BACKEND_FAILURE_81", "SR_BACKEND_FAILURE_82") and _no_space(error):
         return _FULL
-    found = CATALOGUE.get(code)
-    if found:
-        return found
+    if code in CATALOGUE:
+        return CATALOGUE[code]
     if code.startswith("SR_BACKEND_FAILURE"):
         return Failure(PERMANENT, "The storage reports an error", _SM)
     return Failure(PERMANENT, "xapi reports %s" % (code or "an error without a code"), "See /var/log/xensource.log.")
 
 
 def _no_space(error: Sequence[str]) -> bool:
-    """File based storage reports a full file system as errno 28 inside the text of another error."""
+    """Whether the storage is full: file-based storage reports errno 28 in the text of another error."""
     text = " ".join(error[1:])
     return "error 28" in text or "No space" in text

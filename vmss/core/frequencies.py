@@ -1,6 +1,6 @@
-"""The frequencies that a snapshot schedule can have: one table of what each reads, when it runs and how it is called.
+"""The frequencies of snapshot schedules: one table with the keys, the slots and the words of each.
 
-A slot is one instant at which a schedule is to run, in wall-clock time of one zone. The rules of the slots:
+Slots are wall-clock times of one zone. The rules where the clock is changed:
 
 - A slot whose wall-clock time falls into a gap of the clock (spring) is served at the first instant after
   the gap.
@@ -29,9 +29,9 @@ _HOUR = timedelta(hours=1)
 
 
 class Schedule(NamedTuple):
-    """When a VMSS object is to run: the name of its frequency, and wall-clock times. In `days` 0 is Monday.
+    """The times of a VMSS object: the name of its frequency, and wall-clock times. In `days`, 0 is Monday.
 
-    A frequency reads the members that its keys name, and ignores the others.
+    A frequency uses the members that its keys name, and ignores the others.
     """
 
     frequency: str
@@ -40,7 +40,7 @@ class Schedule(NamedTuple):
     days: FrozenSet[int] = frozenset([0])
 
     def reads(self, key: "Key") -> bool:
-        """Whether the frequency has this key."""
+        """Whether the frequency uses this key."""
         return key in find(self.frequency).keys
 
     @property
@@ -58,8 +58,8 @@ class Schedule(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A key of the map VMSS.schedule: its name, the member of `Schedule` that holds it, its default in xapi, and
-    how its value is read (ValueError, with the value and the rule)."""
+    """A key of the map VMSS.schedule: its name, the member of `Schedule` for it, its default in xapi, and the reader of
+    its value (ValueError with the value and the rule)."""
 
     name: str
     member: str
@@ -68,7 +68,7 @@ class Key(NamedTuple):
 
 
 class Frequency(NamedTuple):
-    """One frequency: its name, the keys that it reads, and how `Schedule` answers for it."""
+    """One frequency: its name, the keys that it uses, and the answers of a `Schedule` that has it."""
 
     name: str
     keys: Tuple[Key, ...]
@@ -137,7 +137,7 @@ def _hourly_slots(schedule: Schedule, zone: tzinfo, instant: datetime) -> Iterat
     near = {_hour(wall_clock(zone, instant + step * _HOUR)) for step in range(-4, 5)}
     for hour in {hour + step * _HOUR for hour in near for step in (-1, 0, 1)}:
         for slot in wall_to_instants(zone, hour.replace(minute=schedule.minute)):
-            # A slot moved out of a gap stays with the hour it belongs to, if any of that hour is left.
+            # A slot that was moved to the end of a gap still has to lie in its own hour.
             if _hour(wall_clock(zone, slot)) == hour:
                 yield slot
 

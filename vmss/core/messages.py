@@ -1,11 +1,11 @@
-"""The alerts of a schedule: their names, priorities and sentences, and the bodies that XenCenter and people read."""
+"""The alerts about a schedule: names, priorities and sentences, and the bodies that XenCenter and people read."""
 
 from typing import Dict, List, NamedTuple, Sequence
 
 from vmss.core.text import one_line
 
-# Each alert: XAPI's priority (XenCenter calls 1 and 2 Failed, 3 Warning, 4 and 5 Succeeded), and its
-# sentence (docs/xapi-facts.md, Priorities of messages). Those of LOCK_FAILED and MISSED_EVENT are the article's.
+# The name of each alert; its priority in XAPI, which XenCenter shows as Failed (1, 2), Warning (3) or Succeeded (4, 5)
+# (docs/xapi-facts.md, Priorities of messages); and its sentence. Those of LOCK_FAILED and MISSED_EVENT are the vendor's.
 SUCCEEDED = "VMSS_SNAPSHOT_SUCCEEDED"
 FAILED = "VMSS_SNAPSHOT_FAILED"
 LOCK_FAILED = "VMSS_SNAPSHOT_LOCK_FAILED"
@@ -35,7 +35,7 @@ SENTENCES = {
 }
 _KINDS = {1: "error", 3: "warn", 5: "info"}
 
-# A call to xapi may have 300 KiB, in XML (docs/xapi-facts.md, Size of requests and records).
+# The upper limit on a call to xapi is 300 KiB of XML (docs/xapi-facts.md, Size of requests and records).
 _BODY_BYTES_MAX = 100000
 _NAME_LENGTH_MAX = 200
 _ELEMENT_LENGTH_MAX = 500
@@ -51,7 +51,7 @@ class Victim(NamedTuple):
 
 
 def log_lines(name: str, at: str) -> List[str]:
-    """The lines of the log that go with an alert; `at` is the local wall clock."""
+    """The lines that the log has for an alert; `at` is the local wall-clock time."""
     kind = _KINDS[PRIORITIES[name]]
     lines = [] if name == SUCCEEDED else ["'%s': '%s'" % (name, SENTENCES[name])]
     lines.append(
@@ -62,23 +62,22 @@ def log_lines(name: str, at: str) -> List[str]:
 
 
 def failure_line(victim: Victim) -> str:
-    """The line of one VM that was not served, as XenCenter's parser reads it.
+    """The line about one VM that was not served, in the form that XenCenter parses.
 
-    The parser takes what stands between VM: and the last UUID: for the name, and every item of the error
-    between single quotes; so neither the marks nor a single quote may occur inside (xenadmin:
-    XenAdmin/Alerts/Types/PolicyAlert.cs).
+    The parser reads the name between VM: and the last UUID:, and each item of the error between single quotes; so
+    neither those marks nor a single quote may occur inside (xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
     """
     items = ", ".join("'%s'" % _element(item, _ELEMENT_LENGTH_MAX) for item in victim.error[:_ELEMENTS_MAX] or ("",))
     return "VM:%s UUID:%s Error:[%s]," % (_element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items)
 
 
 def failed_body(victims: Sequence[Victim], summary: str) -> str:
-    """The body of an alert about VMs that were not served: what XenCenter parses, then what people read."""
+    """The body of an alert about VMs that were not served: lines that XenCenter parses, then text for people."""
     lines: List[str] = []
     size = 0
     for victim in victims:
         line = failure_line(victim)
-        # In XML these three take up to five bytes.
+        # In XML, each of these three becomes up to five bytes.
         size += len(line.encode("utf-8")) + 4 * sum(map(line.count, "&<>")) + 1
         if size > _BODY_BYTES_MAX:
             lines.append("%d more VMs failed: see /var/log/VMSSlog." % (len(victims) - len(lines)))
@@ -93,8 +92,8 @@ def body(name: str, summary: str) -> str:
 
 
 def _advice(victims: Sequence[Victim]) -> List[str]:
-    """One line for each different error: what it means and what to do."""
-    from vmss.core.failures import explain  # most passes have nothing to explain
+    """One line for each different error: its sentence and the next step."""
+    from vmss.core.failures import explain  # few passes need it
 
     lines: Dict[str, None] = {}
     for victim in victims:
@@ -110,5 +109,5 @@ def _element(text: str, length_max: int) -> str:
 
 
 def _plain(summary: str) -> str:
-    # A name within the summary must not look like a line about a VM.
+    # XenCenter must not take a name within the summary for a line about a VM.
     return "\n".join(one_line(line).replace("Error:[", "Error: [") for line in summary.split("\n"))

@@ -14,7 +14,7 @@ SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_wi
 
 
 class PolicyError(Exception):
-    """A VMSS record that cannot be understood: one line that names the field, its value and the rule."""
+    """A VMSS record does not have xapi's form. The text is one line that names the field, its value and the rule."""
 
 
 class Policy(NamedTuple):
@@ -31,8 +31,8 @@ class Policy(NamedTuple):
     vms: Tuple[str, ...]
 
     def due(self, zone: tzinfo, now: datetime, since: Optional[datetime] = None) -> Optional[datetime]:
-        """The slot that waits to be served now, or None: also when disabled, or without any VM. `since` is the
-        first tick that could not serve what was due, if it was not this one."""
+        """The slot that is to be served now, or None, also if the policy is disabled or has no VM. `since` is the first
+        tick that could not serve what was due, if that was an earlier one."""
         if not self.enabled or not self.vms:
             return None
         return due_slot(self.schedule, zone, self.last_run, now, since)
@@ -41,7 +41,7 @@ class Policy(NamedTuple):
 def from_record(ref: str, record: Mapping[str, Any]) -> Policy:
     """Given a VMSS reference and its record as the XenAPI client returns it, return the policy.
 
-    Raise PolicyError for a record that no xapi of today would have stored.
+    Raise PolicyError for a record that xapi would not store.
     """
     if not isinstance(record, Mapping):
         raise PolicyError("record: %s is not a map" % quoted(record))

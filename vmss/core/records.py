@@ -1,4 +1,4 @@
-"""What is known of the pool, its VMs and their disks: the values that a pass decides by."""
+"""The pool, its VMs and their disks: the values from which a pass decides."""
 
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -7,12 +7,12 @@ from vmss.core.retention import Snapshot
 # The null reference of XAPI.
 NULL = "OpaqueRef:NULL"
 
-# The operations of a VM, and of a snapshot in the making, that make a snapshot.
+# The operations by which a snapshot is made, in `current_operations` of the VM and of a checkpoint in the making.
 TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
 
 
 class Pool(NamedTuple):
-    """The pool's own record, as far as it matters here."""
+    """The pool. `coordinator` and `suspend_sr` are references; `licensed`: its licence includes scheduled snapshots."""
 
     ref: str
     uuid: str
@@ -23,7 +23,7 @@ class Pool(NamedTuple):
 
 
 class Space(NamedTuple):
-    """The room on an SR, in bytes. `thick`: each disk takes its whole size, as by default on LVM."""
+    """The space on an SR, in bytes. `thick`: each disk occupies its whole size, as on LVM."""
 
     size: int
     used: int
@@ -31,7 +31,7 @@ class Space(NamedTuple):
 
 
 class Disk(NamedTuple):
-    """A VDI; `vbds` are references of all its VBDs."""
+    """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes."""
 
     ref: str
     uuid: str
@@ -44,19 +44,22 @@ class Disk(NamedTuple):
 
 
 class Disks(NamedTuple):
-    """The disks of each VM or snapshot. `misread`: what is wrong with a record of one of its disks, or VBDs, that
-    cannot be understood; of such a VM or snapshot not all disks are known."""
+    """The disks of VMs and snapshots, by their references. `misread` has the VMs and snapshots of which not all disks
+    are known, because the record of a disk or a VBD cannot be understood, and the reason."""
 
     of: Dict[str, List[Disk]]
     misread: Dict[str, str]
 
 
 class Vm(NamedTuple):
-    """A VM of a policy, with its scheduled snapshots. `snapshot_refs` are all that it has. `suspect` are uuids of
-    snapshots whose records contradict each other, or cannot be understood; they are not among `snapshots`. `task`
-    is the task, if there is one, that takes a scheduled snapshot of the VM at this moment: of a pass that was killed,
-    or gave it up. `memory` is in bytes; `took`, if it is known, how many seconds the last scheduled snapshot took.
-    `misread` is what is wrong with a record that cannot be understood; of such a VM nothing is known but its names."""
+    """A VM of a policy.
+
+    `snapshots` are its scheduled snapshots, `snapshot_refs` all its snapshots. `suspect` are the uuids of scheduled
+    snapshots whose records contradict each other or cannot be understood; `snapshots` leaves them out. `task` is the
+    pending task, if there is one, that takes a scheduled snapshot of the VM, of a pass that was killed or gave it up.
+    `memory` is in bytes. `took` is the duration in seconds of the last scheduled snapshot, if it is known. `misread` is
+    the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known.
+    """
 
     ref: str
     uuid: str

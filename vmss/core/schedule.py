@@ -1,7 +1,7 @@
-"""When a snapshot schedule is due: its slots, in wall-clock time of one zone, as instants in UTC.
+"""When a snapshot schedule is due: its slots, which are wall-clock times of one zone, as instants in UTC.
 
-A slot is one instant at which a policy is scheduled. Everything here is a function of values: the instants
-are aware datetimes in UTC, the zone is any `tzinfo` (python-dateutil's in practice), and no clock is read.
+A slot is one instant at which a policy is scheduled. No clock is read here: the instants are aware datetimes in UTC,
+and the zone is any `tzinfo` (see vmss.edges.zones).
 """
 
 from datetime import datetime, timedelta, tzinfo
@@ -10,7 +10,7 @@ from typing import Optional
 from vmss.core.datetimes import UTC
 from vmss.core.frequencies import Schedule
 
-# A policy that never ran is due only while its slot is younger than this: the distance of two ticks.
+# The time between two ticks. A policy that never ran is due only for a slot that is younger.
 TICK_INTERVAL = timedelta(minutes=15)
 
 
@@ -25,20 +25,20 @@ def next_slot(schedule: Schedule, zone: tzinfo, instant: datetime) -> datetime:
 
 
 def next_tick(instant: datetime) -> datetime:
-    """The first instant after this one at which a slot can be: they are quarters of an hour, in every zone."""
+    """The first quarter of an hour after an instant. In every zone, ticks and slots are quarters of an hour."""
     return datetime.fromtimestamp((instant.timestamp() // 900 + 1) * 900, UTC)
 
 
 def due_slot(
     schedule: Schedule, zone: tzinfo, last_run: Optional[datetime], now: datetime, since: Optional[datetime] = None
 ) -> Optional[datetime]:
-    """Return the slot that waits to be served now, or None.
+    """Return the slot that is to be served now, or None.
 
-    Only the latest slot counts, however many were missed. `last_run` is the end of the last run, None if
-    there was none; one that lies in the future comes from a wrong clock and counts as none, lest the policy
-    stay silent until then. A policy that never ran waits for a slot of its own: it is due only in the tick
-    of that slot, not for one that passed before it was made. `since` is the first tick, if it was not this
-    one, that could not serve what was due: a slot of then is late, not lost.
+    Only the latest slot counts, however many were missed. `last_run` is the end of the last run, None if there was
+    none. A last run in the future comes from a wrong clock and counts as none, or the policy would not run until then.
+    A policy that never ran is due only in the tick of a slot, because an earlier slot may have passed before the policy
+    was made. `since` is the first tick that could not serve what was due, if that was an earlier one: slots since then
+    are late, not missed.
     """
     slot = latest_slot(schedule, zone, now)
     if last_run is None or last_run > now:

@@ -1,23 +1,23 @@
-"""Text from outside: made safe for one line of a log, a terminal or an alert; and recognised as a uuid."""
+"""Text from outside: made safe for one line of a log, a terminal or an alert; and the form of a uuid."""
 
 import re
 import unicodedata
 from typing import Any
 
-# Categories that could break a line or change how the text around them reads: control characters, format
-# characters (right-to-left marks among them), lone surrogates, line and paragraph separators.
+# Categories of characters that could break a line or change how the text around them is shown: control characters,
+# format characters (right-to-left marks among them), lone surrogates, line and paragraph separators.
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 def one_line(text: str, length_max: int = 2000) -> str:
-    """Given any text, return it on one line in valid UTF-8: unsafe characters escaped, its middle left out
-    where it is longer than `length_max` characters."""
+    """Given any text, return it on one line in valid UTF-8: unsafe characters are escaped, and a text of more than
+    `length_max` characters loses its middle."""
     if len(text) > length_max:
         kept = max(0, length_max - 3)
         text = text[: kept - kept // 2] + "..."[:length_max] + text[len(text) - kept // 2 :]
-    if text.isprintable():  # the usual case, and a fast one
+    if text.isprintable():  # nearly always, and much faster
         return text
     return "".join(
         _escaped(character) if unicodedata.category(character) in _UNSAFE else character for character in text
@@ -33,7 +33,7 @@ def quoted(value: Any) -> str:
     """Given a value of any type, return it for a message: short, on one line, in single quotes."""
     try:
         text = value if isinstance(value, str) else repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, lists within lists without an end
+    except (ValueError, RecursionError):  # a number with thousands of digits, lists nested without an end
         text = "a value that cannot be shown"
     return "'%s'" % one_line(text, 80)
 

@@ -15,14 +15,14 @@ def listed(words: Sequence[str]) -> str:
 
 def duration(seconds: float) -> str:
     """A length of time, to the second below an hour, to its two largest units above: `45 s`, `1 h 5 min`."""
-    left = max(0, int(round(seconds)))
+    remaining = max(0, int(round(seconds)))
     for at, (size, unit) in enumerate(_UNITS):
-        if left < size and size > 1:
+        if remaining < size and size > 1:
             continue
-        text = "%d %s" % (left // size, unit)
+        text = "%d %s" % (remaining // size, unit)
         if size > 1:
             smaller, name = _UNITS[at + 1]
-            rest = left % size // smaller
+            rest = remaining % size // smaller
             text += " %d %s" % (rest, name) if rest else ""
         return text
     return ""
@@ -37,7 +37,7 @@ def distance(instant: datetime, now: datetime) -> str:
 
 
 def moment(instant: datetime, zone: tzinfo, here: tzinfo) -> str:
-    """An instant on the server's clock, to the minute; and on that of whoever reads it, where that shows another time:
+    """An instant on the server's clock, to the minute; and on the reader's clock, `here`, if that shows another time:
     `2026-03-02 23:30 UTC (2026-03-03 00:30 CET)`."""
     there, mine = instant.astimezone(zone), instant.astimezone(here)
     text = "%s %s" % (there.strftime("%Y-%m-%d %H:%M"), there.tzname())

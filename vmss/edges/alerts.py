@@ -1,4 +1,4 @@
-"""Alerts: the messages of class VMSS that XenCenter shows as a policy's run history."""
+"""Alerts: the messages of class VMSS, which XenCenter shows as the run history of a policy."""
 
 from datetime import datetime, timedelta
 
@@ -19,8 +19,8 @@ class Alerts:
         self._log = log
 
     def create(self, name: str, policy: str, text: str) -> bool:
-        """Given an alert's name, the uuid of the policy and the body, raise it. Return False if xapi could not
-        store it; True also where the policy is gone, and there is nobody to tell."""
+        """Given the name of an alert, the uuid of the policy and the body, raise it. Return False if xapi could not
+        store it; True also if the policy no longer exists, so that a retry would be in vain."""
         for line in log_lines(name, local(self._clock.now(), self._log.zone)):
             self._log(line)
         try:
@@ -33,14 +33,14 @@ class Alerts:
         return bool(message != NULL)
 
     def create_once(self, name: str, policy: str, text: str, since: datetime) -> None:
-        """Raise an alert, unless the policy has had it since an instant."""
-        # xapi answers with what is strictly later, in whole seconds.
+        """Raise an alert, unless the policy has had one of this name since an instant."""
+        # xapi answers with messages that are strictly later, in whole seconds.
         after = format_datetime(since - timedelta(seconds=1))
         try:
             messages = self._xapi.call("message.get", "VMSS", policy, after)
         except Refused:
             messages = {}
         with understood("message.get"):
-            had = any(record["name"] == name for record in messages.values())
-        if not had:
+            exists = any(record["name"] == name for record in messages.values())
+        if not exists:
             self.create(name, policy, text)

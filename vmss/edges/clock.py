@@ -1,4 +1,4 @@
-"""The clock of a pass: the coordinator's time, a monotonic time for deadlines, and sleeping."""
+"""The clock of a pass: the coordinator's time, a monotonic time for timeouts, and sleeping."""
 
 import os
 import select
@@ -11,18 +11,18 @@ UTC = timezone.utc
 
 
 class Clock:
-    """The clock of this machine, which is the coordinator's where we run in its dom0."""
+    """The clock of this machine, which is the coordinator's if this is its dom0."""
 
     def now(self) -> datetime:
-        """This instant, in UTC."""
+        """The current instant, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds on a scale that nobody sets back."""
+        """Seconds on a scale that is never set back."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait; a signal that asks us to stop ends it early."""
+        """Sleep; a signal that asks this process to stop ends it early."""
         pipe = wakeup()
         if pipe is None:
             time.sleep(max(0.0, seconds))
@@ -31,7 +31,7 @@ class Clock:
 
 
 class RemoteClock(Clock):
-    """The clock of a server elsewhere: its answer to one question, carried on with our own monotonic time."""
+    """The clock of a remote server: the time that it answered once, carried on with the local monotonic time."""
 
     def __init__(self, servertime: datetime) -> None:
         self._servertime = servertime

@@ -1,4 +1,4 @@
-"""The log of the plugin, /var/log/VMSSlog: lines as in the vendor's article CTX224169."""
+"""The log of the plugin, /var/log/VMSSlog: lines in the form of the vendor's article CTX224169."""
 
 import os
 import socket
@@ -16,7 +16,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 class Log:
     """Appends lines `May 21 10:15:01 HOSTNAME VMSS: [PID] TEXT` to a file, each in one write.
 
-    `now` gives the time of a line, in UTC; `zone` is the wall clock it is written in.
+    `now` returns the instant of a line, in UTC; it is written as the wall-clock time of `zone`. If the file cannot be
+    opened, or `path` is None, lines go to standard error.
     """
 
     def __init__(self, path: Optional[str], now: Callable[[], datetime], zone: tzinfo) -> None:
@@ -37,7 +38,7 @@ class Log:
                 )
 
     def __call__(self, text: str) -> None:
-        """Write one line, whatever the text holds."""
+        """Write one line; a text of several lines, or with control characters, is made one."""
         at = self.now().astimezone(self.zone)
         line = "%s %2d %02d:%02d:%02d %s VMSS: [%d] %s\n" % (
             _MONTHS[at.month - 1],
@@ -49,7 +50,7 @@ class Log:
             os.getpid(),
             one_line(text, 20000),
         )
-        with suppress(OSError):  # a full disk must not stop the snapshots
+        with suppress(OSError):  # snapshots go on when the disk is full
             os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
@@ -60,17 +61,17 @@ class Log:
 
 
 def _open(path: str) -> int:
-    # No following of a link that somebody put in place of the log, no waiting for the reader of a pipe.
+    # A link in place of the log must not be followed, and opening a pipe must not wait for a reader.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o640)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        wrong = "not a regular file"
+        reason = "not a regular file"
     elif status.st_uid not in (0, os.geteuid()):
-        wrong = "it belongs to another user"
+        reason = "it belongs to another user"
     elif status.st_nlink > 1:
-        wrong = "it has another name, and may be anything"
+        reason = "it has more than one hard link"
     else:
         return descriptor
     os.close(descriptor)
-    raise OSError(wrong)
+    raise OSError(reason)

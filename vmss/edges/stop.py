@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to stop: what runs may end, nothing new is started."""
+"""SIGTERM and SIGINT as a request to stop: operations in flight may end, and no new one is started."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ _pipe: Optional[int] = None
 
 
 def install() -> None:
-    """Let SIGTERM and SIGINT ask this process to stop. They interrupt a sleep, never a call to XAPI."""
+    """Make SIGTERM and SIGINT a request to stop. They end a sleep early, and never interrupt a call to XAPI."""
     global _pipe
     if _pipe is None:
-        # A signal writes to this pipe, so that a sleep can wait for one: a sleep that is merely interrupted
-        # would be taken up again by Python (PEP 475).
+        # A signal writes to this pipe, and a sleep waits until it is readable: Python resumes a sleep that a signal
+        # merely interrupts (PEP 475).
         _pipe, end = os.pipe()
         os.set_blocking(_pipe, False)
         os.set_blocking(end, False)
@@ -28,10 +28,10 @@ def _request(number: int, frame: object) -> None:
 
 
 def requested() -> bool:
-    """Whether we have been asked to stop."""
+    """Whether this process has been asked to stop."""
     return _requested
 
 
 def wakeup() -> Optional[int]:
-    """A file descriptor that becomes readable when a signal arrives; None where none is handled."""
+    """A file descriptor that becomes readable when a signal arrives; None if signals are not handled."""
     return _pipe

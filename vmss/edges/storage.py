@@ -9,7 +9,7 @@ from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 
 
 class _Vbd(NamedTuple):
-    """A disk of a VM, as its VBD tells it."""
+    """A VBD: a disk of a VM. `vdi` is the reference of the disk, `device` its number in the VM."""
 
     ref: str
     vm: str
@@ -25,7 +25,7 @@ def read_disks(xapi: Xapi, vms: Sequence[str]) -> Disks:
         chunk = vms[start : start + CHUNK]
         try:
             vbds += _read_vbds(xapi, chunk)
-        except Misunderstood:  # of which VM it is shows when each is asked for by itself
+        except Misunderstood:  # read one by one, it shows which VM has the bad record
             for vm in chunk:
                 try:
                     vbds += _read_vbds(xapi, [vm])
@@ -57,8 +57,8 @@ def _read_vbds(xapi: Xapi, vms: Sequence[str]) -> List[_Vbd]:
 
 
 def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
-    """One disk by its reference; none if it is gone, or if there is none. Raise Misunderstood if its record cannot be
-    understood."""
+    """The disk with this reference, in a list that is empty for the null reference and for a disk that no longer
+    exists. Raise Misunderstood if its record cannot be understood."""
     if vdi == NULL:
         return []
     try:
@@ -72,7 +72,8 @@ def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
 
 @understood("VBD")
 def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
-    """The VMs, snapshots among them, that have each of these disks. Raise Misunderstood if that cannot be told."""
+    """The VMs, snapshots among them, that have each of these disks. Raise Misunderstood if a record cannot be
+    understood."""
     users: Dict[str, Set[str]] = {}
     asked = set(vdis)
     for _, record in where(xapi, "VBD", "VDI", vdis):
@@ -84,7 +85,8 @@ def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
 
 
 def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
-    """The room on an SR; None if it is gone or unknown. Single fields: the record lists all disks of the SR."""
+    """The space on an SR; None if the SR no longer exists or does not tell. Single fields are read, because the record
+    lists all disks of the SR."""
     try:
         kind = str(xapi.call("SR.get_type", sr))
         size, used = xapi.call("SR.get_physical_size", sr), xapi.call("SR.get_physical_utilisation", sr)
@@ -99,9 +101,9 @@ def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
 
 
 def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Tuple[Dict[str, Disk], Dict[str, str]]:
-    """The disks of these VBDs, and what is wrong with each of them that cannot be understood."""
-    # A table has no field for its own references, but xapi stores the back reference, a VDI's list of VBDs,
-    # as an S-expression. A disk with one VBD is found by it; one with several is asked for by itself.
+    """The disks of these VBDs by their references, and the reason for each disk whose record cannot be understood."""
+    # A table has no field for its own references, but xapi stores the back reference, a VDI's list of VBDs, as an
+    # S-expression. That finds a disk with one VBD; a disk with several is read by itself.
     found: Dict[str, Disk] = {}
     misread: Dict[str, str] = {}
     with suppress(Misunderstood), understood("VDI"):

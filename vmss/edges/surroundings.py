@@ -1,4 +1,4 @@
-"""What a pass, or a command that reads, stands on: the places, the settings, and the role of this host."""
+"""The surroundings of a pass or a command: the addresses, the settings, and the role of this host in its pool."""
 
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -9,9 +9,9 @@ POOL_ROLE = "/etc/xensource/pool.conf"
 
 
 class Surroundings(NamedTuple):
-    """What a pass stands on. `say` takes lines of progress for people; `started` is called once the pass holds
-    the lock and has found the policy it was asked for. `clock` stands in for the coordinator's, `transport` for the
-    connection to xapi."""
+    """The surroundings of a pass. `say` is called with lines of progress for people; `started` once the pass holds the
+    lock and has found the requested policy. `clock` replaces the coordinator's clock, `transport` the connection to
+    xapi."""
 
     place: Place
     settings: Settings
@@ -22,9 +22,9 @@ class Surroundings(NamedTuple):
 
 
 def on_coordinator() -> bool:
-    """Whether this host is its pool's coordinator, by the file that xapi keeps (ocaml/xapi-aux/pool_role.ml)."""
+    """Whether this host is its pool's coordinator, by xapi's own file (ocaml/xapi-aux/pool_role.ml)."""
     try:
         with open(POOL_ROLE, encoding="utf-8", errors="replace") as file:
             return not file.read(4096).strip().startswith("slave:")
     except OSError:
-        return True  # xapi itself will tell
+        return True  # if it is not, xapi refuses the session

@@ -8,13 +8,16 @@ from vmss.core.outcome import RESULT_LOST, Outcome
 from vmss.edges.clock import Clock
 from vmss.edges.xapi import Refused, Xapi, understood
 
-# A task that says nothing for so long is asked: its event may be lost, its record collected
+# After this time without an event, the records of the tasks are read: an event may be lost, or a record collected
 # (docs/xapi-facts.md, Task records are collected).
 _SILENCE_S = 60.0
 
 
 class Tasks:
-    """Asynchronous operations in flight. All are awaited together; the record of each that ended is destroyed."""
+    """Asynchronous operations in flight. All are awaited together, and the task record of each that ended is destroyed.
+
+    `waits_per_second` is the upper limit on event.from calls per second.
+    """
 
     def __init__(self, xapi: Xapi, clock: Clock, waits_per_second: int = 5) -> None:
         self._xapi = xapi
@@ -23,34 +26,34 @@ class Tasks:
         self._methods: Dict[str, str] = {}  # by task
         self._token = ""
         self._next_wait = clock.monotonic()
-        self._heard = clock.monotonic()
+        self._last_event = clock.monotonic()
 
     @property
     def pending(self) -> Mapping[str, str]:
-        """The tasks that have not ended, with the method of each."""
+        """The tasks that have not ended, and the method of each."""
         return dict(self._methods)
 
     def start(self, method: str, *params: Any) -> str:
         """Start Async.METHOD and return its task. Raise Refused or Unanswered."""
         if not self._methods:
-            self._heard = self._clock.monotonic()
+            self._last_event = self._clock.monotonic()
         task = str(self._xapi.call("Async." + method, *params))
         self._methods[task] = method
         return task
 
     def adopt(self, task: str, method: str) -> None:
-        """Await a task that somebody else has started."""
+        """Await a task that an earlier pass started."""
         self._methods[task] = method
-        # Its last event may be past already, so the next wait asks for the state of all of them.
+        # Its last event may be past, so the next wait asks for the state of all tasks.
         self._token = ""
 
     def cancel(self, task: str) -> None:
-        """Ask for a task to be cancelled; whether that had an effect shows when it ends, if it ends."""
+        """Ask xapi to cancel a task. Only the task's end, if it comes, shows whether that had an effect."""
         with suppress(Refused):  # it has ended, or cannot be cancelled
             self._xapi.call("task.cancel", task)
 
     def wait(self, timeout_s: float) -> Dict[str, Outcome]:
-        """Wait until at least one task has ended or the time has passed; return how tasks ended."""
+        """Wait until a task has ended, or until the timeout. Return the outcomes of the tasks that have ended."""
         self._throttle()
         classes = ["task/" + task for task in self._methods]
         try:
@@ -58,34 +61,34 @@ class Tasks:
         except Refused as refused:
             if refused.code != "EVENT_FROM_TOKEN_PARSE_FAILURE" or not self._token:
                 raise
-            self._token = ""  # a token of another life of xapi: ask for everything again
+            self._token = ""  # xapi has been restarted since: ask for the state of all tasks
             return {}
         ended = {}
         with understood("event.from"):
             self._token = str(answer["token"])
             for event in answer["events"]:
                 if event["class"] == "task" and event["ref"] in self._methods:
-                    self._heard = self._clock.monotonic()
+                    self._last_event = self._clock.monotonic()
                     outcome = self._outcome(event["ref"], event.get("snapshot"))
                     if outcome is not None:
                         ended[str(event["ref"])] = outcome
-        if not ended and self._clock.monotonic() - self._heard >= _SILENCE_S:
-            ended = self._ask()
+        if not ended and self._clock.monotonic() - self._last_event >= _SILENCE_S:
+            ended = self._read_records()
         for task in ended:
             del self._methods[task]
             self._destroy(task)
         return ended
 
     def _throttle(self) -> None:
-        # Evenly: after a burst, the end of an operation would be heard of up to a second late.
+        # The calls are spread evenly. After a burst, the end of an operation would be learnt up to a second late.
         interval = 1.0 / self._waits_per_second
         early = min(interval, self._next_wait - self._clock.monotonic())
         if early > 0:
             self._clock.sleep(early)
         self._next_wait = self._clock.monotonic() + interval
 
-    def _ask(self) -> Dict[str, Outcome]:
-        self._heard = self._clock.monotonic()
+    def _read_records(self) -> Dict[str, Outcome]:
+        self._last_event = self._clock.monotonic()
         ended = {}
         for task in self._methods:
             try:
@@ -100,7 +103,7 @@ class Tasks:
         return ended
 
     def _outcome(self, task: str, record: Optional[Mapping[str, Any]]) -> Optional[Outcome]:
-        if record is None:  # xapi collects the records of tasks that ended
+        if record is None:  # xapi has collected the record of a task that ended
             return Outcome(error=(RESULT_LOST, self._methods[task]))
         status = record["status"]
         if status == "success":
@@ -120,6 +123,6 @@ class Tasks:
 
 
 def _unwrap(result: str) -> str:
-    """A task's result is the XML value element of what the call returns."""
+    """The value in the result of a task, which is an XML element."""
     match = re.match(r"\s*<value>(.*)</value>\s*\Z", result, re.DOTALL)
     return match.group(1) if match else result

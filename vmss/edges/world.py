@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import parse_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
@@ -13,24 +13,34 @@ from vmss.edges.query import int_of, list_of, text_of, where
 from vmss.edges.storage import read_disk
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 
-# The key of VM.other_config with the seconds that the VM's last scheduled snapshot took.
-TOOK_KEY = "vmss:seconds"
+# The key of VM.other_config with the duration in seconds of the VM's last scheduled snapshot.
+_TOOK_KEY = "vmss:seconds"
+
+
+class _SnapshotRead(NamedTuple):
+    """The record of a scheduled snapshot, `of` a VM. `snapshot` is None if the record cannot be understood, and then
+    `of` may be empty."""
+
+    of: str
+    ref: str
+    uuid: str
+    snapshot: Optional[Snapshot]
 
 
 @understood("pool")
 def read_pool(xapi: Xapi) -> Pool:
-    """The pool, which there is always exactly one of."""
+    """The pool; there is always exactly one."""
     records = xapi.call("pool.get_all_records")
     ref, record = next(iter(records.items()))
     suspend_sr = record["suspend_image_SR"]
-    if not is_uuid(record["uuid"]):  # the name of the lock
+    if not is_uuid(record["uuid"]):  # it becomes the name of the lock
         raise ValueError(record["uuid"])
     return Pool(
         ref=ref,
         uuid=str(record["uuid"]),
         coordinator=str(record["master"]),
         other_config=dict(record["other_config"]),
-        # xapi takes a missing key for a restriction too (ocaml/xapi-types/features.ml).
+        # For xapi, a missing key is a restriction too (ocaml/xapi-types/features.ml).
         licensed=record["restrictions"].get("restrict_vmss") == "false",
         suspend_sr=str(suspend_sr if suspend_sr != NULL else record["default_SR"]),
     )
@@ -38,7 +48,7 @@ def read_pool(xapi: Xapi) -> Pool:
 
 @understood("VMSS")
 def read_policies(xapi: Xapi) -> Tuple[List[Policy], List[Tuple[str, str]]]:
-    """The policies, in the order of their names, and for each that cannot be understood its uuid and why."""
+    """The policies, by name; and the uuid of each that cannot be understood, with the reason."""
     policies, errors = [], []
     for ref, record in xapi.call("VMSS.get_all_records").items():
         try:
@@ -67,21 +77,21 @@ def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
 @understood("VM")
 def with_snapshots(xapi: Xapi, vms: Sequence[Vm]) -> List[Vm]:
     """These VMs with their scheduled snapshots."""
-    found: Dict[str, List[Tuple[str, str, Optional[Snapshot]]]] = {}
-    for of, key, uuid, read in _snapshots(xapi, [vm.ref for vm in vms if vm.snapshot_refs]):
-        # Of one that does not say whose it is, its VM knows.
-        of = of or next((vm.ref for vm in vms if key in vm.snapshot_refs), "")
-        found.setdefault(of, []).append((key, uuid, read))
+    read: Dict[str, List[_SnapshotRead]] = {}
+    for item in _read_snapshots(xapi, [vm.ref for vm in vms if vm.snapshot_refs]):
+        # If a snapshot's record has no VM, the VM's list of snapshots tells it.
+        of = item.of or next((vm.ref for vm in vms if item.ref in vm.snapshot_refs), "")
+        read.setdefault(of, []).append(item)
     complete = []
     for vm in vms:
         agreed, suspect = [], []
-        for key, uuid, snapshot in found.get(vm.ref, ()):
-            # The VM's list and the snapshot's own field are two sides of one relation: where they disagree the
-            # database is damaged, and nothing is touched.
-            if snapshot is not None and key in vm.snapshot_refs and key != vm.ref:
-                agreed.append(snapshot)
+        for item in read.get(vm.ref, ()):
+            # The VM's list and the snapshot's own field are two sides of one relation. If they disagree, the database
+            # is damaged, and the snapshot is not touched.
+            if item.snapshot is not None and item.ref in vm.snapshot_refs and item.ref != vm.ref:
+                agreed.append(item.snapshot)
             else:
-                suspect.append(uuid)
+                suspect.append(item.uuid)
         complete.append(vm._replace(snapshots=tuple(agreed), suspect=tuple(sorted(suspect))))
     return complete
 
@@ -104,7 +114,7 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
 
 def _misread(ref: str, record: Any, policies: Sequence[Policy], why: str) -> Vm:
     fields = record if isinstance(record, Mapping) else {}
-    # The policies know their VMs too.
+    # The policy's list of VMs tells it too.
     policy = next((policy.ref for policy in policies if ref in policy.vms), "")
     return Vm(
         ref,
@@ -119,19 +129,19 @@ def _misread(ref: str, record: Any, policies: Sequence[Policy], why: str) -> Vm:
 
 
 def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
-    """Note how many seconds a VM's scheduled snapshot took, where it follows the VM."""
-    entry = (vm, TOOK_KEY, "%.1f" % max(0.1, seconds))
+    """Note the duration of a VM's scheduled snapshot in the VM's record."""
+    entry = (vm, _TOOK_KEY, "%.1f" % max(0.1, seconds))
     try:
         xapi.call("VM.add_to_other_config", *entry)
     except Refused as refused:
         if refused.code == "MAP_DUPLICATE_KEY":
             with suppress(Refused):  # the VM is gone
-                xapi.call("VM.remove_from_other_config", vm, TOOK_KEY)
+                xapi.call("VM.remove_from_other_config", vm, _TOOK_KEY)
                 xapi.call("VM.add_to_other_config", *entry)
 
 
 def is_pinned(xapi: Xapi, snapshot: str) -> bool:
-    """Whether a snapshot may not be destroyed."""
+    """Whether a snapshot is pinned: it must not be destroyed."""
     try:
         return "destroy" in xapi.call("VM.get_blocked_operations", snapshot)
     except Refused:
@@ -142,28 +152,27 @@ def is_pinned(xapi: Xapi, snapshot: str) -> bool:
 
 @understood("VM")
 def read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Dict[str, Dict[str, Snapshot]]:
-    """The scheduled snapshots that say they are of these VMs, by VM and reference."""
+    """The scheduled snapshots whose records name these VMs, by VM and reference."""
     found: Dict[str, Dict[str, Snapshot]] = {}
-    for of, ref, _, snapshot in _snapshots(xapi, vms):
-        if snapshot is not None:
-            found.setdefault(of, {})[ref] = snapshot
+    for item in _read_snapshots(xapi, vms):
+        if item.snapshot is not None:
+            found.setdefault(item.of, {})[item.ref] = item.snapshot
     return found
 
 
-def _snapshots(xapi: Xapi, vms: Sequence[str]) -> Iterator[Tuple[str, str, str, Optional[Snapshot]]]:
-    """For each of them the VM, the reference, the uuid, and the snapshot unless its record cannot be understood; then
-    the VM may be missing too."""
+def _read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Iterator[_SnapshotRead]:
+    """The scheduled snapshots whose records name these VMs."""
     marked = 'field "is_vmss_snapshot" = "true"'
     for ref, record in where(xapi, "VM", "snapshot_of", vms, marked):
         of, uuid, snapshot = "", one_line(str(ref), 100), None
         try:
             of, uuid = text_of(record, "snapshot_of"), one_line(str(record.get("uuid", ref)), 100)
             if set(record["current_operations"].values()) & TAKING:
-                continue  # a checkpoint that is still being made, and may yet come to nothing
+                continue  # a checkpoint in the making, which may yet fail
             snapshot = _snapshot(ref, record)
         except MISREAD:
             pass
-        yield of, ref, uuid, snapshot
+        yield _SnapshotRead(of, ref, uuid, snapshot)
 
 
 def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
@@ -184,14 +193,14 @@ def _taking_task(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
                 marks = xapi.call("task.get_other_config", task)
             except Refused:
                 continue
-            # xapi marks the tasks of scheduled snapshots so, and no others (ocaml/xapi/xapi_vmss.ml).
+            # Only the tasks of scheduled snapshots have these marks (ocaml/xapi/xapi_vmss.ml).
             if "ShowInXenCenter" in marks and marks.get("applies_to") == vm:
                 return str(task)
     return ""
 
 
 def _memory_sr(xapi: Xapi, record: Mapping[str, Any]) -> str:
-    """The SR that a checkpoint of this VM writes memory to, as far as the VM itself says."""
+    """The SR to which a checkpoint of this VM writes memory, if the VM's own record tells."""
     for disk in read_disk(xapi, str(record["suspend_VDI"])):
         return disk.sr
     return str(record["suspend_SR"])
@@ -199,7 +208,7 @@ def _memory_sr(xapi: Xapi, record: Mapping[str, Any]) -> str:
 
 def _took(other_config: Mapping[str, str]) -> Optional[float]:
     try:
-        seconds = float(other_config.get(TOOK_KEY, ""))
+        seconds = float(other_config.get(_TOOK_KEY, ""))
     except ValueError:
         return None
     return seconds if 0 < seconds < 1e6 else None

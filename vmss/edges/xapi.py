@@ -34,9 +34,9 @@ class Refused(Exception):
 
 
 class Unanswered(Exception):
-    """No answer that can be trusted came back. The call may have been carried out, or not.
+    """No answer came that can be trusted. The call may have been carried out, or not.
 
-    `final`: there is no point in trying again.
+    `final`: a retry would be in vain.
     """
 
     def __init__(self, reason: str, final: bool = False) -> None:
@@ -45,16 +45,16 @@ class Unanswered(Exception):
 
 
 class Misunderstood(Unanswered):
-    """An answer came back, and part of it does not have the form xapi gives it."""
+    """An answer came, and part of it does not have the form of xapi's answers."""
 
 
-# What comes of reading a value that does not have the form xapi gives it.
+# The errors of code that reads an answer which does not have the form of xapi's.
 MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, StopIteration)
 
 
 @contextmanager
 def understood(what: str) -> Iterator[None]:
-    """Raise Misunderstood where an answer that is read inside does not have the form xapi gives it."""
+    """Raise Misunderstood if an answer that is read inside does not have the form of xapi's answers."""
     try:
         yield
     except MISREAD as error:
@@ -62,7 +62,7 @@ def understood(what: str) -> Iterator[None]:
 
 
 class Xapi:
-    """One session. Every call is sent once, and its failure is one of three: Refused, Unanswered, or a bug."""
+    """One session. Every call is sent once. It raises Refused or Unanswered; any other error is a defect."""
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ class Xapi:
         timeout_s: float = CALL_TIMEOUT_S,
         transport: Any = None,
     ) -> None:
-        """`address` is unix:PATH or https://HOST[:PORT]. Raise AddressError for anything else. `transport` carries the
-        calls instead of a connection to there."""
+        """`address` is unix:PATH or https://HOST[:PORT]; raise AddressError for anything else. `transport` replaces the
+        connection to it."""
         self.address = address
         self.unix = address.startswith("unix:")
         self.session = ""
@@ -88,13 +88,12 @@ class Xapi:
             "session.login_with_password", lambda: self._client.login_with_password(user, password, "1.0", originator)
         )
         self.session = str(self._client.handle)
-        # The client would log in again, silently, whenever the session is refused: with that the new session's
-        # calls would go on as though the operations of the old one were still there
-        # (docs/xapi-facts.md, The XenAPI client logs in again by itself).
+        # XenAPI would log in again, silently, if the session were refused. The calls of the new session would go on as
+        # if the operations of the old one still existed (docs/xapi-facts.md, The XenAPI client logs in again by itself).
         self._client.last_login_method = None
 
     def adopt(self, session: str) -> None:
-        """Use a session that somebody else has opened, and will close."""
+        """Use a session that its owner opened, and will close."""
         self.session = session
         self._client._session = session
 
@@ -103,8 +102,8 @@ class Xapi:
         return self._guarded(method, lambda: self._client.xenapi_request(method, params))
 
     def logout(self, session: Optional[str] = None) -> None:
-        """Close the session, or one that an earlier pass has left open."""
-        # The client's own logout works only where it did the login.
+        """Close the session, or that of an earlier pass."""
+        # XenAPI's own logout works only for a session that it opened.
         ended = session or self.session
         answer = self._guarded("session.logout", lambda: self._client.session.logout(ended))
         if isinstance(answer, dict) and answer.get("Status") == "Failure":
@@ -113,7 +112,7 @@ class Xapi:
             self.session = ""
 
     def close(self) -> None:
-        """Close the connection, whatever became of the session."""
+        """Close the connection. The session stays open if it was not closed."""
         self._close()
 
     def _guarded(self, method: str, request: Any) -> Any:
@@ -135,6 +134,5 @@ class Xapi:
             missing = isinstance(error, FileNotFoundError)
             raise Unanswered("%s: %s%s" % (method, reason_of(error), hint if missing else ""), final)
         except (ExpatError, xmlrpc.client.Error) + MISREAD as error:
-            # What came back is not an answer of xapi's.
             self._close()
             raise Unanswered("%s: not an answer of xapi: %s" % (method, one_line(str(error), 200)))

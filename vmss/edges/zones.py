@@ -1,4 +1,4 @@
-"""Time zones: dom0's own, and those that have a name."""
+"""Time zones: dom0's own, and zones by name."""
 
 import time
 from calendar import timegm
@@ -10,10 +10,10 @@ from vmss.core.text import quoted
 
 
 class Dom0Zone(tzinfo):
-    """The machine's own zone, as its C library has it: TZ, else /etc/localtime.
+    """The machine's own zone, from its C library: TZ, else /etc/localtime.
 
-    It answers one question, what the clock shows at an instant (`instant.astimezone(zone)`); the answer carries the
-    offset and the zone's abbreviation of that instant.
+    It converts an instant to the wall clock (`instant.astimezone(zone)`) and nothing else; the result has the offset
+    and the zone's abbreviation of that instant.
     """
 
     def fromutc(self, instant: datetime) -> datetime:
@@ -22,7 +22,7 @@ class Dom0Zone(tzinfo):
         return (instant + offset).replace(tzinfo=timezone(offset, reading.tm_zone))
 
     def utcoffset(self, wall: Optional[datetime]) -> Optional[timedelta]:
-        return None  # what a clock shows need not be one instant
+        return None  # a wall-clock reading may be two instants, or none
 
     def dst(self, wall: Optional[datetime]) -> Optional[timedelta]:
         return None
@@ -39,14 +39,14 @@ def time_zone(name: Optional[str]) -> tzinfo:
     if not name:
         time.tzset()
         return Dom0Zone()
-    from dateutil import tz  # slow to load, and hardly anybody names a zone
+    from dateutil import tz  # slow to load, and the zone is hardly ever named
 
     try:
         zone = tz.gettz(name)
         if zone is not None:
-            for day in range(0, 366, 7):  # a rule may have an offset that only shows in summer
+            for day in range(0, 366, 7):  # an impossible offset may apply in summer only
                 (EPOCH + timedelta(days=day)).astimezone(zone).utcoffset()
-    except Exception:  # noqa: BLE001 - it takes a name for a path, a rule or a file, and raises whatever comes of that
+    except Exception:  # noqa: BLE001 - it tries a name as a path and as a rule, and raises any error
         zone = None
     if zone is None:
         raise ValueError("%s is not a known time zone" % quoted(name))
