@@ -8,7 +8,7 @@ Slots are wall-clock times of one zone. The rules where the clock is changed:
   served at both, which keeps one in every real hour. By the same thought an hour that the clock skips as a
   whole has no hourly slot: no real hour passed.
 
-The keys, their values and their defaults are those of xapi (ocaml/xapi/xapi_vmss.ml).
+The keys, their values and their defaults are those of xapi (docs/xapi-facts.md, Keys of a schedule).
 """
 
 from datetime import datetime, time, timedelta, tzinfo
@@ -87,8 +87,8 @@ def find(name: Any) -> Frequency:
 def read(name: Any, keys: Any) -> Schedule:
     """Given VMSS.frequency and the map VMSS.schedule, return the schedule.
 
-    Keys that are missing have xapi's defaults, and those that the frequency does not have are ignored: xapi's setters
-    leave both behind (ocaml/xapi/xapi_vmss.ml). Raise ValueError with the field, its value and the rule.
+    Keys that are missing have xapi's defaults, and those that the frequency does not have are ignored: both occur
+    (docs/xapi-facts.md, Setters leave keys behind). Raise ValueError with the field, its value and the rule.
     """
     frequency = find(name)
     if not isinstance(keys, Mapping):

@@ -5,7 +5,7 @@ from typing import Dict, List, NamedTuple, Sequence
 from vmss.core.text import one_line
 
 # The name of each alert; its priority in XAPI, which XenCenter shows as Failed (1, 2), Warning (3) or Succeeded (4, 5)
-# (docs/xapi-facts.md, Priorities of messages); and its sentence. Those of LOCK_FAILED and MISSED_EVENT are the vendor's.
+# (docs/xapi-facts.md, Priorities of messages); and its sentence. LOCK_FAILED and MISSED_EVENT have the vendor's.
 SUCCEEDED = "VMSS_SNAPSHOT_SUCCEEDED"
 FAILED = "VMSS_SNAPSHOT_FAILED"
 LOCK_FAILED = "VMSS_SNAPSHOT_LOCK_FAILED"

@@ -61,7 +61,7 @@ class Tasks:
         except Refused as refused:
             if refused.code != "EVENT_FROM_TOKEN_PARSE_FAILURE" or not self._token:
                 raise
-            self._token = ""  # xapi has been restarted since: ask for the state of all tasks
+            self._token = ""  # xapi was restarted: ask for the state of all tasks
             return {}
         ended = {}
         with understood("event.from"):

@@ -89,7 +89,8 @@ class Xapi:
         )
         self.session = str(self._client.handle)
         # XenAPI would log in again, silently, if the session were refused. The calls of the new session would go on as
-        # if the operations of the old one still existed (docs/xapi-facts.md, The XenAPI client logs in again by itself).
+        # if the operations of the old one still existed
+        # (docs/xapi-facts.md, The XenAPI client logs in again by itself).
         self._client.last_login_method = None
 
     def adopt(self, session: str) -> None:
