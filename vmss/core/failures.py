@@ -111,7 +111,7 @@ CATALOGUE = {
 }
 
 
-def explain(error: Sequence[str]) -> Failure:
+def failure_of(error: Sequence[str]) -> Failure:
     """Given a XAPI error array, return its kind, sentence and next step."""
     code = error[0] if error else ""
     if code in ("SR_BACKEND_FAILURE_81", "SR_BACKEND_FAILURE_82") and _no_space(error):

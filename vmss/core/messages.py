@@ -93,11 +93,11 @@ def body(name: str, summary: str) -> str:
 
 def _advice(victims: Sequence[Victim]) -> List[str]:
     """One line for each different error: its sentence and the next step."""
-    from vmss.core.failures import explain  # few passes need it
+    from vmss.core.failures import failure_of  # few passes need it
 
     lines: Dict[str, None] = {}
     for victim in victims:
-        failure = explain(victim.error)
+        failure = failure_of(victim.error)
         code = _element(victim.error[0] if victim.error else "", 80)
         lines["%s: %s. %s" % (code, _element(failure.sentence, 200), failure.remedy)] = None
     return list(lines)

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Opt
 
 from vmss.core import messages, words
 from vmss.core.datetimes import parse_reading
-from vmss.core.failures import explain
+from vmss.core.failures import failure_of
 from vmss.core.policy import QUIESCED, Policy
 from vmss.core.retention import Snapshot, expired
 from vmss.core.schedule import TICK_INTERVAL, latest_slot
@@ -228,7 +228,7 @@ def _failed(policy: Policy, run: Run, moment: Moment) -> Finding:
         text += ": %d of %d VMs" % (failed, max(vms, failed))
     remedy = "vmss history %s" % policy.uuid
     if run.victims:
-        remedy = "%s %s" % (explain(run.victims[0].error).remedy, remedy)
+        remedy = "%s %s" % (failure_of(run.victims[0].error).remedy, remedy)
     severity = CRITICAL if failed >= vms else WARNING
     return Finding(severity, "last run", text, "%s: %s" % (moment(run.at), run.story), remedy)
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequen
 
 from vmss.core import messages, words
 from vmss.core.datetimes import parse_datetime
-from vmss.core.failures import explain
+from vmss.core.failures import failure_of
 from vmss.core.messages import SENTENCES, Victim
 from vmss.core.text import one_line
 
@@ -118,7 +118,7 @@ def victims(body: str) -> List[Victim]:
 
 def reason(victim: Victim) -> str:
     """Why a VM failed, in words."""
-    return explain(victim.error).sentence
+    return failure_of(victim.error).sentence
 
 
 def took(past: Sequence[Run], zone: tzinfo) -> List[float]:

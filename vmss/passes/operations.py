@@ -5,7 +5,7 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 from vmss.core.datetimes import parse_reading
 from vmss.core.engine import Engine
-from vmss.core.failures import TRANSIENT, explain
+from vmss.core.failures import TRANSIENT, failure_of
 from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operation, already_gone
 from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.core.text import one_line
@@ -185,7 +185,7 @@ class Operations:
     def _retried(self, operation: Operation, outcome: Outcome) -> bool:
         """Park an operation that was refused for a transient reason, unless it was retried too often."""
         retries = self._tries.get(operation, 0)
-        if not outcome.error or explain(outcome.error).kind != TRANSIENT or retries >= self._settings.retries:
+        if not outcome.error or failure_of(outcome.error).kind != TRANSIENT or retries >= self._settings.retries:
             return False
         if self._over:
             return False

@@ -13,7 +13,7 @@ from vmss.cli.commands import status
 from vmss.cli.commands.status import EXIT, Here
 from vmss.cli.parts import be_quiet, new_parser
 from vmss.core.datetimes import parse_datetime, parse_reading
-from vmss.core.failures import explain
+from vmss.core.failures import failure_of
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.problem import Problem
 from vmss.core.schedule import latest_slot
@@ -358,7 +358,7 @@ def _vms(case: Case) -> Iterator[Finding]:
             error = disks.get(ref) or (_refusal(xapi, policy, ref, record) if bad < _MAX else None)
             if error:
                 bad += 1
-                failure = explain(error)
+                failure = failure_of(error)
                 yield Finding(
                     WARNING,
                     "VMs",

@@ -10,7 +10,7 @@ from vmss.cli import tables
 from vmss.cli.parts import STATUS, new_parser, surroundings
 from vmss.cli.tables import Column
 from vmss.core.datetimes import EPOCH
-from vmss.core.failures import explain
+from vmss.core.failures import failure_of
 from vmss.core.text import one_line
 from vmss.insight import policies
 from vmss.insight.history import Run
@@ -135,8 +135,8 @@ def _row(entry: Entry, run: Run) -> Dict[str, Any]:
                 "vm": victim.name,
                 "uuid": victim.uuid,
                 "error": list(victim.error),
-                "reason": explain(victim.error).sentence,
-                "remedy": explain(victim.error).remedy,
+                "reason": failure_of(victim.error).sentence,
+                "remedy": failure_of(victim.error).remedy,
             }
             for victim in run.victims
         ],
@@ -152,6 +152,6 @@ def _advice(runs: Sequence[Run]) -> List[str]:
     lines: Dict[Tuple[str, str], None] = {}
     for run in runs:
         for victim in run.victims:
-            failure = explain(victim.error)
+            failure = failure_of(victim.error)
             lines[failure.sentence, failure.remedy] = None
     return ["%s: %s" % line for line in lines]
