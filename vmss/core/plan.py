@@ -1,9 +1,10 @@
 """The plan of a pass, as values: what each VM gets, what expires, and what must not be touched."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from vmss.core import policy
+from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
 from vmss.core.policy import Policy
 from vmss.core.records import NULL, Disk, Space, Vm
@@ -15,9 +16,6 @@ from vmss.core.turn import Turn
 # 3.3 s in xen-api's pull request 2671), and bytes of memory that a checkpoint writes per second.
 _DISK_SECONDS = 2.0
 _MEMORY_PER_SECOND = 100e6
-
-# A snapshot that is dated later than now by less than this is not dated in the future.
-_CLOCKS_DIFFER = timedelta(seconds=60)
 
 _MIB = 1 << 20
 
@@ -52,7 +50,7 @@ def decide(vm: Vm, turn: Turn, now: datetime) -> Expiry:
     A VM with a scheduled snapshot that is not older than the slot was served already, by a run that was interrupted.
     """
     # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
-    now += _CLOCKS_DIFFER
+    now += CLOCK_TOLERANCE
     served = not turn.forced and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
     return Expiry(vm, turn, served, expired(vm.snapshots, turn.policy.retained, now, new=0 if served else 1))
 
