@@ -318,6 +318,39 @@ def test_the_records_of_tasks_that_a_stopped_pass_left_are_destroyed(pool: TestP
     clean(pool)
 
 
+def refused(pool: TestPool, method: str) -> None:
+    """xapi refuses the next call of a method with an error of its own."""
+    pool.call(
+        "simulator.add_fault",
+        {"method": method, "when": "before", "action": "error", "error": '["INTERNAL_ERROR", "no space left"]'},
+    )
+
+
+def test_the_record_of_a_task_that_xapi_does_not_destroy_at_once_costs_nothing(pool: TestPool) -> None:
+    vms = [pool.vm("vm%d" % number, [pool.sr()]) for number in range(2)]
+    pool.call("VMSS.set_last_run_time", pool.policy(vms, retained_snapshots="1"), LONG_AGO)
+    pool.at(10, 15)
+    refused(pool, "task.destroy")
+    assert pool.tick().status == 0
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1]
+    pool.at(10, 30)
+    pool.tick()  # if it was the last task, the record waits for this pass
+    clean(pool)
+
+
+def test_a_vm_of_which_it_cannot_be_told_whether_its_snapshot_is_being_taken_gets_no_second_one(pool: TestPool) -> None:
+    vm = due_vm(pool, retained_snapshots="5")
+    slow(pool, vdi_snapshot=600.0)
+    stopped(pool, "Async.VM.snapshot")
+    refused(pool, "task.get_other_config")
+    pool.at(10, 16)
+    assert pool.tick().status == 1
+    pool.at(10, 45)
+    pool.tick()
+    assert len(pool.snapshots(vm)) == 1
+    clean(pool)
+
+
 def test_who_asks_for_the_holder_of_the_lock_takes_nothing_from_the_next_pass(tmp_path: Path) -> None:
     directory = LockDirectory(str(tmp_path))
     lock = directory.acquire("pool", {"session": "OpaqueRef:1", "pid": 1})

@@ -148,7 +148,9 @@ def _dead_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
 
 def _close(xapi: Xapi, entry: Dict[str, Any]) -> bool:
     """Close one session, unless one of its tasks is pending. Return whether it is closed."""
-    session = str(entry.get("session"))
+    session = entry.get("session")
+    if not isinstance(session, str) or not session:
+        return True  # the file was damaged: this is no session
     recorded = entry.get("tasks")
     tasks = [str(task) for task in recorded] if isinstance(recorded, list) else []
     try:

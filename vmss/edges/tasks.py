@@ -24,14 +24,15 @@ class Tasks:
         self._clock = clock
         self._waits_per_second = waits_per_second
         self._methods: Dict[str, str] = {}  # by task
+        self._ended: Dict[str, str] = {}  # like it: tasks that have ended, and whose records are to be destroyed
         self._token = ""
         self._next_wait = clock.monotonic()
         self._last_event = clock.monotonic()
 
     @property
     def pending(self) -> Mapping[str, str]:
-        """The tasks that have not ended, and the method of each."""
-        return dict(self._methods)
+        """The tasks that have not ended, or whose records could not be destroyed, and the method of each."""
+        return {**self._methods, **self._ended}
 
     def start(self, method: str, *params: Any) -> str:
         """Start Async.METHOD and return its task. Raise Refused or Unanswered."""
@@ -74,8 +75,8 @@ class Tasks:
                         ended[str(event["ref"])] = outcome
         if not ended and self._clock.monotonic() - self._last_event >= _SILENCE_S:
             ended = self._read_records()
-        for task in ended:
-            del self._methods[task]
+        self._ended.update((task, self._methods.pop(task)) for task in ended)
+        for task in list(self._ended):
             self._destroy(task)
         return ended
 
@@ -119,7 +120,8 @@ class Tasks:
             self._xapi.call("task.destroy", task)
         except Refused as refused:
             if refused.code != "HANDLE_INVALID":
-                raise
+                return  # tried again after the next wait, else by a later pass
+        del self._ended[task]
 
 
 def _unwrap(result: str) -> str:

@@ -191,8 +191,11 @@ def _taking_task(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
         if operation in TAKING:
             try:
                 marks = xapi.call("task.get_other_config", task)
-            except Refused:
-                continue
+            except Refused as refused:
+                if refused.code == "HANDLE_INVALID":
+                    continue  # it has ended
+                # If it is ours, a second snapshot would be one too many: this VM is not served now.
+                raise Misunderstood("task.get_other_config: %s" % refused)
             # Only the tasks of scheduled snapshots have these marks (ocaml/xapi/xapi_vmss.ml).
             if "ShowInXenCenter" in marks and marks.get("applies_to") == vm:
                 return str(task)

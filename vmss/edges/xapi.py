@@ -105,7 +105,7 @@ class Xapi:
     def logout(self, session: Optional[str] = None) -> None:
         """Close the session, or that of an earlier pass."""
         # XenAPI's own logout works only for a session that it opened.
-        ended = session or self.session
+        ended = self.session if session is None else session
         answer = self._guarded("session.logout", lambda: self._client.session.logout(ended))
         if isinstance(answer, dict) and answer.get("Status") == "Failure":
             raise Refused(answer.get("ErrorDescription") or [""])

@@ -11,7 +11,7 @@ What was under way is noted beside the lock (a file, no call). As long as no pas
 from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.core.datetimes import EPOCH, parse_datetime
+from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, parse_datetime
 from vmss.core.records import NULL, TAKING
 from vmss.core.text import is_uuid, one_line
 from vmss.edges import storage
@@ -31,8 +31,6 @@ _SECOND_SEARCH_AFTER = timedelta(days=1)
 # Upper limit on the disks that an alert names.
 _DISKS_NAMED = 10
 
-# A disk is dated by the host that made it, an attempt by the coordinator.
-_CLOCKS_DIFFER = timedelta(seconds=60)
 _TYPES = ("user", "system")
 
 
@@ -92,7 +90,7 @@ def judge(disk: Candidate, attempt: Attempt, seen: bool, restarted: bool) -> str
         return ""
     if attempt.until is None:
         return ""
-    if not attempt.since - _CLOCKS_DIFFER <= disk.time <= attempt.until + _CLOCKS_DIFFER:
+    if not attempt.since - CLOCK_TOLERANCE <= disk.time <= attempt.until + CLOCK_TOLERANCE:
         return ""
     return OURS if seen and restarted else SUSPECT
 
