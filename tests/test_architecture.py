@@ -78,6 +78,17 @@ def imports(name: str, tree: ast.AST) -> Iterator[Import]:
                 yield Import(name, node.lineno, base, taken)
 
 
+class Loaded(ast.NodeTransformer):
+    """Leaves of a module what runs when it is loaded: no functions, and nothing that only type checkers see."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return ast.Pass()
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return ast.Pass() if checking else self.generic_visit(node)
+
+
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 IMPORTS = [item for name, tree in TREES.items() for item in imports(name, tree)]
 
@@ -214,11 +225,11 @@ def cycles(edges: Dict[str, Set[str]]) -> List[str]:
 
 def test_no_imports_go_in_a_circle() -> None:
     edges: Dict[str, Set[str]] = {name: set() for name in MODULES}
-    for item in IMPORTS:
-        if item.of in MODULES:
-            edges[item.by].add(item.of)
+    for name, path in MODULES.items():
+        loaded = Loaded().visit(ast.parse(path.read_text(encoding="utf-8")))
+        edges[name].update(item.of for item in imports(name, loaded) if item.of in MODULES)
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
-    assert [name for name in cycles(edges) if not within(name, "vmss.simulator")] == []
+    assert cycles(edges) == []
 
 
 def test_no_module_is_longer_than_a_reader_can_hold() -> None:

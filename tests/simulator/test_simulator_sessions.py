@@ -8,7 +8,7 @@ import XenAPI
 
 from vmss.simulator import Simulator, XapiError
 from vmss.simulator.build import Pool
-from vmss.simulator.dispatch import NETWORK
+from vmss.simulator.dispatch import Origin
 
 from .client import Client, Connect, Serve
 
@@ -16,7 +16,7 @@ from .client import Client, Connect, Serve
 def login_over_network(sim: Simulator, user: Any, password: Any) -> Any:
     """A login that does not come over the trusted socket."""
     ended = []
-    sim.begin("session.login_with_password", [user, password], NETWORK, lambda *end: ended.append(end))
+    sim.begin("session.login_with_password", [user, password], Origin(False), lambda *end: ended.append(end))
     sim.kernel.run_due()
     while not ended:
         assert sim.kernel.advance()

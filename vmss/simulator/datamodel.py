@@ -87,8 +87,6 @@ class Model:
         self.types = Types(data["enums"])
         self.roles: Dict[str, List[str]] = data["role_sets"]
         self.classes: Dict[str, Class] = {item["name"]: self._class(item) for item in data["classes"].values()}
-        self.by_lower: Dict[str, Class] = {name.lower(): cls for name, cls in self.classes.items()}
-        self.message_priorities: Dict[str, int] = data["message_types"]
         self.others: Dict[str, List[str]] = {cls: names.split() for cls, names in others.items()}
 
     def _class(self, item: Dict[str, Any]) -> Class:

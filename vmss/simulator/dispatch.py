@@ -45,7 +45,6 @@ class Origin(NamedTuple):
 
 
 TRUSTED = Origin(True)
-NETWORK = Origin(False)
 
 
 class Call:

@@ -7,14 +7,13 @@ on with what it was doing, and has nobody to tell (docs/xapi-facts.md, Restart o
 from typing import TYPE_CHECKING, Any, Generator, Optional, Set
 
 from .classes.vm import power_off
-from .classes.vm_copy import HostQueue
 from .collector import DOMAIN as COLLECTOR
 from .dispatch import TRUSTED, Call
 from .errors import Dropped, XapiError
 from .kernel import Join, Sleep
 from .storage_manager import DOMAIN as STORAGE
 from .values import NULL
-from .waiting import Waiting
+from .waiting import HostQueue, Waiting
 
 if TYPE_CHECKING:
     from .simulator import Simulator

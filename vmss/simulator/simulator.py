@@ -5,7 +5,10 @@ from datetime import datetime, timezone
 from random import Random
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from . import classes, datamodel, state, vm_operations
+from . import datamodel, state, vm_operations
+from .classes import every as _every  # noqa: F401 - enters the methods into the registry
+from .classes.event import Queue
+from .classes.pool import create_pool
 from .database import Database
 from .dispatch import TRUSTED, Dispatcher, Origin, as_xapi_error
 from .durations import Durations
@@ -19,7 +22,7 @@ from .sessions import Sessions
 from .storage import Storage
 from .upkeep import Upkeep
 from .values import NULL
-from .waiting import Waiting
+from .waiting import HostQueue, Waiting
 
 # How a call ends: with a result, with a XapiError, or without an answer (Dropped).
 Done = Callable[[Any, Optional[Exception]], None]
@@ -100,11 +103,11 @@ class Simulator:
         self.changed = Condition(self.kernel)
         self.db.listener = self.changed.notify_all
         self.vmss_backup: Dict[str, str] = {}
-        self.event_queues: Dict[str, classes.event.Queue] = {}
-        self.checkpoints = classes.vm_copy.HostQueue()
+        self.event_queues: Dict[str, Queue] = {}
+        self.checkpoints = HostQueue()
         self.dispatcher = Dispatcher(self)
         if content is None:
-            classes.pool.create_pool(self)
+            create_pool(self)
         else:
             state.restore(self, *content)
         self.db.written()

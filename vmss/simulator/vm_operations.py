@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Steps = Generator[Any, Any, Any]
 
 ANY = ("Halted", "Paused", "Suspended", "Running")
-ALIVE = ("Paused", "Suspended", "Running")
 
 # Every operation that is offered, in xapi's order, with the power states that allow it.
 POWER_STATES = {

@@ -4,7 +4,8 @@ A call that finds its object busy sleeps 1 to 20 s at random and tries again, fo
 operation wakes one waiter early. When more than 100 wait in the pool, the next is refused.
 """
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, Tuple
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, List, Tuple
 
 from .errors import XapiError
 from .kernel import Condition, Wait
@@ -75,3 +76,25 @@ def check_not_busy(cls: str, ref: str, operations: Dict[str, str], names: Dict[s
     if len(tasks) == 1:
         raise XapiError(BUSY, cls, ref, words[0], tasks[0])
     raise XapiError(BUSY, cls, ref, "{%s}" % ",".join(words), "{%s}" % ",".join(tasks))
+
+
+class HostQueue:
+    """Work of which each host does one piece at a time, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self.waiting: Dict[str, Deque[Condition]] = {}
+
+    def enter(self, call: "Call", host: str) -> Generator[Any, Any, None]:
+        queue = self.waiting.setdefault(host, deque())
+        turn = Condition(call.sim.kernel)
+        queue.append(turn)
+        if queue[0] is not turn:
+            yield Wait(turn)
+
+    def leave(self, host: str) -> None:
+        queue = self.waiting[host]
+        queue.popleft()
+        if queue:
+            queue[0].notify_all()
+        else:
+            del self.waiting[host]

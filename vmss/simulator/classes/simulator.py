@@ -3,11 +3,10 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
-from .. import faults, lifecycle
+from .. import faults, licence, lifecycle
 from ..errors import XapiError
 from ..registry import simulator_method
 from ..values import from_seconds, to_seconds
-from . import pool
 
 if TYPE_CHECKING:
     from ..dispatch import Call
@@ -42,7 +41,7 @@ def reset_counts(call: "Call") -> None:
 @simulator_method("simulator.restrict", ("feature", "string"), ("restricted", "bool"))
 def restrict(call: "Call", feature: str, restricted: bool) -> None:
     """Take a licensed feature (VMSS, VSS, Checkpoint, …) from the pool, or give it back."""
-    pool.restrict(call.sim, feature, restricted)
+    licence.restrict(call.sim, feature, restricted)
 
 
 @simulator_method("simulator.create_session", ("user", "string"), ("role", "string"))

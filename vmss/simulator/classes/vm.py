@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
 from ..errors import XapiError
 from ..kernel import Sleep
+from ..licence import require_feature, the_pool
 from ..registry import method
 from ..values import EPOCH, NULL, from_seconds
 from ..vm_operations import at_once, check_disks, check_operation, hosts_seeing, refresh, run
 from . import vbd as vbds
-from .pool import require_feature, the_pool
 
 if TYPE_CHECKING:
     from ..dispatch import Call

@@ -3,15 +3,13 @@
 Sources: xapi: ocaml/xapi/xapi_vm_snapshot.ml, xapi_vm_clone.ml, xapi_vmss.ml, message_forwarding.ml.
 """
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Generator, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Generator, List, Tuple
 
 from ..errors import XapiError
-from ..kernel import Condition, Wait
+from ..licence import require_feature
 from ..registry import method
 from ..values import EPOCH, NULL, from_seconds
 from ..vm_operations import hosts_seeing, refresh, run
-from .pool import require_feature
 from .vbd import refresh as refresh_vbd
 from .vm import announce, load_memory, remove, save_memory
 
@@ -207,28 +205,6 @@ def _announce(call: "Call", vm: str, name: str, message: str, word: str) -> None
         row = call.db.row("VM", vm)
         text = "VM '%s' (uuid: %s) %s, snapshot name: %s" % (row["name_label"], row["uuid"], word, name)
         announce(call, vm, message, text)
-
-
-class HostQueue:
-    """Work of which each host does one piece at a time, in the order of arrival."""
-
-    def __init__(self) -> None:
-        self.waiting: Dict[str, Deque[Condition]] = {}
-
-    def enter(self, call: "Call", host: str) -> Steps:
-        queue = self.waiting.setdefault(host, deque())
-        turn = Condition(call.sim.kernel)
-        queue.append(turn)
-        if queue[0] is not turn:
-            yield Wait(turn)
-
-    def leave(self, host: str) -> None:
-        queue = self.waiting[host]
-        queue.popleft()
-        if queue:
-            queue[0].notify_all()
-        else:
-            del self.waiting[host]
 
 
 @method("VM.checkpoint")

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Generator
 
 from ..errors import XapiError, internal_error
+from ..licence import require_feature
 from ..registry import method
 from ..values import EPOCH, ocaml_int
-from .pool import require_feature
 from .vm import check_quiesce
 
 if TYPE_CHECKING:
