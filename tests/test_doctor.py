@@ -24,7 +24,8 @@ from vmss.cli.commands import doctor, status
 from vmss.demo import VirtualClock
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
-from vmss.insight.health import Finding
+from vmss.insight import checks
+from vmss.insight.findings import Finding
 from vmss.insight.reading import reading
 from vmss.installation.root import Root
 
@@ -74,7 +75,7 @@ class Ward:
         self.write("/var/log/cron", "%s host CROND[17114]: %s\n" % (stamp, what))
 
     def findings(self, dom0: bool = True, **around: Any) -> List[Finding]:
-        found, _session = doctor.examine(self.pool.surroundings(**around), Root(str(self.root)), dom0)
+        found, _session = checks.examine(self.pool.surroundings(**around), Root(str(self.root)), dom0)
         return found
 
     def bad(self, **options: Any) -> List[Finding]:
@@ -109,7 +110,7 @@ def test_all_is_well(ward: Ward) -> None:
     findings = ward.findings()
     assert [finding for finding in findings if finding.severity or finding.skipped] == []
     named = {finding.check for finding in findings}
-    assert {check.name for check in doctor.CHECKS} == named
+    assert {check.name for check in checks.CHECKS} == named
     assert ward.pool.sessions() == 0
 
 
@@ -141,7 +142,7 @@ def test_no_xapi(ward: Ward) -> None:
     (bad,) = [finding for finding in findings if finding.severity]
     assert bad.check == "xapi" and "No such file" in bad.text
     useful(bad)
-    without = {check.name for check in doctor.CHECKS if check.needs == doctor.SESSION}
+    without = {check.name for check in checks.CHECKS if check.needs == checks.SESSION}
     assert {finding.check for finding in findings if finding.skipped} == without
     assert any(finding.check == "tick" and finding.state == "OK" for finding in findings)
 
@@ -471,7 +472,7 @@ def test_sessions_that_nobody_closed(ward: Ward) -> None:
 def test_elsewhere_what_belongs_to_dom0_is_not_checked(ward: Ward) -> None:
     findings = ward.findings(dom0=False)
     assert [finding for finding in findings if finding.severity] == []
-    dom0 = {check.name for check in doctor.CHECKS if check.needs == doctor.DOM0}
+    dom0 = {check.name for check in checks.CHECKS if check.needs == checks.DOM0}
     assert {finding.check for finding in findings if finding.skipped} == dom0 | {"clock"}
     assert all(finding.text for finding in findings if finding.skipped)
 
@@ -605,7 +606,7 @@ def test_every_check_can_fail_and_names_a_command_or_a_file(ward: Ward) -> None:
     for finding in bad:
         useful(finding)
     named = {finding.check for finding in bad}
-    assert {check.name for check in doctor.CHECKS} <= named
+    assert {check.name for check in checks.CHECKS} <= named
 
 
 # As a process

@@ -172,14 +172,14 @@ def test_a_run_tells_what_it_did_and_how_long_it_took(name: str) -> None:
             alert, body = messages.FAILED, messages.failed_body(victims, run.summary(UTC))
         (found,) = runs(message(alert, body, SLOT + timedelta(minutes=4)))
         assert found.counts is not None
-        assert (found.counts.taken, found.counts.vms, found.counts.deleted) == (3, 3 + len(victims), 2)
-        assert history.took([found], UTC) == [240.0]
+        assert (found.counts.snapshotted, found.counts.vms, found.counts.deleted) == (3, 3 + len(victims), 2)
+        assert history.durations([found], UTC) == [240.0]
 
 
 def test_the_slot_is_read_in_the_zone_of_the_schedules() -> None:
     zone = timezone(timedelta(hours=-5), "EST")
     body = messages.body(messages.SUCCEEDED, served().summary(zone))
-    assert history.took(runs(message(body=body, at=SLOT + timedelta(minutes=1))), zone) == [60.0]
+    assert history.durations(runs(message(body=body, at=SLOT + timedelta(minutes=1))), zone) == [60.0]
 
 
 def test_only_the_last_runs_tell_how_long_the_next_takes_and_none_before_its_slot() -> None:
@@ -189,20 +189,20 @@ def test_only_the_last_runs_tell_how_long_the_next_takes_and_none_before_its_slo
         body = messages.body(messages.SUCCEEDED, served(slot=slot).summary(UTC))
         found += runs(message(body=body, at=slot + timedelta(seconds=10 + number)))
     early = runs(message(body=messages.body(messages.SUCCEEDED, served().summary(UTC)), at=SLOT - timedelta(seconds=5)))
-    assert history.took(early + found, UTC) == [10.0 + number for number in range(history.RUNS_ASKED)]
+    assert history.durations(early + found, UTC) == [10.0 + number for number in range(history.RUNS_ASKED)]
 
 
 def test_messages_without_a_count_tell_no_duration() -> None:
-    assert history.took(runs(message(), message(messages.LOCK_FAILED, "x: 1 of 2 VMs")), UTC) == []
+    assert history.durations(runs(message(), message(messages.LOCK_FAILED, "x: 1 of 2 VMs")), UTC) == []
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))
-def test_the_usual_duration_is_one_of_them_and_half_of_the_runs_are_no_longer(seconds: List[float]) -> None:
-    usual = history.usual(seconds)
-    assert usual in seconds
-    assert 2 * sum(1 for one in seconds if one <= usual) >= len(seconds)
-    assert 2 * sum(1 for one in seconds if one >= usual) >= len(seconds)
+def test_the_median_duration_is_one_of_them_and_half_of_the_runs_are_no_longer(seconds: List[float]) -> None:
+    median = history.median_duration(seconds)
+    assert median in seconds
+    assert 2 * sum(1 for one in seconds if one <= median) >= len(seconds)
+    assert 2 * sum(1 for one in seconds if one >= median) >= len(seconds)
 
 
 def test_one_run_that_was_late_does_not_count() -> None:
-    assert history.usual([60.0, 7200.0, 61.0]) == 61.0
+    assert history.median_duration([60.0, 7200.0, 61.0]) == 61.0

@@ -15,6 +15,8 @@ from tests.test_commands import tls, vmss  # noqa: F401
 from vmss.cli.commands import status
 from vmss.core.datetimes import format_datetime
 from vmss.edges.lock import LockDirectory
+from vmss.insight import state
+from vmss.insight.lock_and_log import read_local
 from vmss.insight.reading import reading
 
 # One line, numbers after the only |, then the details.
@@ -250,9 +252,9 @@ def test_a_log_that_cannot_be_read(pool: TestPool) -> None:
 def test_over_https_the_lock_and_the_log_are_not_seen(pool: TestPool) -> None:
     served(pool)
     with reading(pool.surroundings()) as session:
-        here = status.look(pool.place._replace(xapi="https://pool.example"), session, session.now())
-        tally = status.judge(session, here, session.now())
-    assert here.hidden and "running" not in tally.numbers
+        local = read_local(pool.place._replace(xapi="https://pool.example"), session, session.now())
+        tally = state.examine(session, local, session.now())
+    assert local.hidden and "running" not in tally.numbers
     assert any(finding.skipped and "https" in finding.text for finding in tally.findings)
 
 

@@ -15,15 +15,11 @@ import shutil
 import unicodedata
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NamedTuple, Sequence, TextIO
+from typing import Any, Callable, List, Mapping, NamedTuple, Sequence, TextIO
 
-from vmss.core import words
-from vmss.core.datetimes import UTC
+from vmss.core.datetimes import format_iso
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
-
-if TYPE_CHECKING:
-    from vmss.insight.reading import Reading
 
 _GAP = "  "
 _WIDTH_LEAST = 8  # no column is made narrower
@@ -49,7 +45,7 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return iso(value)
+        return format_iso(value)
     if isinstance(value, (list, tuple)):
         return "; ".join(plain(item) for item in value)
     return str(value)
@@ -149,11 +145,6 @@ def remark(text: str, arguments: argparse.Namespace, out: TextIO) -> None:
         emit(one_line(text) + "\n", out)
 
 
-def moments(session: "Reading") -> Callable[[Any], str]:
-    """How instants are shown: on the server's clock, and on that of whoever reads them, where they differ."""
-    return lambda instant: words.moment(instant, session.zone, session.here) if instant else ""
-
-
 def result_style(value: Any) -> str:
     """The colour of a result, or of a state."""
     return _STYLES.get(str(value).split(":")[0], "")
@@ -173,15 +164,10 @@ def emit(text: str, out: TextIO) -> None:
         raise WriteError("standard output: cannot be written: %s" % (error.strerror or error))
 
 
-def iso(instant: datetime) -> str:
-    """An instant in ISO 8601, in UTC, to the second."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _typed(value: Any) -> Any:
     """A value as JSON can have it."""
     if isinstance(value, datetime):
-        return iso(value)
+        return format_iso(value)
     if isinstance(value, Mapping):
         return {key: _typed(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -195,7 +181,7 @@ def _cell(column: Column, value: Any) -> Any:
     if value is None or isinstance(value, (int, float)):
         return value
     if isinstance(value, datetime):
-        return iso(value)
+        return format_iso(value)
     text = one_line(value if isinstance(value, str) else column.show(value), _LENGTH_MAX)
     return "'" + text if text.startswith(_FORMULA) else text
 

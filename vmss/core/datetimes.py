@@ -48,6 +48,11 @@ def format_datetime(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y%m%dT%H:%M:%SZ")
 
 
+def format_iso(instant: datetime) -> str:
+    """Given an instant, return it in ISO 8601, in UTC, to the second: 2026-01-31T10:15:00Z."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def local(instant: datetime, zone: tzinfo) -> str:
     """An instant as local wall-clock time, in the form of the lines in the vendor's article."""
     return str(wall_clock(zone, instant))

@@ -6,14 +6,14 @@ Messages of the vendor's plugin are read too: their bodies have the same lines a
 
 import re
 from datetime import datetime, tzinfo
-from statistics import median
+from statistics import median_high
 from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core import messages, words
+from vmss.core import messages
 from vmss.core.datetimes import parse_datetime
 from vmss.core.failures import failure_of
 from vmss.core.messages import SENTENCES, Victim
-from vmss.core.text import one_line
+from vmss.insight.names import first_names
 
 RUN_FAILED, RUN_WARNING, RUN_SUCCEEDED = "failed", "warning", "succeeded"
 
@@ -28,15 +28,13 @@ _WORDS = {
     messages.NOT_QUIESCED: "plain snapshots instead of quiesced ones",
 }
 
-_NAMES_MAX = 5
-
-# Past runs that tell how long the next one takes.
+# The number of past runs that tell the duration of the next one.
 RUNS_ASKED = 7
 
 _VM_LINE = re.compile(r"VM:(.*?) UUID:(\S*) Error:\[(.*)\],?\s*\Z")
-# Longer none is that a plugin writes; anybody else's would be looked at for long.
+# No plugin writes a longer one; to match anybody else's would take long.
 _LINE_LENGTH_MAX = 20000
-# In single quotes; the vendor's plugin has what contains one in double quotes.
+# In single quotes; the vendor's plugin puts a text that contains one in double quotes.
 _ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 # What turn.Served.summary says, from the end, for a policy may be called anything.
 _SUMMARY = re.compile(
@@ -46,17 +44,18 @@ _SUMMARY = re.compile(
 
 
 class Counts(NamedTuple):
-    """What a run did. `slot` is the wall-clock time that it was for."""
+    """The numbers of a run: VMs that were snapshotted, VMs of the policy, and snapshots deleted. `slot` is its slot as
+    a wall-clock time."""
 
-    taken: int
+    snapshotted: int
     vms: int
     deleted: int
     slot: datetime
 
 
 class Run(NamedTuple):
-    """One message: when it came, and its result as XenCenter has it. `remark` is what it says besides the VMs that
-    failed."""
+    """One message: when it came, and the result as XenCenter shows it. `remark` is its first line that is neither the
+    sentence of the alert nor about a VM."""
 
     policy: str
     at: datetime
@@ -73,14 +72,14 @@ class Run(NamedTuple):
 
     @property
     def story(self) -> str:
-        """What happened, in words: what failed and why, VMs with the same error together."""
+        """The course of the run in words: the VMs that failed and why, those with the same error together."""
         if self.victims:
             names: Dict[str, List[str]] = {}
             for victim in self.victims:
                 names.setdefault(reason(victim), []).append(victim.name or victim.uuid)
-            return "; ".join("%s: %s" % (why, _some(vms)) for why, vms in names.items())
+            return "; ".join("%s: %s" % (why, first_names(vms)) for why, vms in names.items())
         if self.counts:
-            return "%d of %d VMs, %d expired deleted" % (self.counts.taken, self.counts.vms, self.counts.deleted)
+            return "%d of %d VMs, %d expired deleted" % (self.counts.snapshotted, self.counts.vms, self.counts.deleted)
         return "%s: %s" % (self.meaning, self.remark) if self.remark else self.meaning
 
 
@@ -92,7 +91,7 @@ def result_of(priority: int) -> str:
 def runs(messages: Mapping[str, Any]) -> List[Run]:
     """The runs that these records of messages tell of, the newest first; of those of one second the worst first.
 
-    What is no message of a policy is left out.
+    A record that is no message about a policy is skipped.
     """
     found = []
     for record in messages.values():
@@ -106,7 +105,7 @@ def runs(messages: Mapping[str, Any]) -> List[Run]:
 
 
 def victims(body: str) -> List[Victim]:
-    """The VMs that failed, out of the body of a message: the inverse of messages.failure_line."""
+    """The VMs that failed, read from the body of a message: the inverse of messages.failure_line."""
     found = []
     for line in body.split("\n"):
         match = _vm_line(line)
@@ -121,11 +120,18 @@ def reason(victim: Victim) -> str:
     return failure_of(victim.error).sentence
 
 
-def took(past: Sequence[Run], zone: tzinfo) -> List[float]:
-    """How many seconds past runs took, from their slots to their messages, the newest first.
+def advice(runs: Sequence[Run]) -> List[str]:
+    """The meaning and the remedy of each error, those of the newest run first."""
+    lines: Dict[Tuple[str, str], None] = {}
+    for run in runs:
+        for victim in run.victims:
+            failure = failure_of(victim.error)
+            lines[failure.sentence, failure.remedy] = None
+    return ["%s: %s" % line for line in lines]
 
-    A run that was late, or that somebody started by hand, seems to have taken long: so the middle one counts.
-    """
+
+def durations(past: Sequence[Run], zone: tzinfo) -> List[float]:
+    """The durations of the last RUNS_ASKED runs in seconds, from their slots to their messages, the newest first."""
     found = []
     for run in past:
         if run.counts is not None:
@@ -135,20 +141,16 @@ def took(past: Sequence[Run], zone: tzinfo) -> List[float]:
     return found[:RUNS_ASKED]
 
 
-def usual(seconds: Sequence[float]) -> float:
-    """What runs that took so long usually take: the middle one, of an even number the longer of the two."""
-    ordered = sorted(seconds)
-    return float(median(ordered if len(ordered) % 2 else ordered[1:]))
+def median_duration(seconds: Sequence[float]) -> float:
+    """The median of these durations, of an even number the longer of the two in the middle.
+
+    A run that was late, or that somebody started by hand, seems to have lasted long: the median ignores it.
+    """
+    return float(median_high(seconds))
 
 
 def _vm_line(line: str) -> Optional[Match[str]]:
     return _VM_LINE.match(line) if len(line) <= _LINE_LENGTH_MAX else None
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = ["%d more" % (len(names) - _NAMES_MAX)] if len(names) > _NAMES_MAX else []
-    return words.listed([one_line(name, 60) for name in names[:_NAMES_MAX]] + more)
 
 
 def _run(record: Mapping[str, Any]) -> Run:

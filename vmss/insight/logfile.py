@@ -101,7 +101,7 @@ class Seen(NamedTuple):
     text: str
 
 
-class Record(NamedTuple):
+class LogSummary(NamedTuple):
     """What a log says; `error` is why it cannot be read, else empty, `missing` that there is none. `since` is the
     time of the oldest line that was read."""
 
@@ -113,11 +113,11 @@ class Record(NamedTuple):
     complaints: Dict[str, Seen] = {}
 
 
-def read(path: str, zone: tzinfo, now: datetime) -> Record:
+def read(path: str, zone: tzinfo, now: datetime) -> LogSummary:
     """Read the end of the plugin's log, which is written in this zone's time and without a year."""
     text, error, missing = tail(path)
     if error:
-        return Record(path, error, missing)
+        return LogSummary(path, error, missing)
     first: Optional[Match[str]] = None
     tick: Optional[Match[str]] = None
     counts: Dict[str, int] = {}
@@ -139,7 +139,7 @@ def read(path: str, zone: tzinfo, now: datetime) -> Record:
         at = _instant(match, zone, now)
         if at is not None:
             seen[key] = Seen(counts[key], at, match.group("text"))
-    return Record(path, since=_instant(first, zone, now), tick=_instant(tick, zone, now), complaints=seen)
+    return LogSummary(path, since=_instant(first, zone, now), tick=_instant(tick, zone, now), complaints=seen)
 
 
 def last_start(path: str, zone: tzinfo, now: datetime) -> Tuple[Optional[datetime], Optional[datetime], str]:

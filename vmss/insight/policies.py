@@ -1,4 +1,4 @@
-"""The snapshot schedules, as commands for the administrator find and read them."""
+"""The snapshot schedules of the pool, their runs and their VMs, as the commands for the administrator read them."""
 
 from datetime import datetime, timedelta
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
@@ -51,8 +51,8 @@ def find(entries: Sequence[Entry], wanted: str) -> Entry:
 
 
 def runs(session: Reading, uuid: str, since: datetime = EPOCH) -> List[Run]:
-    """The messages about one schedule, later than an instant, the newest first. xapi reads those of this schedule only,
-    each from a file."""
+    """The messages about one schedule that are later than an instant, the newest first. xapi reads those of this
+    schedule only, each from a file."""
     try:
         messages = session.xapi.call("message.get", "VMSS", uuid, format_datetime(since))
     except Refused as refused:
@@ -63,8 +63,24 @@ def runs(session: Reading, uuid: str, since: datetime = EPOCH) -> List[Run]:
         return history.runs(messages)
 
 
+def newest_runs(session: Reading, entry: Entry, number: int) -> List[Run]:
+    """The newest messages about one schedule, at most this number. Each is a file that xapi reads: so of a long history
+    only its end is asked for, if that is enough."""
+    if entry.policy is not None:
+        found = runs(session, entry.uuid, _before(session.now(), 2 * number * entry.policy.schedule.distance))
+        if len(found) >= number:
+            return found[:number]
+    return runs(session, entry.uuid)[:number]
+
+
+def runs_since(session: Reading, entry: Entry, time: timedelta) -> List[Run]:
+    """The messages about one schedule in this time until now, the newest first."""
+    # xapi answers with what is strictly later, in whole seconds.
+    return runs(session, entry.uuid, _before(session.now(), time + timedelta(seconds=1)))
+
+
 def last_runs(session: Reading, entry: Entry) -> List[Run]:
-    """What has been said of the last run, and since, the newest first: a few messages of perhaps thousands."""
+    """The messages about the last run, and those that came since, the newest first: a few of perhaps thousands."""
     last = entry.policy.last_run if entry.policy else None
     if last is None or last > session.now():
         return runs(session, entry.uuid)
@@ -72,13 +88,17 @@ def last_runs(session: Reading, entry: Entry) -> List[Run]:
 
 
 def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[datetime]:
-    """When the policy runs next: at its next slot, or in the next tick, if it is late; not at all if it is disabled,
-    or without a VM."""
+    """When the policy runs next: at its next slot, or in the next tick if it is late; never if it is disabled, or has
+    no VM."""
     if not policy.enabled or not policy.vms:
         return None
     if policy.due(session.zone, now) is not None:
         return next_tick(now)
     return next_slot(policy.schedule, session.zone, now)
+
+
+def _before(now: datetime, time: timedelta) -> datetime:
+    return max(EPOCH, now - time) if time < now - EPOCH else EPOCH
 
 
 def _entry(ref: str, record: Any) -> Entry:

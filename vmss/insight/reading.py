@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Iterator, NamedTuple
 
+from vmss.core import words
 from vmss.core.datetimes import parse_reading
 from vmss.core.records import Pool
 from vmss.core.text import one_line
@@ -17,8 +18,8 @@ from vmss.edges.zones import time_zone
 
 
 class Reading(NamedTuple):
-    """A session, and what every command wants to know: the pool, the settings as they hold there, the coordinator's
-    clock, the zone of the schedules, and the zone of whoever asks."""
+    """A session, and what every command needs: the pool, the settings that apply there, the coordinator's clock, the
+    zone of the schedules, and the zone of whoever asks."""
 
     xapi: Xapi
     pool: Pool
@@ -31,23 +32,26 @@ class Reading(NamedTuple):
         """The coordinator's time."""
         return self.clock.now()
 
+    def moment(self, instant: datetime) -> str:
+        """An instant as people read it: on the server's clock, and on that of whoever asks, where they differ."""
+        return words.moment(instant, self.zone, self.here)
+
 
 @contextmanager
 def reading(around: Surroundings) -> Iterator[Reading]:
     """Open a session to read from, and close it. Raise a Problem where there is none, or where it ends too early.
 
-    Somebody waits at a terminal: a
-    server that does not answer is not tried again.
+    Somebody waits at a terminal: so the login to a server that does not answer is not retried.
     """
     settings = around.settings._replace(login_limit=0)
     xapi = Xapi(around.place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit, around.transport)
-    # Over xapi's own socket any name will do; that of the plugin would make xapi take what we do for scheduled
+    # Over xapi's own socket any user name will do; with the plugin's, xapi would take ours for scheduled operations
     # (docs/xapi-facts.md, Who may mark a snapshot as scheduled).
     clock = around.clock or Clock()
     try:
         sessions.log_in(xapi, around.place, settings, clock, around.say, user="root")
         try:
-            yield _look(xapi, around, clock)
+            yield _read(xapi, around, clock)
         finally:
             sessions.log_out(xapi)
     except (Unanswered, Refused) as error:
@@ -56,7 +60,7 @@ def reading(around: Surroundings) -> Iterator[Reading]:
         xapi.close()
 
 
-def _look(xapi: Xapi, around: Surroundings, clock: Clock) -> Reading:
+def _read(xapi: Xapi, around: Surroundings, clock: Clock) -> Reading:
     pool = world.read_pool(xapi)
     settings, mistakes = of_pool(around.settings, pool.other_config)
     for mistake in mistakes:
@@ -71,14 +75,14 @@ def _look(xapi: Xapi, around: Surroundings, clock: Clock) -> Reading:
 
 
 def _zone(xapi: Xapi, pool: Pool, now: datetime, here: tzinfo) -> tzinfo:
-    """The zone of the coordinator: this machine's, unless the server's clocks say that it has another. Then all that is
-    known of it is how far it is from UTC at present."""
+    """The zone of the coordinator: this machine's, unless the server's clocks say that it has another one. Then only
+    its present offset from UTC is known."""
     try:
         reading = xapi.call("host.get_server_localtime", pool.coordinator)
     except Refused:
         return here
     with understood("host.get_server_localtime"):
-        # It comes without a zone, and so is read as though it were UTC; the two were read at different moments.
+        # It comes without a zone, and is parsed as though it were UTC; the two clocks were read at different moments.
         wall = parse_reading(reading)
         minutes = 15 * round((wall - now).total_seconds() / 900)
         if abs(minutes) > 15 * 60:

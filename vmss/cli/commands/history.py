@@ -3,16 +3,15 @@
 import argparse
 import re
 import sys
-from datetime import datetime, timedelta
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TextIO, Tuple
+from datetime import timedelta
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TextIO
 
 from vmss.cli import tables
 from vmss.cli.parts import STATUS, new_parser, surroundings
 from vmss.cli.tables import Column
-from vmss.core.datetimes import EPOCH
 from vmss.core.failures import failure_of
 from vmss.core.text import one_line
-from vmss.insight import policies
+from vmss.insight import history, policies
 from vmss.insight.history import Run
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
@@ -29,7 +28,7 @@ _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
 
 
 class Last(NamedTuple):
-    """How far back: so many runs of each schedule, or so long."""
+    """How far back: the number of runs of each schedule, or a time."""
 
     runs: Optional[int]
     time: timedelta = timedelta()
@@ -78,33 +77,22 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     tables.write(_columns(session), [_row(entry, run) for entry, run in found], arguments, out)
     if not found:
         tables.remark("No run is known.", arguments, out)
-    for line in _advice([run for _, run in found]):
+    for line in history.advice([run for _, run in found]):
         tables.remark(line, arguments, out)
     return 0
 
 
 def _runs(session: Reading, entry: Entry, wanted: Last) -> List[Run]:
-    """The newest runs of one schedule. Each message is a file that xapi reads, so of a long history only its end is
-    asked for, if that is enough."""
+    """The newest runs of one schedule."""
     if wanted.runs is None:
-        # xapi answers with what is strictly later, in whole seconds.
-        return policies.runs(session, entry.uuid, _before(session.now(), wanted.time + timedelta(seconds=1)))
-    if entry.policy is not None:
-        apart = entry.policy.schedule.distance
-        found = policies.runs(session, entry.uuid, _before(session.now(), 2 * wanted.runs * apart))
-        if len(found) >= wanted.runs:
-            return found[: wanted.runs]
-    return policies.runs(session, entry.uuid)[: wanted.runs]
-
-
-def _before(now: datetime, time: timedelta) -> datetime:
-    return max(EPOCH, now - time) if time < now - EPOCH else EPOCH
+        return policies.runs_since(session, entry, wanted.time)
+    return policies.newest_runs(session, entry, wanted.runs)
 
 
 def _columns(session: Reading) -> List[Column]:
     return [
         Column("policy", "schedule"),
-        Column("time", "time", tables.moments(session), whole=True),
+        Column("time", "time", session.moment, whole=True),
         Column("result", "result", style=tables.result_style, whole=True),
         Column("story", "what happened"),
         Column("uuid"),
@@ -128,7 +116,7 @@ def _row(entry: Entry, run: Run) -> Dict[str, Any]:
         "story": run.story,
         "remark": run.remark,
         "vms": counts.vms if counts else None,
-        "taken": counts.taken if counts else None,
+        "taken": counts.snapshotted if counts else None,
         "deleted": counts.deleted if counts else None,
         "failures": [
             {
@@ -145,13 +133,3 @@ def _row(entry: Entry, run: Run) -> Dict[str, Any]:
 
 def _failures(failures: Sequence[Dict[str, Any]]) -> str:
     return "; ".join("%s: %s" % (failure["vm"], " ".join(failure["error"])) for failure in failures)
-
-
-def _advice(runs: Sequence[Run]) -> List[str]:
-    """What each error means and what to do, the one of the newest run first."""
-    lines: Dict[Tuple[str, str], None] = {}
-    for run in runs:
-        for victim in run.victims:
-            failure = failure_of(victim.error)
-            lines[failure.sentence, failure.remedy] = None
-    return ["%s: %s" % line for line in lines]

@@ -46,7 +46,7 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
 
 def columns(session: Reading) -> List[Column]:
     """What is shown of a schedule."""
-    at = tables.moments(session)
+    at = session.moment
     return [
         Column("name", "name"),
         Column("schedule", "schedule"),

@@ -57,10 +57,10 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
 
 def _columns(session: Reading) -> List[Column]:
     """The list's, and what only one schedule has room for."""
-    at, now = tables.moments(session), session.now()
+    now = session.now()
 
     def shown(instant: Any) -> str:
-        return "%s, %s" % (at(instant), words.distance(instant, now)) if instant else ""
+        return "%s, %s" % (session.moment(instant), words.distance(instant, now)) if instant else ""
 
     columns = []
     for column in listing.columns(session):
@@ -85,7 +85,7 @@ def _vm_columns(session: Reading) -> List[Column]:
         Column("name", "VM"),
         Column("power_state", "state"),
         Column("snapshots", "snapshots", right=True),
-        Column("newest_snapshot", "newest snapshot", tables.moments(session), whole=True),
+        Column("newest_snapshot", "newest snapshot", session.moment, whole=True),
         Column("seconds", "took", lambda seconds: words.duration(seconds) if seconds else ""),
         Column("uuid", "uuid", whole=True, spare=True),
     ]

@@ -4,14 +4,15 @@ import os
 import re
 import stat
 import subprocess
-from datetime import datetime
 from typing import Dict, Iterator, List, Tuple
 
 from vmss.core.text import one_line
 from vmss.edges.surroundings import POOL_ROLE
 from vmss.edges.zones import time_zone
 from vmss.insight import logfile
-from vmss.insight.health import CRITICAL, OK, TICK_CRITICAL, TICK_WARNING, WARNING, Finding, Moment, skipped
+from vmss.insight.case import Case
+from vmss.insight.findings import CRITICAL, OK, WARNING, Finding, skipped
+from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING
 from vmss.installation.install import CRON, MANIFEST, PLUGIN, cron_names
 from vmss.installation.root import Root
 from vmss.installation.shipped import shipped
@@ -20,8 +21,15 @@ _CRON_LOG = "/var/log/cron"
 _INVENTORY = "/etc/xensource-inventory"
 
 
-def coordinator(root: Root, uuid: str) -> Finding:
-    """Whether this host is the pool's coordinator, as it says itself; `uuid` is the coordinator's, if it is known."""
+def coordinator(case: Case) -> Iterator[Finding]:
+    """Whether this host knows its role in the pool, and xapi agrees."""
+    session, root = case.session, case.root
+    uuid = str(session.xapi.call("host.get_uuid", session.pool.coordinator)) if session is not None else ""
+    yield _role(root, uuid)
+
+
+def _role(root: Root, uuid: str) -> Finding:
+    """The role of this host, as it says itself; `uuid` is the coordinator's, if it is known."""
     found = root.look(POOL_ROLE)
     role = (found.content or b"").decode("utf-8", "replace").strip() if found else ""
     evidence = "%s: %s" % (POOL_ROLE, one_line(role, 100) or "missing")
@@ -53,8 +61,9 @@ def _installation(root: Root) -> str:
     return match.group(1).decode("ascii") if match else ""
 
 
-def plugin(root: Root) -> Iterator[Finding]:
+def plugin(case: Case) -> Iterator[Finding]:
     """Whether the plugin is there, and is ours."""
+    root = case.root
     found = root.look(PLUGIN)
     if found is None:
         yield Finding(CRITICAL, "plugin", "the plugin is not installed", "there is no %s" % PLUGIN, "vmss install")
@@ -105,8 +114,9 @@ def _vendors_package(root: Root) -> str:
     return one_line(text[len("(none) ") :], 200) if done.returncode == 0 and text.startswith("(none) ") else ""
 
 
-def cron_entry(root: Root) -> Iterator[Finding]:
+def cron_entry(case: Case) -> Iterator[Finding]:
     """Whether cron is told to start passes, by one entry, which is ours."""
+    root = case.root
     name, _other = cron_names(root)
     entries = _entries(root)
     if name not in entries:
@@ -165,12 +175,13 @@ def _jobs(content: bytes) -> List[str]:
     return [line for line in lines if line and not line.startswith("#") and not re.match(r"[A-Za-z_]+ ?=", line)]
 
 
-def cron(root: Root) -> Finding:
+def cron(case: Case) -> Iterator[Finding]:
     """Whether cron is running."""
-    proc = root.locate("/proc/.")
+    proc = case.root.locate("/proc/.")
     pids = [name for name in os.listdir(proc) if name.isdigit()] if os.path.isdir(proc) else []
     if not pids:
-        return skipped("cron", "there is no /proc here")
+        yield skipped("cron", "there is no /proc here")
+        return
     for pid in pids:
         try:
             with open(os.path.join(proc, pid, "comm"), encoding="utf-8", errors="replace") as file:
@@ -178,8 +189,9 @@ def cron(root: Root) -> Finding:
         except OSError:
             continue  # it has ended
         if name in ("crond", "cron"):
-            return Finding(OK, "cron", "cron is running", "process %s, %s" % (pid, name))
-    return Finding(
+            yield Finding(OK, "cron", "cron is running", "process %s, %s" % (pid, name))
+            return
+    yield Finding(
         CRITICAL,
         "cron",
         "cron is not running: no pass is started",
@@ -188,28 +200,29 @@ def cron(root: Root) -> Finding:
     )
 
 
-def cron_log(root: Root, now: datetime, moment: Moment) -> Finding:
+def cron_log(case: Case) -> Iterator[Finding]:
     """Whether cron starts passes, by its own log. Its times are those of the machine, whatever zone schedules have."""
-    last, oldest, error = logfile.last_start(root.locate(_CRON_LOG), time_zone(None), now)
+    last, oldest, error = logfile.last_start(case.root.locate(_CRON_LOG), time_zone(None), case.now)
     remedy = "see %s and the entry in /etc/cron.d; systemctl restart crond" % _CRON_LOG
     if error:
-        return skipped("cron log", "%s: %s" % (_CRON_LOG, error))
-    if last is not None and now - last <= TICK_WARNING:
-        return Finding(OK, "cron log", "cron starts the passes", "last %s" % moment(last))
-    if last is not None:
-        return Finding(
-            CRITICAL if now - last > TICK_CRITICAL else WARNING,
+        yield skipped("cron log", "%s: %s" % (_CRON_LOG, error))
+    elif last is not None and case.now - last <= TICK_WARNING:
+        yield Finding(OK, "cron log", "cron starts the passes", "last %s" % case.moment(last))
+    elif last is not None:
+        yield Finding(
+            CRITICAL if case.now - last > TICK_CRITICAL else WARNING,
             "cron log",
-            "cron has started no pass since %s" % moment(last),
+            "cron has started no pass since %s" % case.moment(last),
             _CRON_LOG,
             remedy,
         )
-    if oldest is None or now - oldest <= TICK_WARNING:
-        return skipped("cron log", "%s was just begun" % _CRON_LOG)
-    return Finding(
-        CRITICAL,
-        "cron log",
-        "cron has started no pass",
-        "no line about it in %s since %s" % (_CRON_LOG, moment(oldest)),
-        remedy,
-    )
+    elif oldest is None or case.now - oldest <= TICK_WARNING:
+        yield skipped("cron log", "%s was just begun" % _CRON_LOG)
+    else:
+        yield Finding(
+            CRITICAL,
+            "cron log",
+            "cron has started no pass",
+            "no line about it in %s since %s" % (_CRON_LOG, case.moment(oldest)),
+            remedy,
+        )

@@ -1,4 +1,4 @@
-"""Health, as functions of values: what schedules promise, who is late, and how bad that is."""
+"""What schedules promise, which VMs are late, and how bad that is, as functions of values."""
 
 from datetime import datetime, timedelta, timezone
 from typing import Any, List, Optional, Sequence
@@ -12,13 +12,12 @@ from vmss.core import messages
 from vmss.core.frequencies import DAILY, FREQUENCIES, HOURLY, Schedule
 from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
-from vmss.core.retention import Snapshot
 from vmss.core.schedule import latest_slot, next_slot
 from vmss.core.turn import Served, Turn
-from vmss.insight import health, history
-from vmss.insight.health import CRITICAL, OK, UNKNOWN, WARNING, Finding, Late, Promise
+from vmss.insight import history, promises
+from vmss.insight.findings import CRITICAL, WARNING, Finding
 from vmss.insight.history import Run
-from vmss.insight.logfile import Record, Seen
+from vmss.insight.promises import Late, Promise
 
 UTC = timezone.utc
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday
@@ -52,7 +51,7 @@ def moment(instant: datetime) -> str:
 
 
 def promise(one: Policy, now: datetime, in_hand: bool = False, zone: Any = UTC, usual: timedelta = MINUTE) -> Promise:
-    return health.promise(one, zone, now, usual - MINUTE, in_hand)
+    return promises.promise(one, zone, now, usual - MINUTE, in_hand)
 
 
 def run(victims: Sequence[Victim] = (), vms: int = 3, at: datetime = NOW) -> List[Run]:
@@ -135,15 +134,15 @@ def test_promised_slots_are_slots_that_were_served(
     if found.slot is not None:
         assert found.slot <= last and latest_slot(schedule, zone, found.slot) == found.slot
     for slot in found.missed:
-        assert last < slot <= now - health.MARGIN or slot < latest_slot(schedule, zone, now)
+        assert last < slot <= now - promises.MARGIN or slot < latest_slot(schedule, zone, now)
     following = next_slot(schedule, zone, last)
-    if now >= following + health.MARGIN and not in_hand:
+    if now >= following + promises.MARGIN and not in_hand:
         assert found.missed
 
 
 @pytest.mark.parametrize("slots, severity", [((), None), ((NOW,), WARNING), ((NOW - HOUR, NOW), CRITICAL)])
 def test_one_slot_is_a_warning_two_are_critical(slots: Any, severity: Optional[int]) -> None:
-    found = health.missed(policy(last=NOW - DAY), Promise(missed=slots), moment)
+    found = promises.missed(policy(last=NOW - DAY), Promise(missed=slots), moment)
     assert [finding.severity for finding in found] == ([severity] if severity else [])
 
 
@@ -152,7 +151,7 @@ def test_one_slot_is_a_warning_two_are_critical(slots: Any, severity: Optional[i
 
 def overdue(late: Sequence[Late], runs: Sequence[Run], vms: int = 3) -> List[Finding]:
     one = policy(vms=vms)
-    return health.overdue(one, NOW - 45 * MINUTE, UTC, health.without_newcomers(one, late, runs), runs, moment)
+    return promises.overdue(one, NOW - 45 * MINUTE, UTC, promises.without_newcomers(one, late, runs), runs, moment)
 
 
 def test_nobody_is_late() -> None:
@@ -208,23 +207,23 @@ def test_as_many_are_excused_as_can_be_new(late: List[Late], counted: int, vms: 
 @pytest.mark.parametrize("victims, severity", [(1, WARNING), (2, WARNING), (3, CRITICAL)])
 def test_a_run_that_failed(victims: int, severity: int) -> None:
     failed = [Victim("vm", str(number), ("SR_BACKEND_FAILURE_44", "", "full")) for number in range(victims)]
-    (found,) = health.last_run(policy(), run(failed), moment)
+    (found,) = promises.last_run(policy(), run(failed), moment)
     assert found.severity == severity and found.text == "last run of 'nightly' failed: %d of 3 VMs" % victims
     assert "vmss history" in found.remedy and "storage repository is full" in found.evidence
 
 
 def test_a_run_that_was_good() -> None:
-    assert health.last_run(policy(), run(), moment) == []
+    assert promises.last_run(policy(), run(), moment) == []
 
 
 def test_a_good_run_after_a_bad_one() -> None:
     bad = run([Victim("vm", "u", ("X",))], at=NOW - HOUR)
-    assert health.last_run(policy(), run() + bad, moment) == []
+    assert promises.last_run(policy(), run() + bad, moment) == []
 
 
 def test_a_slot_that_passed_while_it_ran() -> None:
     missed = [Run(UUID, NOW, messages.MISSED_EVENT, history.RUN_WARNING, remark="Missed: 11:15.")]
-    (found,) = health.last_run(policy(), missed + run(), moment)
+    (found,) = promises.last_run(policy(), missed + run(), moment)
     assert found.severity == WARNING and "Missed: 11:15." in found.evidence
 
 
@@ -243,99 +242,5 @@ def test_any_message_is_judged(body: str, priority: int, name: str) -> None:
             }
         }
     )
-    for finding in health.last_run(policy(), runs, moment):
+    for finding in promises.last_run(policy(), runs, moment):
         assert finding.severity in (WARNING, CRITICAL) and finding.remedy
-
-
-# Ticks, passes, and the rest
-
-
-@pytest.mark.parametrize(
-    "age, severity",
-    [(0, OK), (15, OK), (30, OK), (31, WARNING), (60, WARNING), (61, CRITICAL), (100000, CRITICAL), (-60, OK)],
-)
-def test_ticks(age: int, severity: int) -> None:
-    found = health.tick(Record("/log", tick=NOW - age * MINUTE), NOW)
-    assert found.severity == severity and bool(found.remedy) == bool(severity)
-
-
-@pytest.mark.parametrize(
-    "record, severity",
-    [
-        (Record("/log", "No such file or directory", True), WARNING),
-        (Record("/log", "Permission denied"), UNKNOWN),
-        (Record("/log"), WARNING),
-    ],
-)
-def test_no_ticks(record: Record, severity: int) -> None:
-    assert health.tick(record, NOW).severity == severity
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=30),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=8,
-)
-
-
-@given(st.none() | st.dictionaries(st.sampled_from(["pid", "since", "policies", "x"]), anything))
-@quick
-def test_any_holder_is_told(holder: Any) -> None:
-    found = health.running(holder, {}, "", 86400, NOW)
-    assert found.severity in (OK, CRITICAL) and "\n" not in found.text
-
-
-@pytest.mark.parametrize("hours, severity", [(1, OK), (24, OK), (25, CRITICAL)])
-def test_a_pass_that_is_running(hours: int, severity: int) -> None:
-    holder = {"pid": 7, "since": (NOW - hours * HOUR).strftime("%Y%m%dT%H:%M:%SZ"), "policies": [UUID]}
-    found = health.running(holder, {UUID: "nightly"}, "1 of 3 VMs have their snapshot", 86400, NOW)
-    assert found.severity == severity and "'nightly', 1 of 3 VMs" in found.text
-
-
-@pytest.mark.parametrize(
-    "used, severity", [(0, None), (89, None), (90, WARNING), (97, WARNING), (98, CRITICAL), (120, CRITICAL)]
-)
-def test_room(used: int, severity: Optional[int]) -> None:
-    found = health.room("sr", "u", 100 << 30, used << 30)
-    assert (found.severity if found else None) == severity
-
-
-def test_storage_that_tells_no_size() -> None:
-    assert health.room("sr", "u", -1, 5) is None and health.room("sr", "u", 0, 0) is None
-
-
-@pytest.mark.parametrize("seconds, severity", [(0, OK), (60, OK), (61, WARNING), (-61, WARNING)])
-def test_clocks(seconds: int, severity: int) -> None:
-    assert health.clocks(NOW, NOW + timedelta(seconds=seconds)).severity == severity
-
-
-def test_snapshots_beyond_retention() -> None:
-    snapshots = [Snapshot(str(number), str(number), NOW - number * HOUR) for number in range(3)]
-    found = health.beyond(policy(), "vm", snapshots, NOW)
-    assert found is not None and found.text.endswith(", 2: 1") and found.evidence == "expired: 2"
-    assert health.beyond(policy(), "vm", snapshots[:2], NOW) is None
-    assert health.beyond(policy(), "vm", [snapshots[0], snapshots[1], snapshots[2]._replace(pinned=True)], NOW) is None
-
-
-def test_complaints_are_warnings_for_a_day() -> None:
-    for age, severity in ((HOUR, WARNING), (25 * HOUR, OK)):
-        log = Record("/log", complaints={messages.FAILED: Seen(3, NOW - age, "x" * 1000)})
-        (found,) = health.complaints(log, NOW, moment)
-        assert found.severity == severity and "lines: 3" in found.text and len(found.evidence) <= 200
-
-
-def test_the_worst_is_the_state_of_all() -> None:
-    def state(*severities: int) -> int:
-        return health.worst([Finding(severity, "x", "y") for severity in severities])
-
-    assert state() == state(OK, OK) == OK
-    assert state(OK, UNKNOWN) == UNKNOWN
-    assert state(UNKNOWN, WARNING, OK) == WARNING
-    assert state(WARNING, CRITICAL, UNKNOWN) == CRITICAL
-
-
-def test_a_summary_names_the_worst_first_and_counts_the_rest() -> None:
-    findings = [Finding(OK, "x", "fine")] + [Finding(WARNING, "x", "w%d" % number) for number in range(4)]
-    findings.append(Finding(CRITICAL, "x", "c"))
-    assert health.summary(findings, "all is well") == "c; w0; w1; and 2 more"
-    assert health.summary(findings[:1], "all is well") == "all is well"

@@ -1,0 +1,30 @@
+"""Findings as rows, and the exit status that follows from them: what `vmss status` and `vmss doctor` share."""
+
+from typing import Any, Dict, List, Sequence
+
+from vmss.cli.tables import Column
+from vmss.insight.findings import Finding
+
+STATUS = """exit status, as of monitoring plug-ins:
+  0  all well        1  a warning
+  2  critical        3  unknown: no session with xapi, for one"""
+
+
+def columns() -> List[Column]:
+    """The columns of a finding."""
+    return [
+        Column("state", "state", style=_style, whole=True),
+        Column("check", "check", whole=True),
+        Column("text", "finding"),
+        Column("evidence", "evidence", spare=True),
+        Column("remedy", "what to do"),
+    ]
+
+
+def rows(findings: Sequence[Finding]) -> List[Dict[str, Any]]:
+    """The findings by the keys of their columns."""
+    return [dict(finding._asdict(), state=finding.state) for finding in findings]
+
+
+def _style(state: Any) -> str:
+    return {"OK": "green", "WARNING": "yellow", "CRITICAL": "red"}.get(str(state), "")

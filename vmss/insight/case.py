@@ -1,0 +1,96 @@
+"""The case that the doctor examines: a pool with what was read of it, and the files of this machine."""
+
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, tzinfo
+from typing import Iterator, List, NamedTuple, Optional, Sequence
+
+from vmss.core.datetimes import format_iso
+from vmss.core.policy import Policy
+from vmss.core.problem import Problem
+from vmss.edges.clock import Clock
+from vmss.edges.settings import Place, Settings, SettingsError, load
+from vmss.edges.surroundings import Surroundings
+from vmss.edges.xapi import Refused, Unanswered
+from vmss.edges.zones import time_zone
+from vmss.insight import logfile, policies
+from vmss.insight.lock_and_log import Local, read_local
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading, reading
+from vmss.installation.root import Root
+
+# Timeout in seconds of a call: somebody waits for the answers.
+_CALL_LIMIT = 60
+
+
+class Case(NamedTuple):
+    """What the checks examine.
+
+    `dom0`: this machine is one, with its files below `root`; `xapi_error`: why there is no session, or no list of
+    policies; `settings_error`: the mistake in the settings file.
+    """
+
+    where: Place
+    settings: Settings
+    root: Root
+    dom0: bool
+    now: datetime
+    zone: tzinfo
+    local: Local
+    entries: Sequence[Entry] = ()
+    session: Optional[Reading] = None
+    xapi_error: str = ""
+    settings_error: str = ""
+
+    @property
+    def open(self) -> Reading:
+        """The session, for checks that need one."""
+        if self.session is None:
+            raise LookupError("no session")
+        return self.session
+
+    @property
+    def known(self) -> List[Policy]:
+        """The policies that can be understood."""
+        return [entry.policy for entry in self.entries if entry.policy is not None]
+
+    def moment(self, instant: datetime) -> str:
+        """An instant as people read it."""
+        return self.session.moment(instant) if self.session else format_iso(instant)
+
+
+@contextmanager
+def opened(around: Surroundings, root: Root, dom0: bool) -> Iterator[Case]:
+    """Open a session if there is one, and read what most checks need; close the session afterwards."""
+    settings, settings_error = Settings(), ""
+    try:
+        settings = load(around.place.config)
+    except SettingsError as error:
+        settings_error = str(error)
+    settings = settings._replace(call_limit=min(settings.call_limit, _CALL_LIMIT))
+    around = around._replace(settings=settings, say=lambda text: None)
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(reading(around))
+        except Problem as problem:
+            case = _without_session(around, root, dom0, str(problem))
+        else:
+            case = _with_session(around, root, dom0, session)
+        yield case._replace(settings_error=settings_error)
+
+
+def _without_session(around: Surroundings, root: Root, dom0: bool, xapi_error: str) -> Case:
+    where, settings = around.place, around.settings
+    clock, zone = around.clock or Clock(), time_zone(settings.timezone or None)
+    log = None if where.xapi.startswith("https:") else logfile.read(where.log, zone, clock.now())
+    local = Local("there is no session with xapi, which tells whose lock it is", cron=dom0, log=log)
+    return Case(where, settings, root, dom0, clock.now(), zone, local, xapi_error=xapi_error)
+
+
+def _with_session(around: Surroundings, root: Root, dom0: bool, session: Reading) -> Case:
+    now, entries, xapi_error = session.now(), [], ""
+    local = read_local(around.place, session, now)
+    try:
+        entries = policies.read(session)
+    except (Refused, Unanswered) as error:
+        xapi_error = str(error)
+    return Case(around.place, session.settings, root, dom0, now, session.zone, local, entries, session, xapi_error)

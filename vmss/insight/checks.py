@@ -1,0 +1,87 @@
+"""The checks of `vmss doctor`, in the order of the vendor's article CTX224169, and carrying them out.
+
+A check is a function from a case to findings, in the module of its group, and an entry in CHECKS.
+"""
+
+from typing import Callable, Iterator, List, NamedTuple, Tuple
+
+from vmss.core.text import one_line
+from vmss.edges.lock import LockError
+from vmss.edges.surroundings import Surroundings
+from vmss.edges.xapi import Refused, Unanswered, understood
+from vmss.insight import (
+    checks_of_installation,
+    checks_of_passes,
+    checks_of_schedules,
+    checks_of_storage,
+    checks_of_xapi,
+)
+from vmss.insight.case import Case, opened
+from vmss.insight.findings import UNKNOWN, Finding, skipped
+from vmss.installation.root import Root
+
+
+class Check(NamedTuple):
+    """One check: its name, and the function that gives its findings. `needs` is DOM0, SESSION, or nothing."""
+
+    name: str
+    findings: Callable[[Case], Iterator[Finding]]
+    needs: str = ""
+
+
+DOM0, SESSION = "dom0", "session"
+
+CHECKS: Tuple[Check, ...] = (
+    # XAPI, the plugin and the cron job: the three parts of the feature.
+    Check("settings", checks_of_xapi.settings),
+    Check("xapi", checks_of_xapi.xapi),
+    Check("licence", checks_of_xapi.licence, SESSION),
+    Check("coordinator", checks_of_installation.coordinator, DOM0),
+    Check("plugin", checks_of_installation.plugin, DOM0),
+    Check("cron entry", checks_of_installation.cron_entry, DOM0),
+    Check("cron", checks_of_installation.cron, DOM0),
+    Check("cron log", checks_of_installation.cron_log, DOM0),
+    Check("tick", checks_of_passes.tick),
+    # What the log says; one pass at a time.
+    Check("log", checks_of_passes.log),
+    Check("lock", checks_of_passes.lock, SESSION),
+    Check("clock", checks_of_xapi.clock, SESSION),
+    Check("time zone", checks_of_xapi.time_zone, SESSION),
+    # Schedules, and how they fared.
+    Check("schedules", checks_of_schedules.schedules, SESSION),
+    Check("clashes", checks_of_schedules.clashes, SESSION),
+    Check("last run", checks_of_schedules.last_run, SESSION),
+    # What keeps snapshots from being taken, and from being deleted.
+    Check("VMs", checks_of_storage.vms, SESSION),
+    Check("storage", checks_of_storage.storage, SESSION),
+    Check("retention", checks_of_storage.retention, SESSION),
+    Check("disks", checks_of_storage.disks, SESSION),
+    Check("left by passes", checks_of_passes.leftovers, SESSION),
+)
+
+
+def examine(around: Surroundings, root: Root, dom0: bool) -> Tuple[List[Finding], bool]:
+    """All findings, in the order of the checks; and whether there was a session."""
+    with opened(around, root, dom0) as case:
+        return [finding for check in CHECKS for finding in _carried_out(check, case)], case.session is not None
+
+
+def _carried_out(check: Check, case: Case) -> Iterator[Finding]:
+    """The findings of a check, or why it could not be carried out."""
+    if check.needs == DOM0 and not case.dom0:
+        yield skipped(check.name, "this is not dom0: xapi is at %s" % one_line(case.where.xapi))
+        return
+    if check.needs == SESSION and case.session is None:
+        yield skipped(check.name, "there is no session with xapi")
+        return
+    try:
+        with understood(check.name):
+            yield from check.findings(case)
+    except (Refused, Unanswered, LockError, OSError) as error:
+        yield Finding(
+            UNKNOWN,
+            check.name,
+            "this could not be looked at: %s" % one_line(str(error), 300),
+            "",
+            "see /var/log/xensource.log, and try again: vmss doctor",
+        )

@@ -1,0 +1,226 @@
+"""Checks of VMs and their storage: what keeps snapshots from being taken, and what should be deleted and is not."""
+
+from datetime import datetime, timedelta
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from vmss.core.datetimes import parse_datetime
+from vmss.core.failures import failure_of
+from vmss.core.policy import CHECKPOINT, Policy
+from vmss.core.retention import Snapshot, expired
+from vmss.core.schedule import latest_slot
+from vmss.core.text import one_line, quoted
+from vmss.edges import world
+from vmss.edges.query import where
+from vmss.edges.storage import read_space
+from vmss.edges.xapi import Refused, Xapi, understood
+from vmss.insight import lock_and_log
+from vmss.insight.case import Case
+from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
+from vmss.insight.names import called, first_names
+
+# Upper limits on what is examined one by one: VMs, storage repositories and unused disks; and disks of VMs.
+_MAX = 200
+_DISKS_MAX = 1000
+# The disks of a snapshot exist before the snapshot does.
+_MAKING = timedelta(hours=1)
+
+
+# VMs of which no snapshot can be taken
+
+
+def vms(case: Case) -> Iterator[Finding]:
+    """Whether a snapshot can be taken of each VM."""
+    xapi, seen, bad = case.open.xapi, 0, 0
+    disks = _bad_disks(xapi)
+    for policy in case.known:
+        for ref, record in _records(xapi, policy) if policy.enabled else ():
+            seen += 1
+            error = disks.get(ref) or (_refusal(xapi, policy, ref, record) if bad < _MAX else None)
+            if error:
+                bad += 1
+                failure = failure_of(error)
+                yield Finding(
+                    WARNING,
+                    "VMs",
+                    "%s of %s cannot be snapshotted: %s"
+                    % (quoted(record["name_label"]), called(policy), failure.sentence),
+                    one_line(" ".join(error), 200),
+                    "%s xe vm-param-list uuid=%s" % (failure.remedy, one_line(str(record["uuid"]), 40)),
+                )
+    if not bad:
+        yield Finding(OK, "VMs", "xapi would take a snapshot of each of %d VMs" % seen)
+
+
+def _records(xapi: Xapi, policy: Policy) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """The VMs of one policy; those whose records make no sense are left out."""
+    for ref, record in where(xapi, "VM", "snapshot_schedule", [policy.ref]):
+        if isinstance(record, Mapping) and isinstance(record.get("name_label"), str):
+            yield ref, dict(record)
+
+
+def _refusal(xapi: Xapi, policy: Policy, vm: str, record: Mapping[str, Any]) -> Optional[Tuple[str, ...]]:
+    """The error with which xapi would refuse to take the policy's snapshot of a VM, if it would."""
+    halted = record.get("power_state") == "Halted"
+    operation = "checkpoint" if policy.type == CHECKPOINT and not halted else "snapshot"
+    # What is under way with the VM at this moment will be over.
+    if operation in record.get("allowed_operations", ()) or record.get("current_operations"):
+        return None
+    try:
+        xapi.call("VM.assert_operation_valid", vm, operation)
+    except Refused as refused:
+        if refused.code == "RBAC_PERMISSION_DENIED":
+            raise
+        return None if refused.code == "HANDLE_INVALID" else refused.error
+    return None
+
+
+def _bad_disks(xapi: Xapi) -> Dict[str, Tuple[str, ...]]:
+    """By VM, the error that the snapshot of a disk of its would end with: as far as the disk's record, or the type of
+    its storage, tells that."""
+    errors: Dict[str, Tuple[str, ...]] = {}  # by disk
+    for vdi in _refs_where(xapi, "VDI", '(field "on_boot" = "reset") and (field "is_a_snapshot" = "false")'):
+        errors[vdi] = ("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION",)
+    for vdi in _refs_where(xapi, "VDI", '(field "sharable" = "true") and (field "is_a_snapshot" = "false")'):
+        errors[vdi] = ("VDI_IS_SHARABLE", vdi)
+    with understood("SM"):
+        unable = sorted(
+            {
+                str(record["type"])
+                for record in xapi.call("SM.get_all_records").values()
+                if "VDI_SNAPSHOT" not in record["features"]
+            }
+        )
+    for kind in unable:
+        for sr in _refs_where(xapi, "SR", 'field "type" = "%s"' % kind.replace('"', "")):
+            for vdi in _refs_where(xapi, "VDI", '(field "SR" = "%s") and (not (field "VBDs" = "()"))' % sr):
+                errors.setdefault(vdi, ("SR_OPERATION_NOT_SUPPORTED", sr))
+    by_vm: Dict[str, Tuple[str, ...]] = {}
+    for _, vbd in where(xapi, "VBD", "VDI", list(errors)[:_DISKS_MAX]):
+        with understood("VBD"):
+            if vbd["type"] == "Disk":
+                by_vm.setdefault(str(vbd["VM"]), errors.get(str(vbd["VDI"]), ()))
+    return by_vm
+
+
+def _refs_where(xapi: Xapi, cls: str, expression: str) -> List[str]:
+    """The references of the objects that a query finds."""
+    with understood(cls):
+        return sorted(str(ref) for ref in xapi.call(cls + ".get_all_where", expression))
+
+
+# Room
+
+
+def storage(case: Case) -> Iterator[Finding]:
+    """Whether storage repositories have room."""
+    xapi, full, seen = case.open.xapi, 0, 0
+    with understood("SR"):
+        srs = [str(sr) for sr in xapi.call("SR.get_all")][:_MAX]
+    for sr in srs:
+        try:
+            if xapi.call("SR.get_type", sr) in ("iso", "udev"):
+                continue
+            space = read_space(xapi, sr)
+            if space is None or space.size <= 0:
+                continue
+            seen += 1
+            finding = room("", "", space.size, space.used)
+            if finding is not None:
+                name, uuid = xapi.call("SR.get_name_label", sr), xapi.call("SR.get_uuid", sr)
+                finding = room(str(name), one_line(str(uuid), 40), space.size, space.used)
+        except Refused:
+            continue  # it is gone
+        if finding is not None:
+            full += 1
+            yield finding
+    if not full:
+        yield Finding(OK, "storage", "no storage repository is nearly full", "%d were looked at" % seen)
+
+
+def room(name: str, uuid: str, size: int, used: int) -> Optional[Finding]:
+    """Whether a storage repository has room, in bytes, for snapshots, and for the coalescing after their deletion."""
+    if size <= 0 or used < 0:
+        return None
+    part = 100 * used // size
+    if part < 90:
+        return None
+    return Finding(
+        CRITICAL if part >= 98 else WARNING,
+        "storage",
+        "the storage repository %s is %d %% full" % (quoted(name), part),
+        "%d of %d MiB are used" % (used >> 20, size >> 20),
+        "delete snapshots or disks, lower retained-snapshots, or extend it: xe sr-param-list uuid=%s" % uuid,
+    )
+
+
+# What should be deleted
+
+
+def retention(case: Case) -> Iterator[Finding]:
+    """Whether VMs have more scheduled snapshots than their policies keep."""
+    xapi, found = case.open.xapi, 0
+    scheduled = set(_refs_where(xapi, "VM", 'field "is_vmss_snapshot" = "true"'))
+    busy = lock_and_log.in_hand(case.local.holder, case.known)
+    for policy in case.known:
+        if not policy.enabled or policy in busy or policy.last_run is None:
+            continue
+        if policy.last_run < latest_slot(policy.schedule, case.zone, case.now):
+            continue  # its run may be under way: the new snapshot comes before the old one goes
+        for ref, record in _records(xapi, policy):
+            if found < _MAX and len(scheduled.intersection(record.get("snapshots", ()))) > policy.retained:
+                snapshots = list(world.read_snapshots(xapi, [ref]).get(ref, {}).values())
+                finding = beyond(policy, record["name_label"], snapshots, case.now)
+                if finding is not None:
+                    found += 1
+                    yield finding
+    if not found:
+        yield Finding(
+            OK,
+            "retention",
+            "no VM has more scheduled snapshots than its schedule keeps",
+            "%d scheduled snapshots" % len(scheduled),
+        )
+
+
+def beyond(policy: Policy, name: str, snapshots: Sequence[Snapshot], now: datetime) -> Optional[Finding]:
+    """Whether a VM has more scheduled snapshots than its policy keeps: pinned ones do not count."""
+    gone = expired(snapshots, policy.retained, now)
+    if not gone:
+        return None
+    return Finding(
+        WARNING,
+        "retention",
+        "scheduled snapshots of %s beyond those that %s keeps, %d: %d"
+        % (quoted(name), called(policy), policy.retained, len(gone)),
+        "expired: %s" % first_names([snapshot.uuid for snapshot in gone]),
+        "the next run deletes them: vmss run --policy %s; if they stay, /var/log/VMSSlog says why" % policy.uuid,
+    )
+
+
+def disks(case: Case) -> Iterator[Finding]:
+    """Whether there are snapshots of disks that no VM has."""
+    xapi = case.open.xapi
+    unused = '(field "is_a_snapshot" = "true") and (field "managed" = "true") and (field "VBDs" = "()")'
+    uuids, size = [], 0
+    for vdi in _refs_where(xapi, "VDI", unused)[:_MAX]:
+        try:
+            record = xapi.call("VDI.get_record", vdi)
+        except Refused:
+            continue  # it is gone
+        with understood("VDI"):
+            if parse_datetime(record["snapshot_time"]) > case.now - _MAKING:
+                continue  # it may get its VM yet
+            if record["type"] in ("user", "system") and not record["current_operations"]:
+                uuids.append(str(record["uuid"]))
+                size += int(record["virtual_size"])
+    if uuids:
+        yield Finding(
+            WARNING,
+            "disks",
+            "disk snapshots that belong to no VM: %d; a xapi that died, or another product "
+            "may have left them" % len(uuids),
+            "%s (%d MiB)" % (first_names(uuids), size >> 20),
+            "if nobody knows them: xe vdi-param-list uuid=UUID, then xe vdi-destroy uuid=UUID",
+        )
+    else:
+        yield Finding(OK, "disks", "no disk is left over")

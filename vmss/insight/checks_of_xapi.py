@@ -1,0 +1,112 @@
+"""Checks of what every pass needs: settings, a session with xapi, the licence, and clocks that agree."""
+
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Iterator
+
+from vmss.core import words
+from vmss.core.datetimes import format_iso, parse_reading
+from vmss.core.text import one_line
+from vmss.edges.clock import Clock
+from vmss.edges.xapi import understood
+from vmss.edges.zones import time_zone as zone_by_name
+from vmss.insight import state
+from vmss.insight.case import Case
+from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding, skipped
+
+# Upper limit on the difference of two clocks that agree.
+_CLOCKS_DIFFER = timedelta(seconds=60)
+
+
+def settings(case: Case) -> Iterator[Finding]:
+    """Whether the settings can be used."""
+    if case.settings_error:
+        yield Finding(
+            CRITICAL,
+            "settings",
+            case.settings_error,
+            "no pass begins",
+            "put the file right: /etc/vmss.conf.example has all settings",
+        )
+    else:
+        yield Finding(OK, "settings", "the settings file has no mistake, if there is one", one_line(case.where.config))
+    if case.session is not None:
+        yield from state.settings_of_pool(case.session)
+
+
+def xapi(case: Case) -> Iterator[Finding]:
+    """Whether xapi answers."""
+    if case.session is None or case.xapi_error:
+        yield Finding(
+            UNKNOWN,
+            "xapi",
+            case.xapi_error,
+            one_line(case.where.xapi),
+            "xe-toolstack-restart; see /var/log/xensource.log; VMSS_XAPI says where xapi is",
+        )
+    else:
+        yield Finding(OK, "xapi", "xapi answers, and lets us in", one_line(case.where.xapi))
+
+
+def licence(case: Case) -> Iterator[Finding]:
+    """Whether the pool's licence includes scheduled snapshots."""
+    yield state.licence(case.open.pool.licensed)
+
+
+def clock(case: Case) -> Iterator[Finding]:
+    """Whether this machine's clock and xapi's agree."""
+    if not case.dom0 and not case.where.xapi.startswith("https:"):
+        yield skipped("clock", "a simulator has a clock of its own")
+        return
+    session = case.open
+    answer = session.xapi.call("host.get_servertime", session.pool.coordinator)
+    with understood("host.get_servertime"):
+        theirs = parse_reading(answer)
+    # In dom0 the session's clock is this machine's.
+    yield clocks(session.now() if case.dom0 else Clock().now(), theirs)
+
+
+def clocks(mine: datetime, theirs: datetime) -> Finding:
+    """Whether what this machine's clock and xapi's show is the same time."""
+    apart = abs(mine - theirs)
+    evidence = "here %s, xapi's %s" % (format_iso(mine), format_iso(theirs))
+    if apart <= _CLOCKS_DIFFER:
+        return Finding(OK, "clock", "this machine's clock and xapi's agree", evidence)
+    return Finding(
+        WARNING,
+        "clock",
+        "this machine's clock and xapi's are %s apart" % words.duration(apart.total_seconds()),
+        evidence,
+        "set them by NTP: chronyc tracking, timedatectl",
+    )
+
+
+def time_zone(case: Case) -> Iterator[Finding]:
+    """Whether schedules run on the coordinator's wall clock."""
+    session = case.open
+    answer = session.xapi.call("host.get_server_localtime", session.pool.coordinator)
+    with understood("host.get_server_localtime"):
+        wall = parse_reading(answer)
+    now = session.now()
+    minutes = 15 * round((wall - now).total_seconds() / 900)
+    named = case.settings.timezone or ("this machine's" if case.dom0 else "the coordinator's")
+    zone = case.zone if case.settings.timezone or not case.dom0 else zone_by_name(None)
+    offset = now.astimezone(zone).utcoffset() or timedelta(0)
+    evidence = "schedules %s, the coordinator %s" % (
+        _shown(now, zone),
+        _shown(now, timezone(timedelta(minutes=max(-1439, min(1439, minutes))))),
+    )
+    if offset == timedelta(minutes=minutes):
+        yield Finding(OK, "time zone", "schedules run on the coordinator's clock", evidence)
+    else:
+        yield Finding(
+            WARNING,
+            "time zone",
+            "schedules do not run on the coordinator's clock, which XenCenter shows, "
+            "but on that of %s" % one_line(named, 60),
+            evidence,
+            "take timezone out of /etc/vmss.conf and pool.other_config; or set dom0's: timedatectl",
+        )
+
+
+def _shown(now: datetime, zone: tzinfo) -> str:
+    return now.astimezone(zone).strftime("%H:%M %z")

@@ -1,0 +1,51 @@
+"""How long the run of each policy usually lasts, and on which storage repositories and hosts: what a forecast needs."""
+
+from datetime import datetime
+from typing import Dict, List, Sequence
+
+from vmss.core import plan
+from vmss.core.plan import Expiry
+from vmss.core.policy import Policy
+from vmss.core.records import Vm
+from vmss.core.turn import Turn
+from vmss.edges import storage, world
+from vmss.insight import history, policies
+from vmss.insight.forecast import Load
+from vmss.insight.history import Run
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading
+
+
+def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until: datetime) -> List[Load]:
+    """The load of each policy that runs until then: its duration by past runs, or else estimated from its VMs."""
+    known = [entry.policy for entry in entries if entry.policy is not None]
+    active = [policy for policy in known if _runs_until(session, policy, until)]
+    vms: Dict[str, List[Vm]] = {}
+    for vm in world.read_vms(session.xapi, active):
+        if not vm.misread:
+            vms.setdefault(vm.policy, []).append(vm)
+    disks = storage.read_disks(session.xapi, [vm.ref for of_policy in vms.values() for vm in of_policy])
+    loads = []
+    for policy in active:
+        jobs = [
+            plan.job(Expiry(vm, Turn(policy, now), False, ()), disks.of, session.pool.suspend_sr)
+            for vm in vms.get(policy.ref, ())
+        ]
+        work: Dict[str, float] = {}  # seconds, by resource, each of which serves one job at a time
+        for job in jobs:
+            for resource in job.tokens:
+                work[resource] = work.get(resource, 0.0) + job.seconds
+        past = history.durations(_past_runs(session, policy, now), session.zone)
+        seconds = history.median_duration(past) if past else max(work.values(), default=0.0)
+        loads.append(Load(policy, max(1.0, seconds), len(past), frozenset(work)))
+    return loads
+
+
+def _runs_until(session: Reading, policy: Policy, until: datetime) -> bool:
+    following = policies.next_run(session, policy, session.now())
+    return following is not None and following <= until
+
+
+def _past_runs(session: Reading, policy: Policy, now: datetime) -> List[Run]:
+    """The policy's last runs. Each message is a file that xapi reads: only those of the last slots."""
+    return policies.runs(session, policy.uuid, now - 2 * history.RUNS_ASKED * policy.schedule.distance)

@@ -1,0 +1,162 @@
+"""What `vmss status` examines: the licence, the lock and the log, how the last runs fared, and what is overdue."""
+
+from datetime import datetime
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from vmss.core import words
+from vmss.core.messages import SUCCEEDED
+from vmss.core.policy import Policy
+from vmss.core.problem import Problem
+from vmss.core.text import one_line
+from vmss.edges.settings import Settings, SettingsError, of_pool
+from vmss.insight import lock_and_log, policies, promises, snapshots
+from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
+from vmss.insight.history import Run
+from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
+from vmss.insight.names import called
+from vmss.insight.policies import Entry
+from vmss.insight.reading import Reading
+
+# Timeout in seconds of a call: a monitoring system waits as long, or less.
+CALL_LIMIT = 20
+
+
+class Tally(NamedTuple):
+    """The findings; the performance data, by label; and one line for the case that all is well."""
+
+    findings: List[Finding]
+    numbers: Dict[str, Any] = {}
+    well: str = ""
+
+
+def examine(session: Reading, local: Local, now: datetime) -> Tally:
+    """Read what is needed, and judge it."""
+    entries = policies.read(session)
+    known = [entry.policy for entry in entries if entry.policy is not None]
+    findings = [licence(session.pool.licensed)] + settings_of_pool(session)
+    findings += lock_and_log.examine(session, local, known, now)
+    findings += [unreadable(entry) for entry in entries if entry.policy is None]
+    fared, late = runs_and_snapshots(session, local.holder, known, now)
+    numbers = {
+        "policies": len(entries),
+        "vms": sum(len(policy.vms) for policy in known),
+        "runs_failed": sum(1 for finding in fared if finding.severity and finding.check == "last run"),
+        "vms_late": late,
+    }
+    return Tally(findings + fared, dict(numbers, **_local_numbers(local, now)), _well(numbers, local, now))
+
+
+def without_session(problem: Problem) -> Tally:
+    """The one finding where no session can be opened."""
+    # Without its settings no pass begins; of anything else nothing is known.
+    if isinstance(problem, SettingsError):
+        severity, remedy = CRITICAL, "put the file right: /etc/vmss.conf.example has all settings"
+    else:
+        severity, remedy = UNKNOWN, "vmss doctor; xe-toolstack-restart; see /var/log/xensource.log"
+    return Tally([Finding(severity, "session", str(problem), "", remedy)])
+
+
+def _local_numbers(local: Local, now: datetime) -> Dict[str, Any]:
+    """The performance data of the log and the lock, where they can be seen."""
+    numbers: Dict[str, Any] = {}
+    if local.log is not None and local.log.tick is not None:
+        age = max(0, int((now - local.log.tick).total_seconds()))
+        numbers["tick_age"] = "%ds;%d;%d" % (age, TICK_WARNING.total_seconds(), TICK_CRITICAL.total_seconds())
+    if not local.hidden:
+        numbers["running"] = int(local.holder is not None)
+    return numbers
+
+
+def _well(numbers: Mapping[str, int], local: Local, now: datetime) -> str:
+    parts = ["schedules: %d" % numbers["policies"], "VMs: %d" % numbers["vms"]]
+    if local.log is not None and local.log.tick is not None:
+        parts.append("last tick %s" % words.distance(local.log.tick, now))
+    if local.holder is not None:
+        parts.append("a pass is running")
+    return ", ".join(parts)
+
+
+# What the doctor finds too
+
+
+def licence(licensed: bool) -> Finding:
+    """Whether the pool's licence includes scheduled snapshots."""
+    if licensed:
+        return Finding(OK, "licence", "the licence includes scheduled snapshots", "restrict_vmss is false")
+    return Finding(
+        CRITICAL,
+        "licence",
+        "the pool's licence does not include scheduled snapshots: none is taken",
+        "restrict_vmss is true, or missing, in the restrictions of the pool",
+        "check the licence of every host: xe host-license-view host-uuid=UUID",
+    )
+
+
+def settings_of_pool(session: Reading) -> List[Finding]:
+    """The mistakes among the settings in pool.other_config."""
+    return [
+        Finding(
+            WARNING,
+            "settings",
+            "pool.other_config: %s" % mistake,
+            "the setting is ignored",
+            "xe pool-param-remove uuid=POOL param-name=other-config param-key=vmss:NAME",
+        )
+        for mistake in of_pool(Settings(), session.pool.other_config)[1]
+    ]
+
+
+def unreadable(entry: Entry) -> Finding:
+    """A schedule whose record cannot be understood."""
+    return Finding(
+        CRITICAL,
+        "schedules",
+        "%s cannot be understood, and does not run: %s" % (one_line(entry.name, 60) or entry.uuid, entry.error),
+        "VMSS %s" % one_line(entry.uuid, 40),
+        "set the field anew: vmss xe vmss-param-set uuid=%s" % entry.uuid,
+    )
+
+
+def runs_and_snapshots(
+    session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], now: datetime
+) -> Tuple[List[Finding], int]:
+    """How the policies' last runs fared, and which VMs lack the snapshots that were promised; and how many these
+    are."""
+    busy = lock_and_log.in_hand(holder, known)
+    findings: List[Finding] = []
+    total = 0
+    for policy in known:
+        runs = _last_runs(session, policy)
+        findings += promises.last_run(policy, runs, session.moment) or [_calm(session, policy, runs, now)]
+        duration = promises.last_duration(runs, session.zone)
+        promise = promises.promise(policy, session.zone, now, duration, policy in busy)
+        findings += promises.missed(policy, promise, session.moment)
+        if promise.slot is not None and not snapshots.all_taken(session.xapi, policy, promise.slot, runs):
+            late = snapshots.late_vms(session.xapi, policy, promise.slot)
+            late = promises.without_newcomers(policy, late, runs)
+            findings += promises.overdue(policy, promise.slot, session.zone, late, runs, session.moment)
+            total += len(late)
+    return findings, total
+
+
+def _last_runs(session: Reading, policy: Policy) -> List[Run]:
+    """The messages of the policy's last run, the newest first; none if it never ran."""
+    if policy.last_run is None:
+        return []
+    return policies.last_runs(session, Entry(policy.uuid, policy.name, "", policy))
+
+
+def _calm(session: Reading, policy: Policy, runs: Sequence[Run], now: datetime) -> Finding:
+    """What there is to say of a policy whose last run gives no cause for alarm."""
+    if not policy.enabled:
+        text = "disabled"
+    elif policy.last_run is None:
+        text = "never ran"
+    else:
+        run = next((run for run in runs if run.name == SUCCEEDED), None)
+        text = "last run ended %s" % words.distance(policy.last_run, now)
+        text += ": %s" % run.story if run else ""
+    following = policies.next_run(session, policy, now)
+    if following is not None:
+        text += "; next run %s" % words.distance(following, now)
+    return Finding(OK, "last run", "%s: %s" % (called(policy), text))
