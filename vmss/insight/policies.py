@@ -6,8 +6,10 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 from vmss.core.datetimes import EPOCH, format_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
 from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core.records import Vm
 from vmss.core.schedule import next_slot, next_tick
 from vmss.core.text import is_uuid, one_line, quoted
+from vmss.edges import world
 from vmss.edges.xapi import Refused, understood
 from vmss.insight import history
 from vmss.insight.history import Run
@@ -25,6 +27,22 @@ class Entry(NamedTuple):
     description: str
     policy: Optional[Policy]
     error: str = ""
+
+
+class Details(NamedTuple):
+    """A snapshot schedule with the newest message about its runs, and when it runs next."""
+
+    entry: Entry
+    newest_run: Optional[Run]
+    next_run: Optional[datetime]
+
+    @property
+    def state(self) -> str:
+        """Whether it runs: `enabled`, `disabled`, `no VMs`, or an error."""
+        policy = self.entry.policy
+        if policy is None:
+            return "error: " + self.entry.error
+        return "disabled" if not policy.enabled else "enabled" if policy.vms else "no VMs"
 
 
 def read(session: Reading) -> List[Entry]:
@@ -48,6 +66,14 @@ def find(entries: Sequence[Entry], wanted: str) -> Entry:
             % (len(found), quoted(wanted), ", ".join(one_line(entry.uuid, 80) for entry in found))
         )
     return found[0]
+
+
+def details(session: Reading, entry: Entry) -> Details:
+    """Read what is known of one schedule besides its record."""
+    last = last_runs(session, entry)
+    policy = entry.policy
+    following = next_run(session, policy, session.now()) if policy is not None else None
+    return Details(entry, last[0] if last else None, following)
 
 
 def runs(session: Reading, uuid: str, since: datetime = EPOCH) -> List[Run]:
@@ -95,6 +121,11 @@ def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[dateti
     if policy.due(session.zone, now) is not None:
         return next_tick(now)
     return next_slot(policy.schedule, session.zone, now)
+
+
+def vms(session: Reading, policy: Policy) -> List[Vm]:
+    """The VMs of one schedule, with their scheduled snapshots."""
+    return world.with_snapshots(session.xapi, world.read_vms(session.xapi, [policy]))
 
 
 def _before(now: datetime, time: timedelta) -> datetime:

@@ -2,16 +2,16 @@
 
 import argparse
 import sys
-from typing import Any, Dict, List, Sequence, TextIO
+from datetime import datetime
+from typing import Any, Dict, List, Optional, Sequence, TextIO
 
-from vmss.cli import tables
-from vmss.cli.commands import list as listing
+from vmss.cli import schedules, tables
 from vmss.cli.parts import STATUS, new_parser, surroundings
+from vmss.cli.schedules import Field, of_run
 from vmss.cli.tables import Column
 from vmss.core import words
-from vmss.edges import world
+from vmss.core.records import Vm
 from vmss.insight import policies
-from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
 
 _EXAMPLES = """examples:
@@ -42,37 +42,39 @@ def do(arguments: argparse.Namespace) -> int:
 def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     """Show a schedule of the pool that a session is open with."""
     entry = policies.find(policies.read(session), arguments.policy)
-    row = dict(listing.row(session, entry), vm_list=_vms(session, entry))
-    columns = _columns(session)
+    fields = _fields(session)
+    row = schedules.row(fields, policies.details(session, entry))
+    row["vm_list"] = [_vm_row(vm) for vm in policies.vms(session, entry.policy)] if entry.policy else []
+    columns = [field.column for field in fields] + [Column("vm_list", show=_names)]
     if not tables.for_people(arguments):
         tables.write(columns, [row], arguments, out)
         return 0
-    fields = [{"field": column.title, "value": column.show(row.get(column.key))} for column in columns if column.title]
+    lines = [{"field": column.title, "value": column.show(row.get(column.key))} for column in columns if column.title]
     style = tables.result_style
-    tables.write([Column("field", "field", whole=True), Column("value", "value", style=style)], fields, arguments, out)
+    tables.write([Column("field", "field", whole=True), Column("value", "value", style=style)], lines, arguments, out)
     if row["vm_list"]:
         tables.write(_vm_columns(session), row["vm_list"], arguments, out)
     return 0
 
 
-def _columns(session: Reading) -> List[Column]:
-    """The list's, and what only one schedule has room for."""
+def _fields(session: Reading) -> List[Field]:
+    """Those of the list, and others for which there is room with one schedule."""
     now = session.now()
 
-    def shown(instant: Any) -> str:
+    def at(instant: Optional[datetime]) -> str:
         return "%s, %s" % (session.moment(instant), words.distance(instant, now)) if instant else ""
 
-    columns = []
-    for column in listing.columns(session):
+    fields = []
+    for field in schedules.fields(session):
+        column = field.column
         if column.key == "retained_snapshots":
             column = column._replace(title="snapshots kept")
         if column.key in ("last_run", "next_run"):
-            column = column._replace(show=shown)
-        columns.append(column)
-    return columns + [
-        Column("description", "description"),
-        Column("last_story", "last run in words"),
-        Column("vm_list", show=_names),
+            column = column._replace(show=at)
+        fields.append(field._replace(column=column))
+    return fields + [
+        Field(Column("description", "description"), lambda one: one.entry.description),
+        Field(Column("last_story", "last run in words"), of_run(lambda run: run.story)),
     ]
 
 
@@ -91,20 +93,13 @@ def _vm_columns(session: Reading) -> List[Column]:
     ]
 
 
-def _vms(session: Reading, entry: Entry) -> List[Dict[str, Any]]:
-    """The VMs of a schedule, each with how many scheduled snapshots it has and when the newest was taken."""
-    if entry.policy is None:
-        return []
-    found = []
-    for vm in world.with_snapshots(session.xapi, world.read_vms(session.xapi, [entry.policy])):
-        found.append(
-            {
-                "name": vm.name,
-                "uuid": vm.uuid,
-                "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
-                "snapshots": len(vm.snapshots),
-                "newest_snapshot": max([snapshot.time for snapshot in vm.snapshots], default=None),
-                "seconds": vm.took,
-            }
-        )
-    return found
+def _vm_row(vm: Vm) -> Dict[str, Any]:
+    """One VM, with the number of its scheduled snapshots and the time of the newest."""
+    return {
+        "name": vm.name,
+        "uuid": vm.uuid,
+        "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
+        "snapshots": len(vm.snapshots),
+        "newest_snapshot": max([snapshot.time for snapshot in vm.snapshots], default=None),
+        "seconds": vm.took,
+    }

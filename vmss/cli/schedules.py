@@ -1,0 +1,65 @@
+"""A snapshot schedule as a row: the fields that `vmss list` and `vmss show` print, each with its column and value."""
+
+from typing import Any, Callable, Dict, List, NamedTuple
+
+from vmss.cli import tables
+from vmss.cli.tables import Column
+from vmss.core.frequencies import DAYS, DAYS_KEY, HOUR_KEY, MINUTE_KEY, Key
+from vmss.core.policy import Policy
+from vmss.insight.history import Run
+from vmss.insight.policies import Details
+from vmss.insight.reading import Reading
+
+
+class Field(NamedTuple):
+    """One field: its column, and its value for a schedule."""
+
+    column: Column
+    value: Callable[[Details], Any]
+
+
+def fields(session: Reading) -> List[Field]:
+    """The fields, in the order of JSON and CSV; those whose column has a title are in the table of `vmss list`."""
+    at, style = session.moment, tables.result_style
+    return [
+        Field(Column("name", "name"), lambda one: one.entry.name),
+        Field(Column("schedule", "schedule"), _of_policy(lambda policy: policy.schedule.in_words())),
+        Field(Column("type", "type", spare=True), _of_policy(lambda policy: policy.type)),
+        Field(Column("state", "state", style=style), lambda one: one.state),
+        Field(Column("vms", "VMs", right=True), _of_policy(lambda policy: len(policy.vms))),
+        Field(Column("last_run", "last run", at, whole=True), _of_policy(lambda policy: policy.last_run)),
+        Field(Column("last_result", "result", style=style, whole=True), of_run(lambda run: run.result)),
+        Field(Column("next_run", "next run", at, whole=True), lambda one: one.next_run),
+        Field(Column("uuid", "uuid", whole=True, spare=True), lambda one: one.entry.uuid),
+        Field(Column("enabled"), _of_policy(lambda policy: policy.enabled)),
+        Field(Column("retained_snapshots"), _of_policy(lambda policy: policy.retained)),
+        Field(Column("frequency"), _of_policy(lambda policy: policy.schedule.frequency)),
+        Field(Column("minute"), _of_key(MINUTE_KEY)),
+        Field(Column("hour"), _of_key(HOUR_KEY)),
+        Field(Column("days"), _of_key(DAYS_KEY, lambda days: [DAYS[day] for day in sorted(days)])),
+        Field(Column("error"), lambda one: one.entry.error or None),
+    ]
+
+
+def row(fields: List[Field], details: Details) -> Dict[str, Any]:
+    """The values of one schedule, by the keys of their columns."""
+    return {field.column.key: field.value(details) for field in fields}
+
+
+def _of_policy(value: Callable[[Policy], Any]) -> Callable[[Details], Any]:
+    """A value that a schedule has only if its record can be understood."""
+    return lambda one: value(one.entry.policy) if one.entry.policy is not None else None
+
+
+def of_run(value: Callable[[Run], Any]) -> Callable[[Details], Any]:
+    """A value that a schedule has only if a message tells of a run."""
+    return lambda one: value(one.newest_run) if one.newest_run is not None else None
+
+
+def _of_key(key: Key, shown: Callable[[Any], Any] = lambda value: value) -> Callable[[Details], Any]:
+    """A value that a schedule has only if its frequency reads this key."""
+
+    def value(policy: Policy) -> Any:
+        return shown(getattr(policy.schedule, key.member)) if policy.schedule.reads(key) else None
+
+    return _of_policy(value)
