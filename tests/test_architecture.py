@@ -119,6 +119,8 @@ def broken(items: List[Import]) -> List[str]:
         elif within(item.of, "vmss.cli") and not within(item.by, "vmss.cli"):
             if item.by not in MAY_IMPORT_CLI:
                 wrong.append("%s: only %s may" % (str(item), " and ".join(MAY_IMPORT_CLI)))
+        elif within(item.by, "vmss.cli.commands") and within(item.of, "vmss.cli.commands"):
+            wrong.append("%s: what commands share is in vmss.cli" % str(item))
         elif ours and floor(item.of) > floor(item.by):
             wrong.append("%s: that is upwards" % str(item))
         elif not ours and within(item.by, "vmss.core") and item.of not in CORE_MAY_IMPORT:
@@ -140,6 +142,7 @@ def test_nothing_is_imported_upwards_and_nothing_that_is_not_allowed() -> None:
         ("vmss.edges.world", "from vmss.passes.run import run"),
         ("vmss.passes.run", "from vmss.insight import state"),
         ("vmss.insight.state", "from vmss.cli import tables"),
+        ("vmss.cli.commands.show", "from vmss.cli.commands import list"),
         ("vmss.plugin", "from vmss.cli.main import main"),
         ("vmss.xe.errors", "from vmss.simulator import datamodel"),
         ("vmss.simulator.server", "from vmss.core.text import one_line"),

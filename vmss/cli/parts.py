@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from contextlib import suppress
-from typing import Callable
+from typing import Callable, Sequence
 
 from vmss.core.text import one_line
 from vmss.edges.settings import load, place
@@ -14,6 +14,10 @@ STATUS = """exit status:
   0  all well, or nothing to do      1  a snapshot failed
   2  bad usage or bad input          3  no session with xapi
   4  another run holds the lock"""
+
+INSTALL_STATUS = """exit status:
+  0  all is there, or all is gone     1  something was kept, or does not work: a line says what
+  2  bad usage, or it cannot be done"""
 
 
 def new_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -51,6 +55,18 @@ def be_quiet(text: str) -> None:
 def complain(text: str) -> None:
     """Say something beside what is printed."""
     print("vmss: %s" % one_line(text), file=sys.stderr)
+
+
+def tell_changes(changed: Sequence[str], kept: Sequence[str], nothing: str) -> int:
+    """Print what an installation changed, and what it kept although it should have changed it; `nothing` if there is
+    neither. Return the exit status."""
+    for line in changed:
+        say(line)
+    for line in kept:
+        print("vmss: " + line, file=sys.stderr)
+    if not changed and not kept:
+        say(nothing)
+    return 1 if kept else 0
 
 
 def surroundings() -> Surroundings:

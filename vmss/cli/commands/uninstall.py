@@ -2,8 +2,7 @@
 
 import argparse
 
-from vmss.cli.commands.install import STATUS, tell
-from vmss.cli.parts import new_parser
+from vmss.cli.parts import INSTALL_STATUS, new_parser, tell_changes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -12,7 +11,7 @@ def parser() -> argparse.ArgumentParser:
         "uninstall",
         "Remove what `vmss install` has installed. The log, the lock directory, the configuration and "
         "the pool's snapshot schedules are left alone; a file that was changed since is kept.",
-        STATUS,
+        INSTALL_STATUS,
     )
     uninstall.add_argument("--root", metavar="DIR", default="/", help="another root than /")
     return uninstall
@@ -22,4 +21,4 @@ def do(arguments: argparse.Namespace) -> int:
     """Remove, and say what was done."""
     from vmss.installation.install import uninstall
 
-    return tell(*uninstall(arguments.root), nothing="`vmss install` has installed nothing here")
+    return tell_changes(*uninstall(arguments.root), nothing="`vmss install` has installed nothing here")
