@@ -10,7 +10,8 @@ from typing import Callable, Optional
 
 from vmss.core.text import one_line
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# As a line begins, whatever the locale.
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Log:
@@ -41,7 +42,7 @@ class Log:
         """Write one line; a text of several lines, or with control characters, is made one."""
         at = self.now().astimezone(self.zone)
         line = "%s %2d %02d:%02d:%02d %s VMSS: [%d] %s\n" % (
-            _MONTHS[at.month - 1],
+            MONTHS[at.month - 1],
             at.day,
             at.hour,
             at.minute,

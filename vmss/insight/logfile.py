@@ -13,13 +13,13 @@ from typing import Dict, Iterator, Match, NamedTuple, Optional, Pattern, Tuple
 
 from vmss.core import messages
 from vmss.core.datetimes import wall_to_instants
+from vmss.edges.log import MONTHS
 
 # A pass writes some 300 bytes for each VM, and a tick that has nothing to do 300: days of a usual pool.
 _BYTES_MAX = 1 << 20
 
 TICK_LINE = "===Kicking cron job for VMSS==="
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _LINE = re.compile(
     r"(?P<month>[A-Z][a-z]{2}) (?P<day>[ 0-3][0-9]) (?P<hour>[0-2][0-9]):(?P<minute>[0-5][0-9]):(?P<second>[0-6][0-9]) "
     r"\S+ (?P<program>[^\s:\[]+)(: )?\[(?P<pid>[0-9]+)\]:? (?P<text>.*)\Z"
@@ -191,9 +191,9 @@ def _instant(match: Optional[Match[str]], zone: tzinfo, now: datetime) -> Option
     """When a line was written: the latest time that its clock can mean. None if there is no line, or no such day."""
     if match is None:
         return None
-    if match.group("month") not in _MONTHS:
+    if match.group("month") not in MONTHS:
         return None
-    month = _MONTHS.index(match.group("month")) + 1
+    month = MONTHS.index(match.group("month")) + 1
     numbers = [int(match.group(name)) for name in ("day", "hour", "minute", "second")]
     here = now.astimezone(zone).year
     for year in range(here + 1, here - 5, -1):
