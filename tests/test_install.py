@@ -69,15 +69,15 @@ def kept(root: Path, *words: str, command: str = "install", **options: Any) -> N
 
 def refused(*words: str, root: Path, **options: Any) -> None:
     """Nothing is installed, and one line with these words in it says why."""
-    before = look(root)
+    before = tree(root)
     status, out, err = vmss("install", "--root", str(root), **options)
     assert (status, out) == (2, "") and len(err.splitlines()) == 1, err
     for word in words:
         assert word in err
-    assert look(root) == before
+    assert tree(root) == before
 
 
-def look(root: Path) -> Dict[str, Tuple[int, int, int, Optional[bytes]]]:
+def tree(root: Path) -> Dict[str, Tuple[int, int, int, Optional[bytes]]]:
     """All that is in a root, so that any change shows."""
     found = {}
     for place, folders, names in os.walk(str(root)):
@@ -91,7 +91,7 @@ def look(root: Path) -> Dict[str, Tuple[int, int, int, Optional[bytes]]]:
 
 def files(root: Path) -> List[str]:
     """The regular files and the links in a root."""
-    return sorted(name for name, (mode, _, _, _) in look(root).items() if not stat.S_ISDIR(mode))
+    return sorted(name for name, (mode, _, _, _) in tree(root).items() if not stat.S_ISDIR(mode))
 
 
 def at(root: Path, path: str) -> Path:
@@ -148,9 +148,9 @@ def test_installed_into_nothing_it_makes_the_directories(tmp_path: Path) -> None
 
 def test_installing_twice_changes_nothing(root: Path) -> None:
     install(root)
-    before = look(root)
+    before = tree(root)
     assert install(root) == "all is installed already\n"
-    assert look(root) == before
+    assert tree(root) == before
 
 
 def test_a_mode_that_was_changed_is_set_right(root: Path) -> None:
@@ -232,9 +232,9 @@ def test_on_the_machine_itself_the_installed_plugin_is_tried(tmp_path: Path) -> 
 def test_a_file_that_an_administrator_changed_is_kept_and_reported(root: Path, path: str) -> None:
     install(root)
     at(root, path).write_text("# mine\n")
-    before = look(root)
+    before = tree(root)
     kept(root, path, "was changed")
-    assert look(root) == before
+    assert tree(root) == before
     kept(root, path, "was changed", command="uninstall")
     assert files(root) == [path, "/var/lock"]
 
@@ -284,10 +284,10 @@ def test_links_of_the_root_lead_nowhere_out_of_it(root: Path, tmp_path: Path) ->
     (root / "opt" / "cron.d").mkdir(parents=True)
     (root / "etc" / "cron.d").rmdir()
     os.symlink("/opt/../../../opt/cron.d", str(root / "etc" / "cron.d"))
-    before = look(tmp_path)
+    before = tree(tmp_path)
     install(root)
     assert (root / "opt" / "cron.d" / "vmss.cron").exists()
-    assert not [name for name in set(look(tmp_path)) - set(before) if not name.startswith("/root/")]
+    assert not [name for name in set(tree(tmp_path)) - set(before) if not name.startswith("/root/")]
     os.unlink(str(root / "etc" / "cron.d"))
     os.symlink("cron.d", str(root / "etc" / "cron.d"))
     assert vmss("install", "--root", str(root))[0] == 2
@@ -393,7 +393,7 @@ def test_the_example_has_every_setting_with_its_default(tmp_path: Path) -> None:
 
 
 def test_removed_it_leaves_the_log_the_lock_directory_and_the_configuration(root: Path) -> None:
-    before = set(look(root))
+    before = set(tree(root))
     install(root)
     stay = ["/etc/vmss.conf", "/run/lock/vmss/x.lock", "/var/log/VMSSlog", "/var/log/VMSSlog.1"]
     for name in stay:
@@ -409,7 +409,7 @@ def test_removed_it_leaves_the_log_the_lock_directory_and_the_configuration(root
     status, out, err = vmss("uninstall", "--root", str(root))
 
     assert (status, err) == (0, "") and out.splitlines()[0] == "removed " + CRON
-    assert set(look(root)) == before | set(stay) | {"/run/lock/vmss"}
+    assert set(tree(root)) == before | set(stay) | {"/run/lock/vmss"}
     assert vmss("uninstall", "--root", str(root)) == (0, "`vmss install` has installed nothing here\n", "")
 
 
@@ -432,10 +432,10 @@ def test_a_root_that_is_none(tmp_path: Path) -> None:
 
 KILL = """
 import os
-rename, left = os.rename, [%d]
+rename, remaining = os.rename, [%d]
 def counted(*words, **options):
-    left[0] -= 1
-    if left[0] < 0:
+    remaining[0] -= 1
+    if remaining[0] < 0:
         os._exit(9)
     rename(*words, **options)
 os.rename = counted

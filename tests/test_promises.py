@@ -50,8 +50,10 @@ def moment(instant: datetime) -> str:
     return instant.strftime("%H:%M")
 
 
-def promise(one: Policy, now: datetime, in_hand: bool = False, zone: Any = UTC, usual: timedelta = MINUTE) -> Promise:
-    return promises.promise(one, zone, now, usual - MINUTE, in_hand)
+def promise(
+    one: Policy, now: datetime, in_hand: bool = False, zone: Any = UTC, duration: timedelta = MINUTE
+) -> Promise:
+    return promises.promise(one, zone, now, duration - MINUTE, in_hand)
 
 
 def run(victims: Sequence[Victim] = (), vms: int = 3, at: datetime = NOW) -> List[Run]:
@@ -104,8 +106,8 @@ def test_a_pass_that_has_it_in_hand_may_take_its_time() -> None:
 def test_a_run_that_usually_takes_long_may_take_long() -> None:
     one = policy(Schedule(DAILY, 0, 10), last=NOW - DAY)
     assert promise(one, NOW + 59 * MINUTE).missed
-    assert not promise(one, NOW, usual=3 * HOUR).missed
-    assert promise(one, NOW + 6 * HOUR, usual=100 * HOUR).missed  # it was late, rather
+    assert not promise(one, NOW, duration=3 * HOUR).missed
+    assert promise(one, NOW + 6 * HOUR, duration=100 * HOUR).missed  # it was late, rather
 
 
 @pytest.mark.parametrize("fields", [{"enabled": False}, {"vms": ()}, {"last_run": None}])

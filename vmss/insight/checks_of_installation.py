@@ -30,7 +30,7 @@ def coordinator(case: Case) -> Iterator[Finding]:
 
 def _role(root: Root, uuid: str) -> Finding:
     """The role of this host, as it says itself; `uuid` is the coordinator's, if it is known."""
-    found = root.look(POOL_ROLE)
+    found = root.read(POOL_ROLE)
     role = (found.content or b"").decode("utf-8", "replace").strip() if found else ""
     evidence = "%s: %s" % (POOL_ROLE, one_line(role, 100) or "missing")
     if role.startswith("slave:"):
@@ -56,7 +56,7 @@ def _role(root: Root, uuid: str) -> Finding:
 
 
 def _installation(root: Root) -> str:
-    found = root.look(_INVENTORY)
+    found = root.read(_INVENTORY)
     match = re.search(rb"^INSTALLATION_UUID='?([0-9a-f-]+)", found.content or b"", re.MULTILINE) if found else None
     return match.group(1).decode("ascii") if match else ""
 
@@ -64,7 +64,7 @@ def _installation(root: Root) -> str:
 def plugin(case: Case) -> Iterator[Finding]:
     """Whether the plugin is there, and is ours."""
     root = case.root
-    found = root.look(PLUGIN)
+    found = root.read(PLUGIN)
     if found is None:
         yield Finding(CRITICAL, "plugin", "the plugin is not installed", "there is no %s" % PLUGIN, "vmss install")
     elif found.content is None or not found.mode & stat.S_IXUSR:
@@ -85,7 +85,7 @@ def plugin(case: Case) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, "plugin", "the plugin is installed", PLUGIN)
-    package = _vendors_package(root) if root.look(MANIFEST) is not None else ""
+    package = _vendors_package(root) if root.read(MANIFEST) is not None else ""
     if package:
         yield Finding(
             WARNING,
@@ -163,7 +163,7 @@ def _entries(root: Root) -> Dict[str, Tuple[bytes, int]]:
     except OSError:
         names = []
     for name in names:
-        entry = root.look("/etc/cron.d/" + name)
+        entry = root.read("/etc/cron.d/" + name)
         if entry is not None and entry.content and any("vmss" in job for job in _jobs(entry.content)):
             found["/etc/cron.d/" + name] = (entry.content, entry.mode)
     return found

@@ -173,9 +173,9 @@ def _counts(remark: str) -> Optional[Counts]:
     match = _SUMMARY.match(remark)
     if match is None:
         return None
-    taken, vms, slot, deleted = match.groups()
+    snapshotted, vms, slot, deleted = match.groups()
     try:
-        return Counts(int(taken), int(vms), int(deleted), _wall(slot))
+        return Counts(int(snapshotted), int(vms), int(deleted), _wall(slot))
     except ValueError:
         return None
 

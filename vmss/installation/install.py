@@ -16,13 +16,13 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
-from vmss.installation.root import Found, Root
+from vmss.installation.root import FileState, Root
 from vmss.installation.shipped import shipped
 
 # Our modules and those that they need, in a folder that is nobody else's: Python's own stays as it is.
 PRIVATE = "/usr/lib/vmss"
 
-# What was installed, to know it again: for each path the digests of what may be there, and the directories made.
+# The place of the manifest, by which what was installed is recognised.
 MANIFEST = PRIVATE + "/installed.json"
 
 CRON = "/etc/cron.d/vmss.cron"
@@ -74,8 +74,8 @@ class Done(NamedTuple):
     kept: List[str]
 
 
-class Record(NamedTuple):
-    """What the manifest says."""
+class Manifest(NamedTuple):
+    """For each path the digests of what may be there, and the directories that were made."""
 
     files: Dict[str, List[str]]
     directories: List[str]
@@ -102,17 +102,17 @@ def install(path: str) -> Done:
 
 def _install(root: Root) -> Done:
     before = _read_manifest(root)
-    if not before.files and root.look(PRIVATE + "/vmss/__init__.py"):
+    if not before.files and root.read(PRIVATE + "/vmss/__init__.py"):
         raise InstallError("%s: was put there by something else, such as the RPM: remove that first" % PRIVATE)
     done = Done([], [])
     items, unwanted = _items(root, before, done)
-    record = Record({}, list(before.directories))
-    changes = [item for item in items if _has_to_be_written(root, item, before, record, done)]
+    manifest = Manifest({}, list(before.directories))
+    changes = [item for item in items if _has_to_be_written(root, item, before, manifest, done)]
     for directory in sorted({os.path.dirname(item.file.path) for item in items}):
-        record.directories.extend(root.make_directory(directory))
+        manifest.directories.extend(root.make_directory(directory))
     if changes or unwanted:
         # Should this be cut off, both what was there and what comes is known to be ours.
-        _write_manifest(root, Record(_merged(record.files, before.files), record.directories))
+        _write_manifest(root, Manifest(_merged(manifest.files, before.files), manifest.directories))
     for name in unwanted:
         _remove(root, name, before.files[name], done)
     for file, content in changes:
@@ -123,12 +123,12 @@ def _install(root: Root) -> Done:
         done.changed.append("installed the modules in %s" % PRIVATE)
     for directory, mode in DIRECTORIES:
         done.changed.extend("made %s" % made for made in root.make_directory(directory, mode))
-    if changes or unwanted or record != before:
-        _write_manifest(root, record)
+    if changes or unwanted or manifest != before:
+        _write_manifest(root, manifest)
     return done
 
 
-def _items(root: Root, before: Record, done: Done) -> Tuple[List[Item], List[str]]:
+def _items(root: Root, before: Manifest, done: Done) -> Tuple[List[Item], List[str]]:
     """The files for this root, and the paths of those that have to go."""
     name, other = cron_names(root)
     items = list(_modules())
@@ -139,7 +139,7 @@ def _items(root: Root, before: Record, done: Done) -> Tuple[List[Item], List[str
         items.append(Item(file, content))
     paths = {item.file.path for item in items}
     unwanted = [path for path in before.files if path not in paths and path != other]
-    there = root.look(other)
+    there = root.read(other)
     if there is not None:
         if there.content is not None and (
             there.content == items[-1].content or _digest(there.content) in before.files.get(other, [])
@@ -161,7 +161,7 @@ def cron_names(root: Root) -> Tuple[str, str]:
 
     Debian's cron takes no name with a dot in it; every other takes the vendor's name, and xapi's bug reports and
     administrators know that one. Debian's base system and those made from it have the file."""
-    debian = root.look("/etc/debian_version") is not None
+    debian = root.read("/etc/debian_version") is not None
     return (CRON_DEBIAN, CRON) if debian else (CRON, CRON_DEBIAN)
 
 
@@ -234,14 +234,14 @@ def _files_below(folder: str) -> List[str]:
     return found
 
 
-def _has_to_be_written(root: Root, item: Item, before: Record, record: Record, done: Done) -> bool:
-    """Whether a file is missing or an old one of ours; `record` is told what will be ours."""
+def _has_to_be_written(root: Root, item: Item, before: Manifest, manifest: Manifest, done: Done) -> bool:
+    """Whether a file is missing or an old one of ours; `manifest` is told what will be ours."""
     path, mode, config = item.file
     digests = before.files.get(path, [])
-    found = root.look(path)
+    found = root.read(path)
     if found is None or found.content == item.content or _ours(found, digests):
-        record.files[path] = [_digest(item.content)]
-        return found != Found(item.content, mode)
+        manifest.files[path] = [_digest(item.content)]
+        return found != FileState(item.content, mode)
     if not config:
         raise InstallError(
             "%s: is not what `vmss install` put there, and stays: remove it first (the vendor's "
@@ -249,7 +249,7 @@ def _has_to_be_written(root: Root, item: Item, before: Record, record: Record, d
         )
     done.kept.append("%s: was changed, and is kept; remove it and install again to have ours" % path)
     if digests:
-        record.files[path] = digests  # should the change be undone
+        manifest.files[path] = digests  # should the change be undone
     return False
 
 
@@ -257,7 +257,7 @@ def _merged(files: Dict[str, List[str]], older: Dict[str, List[str]]) -> Dict[st
     return {name: sorted(set(files.get(name, []) + older.get(name, []))) for name in set(files) | set(older)}
 
 
-def _ours(found: Found, digests: List[str]) -> bool:
+def _ours(found: FileState, digests: List[str]) -> bool:
     return found.content is not None and _digest(found.content) in digests
 
 
@@ -294,22 +294,22 @@ def uninstall(path: str) -> Done:
 
 
 def _uninstall(root: Root) -> Done:
-    record = _read_manifest(root)
+    manifest = _read_manifest(root)
     done = Done([], [])
     # First what starts it, then the rest.
-    for name in sorted(record.files, key=lambda name: (not name.startswith("/etc/cron.d/"), name)):
-        _remove(root, name, record.files[name], done)
-    if record.files:
+    for name in sorted(manifest.files, key=lambda name: (not name.startswith("/etc/cron.d/"), name)):
+        _remove(root, name, manifest.files[name], done)
+    if manifest.files:
         _remove_compiled(root)
         os.unlink(root.locate(MANIFEST))
         done.changed.append("removed the modules in %s" % PRIVATE)
-        for name in reversed(record.directories):
+        for name in reversed(manifest.directories):
             root.remove_directory(name)
     return done
 
 
 def _remove(root: Root, path: str, digests: List[str], done: Done) -> None:
-    found = root.look(path)
+    found = root.read(path)
     if found is None:
         return
     if not _ours(found, digests):
@@ -337,19 +337,19 @@ def _remove_compiled(root: Root) -> None:
 # The manifest
 
 
-def _read_manifest(root: Root) -> Record:
-    found = root.look(MANIFEST)
+def _read_manifest(root: Root) -> Manifest:
+    found = root.read(MANIFEST)
     if found is None:
-        return Record({}, [])
+        return Manifest({}, [])
     try:
-        record = json.loads((found.content or b"").decode("utf-8"))
-        return Record(
-            {str(name): list(digests) for name, digests in record["files"].items()},
-            [str(name) for name in record["directories"]],
+        manifest = json.loads((found.content or b"").decode("utf-8"))
+        return Manifest(
+            {str(name): list(digests) for name, digests in manifest["files"].items()},
+            [str(name) for name in manifest["directories"]],
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InstallError("%s: is damaged: remove by hand what was installed" % MANIFEST)
 
 
-def _write_manifest(root: Root, record: Record) -> None:
-    root.write(MANIFEST, json.dumps(record._asdict(), indent=1, sort_keys=True).encode("ascii"), 0o644)
+def _write_manifest(root: Root, manifest: Manifest) -> None:
+    root.write(MANIFEST, json.dumps(manifest._asdict(), indent=1, sort_keys=True).encode("ascii"), 0o644)

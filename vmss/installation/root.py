@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from typing import Iterator, List, NamedTuple, Optional
 
 
-class Found(NamedTuple):
-    """What lies at a path; no content if it is anything but a regular file."""
+class FileState(NamedTuple):
+    """A file as it is; without content if it is anything but a regular file."""
 
     content: Optional[bytes]
     mode: int
@@ -37,17 +37,17 @@ class Root:
         """Given a path of that system, return where it is on this one. Links of directories on the way lead where
         they would lead there, never out of the root; the last name is not followed."""
         done: List[str] = []
-        left = path.split("/")[::-1]
+        remaining = path.split("/")[::-1]
         links = 0
-        while left:
-            name = left.pop()
+        while remaining:
+            name = remaining.pop()
             if name in ("", "."):
                 continue
             if name == "..":
                 done[-1:] = []
                 continue
             here = os.path.join(self.path, *(done + [name]))
-            if not left or not os.path.islink(here):
+            if not remaining or not os.path.islink(here):
                 done.append(name)
                 continue
             links += 1
@@ -56,18 +56,18 @@ class Root:
             target = os.readlink(here)
             if target.startswith("/"):
                 done = []
-            left.extend(target.split("/")[::-1])
+            remaining.extend(target.split("/")[::-1])
         return os.path.join(self.path, *done)
 
-    def look(self, path: str) -> Optional[Found]:
-        """What is there; None if nothing is."""
+    def read(self, path: str) -> Optional[FileState]:
+        """The state of the file there; None if there is none."""
         place = self.locate(path)
         try:
             mode = os.lstat(place).st_mode
             if not stat.S_ISREG(mode):
-                return Found(None, mode)
+                return FileState(None, mode)
             with open(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-                return Found(file.read(), stat.S_IMODE(mode))
+                return FileState(file.read(), stat.S_IMODE(mode))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
