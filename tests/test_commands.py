@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -201,6 +202,53 @@ def test_bad_usage_is_status_2(tmp_path: Path, words: List[str]) -> None:
 def test_help_has_examples_or_commands(tmp_path: Path, words: List[str]) -> None:
     ended = vmss(tmp_path, *words)
     assert ended.status == 0 and "vmss" in ended.out and ended.err == ""
+
+
+# Without the embedded xapi, as in dom0
+
+
+@pytest.fixture
+def dom0s(tmp_path: Path) -> Path:
+    """A folder with the package as dom0 has it."""
+    package = tmp_path / "dom0s" / "vmss"
+    shutil.copytree(str(ROOT / "vmss"), str(package), ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(str(package / "simulator"))
+    (package / "demo.py").unlink()
+    return package.parent
+
+
+@pytest.mark.parametrize(
+    "words", [["demo"], ["demo", "--help"], ["demo", "--days", "1"], ["simulator"], ["simulator", "--socket", "x"]]
+)
+def test_what_dom0_does_without_says_where_to_get_it(dom0s: Path, tmp_path: Path, words: List[str]) -> None:
+    ended = vmss(tmp_path, *words, PYTHONPATH=str(dom0s))
+    one_line(ended, 2, "`vmss %s` is not in this installation" % words[0], "python3 -m vmss " + words[0])
+    (dom0s / "vmss" / "simulator" / "classes").mkdir(parents=True)  # as an upgrade may leave it
+    assert vmss(tmp_path, *words, PYTHONPATH=str(dom0s)).err == ended.err
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list", "--help"], ["doctor", "--help"], ["manual"], ["completion", "bash"], ["xe", "help"]]
+)
+def test_the_other_commands_do_not_need_it(dom0s: Path, tmp_path: Path, words: List[str]) -> None:
+    ended = vmss(tmp_path, *words, PYTHONPATH=str(dom0s))
+    assert (ended.status, ended.err) == (0, "") and "vmss" in ended.out
+
+
+def test_an_error_within_the_simulator_is_not_taken_for_its_absence(dom0s: Path, tmp_path: Path) -> None:
+    (dom0s / "vmss" / "demo.py").write_text("import nobody_has_this")
+    (dom0s / "vmss" / "simulator").mkdir()
+    (dom0s / "vmss" / "simulator" / "__init__.py").write_text("import nobody_has_this")
+    for name in ("demo", "simulator"):
+        ended = vmss(tmp_path, name, PYTHONPATH=str(dom0s))
+        assert ended.status == 1 and "No module named 'nobody_has_this'" in ended.err
+
+
+def test_the_demo_tells_a_day(tmp_path: Path) -> None:
+    ended = vmss(tmp_path, "demo", "--days", "1", "--vms", "3")
+    assert (ended.status, ended.err) == (0, "")
+    for text in ("Wednesdays and Saturdays at 04:00", "Mon 23 Mar  nightly   1 run", "Completed processing policy"):
+        assert text in ended.out
 
 
 # Over TLS

@@ -114,13 +114,15 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
-    """A checkout of an older version: another cron entry, another rule for logrotate, one more module."""
+    """A checkout of an older version: another cron entry, another rule for logrotate, more modules."""
     older = tmp_path / "older"
     shutil.copytree(str(ROOT / "vmss"), str(older / "vmss"), ignore=shutil.ignore_patterns("__pycache__"))
     for path in (CRON, "/etc/logrotate.d/VMSSlog"):
         file = at(older / "vmss" / "data", path)
         file.write_text(file.read_text() + "# older\n")
     (older / "vmss" / "gone.py").write_text("")
+    (older / "vmss" / "gone_too").mkdir()
+    (older / "vmss" / "gone_too" / "__init__.py").write_text("")
     return older
 
 
@@ -135,9 +137,18 @@ def test_every_file_is_in_its_place_with_its_mode(root: Path) -> None:
         assert at(root, file.path).read_bytes() == content, file.path
         assert mode(at(root, file.path)) == file.mode, file.path
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "vmss").glob("**/*.py")}
-    assert modules <= {str(path.relative_to(root / PRIVATE[1:])) for path in (root / PRIVATE[1:]).glob("**/*.py")}
+    wanted = {name for name in modules if not name.startswith(("vmss/simulator/", "vmss/demo.py"))}
+    assert {"vmss/plugin.py", "vmss/cli/commands/demo.py"} < wanted < modules
+    private = root / PRIVATE[1:]
+    assert wanted == {str(path.relative_to(private)) for path in (private / "vmss").glob("**/*.py")}
     assert mode(root / "run" / "lock" / "vmss") == 0o700  # where the root's link leads, not this machine's
     assert not [name for name in files(root) if name.endswith((".new", ".pyc"))]
+
+
+def test_the_embedded_xapi_and_the_demo_stay_in_the_checkout(root: Path) -> None:
+    install(root)
+    assert not at(root, PRIVATE + "/vmss/simulator").exists() and not at(root, PRIVATE + "/vmss/demo.py").exists()
+    assert not [name for name in files(root) if name.endswith("datamodel.json")]
 
 
 def test_installed_into_nothing_it_makes_the_directories(tmp_path: Path) -> None:
@@ -241,6 +252,9 @@ def test_a_file_that_an_administrator_changed_is_kept_and_reported(root: Path, p
 
 def test_an_upgrade_replaces_what_is_ours_and_keeps_what_was_changed(root: Path, older: Path) -> None:
     install(root, checkout=older)
+    compiled = at(root, PRIVATE + "/vmss/gone_too/__pycache__/__init__.cpython-36.pyc")
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"")
     entry = at(root, CRON).read_text()
     at(root, CRON).write_text(entry.replace("*/15", "*/5"))
 
@@ -249,6 +263,7 @@ def test_an_upgrade_replaces_what_is_ours_and_keeps_what_was_changed(root: Path,
     assert "*/5" in at(root, CRON).read_text()
     assert "# older" not in at(root, "/etc/logrotate.d/VMSSlog").read_text()
     assert not at(root, PRIVATE + "/vmss/gone.py").exists()
+    assert not at(root, PRIVATE + "/vmss/gone_too").exists()
     # The change undone, it is ours again.
     at(root, CRON).write_text(entry)
     install(root)

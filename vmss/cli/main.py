@@ -3,10 +3,11 @@
 import argparse
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Dict, Optional, Sequence
 
-from vmss.cli.parts import STATUS
+from vmss.cli.parts import STATUS, NotInstalled
 from vmss.core.problem import Problem
 from vmss.version import VERSION
 
@@ -50,9 +51,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:
-    """The parser of each command; None for one with a syntax of its own."""
-    modules = {name: import_module("vmss.cli.commands." + name) for name in COMMANDS}
-    return {name: module.parser() if hasattr(module, "parser") else None for name, module in modules.items()}
+    """The parser of each command in this installation; None for one with a syntax of its own."""
+    known: Dict[str, Optional[argparse.ArgumentParser]] = {}
+    for name in COMMANDS:
+        module = import_module("vmss.cli.commands." + name)
+        with suppress(NotInstalled):
+            known[name] = module.parser() if hasattr(module, "parser") else None
+    return known
 
 
 def parser() -> argparse.ArgumentParser:

@@ -80,8 +80,8 @@ def _lines(environment: Mapping[str, str]) -> Iterator[str]:
     yield prose(DESCRIPTION)
     yield from _options(top)
     yield ".SH COMMANDS"
-    for name, text in COMMANDS.items():
-        yield from _command(name, text, known[name])
+    for name, command in known.items():
+        yield from _command(name, COMMANDS[name], command)
     yield ".SH SETTINGS"
     yield prose(
         "In %s, section `[vmss]`, or for the whole pool in `pool.other_config` with the prefix `%s`, which "

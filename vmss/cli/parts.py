@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from typing import Callable, Sequence
 
+from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import load, place
 from vmss.edges.surroundings import Surroundings
@@ -20,6 +21,10 @@ INSTALL_STATUS = """exit status:
   2  bad usage, or it cannot be done"""
 
 
+class NotInstalled(Problem):
+    """A command whose modules are not in this installation."""
+
+
 def new_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """An empty parser of the command `vmss NAME`; `epilog` stands under the help as it is."""
     return argparse.ArgumentParser(
@@ -28,6 +33,20 @@ def new_parser(name: str, description: str, epilog: str = "") -> argparse.Argume
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def need(command: str, *modules: str) -> None:
+    """Raise NotInstalled unless the installation has these modules, which the RPM and `vmss install` leave out."""
+    from importlib.util import find_spec
+
+    for module in modules:
+        spec = find_spec(module)
+        # A directory without modules, as an upgrade may leave one, counts as a package, but has no location.
+        if spec is None or not spec.has_location:
+            raise NotInstalled(
+                "`vmss %s` is not in this installation: the RPM and `vmss install` leave it out; run it in a checkout "
+                "of the source: python3 -m vmss %s" % (command, command)
+            )
 
 
 def count(low: int, high: int) -> Callable[[str], int]:

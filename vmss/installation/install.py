@@ -22,6 +22,9 @@ from vmss.installation.shipped import shipped
 # Our modules and those that they need, in a folder that is nobody else's: Python's own stays as it is.
 PRIVATE = "/usr/lib/vmss"
 
+# dom0 has a real xapi: the embedded one, and the demo with it, stay in the checkout.
+_CHECKOUT_ONLY = ("vmss/simulator/", "vmss/demo.py")
+
 # The place of the manifest, by which what was installed is recognised.
 MANIFEST = PRIVATE + "/installed.json"
 
@@ -115,6 +118,9 @@ def _install(root: Root) -> Done:
         _write_manifest(root, Manifest(_merged(manifest.files, before.files), manifest.directories))
     for name in unwanted:
         _remove(root, name, before.files[name], done)
+    if unwanted:
+        _remove_compiled(root)
+        _remove_empty_directories(root, manifest, items)
     for file, content in changes:
         root.write(file.path, content, file.mode)
         if not file.path.startswith(PRIVATE):
@@ -209,7 +215,8 @@ def example() -> bytes:
 
 
 def _modules() -> Iterator[Item]:
-    """Our package, and what it needs beside XenAPI, which every dom0 has: as this Python has them."""
+    """Our package, as far as dom0 needs it, and its requirements, but for XenAPI, which every dom0 has: as this Python
+    has them."""
     for name in ("vmss", "dateutil", "six"):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
@@ -222,8 +229,10 @@ def _modules() -> Iterator[Item]:
         else:
             base, places = folder, [spec.origin]
         for place in places:
-            with open(place, "rb") as file:
-                yield Item(File(PRIVATE + "/" + os.path.relpath(place, base), 0o644, False), file.read())
+            path = os.path.relpath(place, base)
+            if not path.startswith(_CHECKOUT_ONLY):
+                with open(place, "rb") as file:
+                    yield Item(File(PRIVATE + "/" + path, 0o644, False), file.read())
 
 
 def _files_below(folder: str) -> List[str]:
@@ -318,6 +327,15 @@ def _remove(root: Root, path: str, digests: List[str], done: Done) -> None:
     os.unlink(root.locate(path))
     if not path.startswith(PRIVATE):
         done.changed.append("removed %s" % path)
+
+
+def _remove_empty_directories(root: Root, manifest: Manifest, items: List[Item]) -> None:
+    """Remove the directories that were made for an older version, if this one has nothing to put into them."""
+    for directory in reversed(list(manifest.directories)):
+        if not any(item.file.path.startswith(directory + "/") for item in items):
+            root.remove_directory(directory)
+            if not os.path.lexists(root.locate(directory)):
+                manifest.directories.remove(directory)
 
 
 def _remove_compiled(root: Root) -> None:

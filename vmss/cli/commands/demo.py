@@ -3,12 +3,17 @@
 import argparse
 import sys
 
-from vmss.cli.parts import count, new_parser
+from vmss.cli.parts import count, need, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
-    demo = new_parser("demo", "A simulated pool in virtual time, driven through the real client over a real socket.")
+    """The words that the command takes. Raise NotInstalled where the demo was left out."""
+    need("demo", "vmss.demo", "vmss.simulator")
+    demo = new_parser(
+        "demo",
+        "A simulated pool in virtual time, driven through the real client over a real socket. The RPM and "
+        "`vmss install` leave it out.",
+    )
     demo.add_argument("--days", type=count(1, 366), default=7, metavar="N", help="days to simulate (default 7)")
     demo.add_argument("--vms", type=count(1, 200), default=6, metavar="N", help="VMs in the pool (default 6)")
     return demo

@@ -5,13 +5,18 @@ import os
 import sys
 from typing import Optional
 
-from vmss.cli.parts import new_parser
-from vmss.simulator import command
+from vmss.cli.parts import need, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
-    simulator = new_parser("simulator", "An embedded xapi in the foreground: a whole pool to try things on.")
+    """The words that the command takes. Raise NotInstalled where the simulator was left out."""
+    need("simulator", "vmss.simulator")
+    from vmss.simulator import command
+
+    simulator = new_parser(
+        "simulator",
+        "An embedded xapi in the foreground: a whole pool to try things on. The RPM and `vmss install` leave it out.",
+    )
     command.add_arguments(simulator)
     simulator.set_defaults(plugins=_plugins())
     return simulator
@@ -19,6 +24,8 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Serve until told to end."""
+    from vmss.simulator import command
+
     return command.main(arguments, socket_variable="VMSS_XAPI")
 
 
