@@ -19,6 +19,11 @@ ROOF = ("vmss", "vmss.plugin", "vmss.demo", "vmss.version")
 MAY_IMPORT_CLI = ("vmss.__main__",)
 MAY_IMPORT_SIMULATOR = ("vmss.demo", "vmss.cli.commands.simulator")
 
+# A command reads and changes the pool through insight, passes and xe. It needs the edges only to know where things are,
+# and to be stopped; the commands of xe are calls of xapi.
+COMMANDS_MAY_IMPORT = ("vmss.edges.settings", "vmss.edges.surroundings", "vmss.edges.stop")
+XE = "vmss.cli.commands.xe"
+
 # The core decides: it needs no module that could read a file, a clock or a socket.
 CORE_MAY_IMPORT = {
     "bisect", "calendar", "collections", "contextlib", "dateutil.parser", "datetime", "enum", "functools", "heapq",
@@ -121,6 +126,9 @@ def broken(items: List[Import]) -> List[str]:
                 wrong.append("%s: only %s may" % (str(item), " and ".join(MAY_IMPORT_CLI)))
         elif within(item.by, "vmss.cli.commands") and within(item.of, "vmss.cli.commands"):
             wrong.append("%s: what commands share is in vmss.cli" % str(item))
+        elif within(item.by, "vmss.cli.commands") and within(item.of, "vmss.edges") and item.by != XE:
+            if item.of not in COMMANDS_MAY_IMPORT:
+                wrong.append("%s: a command only parses words, calls and prints" % str(item))
         elif ours and floor(item.of) > floor(item.by):
             wrong.append("%s: that is upwards" % str(item))
         elif not ours and within(item.by, "vmss.core") and item.of not in CORE_MAY_IMPORT:
@@ -143,6 +151,7 @@ def test_nothing_is_imported_upwards_and_nothing_that_is_not_allowed() -> None:
         ("vmss.passes.run", "from vmss.insight import state"),
         ("vmss.insight.state", "from vmss.cli import tables"),
         ("vmss.cli.commands.show", "from vmss.cli.commands import list"),
+        ("vmss.cli.commands.show", "from vmss.edges import world"),
         ("vmss.plugin", "from vmss.cli.main import main"),
         ("vmss.xe.errors", "from vmss.simulator import datamodel"),
         ("vmss.simulator.server", "from vmss.core.text import one_line"),
