@@ -283,7 +283,7 @@ def test_a_move_that_makes_a_policy_due_at_once_says_so(busy: TestPool) -> None:
     (sr,) = busy.call("SR.get_by_name_label", "nfs one")
     busy.policy([busy.vm("more", [sr])], name="more", schedule={"min": "0"})
     move = vmss(busy.folder, "next", VMSS_XAPI=busy.place.xapi).err.splitlines()[-1]
-    assert move.startswith("vmss: Move nightly to every day at 10:30 (today's is then due at once): vmss xe ")
+    assert move.startswith("vmss: Move nightly to every day at 10:30 (today's run is then due at once): vmss xe ")
     uuid = busy.uuid("VMSS", busy.call("VMSS.get_by_name_label", "nightly")[0])
     assert move.endswith(" vmss-param-set uuid=%s schedule:min=30" % uuid)
 

@@ -166,7 +166,7 @@ def test_nobody_is_late() -> None:
 )
 def test_how_late(newest: Optional[datetime], severity: int) -> None:
     (found,) = overdue([Late("web", "u", newest)], run())
-    assert found.severity == severity and "1 of 3 VMs of 'nightly' have no snapshot since 11:15: web" in found.text
+    assert found.severity == severity and "1 of 3 VMs of 'nightly' has no snapshot since 11:15: web" in found.text
 
 
 def test_a_vm_that_a_run_has_named_and_that_has_none_at_all() -> None:

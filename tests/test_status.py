@@ -101,7 +101,7 @@ def test_a_run_that_failed(pool: TestPool) -> None:
     said = Said(pool)
     assert said.status == 1
     assert said.first.startswith("VMSS WARNING: last run of 'night\\x7cly' failed: 1 of 3 VMs; ")
-    assert "1 of 3 VMs of 'night\\x7cly' have no snapshot since 2026-03-02 11:15 UTC: vm 0" in said.first
+    assert "1 of 3 VMs of 'night\\x7cly' has no snapshot since 2026-03-02 11:15 UTC: vm 0" in said.first
     assert "vms_late=1" in said.numbers and "runs_failed=1" in said.numbers
     pool.at(12, 15)
     pool.tick()
@@ -133,7 +133,7 @@ def test_a_snapshot_that_somebody_deleted(pool: TestPool) -> None:
     refs = served(pool)
     pool.call("VM.destroy", pool.call("VM.get_snapshots", refs[1])[0])
     said = Said(pool)
-    assert said.status == 1 and "1 of 3 VMs of 'policy' have no snapshot since 2026-03-02 10:15 UTC: vm 1" in said.first
+    assert said.status == 1 and "1 of 3 VMs of 'policy' has no snapshot since 2026-03-02 10:15 UTC: vm 1" in said.first
 
 
 def test_a_snapshot_too_many_makes_up_for_none(pool: TestPool) -> None:
@@ -147,7 +147,7 @@ def test_a_snapshot_too_many_makes_up_for_none(pool: TestPool) -> None:
     pool.at(10, 20)
     pool.tick(policy=pool.uuid("VMSS", policy))
     assert len(pool.snapshots(refs[1])) == 2
-    assert "1 of 2 VMs of 'policy' have no snapshot since 2026-03-02 10:15 UTC: vm 0" in Said(pool).text
+    assert "1 of 2 VMs of 'policy' has no snapshot since 2026-03-02 10:15 UTC: vm 0" in Said(pool).text
     # Nor does one of another schedule.
     pool.call("VM.remove_from_blocked_operations", refs[0], "snapshot")
     pool.tick(policy=pool.uuid("VMSS", policy))
@@ -209,9 +209,10 @@ def test_a_pass_that_is_running(pool: TestPool) -> None:
     pool.call("VM.destroy", pool.call("VM.get_snapshots", refs[0])[0])  # of 10:15: that is late indeed
     pool.at(11, 18)
     said = Said(pool)
-    assert "a pass is running for 3 min, on 'policy', 0 of 3 VMs have their snapshot (process 4711)" in said.text
+    text = "a pass has been running for 3 min, on 'policy', 0 of 3 VMs have their snapshot (process 4711)"
+    assert text in said.text
     assert "secret" not in said.text and "running=1" in said.numbers
-    assert said.status == 2 and "have no snapshot since 2026-03-02 10:15 UTC" in said.text
+    assert said.status == 2 and "has no snapshot since 2026-03-02 10:15 UTC" in said.text
     # An age in which no pass is left alone.
     pool.at(12, 0, day=4)
     said = Said(pool)
@@ -231,7 +232,7 @@ def test_how_far_a_pass_has_come(pool: TestPool) -> None:
     pool.at(11, 15)
     pool.tick(say=say)
     assert any("2 of 3 VMs have their snapshot" in line or "3 of 3 VMs" in line for line in seen)
-    assert any("a pass is running" in line for line in seen)
+    assert any("a pass has been running" in line for line in seen)
     assert Said(pool).status == 0
 
 
@@ -246,7 +247,7 @@ def test_a_log_that_cannot_be_read(pool: TestPool) -> None:
     served(pool)
     os.rename(pool.place.log, pool.place.log + ".real")
     os.symlink(pool.place.log + ".real", pool.place.log)
-    assert "no cron has started a pass" in Said(pool).text
+    assert "cron has started no pass, by the log" in Said(pool).text
 
 
 def test_over_https_the_lock_and_the_log_are_not_seen(pool: TestPool) -> None:

@@ -100,3 +100,9 @@ def test_an_instant_is_told_on_both_clocks_where_they_differ() -> None:
 @pytest.mark.parametrize("items, text", [("", ""), ("a", "a"), ("ab", "a and b"), ("abc", "a, b and c")])
 def test_words_one_after_another(items: str, text: str) -> None:
     assert words.listed(list(items)) == text
+
+
+@pytest.mark.parametrize("number, text", [(0, "0 VMs"), (1, "1 VM"), (2, "2 VMs")])
+def test_a_number_and_its_noun_agree(number: int, text: str) -> None:
+    assert words.counted(number, "VM") == text
+    assert words.agree(number, "has", "have") == ("has" if number == 1 else "have")

@@ -5,7 +5,7 @@ import tempfile
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 
-from vmss.core import frequencies
+from vmss.core import frequencies, words
 from vmss.core.datetimes import format_datetime, local, parse_datetime
 from vmss.core.schedule import TICK_INTERVAL
 from vmss.core.turn import Served
@@ -36,7 +36,7 @@ class _Plan(NamedTuple):
 
     def __str__(self) -> str:
         when = frequencies.read(self.frequency, self.schedule).in_words()
-        return "%-8s %-11s %-33s newest %d kept" % (self.name, self.type, when, self.retained)
+        return "%-8s %-11s %-35s newest %d kept" % (self.name, self.type, when, self.retained)
 
 
 _PLANS = (
@@ -117,7 +117,7 @@ class _Story:
         pool = build_pool(self.call_with_session, hosts=2, srs=2, vms=vms, disks=2, seed=1)
         self.xapi.call("pool.set_suspend_image_SR", self.xapi.call("pool.get_all")[0], pool.srs[1])
         self.names = {ref: str(self.xapi.call("VM.get_name_label", ref)) for ref in pool.vms}
-        self.print("A pool of 2 hosts, 2 storage repositories and %d VMs with two disks each." % vms)
+        self.print("A pool of 2 hosts, 2 storage repositories and %s with two disks each." % words.counted(vms, "VM"))
         self.print("Its snapshot schedules, in the coordinator's time (%s):\n" % ZONE)
         for number, plan in enumerate(_PLANS):
             self.schedule(plan, pool.vms[number :: len(_PLANS)])
@@ -154,16 +154,19 @@ class _Story:
             instant += TICK_INTERVAL
         for name in (plan.name for plan in _PLANS):
             runs = [run_ for run_ in served if run_.turn.policy.name == name]
+            taken, deleted = sum(run_.taken for run_ in runs), sum(run_.deleted for run_ in runs)
             if runs:
                 self.print(
-                    "%s  %-8s %2d %s  %3d VMs snapshotted, %3d expired snapshots deleted%s"
+                    "%s  %-8s %2d %-4s  %3d %-3s snapshotted, %3d expired %s deleted%s"
                     % (
                         date.strftime("%a %d %b"),
                         name,
                         len(runs),
-                        "run " if len(runs) == 1 else "runs",
-                        sum(run_.taken for run_ in runs),
-                        sum(run_.deleted for run_ in runs),
+                        words.plural(len(runs), "run"),
+                        taken,
+                        words.plural(taken, "VM"),
+                        deleted,
+                        words.plural(deleted, "snapshot"),
                         self.moved(runs[0]) if len(runs) == 1 else "",
                     )
                 )

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Sequence
 from vmss.cli.tables import Column
 from vmss.insight.findings import Finding
 
-STATUS = """exit status, as of monitoring plug-ins:
+STATUS = """exit status, as for monitoring plug-ins:
   0  all well        1  a warning
   2  critical        3  unknown: no session with xapi, for one"""
 

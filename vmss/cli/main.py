@@ -11,23 +11,23 @@ from vmss.cli.parts import STATUS, NotInstalled
 from vmss.core.problem import Problem
 from vmss.version import VERSION
 
-# What the list of commands says of each; the command is the module of that name in vmss.cli, which is loaded only
-# when it is wanted.
+# The text of each in the list of commands. A command is the module of that name in vmss.cli.commands, which is loaded
+# only when it is called.
 COMMANDS: Dict[str, str] = {
     "run": "one pass: take the snapshots that are due",
     "list": "the snapshot schedules: when they run, and how they fared",
     "show": "one snapshot schedule, with its VMs",
     "history": "how past runs fared: what failed, and why",
     "next": "what will run when, for how long, and how to rearrange it",
-    "status": "whether all is well, as monitoring systems ask",
+    "status": "whether all is well, for monitoring systems",
     "doctor": "what is wrong, with the evidence and the remedy",
     "demo": "watch a simulated pool being snapshotted for a week",
     "simulator": "the embedded xapi, in the foreground",
-    "install": "put the plugin and all that belongs to it in their places, without an RPM",
-    "uninstall": "take them away again",
+    "install": "install the plugin and all that belongs to it, without an RPM",
+    "uninstall": "remove what was installed that way",
     "xe": "the commands of xe that schedules need, without xe",
     "manual": "the manual page",
-    "completion": "what lets a shell complete all this",
+    "completion": "the script with which a shell completes all this",
 }
 
 

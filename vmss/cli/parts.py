@@ -17,7 +17,8 @@ STATUS = """exit status:
   4  another run holds the lock"""
 
 INSTALL_STATUS = """exit status:
-  0  all is there, or all is gone     1  something was kept, or does not work: a line says what
+  0  everything is installed, or removed
+  1  a file was kept, or the plugin does not start: a line says which and why
   2  bad usage, or it cannot be done"""
 
 

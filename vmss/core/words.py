@@ -45,3 +45,18 @@ def moment(instant: datetime, zone: tzinfo, here: tzinfo) -> str:
         return text
     form = "%H:%M" if there.date() == mine.date() else "%Y-%m-%d %H:%M"
     return "%s (%s %s)" % (text, mine.strftime(form), mine.tzname())
+
+
+def plural(number: int, noun: str) -> str:
+    """The noun after a number: `VM`, `VMs`."""
+    return noun if number == 1 else noun + "s"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 VM`, `3 VMs`."""
+    return "%d %s" % (number, plural(number, noun))
+
+
+def agree(number: int, one: str, many: str) -> str:
+    """The form of a verb that agrees with a number: `1 of 3 VMs has`, `2 of 3 VMs have`."""
+    return one if number == 1 else many

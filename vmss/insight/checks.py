@@ -81,7 +81,7 @@ def _carried_out(check: Check, case: Case) -> Iterator[Finding]:
         yield Finding(
             UNKNOWN,
             check.name,
-            "this could not be looked at: %s" % one_line(str(error), 300),
+            "this could not be checked: %s" % one_line(str(error), 300),
             "",
             "see /var/log/xensource.log, and try again: vmss doctor",
         )

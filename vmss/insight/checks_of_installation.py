@@ -48,7 +48,7 @@ def _role(root: Root, uuid: str) -> Finding:
         return Finding(
             WARNING,
             "coordinator",
-            "this host takes itself for the coordinator, and xapi does not",
+            "this host considers itself the coordinator, but xapi does not",
             "%s; this host %s, the coordinator %s" % (evidence, mine, one_line(uuid, 40)),
             "xe pool-list params=master; see %s and /var/log/xensource.log" % POOL_ROLE,
         )
@@ -81,7 +81,7 @@ def plugin(case: Case) -> Iterator[Finding]:
             "plugin",
             "the plugin in place is not the one of this version",
             PLUGIN,
-            "vmss install, or the package of this version; %s: the vendor's has to go first" % PLUGIN,
+            "vmss install, or the package of this version; remove the vendor's %s first" % PLUGIN,
         )
     else:
         yield Finding(OK, "plugin", "the plugin is installed", PLUGIN)
@@ -120,17 +120,16 @@ def cron_entry(case: Case) -> Iterator[Finding]:
     name, _other = cron_names(root)
     entries = _entries(root)
     if name not in entries:
-        yield Finding(
-            CRITICAL, "cron entry", "cron has no entry that starts the passes", "there is no %s" % name, "vmss install"
-        )
+        yield Finding(CRITICAL, "cron entry", "the cron entry is missing", "there is no %s" % name, "vmss install")
     others = sorted(path for path in entries if path != name)
     if others:
         yield Finding(
             WARNING,
             "cron entry",
-            "more than one entry starts passes: %s" % ", ".join(map(one_line, others)),
-            "/etc/cron.d has %d files that name the plugin" % len(entries),
-            "remove what is not ours, or its package: rpm -qf %s" % one_line(others[0]),
+            "%s starts passes: %s"
+            % ("more than one entry" if name in entries else "another entry", ", ".join(map(one_line, others))),
+            "files in /etc/cron.d that name the plugin: %d" % len(entries),
+            "remove the others, or their packages: rpm -qf %s" % one_line(others[0]),
         )
     if name not in entries:
         return
@@ -195,7 +194,7 @@ def cron(case: Case) -> Iterator[Finding]:
         CRITICAL,
         "cron",
         "cron is not running: no pass is started",
-        "none of %d processes is crond or cron" % len(pids),
+        "no process is called crond or cron",
         "systemctl enable --now crond",
     )
 
@@ -217,7 +216,7 @@ def cron_log(case: Case) -> Iterator[Finding]:
             remedy,
         )
     elif oldest is None or case.now - oldest <= TICK_WARNING:
-        yield skipped("cron log", "%s was just begun" % _CRON_LOG)
+        yield skipped("cron log", "%s has only just begun" % _CRON_LOG)
     else:
         yield Finding(
             CRITICAL,

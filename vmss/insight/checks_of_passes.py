@@ -68,14 +68,14 @@ def lock(case: Case) -> Iterator[Finding]:
 def leftovers(case: Case) -> Iterator[Finding]:
     """What an interrupted pass recorded, and the next one is to finish."""
     if case.local.holder is not None:
-        yield skipped("left by passes", "a pass is running, and sees to it")
+        yield skipped("left by passes", "a pass is running, and will finish them")
         return
     records = [key for key in case.open.pool.other_config if key.startswith(PREFIX)]
     if records:
         yield Finding(
             WARNING,
             "left by passes",
-            "deletions that a pass did not come to the end of: the next one finishes them",
+            "deletions that a pass did not finish: the next one will",
             "pool.other_config has %s" % first_names(records),
             "vmss run",
         )
@@ -84,7 +84,7 @@ def leftovers(case: Case) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             "left by passes",
-            "sessions that were left open: %d; a pass closes them when their operations have ended" % sessions,
+            "sessions that were left open: %d; a pass closes them once their operations have ended" % sessions,
             one_line(case.local.lock_dir),
             "vmss run; xe task-list shows the operations",
         )

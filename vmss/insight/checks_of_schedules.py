@@ -32,7 +32,7 @@ def _oddities(policy: Policy, now: datetime, moment: Moment) -> Iterator[Finding
             "schedules",
             "the last run of %s lies in the future" % called(policy),
             moment(policy.last_run),
-            "the clock was wrong, or is: timedatectl; its next run puts it right",
+            "the clock was or is wrong: timedatectl; the next run corrects it",
         )
     if policy.enabled and not policy.vms:
         yield Finding(
@@ -46,7 +46,7 @@ def _oddities(policy: Policy, now: datetime, moment: Moment) -> Iterator[Finding
         yield Finding(
             WARNING,
             "schedules",
-            "%s asks for quiesced snapshots, which no current server has" % called(policy),
+            "%s asks for quiesced snapshots, which no current server takes" % called(policy),
             "type %s" % policy.type,
             "vmss xe vmss-param-set uuid=%s type=snapshot" % policy.uuid,
         )
@@ -73,10 +73,11 @@ def _clashes(expected: Sequence[Expected], moves: Mapping[str, Move], moment: Mo
         if uuid in found or not (run.behind or run.too_long):
             continue
         if run.behind:
-            text = "%s begins at %s, while %s is at work on the same storage or host" % (
+            text = "%s begins at %s, while %s %s at work on the same storage or host" % (
                 called(run.policy),
                 moment(run.at),
                 words.listed([names.get(other, other) for other in run.behind]),
+                words.agree(len(run.behind), "is", "are"),
             )
         else:
             text = "%s cannot end before its next slot: the run of %s would end at %s" % (
@@ -88,7 +89,7 @@ def _clashes(expected: Sequence[Expected], moves: Mapping[str, Move], moment: Mo
             WARNING,
             "clashes",
             text,
-            "by past runs, or an estimate",
+            "by the durations of past runs, or an estimate",
             moves[uuid].command if uuid in moves else "vmss next tells whether there is another time",
         )
     return list(found.values())
@@ -97,4 +98,4 @@ def _clashes(expected: Sequence[Expected], moves: Mapping[str, Move], moment: Mo
 def last_run(case: Case) -> Iterator[Finding]:
     """How the last runs fared, and which VMs have no snapshot of them."""
     findings, _late = state.runs_and_snapshots(case.open, case.local.holder, case.known, case.now)
-    yield from findings or [Finding(OK, "last run", "there is no schedule that could have run")]
+    yield from findings or [Finding(OK, "last run", "there is no schedule")]

@@ -9,6 +9,7 @@ from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.retention import Snapshot, expired
 from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line, quoted
+from vmss.core.words import counted
 from vmss.edges import world
 from vmss.edges.query import where
 from vmss.edges.storage import read_space
@@ -48,7 +49,8 @@ def vms(case: Case) -> Iterator[Finding]:
                     "%s xe vm-param-list uuid=%s" % (failure.remedy, one_line(str(record["uuid"]), 40)),
                 )
     if not bad:
-        yield Finding(OK, "VMs", "xapi would take a snapshot of each of %d VMs" % seen)
+        text = "all %d VMs can be snapshotted" % seen if seen > 1 else "the one VM can be snapshotted"
+        yield Finding(OK, "VMs", text if seen else "no enabled schedule has a VM")
 
 
 def _records(xapi: Xapi, policy: Policy) -> Iterator[Tuple[str, Dict[str, Any]]]:
@@ -134,7 +136,7 @@ def storage(case: Case) -> Iterator[Finding]:
             full += 1
             yield finding
     if not full:
-        yield Finding(OK, "storage", "no storage repository is nearly full", "%d were looked at" % seen)
+        yield Finding(OK, "storage", "no storage repository is nearly full", "storage repositories: %d" % seen)
 
 
 def room(name: str, uuid: str, size: int, used: int) -> Optional[Finding]:
@@ -178,7 +180,7 @@ def retention(case: Case) -> Iterator[Finding]:
             OK,
             "retention",
             "no VM has more scheduled snapshots than its schedule keeps",
-            "%d scheduled snapshots" % len(scheduled),
+            "scheduled snapshots: %d" % len(scheduled),
         )
 
 
@@ -190,8 +192,8 @@ def beyond(policy: Policy, name: str, snapshots: Sequence[Snapshot], now: dateti
     return Finding(
         WARNING,
         "retention",
-        "scheduled snapshots of %s beyond those that %s keeps, %d: %d"
-        % (quoted(name), called(policy), policy.retained, len(gone)),
+        "%s has %s more than the %d that %s keeps"
+        % (quoted(name), counted(len(gone), "scheduled snapshot"), policy.retained, called(policy)),
         "expired: %s" % first_names([snapshot.uuid for snapshot in gone]),
         "the next run deletes them: vmss run --policy %s; if they stay, /var/log/VMSSlog says why" % policy.uuid,
     )
@@ -217,10 +219,10 @@ def disks(case: Case) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             "disks",
-            "disk snapshots that belong to no VM: %d; a xapi that died, or another product "
+            "disk snapshots that belong to no VM: %d; a xapi that died, or another product, "
             "may have left them" % len(uuids),
             "%s (%d MiB)" % (first_names(uuids), size >> 20),
-            "if nobody knows them: xe vdi-param-list uuid=UUID, then xe vdi-destroy uuid=UUID",
+            "if nobody needs them: xe vdi-param-list uuid=UUID, then xe vdi-destroy uuid=UUID",
         )
     else:
-        yield Finding(OK, "disks", "no disk is left over")
+        yield Finding(OK, "disks", "every disk snapshot belongs to a VM")

@@ -25,10 +25,10 @@ def settings(case: Case) -> Iterator[Finding]:
             "settings",
             case.settings_error,
             "no pass begins",
-            "put the file right: /etc/vmss.conf.example has all settings",
+            "correct the file: /etc/vmss.conf.example has all settings",
         )
     else:
-        yield Finding(OK, "settings", "the settings file has no mistake, if there is one", one_line(case.where.config))
+        yield Finding(OK, "settings", "there is no mistake in the settings file", one_line(case.where.config))
     if case.session is not None:
         yield from state.settings_of_pool(case.session)
 
@@ -88,7 +88,7 @@ def time_zone(case: Case) -> Iterator[Finding]:
         wall = parse_reading(answer)
     now = session.now()
     minutes = 15 * round((wall - now).total_seconds() / 900)
-    named = case.settings.timezone or ("this machine's" if case.dom0 else "the coordinator's")
+    place = case.settings.timezone or ("this machine" if case.dom0 else "the coordinator")
     zone = case.zone if case.settings.timezone or not case.dom0 else zone_by_name(None)
     offset = now.astimezone(zone).utcoffset() or timedelta(0)
     evidence = "schedules %s, the coordinator %s" % (
@@ -102,9 +102,9 @@ def time_zone(case: Case) -> Iterator[Finding]:
             WARNING,
             "time zone",
             "schedules do not run on the coordinator's clock, which XenCenter shows, "
-            "but on that of %s" % one_line(named, 60),
+            "but on that of %s" % one_line(place, 60),
             evidence,
-            "take timezone out of /etc/vmss.conf and pool.other_config; or set dom0's: timedatectl",
+            "remove timezone from /etc/vmss.conf and pool.other_config; or set the zone of dom0: timedatectl",
         )
 
 

@@ -13,6 +13,7 @@ from vmss.core import messages
 from vmss.core.datetimes import parse_datetime
 from vmss.core.failures import failure_of
 from vmss.core.messages import SENTENCES, Victim
+from vmss.core.words import counted
 from vmss.insight.names import first_names
 
 RUN_FAILED, RUN_WARNING, RUN_SUCCEEDED = "failed", "warning", "succeeded"
@@ -79,7 +80,9 @@ class Run(NamedTuple):
                 names.setdefault(reason(victim), []).append(victim.name or victim.uuid)
             return "; ".join("%s: %s" % (why, first_names(vms)) for why, vms in names.items())
         if self.counts:
-            return "%d of %d VMs, %d expired deleted" % (self.counts.snapshotted, self.counts.vms, self.counts.deleted)
+            vms = counted(self.counts.vms, "VM")
+            deleted = counted(self.counts.deleted, "expired snapshot")
+            return "%d of %s snapshotted, %s deleted" % (self.counts.snapshotted, vms, deleted)
         return "%s: %s" % (self.meaning, self.remark) if self.remark else self.meaning
 
 

@@ -81,7 +81,7 @@ def running_pass(session: Reading, local: Local, known: Sequence[Policy], now: d
             CRITICAL,
             "lock",
             local.lock_error,
-            "no pass begins without its lock",
+            "no pass begins without the lock",
             "chown root:root and chmod 0700 %s" % one_line(local.lock_dir),
         )
     names = {policy.uuid: policy.name for policy in known}
@@ -100,7 +100,7 @@ def running(
     process = "process %s" % one_line(str(holder.get("pid")), 20)
     text = "a pass is running"
     if since is not None:
-        text += " for %s" % words.duration((now - since).total_seconds())
+        text = "a pass has been running for %s" % words.duration((now - since).total_seconds())
     uuids = holder.get("policies")
     if isinstance(uuids, list) and uuids:
         text += ", on %s" % first_names([quoted(names.get(str(uuid), str(uuid))) for uuid in uuids])
@@ -110,7 +110,7 @@ def running(
             CRITICAL,
             "pass",
             text,
-            "%s, longer than pass_limit, %s" % (process, words.duration(pass_limit_s)),
+            "%s, longer than pass_limit (%s)" % (process, words.duration(pass_limit_s)),
             "see what it waits for in /var/log/VMSSlog and with xe task-list; then end it: kill PID",
         )
     return Finding(OK, "pass", text, process)
@@ -140,7 +140,8 @@ def _progress(session: Reading, holder: Optional[Mapping[str, Any]], known: Sequ
     for policy in policies:
         slots = {latest_slot(policy.schedule, session.zone, at) for at in (since, now)}
         done += snapshots.count_since(session.xapi, policy, slots, since)
-    return "%d of %d VMs have their snapshot" % (done, sum(len(policy.vms) for policy in policies))
+    vms = words.counted(sum(len(policy.vms) for policy in policies), "VM")
+    return "%d of %s %s snapshot" % (done, vms, words.agree(done, "has its", "have their"))
 
 
 # The last tick
@@ -151,13 +152,13 @@ def tick(local: Local, now: datetime, expected: bool) -> Finding:
     if local.log is None:
         return skipped("tick", local.hidden)
     if not expected and local.log.tick is None:
-        return skipped("tick", "no cron has started a pass by the log %s" % one_line(local.log.path))
+        return skipped("tick", "cron has started no pass, by the log %s" % one_line(local.log.path))
     return last_tick(local.log, now)
 
 
 def last_tick(log: LogSummary, now: datetime) -> Finding:
     """When cron last started a pass, by this log."""
-    remedy = "see whether cron runs (systemctl status crond), whether it starts us (/var/log/cron), and /etc/cron.d"
+    remedy = "see whether cron runs (systemctl status crond) and starts passes (/var/log/cron, /etc/cron.d)"
     if log.missing:
         return Finding(WARNING, "tick", "cron has started no pass yet", "there is no %s" % one_line(log.path), remedy)
     if log.error:
@@ -166,7 +167,7 @@ def last_tick(log: LogSummary, now: datetime) -> Finding:
             "tick",
             "the log cannot be read: %s" % log.error,
             one_line(log.path),
-            "run it as root; ls -l %s" % one_line(log.path),
+            "run this as root; ls -l %s" % one_line(log.path),
         )
     if log.tick is None:
         evidence = "no %s in the last MiB of %s" % (TICK_LINE, one_line(log.path))

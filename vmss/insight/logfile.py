@@ -57,13 +57,13 @@ COMPLAINTS: Tuple[Complaint, ...] = (
     _text(
         "error of its own",
         "The run ended in an error of its own",
-        "A run ended in a defect of the plugin",
+        "A defect of the plugin ended a run",
         "report the line of /var/log/VMSSlog, with those before it",
     ),
     _text(
         "traceback",
         r"Traceback \(most recent call last\)",
-        "The plugin ended in an error that nobody foresaw",
+        "The plugin ended in an unforeseen error",
         "report the lines of /var/log/VMSSlog",
     ),
     _text(
@@ -75,7 +75,7 @@ COMPLAINTS: Tuple[Complaint, ...] = (
     _text(
         "left alone",
         "(Snapshot|Disks of snapshot) .* left alone: ",
-        "Something that expired could not be deleted",
+        "An expired snapshot, or a disk of it, could not be deleted",
         "look at the snapshot that /var/log/VMSSlog names: xe snapshot-param-list uuid=UUID",
     ),
     _text(

@@ -37,7 +37,7 @@ class Outlook(NamedTuple):
     def remarks(self, run: Expected) -> Iterator[str]:
         """What is remarkable about a run."""
         if run.missed:
-            yield "missed: its run before is not over"
+            yield "missed: its previous run is not over"
         if run.late:
             yield "late"
         if run.behind:
@@ -47,7 +47,7 @@ class Outlook(NamedTuple):
 
 
 def read_outlook(session: Reading, hours: int) -> Outlook:
-    """The outlook for so many hours."""
+    """The outlook for this number of hours."""
     now = session.now()
     until = now + timedelta(hours=hours)
     entries = policies.read(session)
@@ -105,7 +105,7 @@ def warnings(session: Reading, outlook: Outlook) -> Iterator[str]:
         yield "Move %s to %s%s: %s" % (
             _called(move.policy),
             move.schedule.in_words(),
-            " (today's is then due at once)" if at_once else "",
+            " (today's run is then due at once)" if at_once else "",
             move.command,
         )
 
@@ -118,7 +118,7 @@ def _overlap(session: Reading, outlook: Outlook, behind: Sequence[Expected]) -> 
     return "%s is to begin at %s while %s on %s%s.%s" % (
         _called(run.policy),
         session.moment(run.at),
-        words.listed(others) + (" has work" if len(others) == 1 else " have work"),
+        "%s %s work" % (words.listed(others), words.agree(len(others), "has", "have")),
         words.listed(_short(outlook.shared(run))),
         ", the first of %d such times" % len(behind) if len(behind) > 1 else "",
         "" if helped else " No quarter of an hour was found that is free for it: run one of them less often.",
@@ -129,12 +129,12 @@ def _overrun(session: Reading, outlook: Outlook, run: Expected) -> str:
     """A policy's run does not end in time."""
     load = outlook.loads[run.policy.uuid]
     alone = run.at + load.length >= run.next_slot
-    return "%s cannot end before its next slot: it takes about %s, the run of %s would end at %s.%s" % (
+    return "%s cannot end before its next slot: it takes about %s, so the run of %s would end at %s.%s" % (
         _called(run.policy),
         words.duration(load.seconds),
         session.moment(run.at),
         session.moment(run.ends),
-        " Run it less often, or move some of its VMs to another schedule and storage repository." if alone else "",
+        " Run it less often, or move VMs to another schedule and storage repository." if alone else "",
     )
 
 

@@ -6,10 +6,11 @@ Functions of values: what was read, and the time, give findings.
 from datetime import datetime, timedelta, tzinfo
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core import messages, words
+from vmss.core import messages
 from vmss.core.failures import failure_of
 from vmss.core.policy import Policy
 from vmss.core.schedule import TICK_INTERVAL, latest_slot
+from vmss.core.words import agree, counted, listed
 from vmss.insight.findings import CRITICAL, WARNING, Finding, Moment
 from vmss.insight.history import RUN_FAILED, Run, durations
 from vmss.insight.names import called, first_names
@@ -73,9 +74,9 @@ def missed(policy: Policy, promised: Promise, moment: Moment) -> List[Finding]:
         Finding(
             CRITICAL if len(slots) > 1 else WARNING,
             "schedules",
-            "%s has missed its run of %s" % (called(policy), words.listed(slots)),
+            "%s has missed its run of %s" % (called(policy), listed(slots)),
             "last run ended %s" % moment(policy.last_run) if policy.last_run else "it never ran",
-            "see what /var/log/VMSSlog says of that time; run it now: vmss run --policy %s" % policy.uuid,
+            "see what /var/log/VMSSlog says about that time; run it now: vmss run --policy %s" % policy.uuid,
         )
     ]
 
@@ -108,7 +109,7 @@ def _failed(policy: Policy, run: Run, moment: Moment) -> Finding:
     failed, vms = len(run.victims), run.counts.vms if run.counts else len(policy.vms)
     text = "last run of %s failed" % called(policy)
     if failed:
-        text += ": %d of %d VMs" % (failed, max(vms, failed))
+        text += ": %d of %s" % (failed, counted(max(vms, failed), "VM"))
     remedy = "vmss history %s" % policy.uuid
     if run.victims:
         remedy = "%s %s" % (failure_of(run.victims[0].error).remedy, remedy)
@@ -144,13 +145,16 @@ def overdue(
     critical = any(vm.newest < before if vm.newest is not None else vm.uuid in named for vm in late)
     newest = [vm.newest for vm in late if vm.newest is not None]
     names = first_names([vm.name or vm.uuid for vm in late])
-    return [
-        Finding(
-            CRITICAL if critical else WARNING,
-            "snapshots",
-            "%d of %d VMs of %s have no snapshot since %s: %s"
-            % (len(late), len(policy.vms), called(policy), moment(slot), names),
-            "newest snapshot, of the worst of them: %s" % moment(min(newest)) if newest else "they have none at all",
-            "vmss history %s tells why; take them now: vmss run --policy %s" % (policy.uuid, policy.uuid),
-        )
-    ]
+    text = "%d of %s of %s %s no snapshot since %s: %s" % (
+        len(late),
+        counted(len(policy.vms), "VM"),
+        called(policy),
+        agree(len(late), "has", "have"),
+        moment(slot),
+        names,
+    )
+    evidence = "no scheduled snapshot at all"
+    if newest:
+        evidence = "%s: %s" % (agree(len(newest), "last snapshot", "oldest of the last snapshots"), moment(min(newest)))
+    remedy = "vmss history %s tells why; snapshot the VMs now: vmss run --policy %s" % (policy.uuid, policy.uuid)
+    return [Finding(CRITICAL if critical else WARNING, "snapshots", text, evidence, remedy)]

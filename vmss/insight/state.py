@@ -50,7 +50,7 @@ def without_session(problem: Problem) -> Tally:
     """The one finding where no session can be opened."""
     # Without its settings no pass begins; of anything else nothing is known.
     if isinstance(problem, SettingsError):
-        severity, remedy = CRITICAL, "put the file right: /etc/vmss.conf.example has all settings"
+        severity, remedy = CRITICAL, "correct the file: /etc/vmss.conf.example has all settings"
     else:
         severity, remedy = UNKNOWN, "vmss doctor; xe-toolstack-restart; see /var/log/xensource.log"
     return Tally([Finding(severity, "session", str(problem), "", remedy)])
@@ -113,7 +113,7 @@ def unreadable(entry: Entry) -> Finding:
         "schedules",
         "%s cannot be understood, and does not run: %s" % (one_line(entry.name, 60) or entry.uuid, entry.error),
         "VMSS %s" % one_line(entry.uuid, 40),
-        "set the field anew: vmss xe vmss-param-set uuid=%s" % entry.uuid,
+        "set the field again: vmss xe vmss-param-set uuid=%s" % entry.uuid,
     )
 
 

@@ -191,7 +191,7 @@ def checked_by_crontab(entry: bytes) -> bytes:
         and "%" not in text
         and str(CronTab(tab=text, user=False)) == text
     ):
-        raise InstallError("the cron entry is not one that python-crontab takes for valid")
+        raise InstallError("python-crontab finds the cron entry invalid")
     return str(text).encode("ascii")
 
 
@@ -253,10 +253,10 @@ def _has_to_be_written(root: Root, item: Item, before: Manifest, manifest: Manif
         return found != FileState(item.content, mode)
     if not config:
         raise InstallError(
-            "%s: is not what `vmss install` put there, and stays: remove it first (the vendor's "
+            "%s: is not the file that `vmss install` put there, and is kept: remove it first (the vendor's "
             "package: rpm -e vmss)" % one_line(path)
         )
-    done.kept.append("%s: was changed, and is kept; remove it and install again to have ours" % path)
+    done.kept.append("%s: was changed, and is kept; remove it and install again to get ours" % path)
     if digests:
         manifest.files[path] = digests  # should the change be undone
     return False

@@ -14,11 +14,11 @@ from vmss.insight.findings import STATES, UNKNOWN, Finding, summary, worst
 from vmss.installation.root import Root
 
 _EXAMPLES = """examples:
-  vmss doctor                  every check; in dom0 of the coordinator it sees most
-  vmss doctor | grep -v ^OK    what is wrong, and what could not be looked at
+  vmss doctor                  all checks; in dom0 of the coordinator none is left out
+  vmss doctor | grep -v ^OK    what is wrong, and what could not be checked
   vmss doctor --json           for programs, or to attach to a report
 
-It changes nothing. What cannot be looked at where it is called says `not checked`, and why.
+It changes nothing. A check that cannot be carried out where it is called says `not checked`, and why.
 """
 
 

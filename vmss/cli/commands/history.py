@@ -21,7 +21,7 @@ _EXAMPLES = """examples:
   vmss history nightly --last 7d     those of one, of the last seven days
   vmss history --last 24h --json     for programs: with XAPI's error of every VM that failed
 
-XAPI keeps 10,000 messages of all kinds: of older runs it knows nothing.
+XAPI keeps 10,000 messages of all kinds: older runs are unknown.
 """
 
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N|Nh|Nd",
         type=last,
         default=Last(10),
-        help="how many runs of each, or of how many hours or days (default 10)",
+        help="the number of runs of each schedule, or the hours or days to go back (default 10)",
     )
     tables.add_form(command)
     return command

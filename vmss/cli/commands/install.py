@@ -10,11 +10,11 @@ def parser() -> argparse.ArgumentParser:
     install = new_parser(
         "install",
         "Put the plugin, its modules, the cron entry, the rule for logrotate, the descriptions for bug "
-        "reports, an example of the configuration, and the directories of the lock and the log in their places. What "
-        "is there already is not touched; what an administrator has changed is kept.",
+        "reports, an example of the configuration, and the directories of the lock and the log in their places. A file "
+        "that is up to date is not touched; one that an administrator has changed is kept.",
         INSTALL_STATUS,
     )
-    install.add_argument("--root", metavar="DIR", default="/", help="another root than /")
+    install.add_argument("--root", metavar="DIR", default="/", help="the root to install into (default /)")
     return install
 
 

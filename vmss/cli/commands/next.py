@@ -17,15 +17,17 @@ _EXAMPLES = """examples:
   vmss next --hours 168        those of a week
   vmss next --json             for programs
 
-How long a run takes is the middle one of the last 7, from the slot to the alert; of a schedule that never ran it is
-estimated from its VMs. Where runs get in each other's way, it says to which quarter of an hour they can be moved.
+The duration of a run is the median of the last 7, from the slot to the alert; that of a schedule that never ran is
+estimated from its VMs. Where runs get in each other's way, the output names a quarter of an hour to move one to.
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """The words that the command takes."""
     command = new_parser(
-        "next", "What will run when, for how long by past runs, and where runs overlap.", _EXAMPLES + "\n" + STATUS
+        "next",
+        "Which schedules will run when, for how long by their past runs, and where they overlap.",
+        _EXAMPLES + "\n" + STATUS,
     )
     command.add_argument("--hours", type=count(1, 24 * 31), default=24, metavar="N", help="how far ahead (default 24)")
     tables.add_form(command)
@@ -43,7 +45,8 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     outlook = read_outlook(session, arguments.hours)
     tables.write(_columns(session), [_row(outlook, run) for run in outlook.runs], arguments, out)
     if not outlook.runs:
-        tables.remark("Nothing will run in the next %d hours." % arguments.hours, arguments, out)
+        hours = "hour" if arguments.hours == 1 else "%d hours" % arguments.hours
+        tables.remark("Nothing will run in the next %s." % hours, arguments, out)
     if tables.for_people(arguments):
         say = _speaker(arguments, out)
         for line in warnings(session, outlook):

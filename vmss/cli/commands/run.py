@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--policy", metavar="UUID", help="run this snapshot schedule now, whatever its time")
     run.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
-    run.add_argument("--at", metavar="TIME", help="act as though it were TIME (ISO 8601), on a simulator or dry")
+    run.add_argument("--at", metavar="TIME", help="act as if it were TIME (ISO 8601), on a simulator or with --dry-run")
     return run
 
 

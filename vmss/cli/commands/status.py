@@ -22,7 +22,7 @@ _EXAMPLES = """examples:
   vmss status --json           the details, for programs
 
 It takes no lock, writes nothing, and may be called every minute. Where the lock and the log cannot be seen, over https
-or on a host that is not the coordinator, it says so, and goes by what xapi tells.
+or on a host that is not the coordinator, it says so, and judges by what xapi tells.
 """
 
 

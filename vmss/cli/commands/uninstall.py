@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
         "the pool's snapshot schedules are left alone; a file that was changed since is kept.",
         INSTALL_STATUS,
     )
-    uninstall.add_argument("--root", metavar="DIR", default="/", help="another root than /")
+    uninstall.add_argument("--root", metavar="DIR", default="/", help="the root to remove it from (default /)")
     return uninstall
 
 
