@@ -1,4 +1,4 @@
-"""`vmss demo`: a simulated pool in virtual time, told day by day, through the real client and a real socket."""
+"""The demo: a simulated pool in virtual time, told day by day, through the real client and a real socket."""
 
 import os
 import tempfile
@@ -47,7 +47,7 @@ _PLANS = (
 
 
 class VirtualClock(Clock):
-    """A simulated pool's clock, as its coordinator's; to sleep is to let it go on."""
+    """The clock of a simulated pool; sleeping advances it."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -81,7 +81,7 @@ def demo(days: int, vms: int, out: TextIO) -> int:
 
 
 class _Story:
-    """The pool, each day's runs, what is left, and the log."""
+    """The pool, the runs of each day, the snapshots that are kept in the end, and the log."""
 
     def __init__(self, xapi: Xapi, around: Surroundings, clock: Clock, out: TextIO) -> None:
         self.xapi = xapi
@@ -124,7 +124,7 @@ class _Story:
         self.print("")
 
     def call_with_session(self, method: str, *params: Any) -> Any:
-        """For the simulator's builder, which logs in by itself and hands over its session: it gets ours."""
+        """Make a call for the simulator's builder, which would log in and pass its own session: it gets ours."""
         return self.xapi.session if method.startswith("session.login") else self.xapi.call(method, *params[1:])
 
     def schedule(self, plan: _Plan, vms: Sequence[str]) -> None:
@@ -146,7 +146,7 @@ class _Story:
     # The days
 
     def day(self, date: datetime) -> None:
-        """All ticks of one day of the wall clock, and what came of them."""
+        """All ticks of one day of the wall clock, and their runs."""
         served: List[Served] = []
         instant = date.replace(tzinfo=self.zone).astimezone(UTC)
         while instant.astimezone(self.zone).date() == date.date():
@@ -184,14 +184,14 @@ class _Story:
         return report.served
 
     def moved(self, run_: Served) -> str:
-        """A remark where the clock has moved the slot."""
+        """A remark if the change of the clock has moved the slot."""
         at, schedule = run_.turn.slot.astimezone(self.zone), run_.turn.policy.schedule
         if (at.hour, at.minute) == (schedule.hour, schedule.minute):
             return ""
         return "   (no %02d:%02d today: served at %s)" % (schedule.hour, schedule.minute, at.strftime("%H:%M"))
 
     def alert(self, failed: Served) -> None:
-        """The alert of a run that failed, as an administrator gets it."""
+        """The alert of a failed run, as an administrator sees it."""
         since = format_datetime(failed.started - TICK_INTERVAL)
         for record in self.xapi.call("message.get", "VMSS", failed.turn.policy.uuid, since).values():
             if record["name"] == "VMSS_SNAPSHOT_FAILED":
@@ -210,14 +210,14 @@ class _Story:
         self.print("    (an administrator blocks snapshots of %s for a day: %s)" % (self.names[vm], reason))
 
     def unblock(self) -> None:
-        """The end of that."""
+        """The administrator removes the block."""
         vm = list(self.names)[1 % len(self.names)]
         self.xapi.call("VM.remove_from_blocked_operations", vm, "snapshot")
 
     # The end
 
     def what_is_kept(self) -> None:
-        """Each VM's scheduled snapshots, and the storage."""
+        """The scheduled snapshots of each VM, and the number of their disks."""
         self.print("\nWhat is kept in the end:")
         for vm, name in self.names.items():
             records = [self.xapi.call("VM.get_record", ref) for ref in self.xapi.call("VM.get_snapshots", vm)]
@@ -233,5 +233,5 @@ class _Story:
         )
 
     def print(self, text: str) -> None:
-        """One line of the story."""
+        """Print one line of the story."""
         print(text, file=self.out, flush=True)

@@ -1,6 +1,6 @@
-"""What the XAPI host plugin does: its functions, the protocol xapi speaks with them, and the start by cron.
+"""The XAPI host plugin: its functions, the protocol that xapi speaks with it, and the start by cron.
 
-xapi runs the plugin with one argument, an XML-RPC methodCall whose parameters are its session and a map of
+xapi runs the plugin with one argument, an XML-RPC methodCall whose parameters are a session of the caller and a map of
 texts, and takes the plugin's whole standard output as the answer (ocaml/xapi/xapi_plugins.ml).
 """
 
@@ -30,7 +30,7 @@ from vmss.version import VERSION
 
 
 class PluginFailure(Exception):
-    """What the caller of the plugin gets as a XAPI failure: a code and its parameters."""
+    """A failure for the caller of the plugin, as XAPI has it: a code and its parameters."""
 
     def __init__(self, code: str, *params: str) -> None:
         self.error = [one_line(item, 1000) for item in (code,) + params]
@@ -41,8 +41,8 @@ class PluginFailure(Exception):
 
 
 def trigger() -> int:
-    """One pass, as cron starts it. Return its exit status; what kept it from beginning is told in one line on
-    standard error, which cron mails."""
+    """One pass, as cron starts it. Return its exit status; the reason why it could not begin is one line on standard
+    error, which cron mails."""
     stop.install()
     try:
         return run(Request(kicked=True), _surroundings()).status
@@ -62,26 +62,26 @@ def _surroundings() -> Surroundings:
 def snapshot_now(session: str, args: Mapping[str, str]) -> str:
     """Run the policy `vmss_uuid` now, whatever its schedule. Answer as soon as the run holds the lock and has
     started in the background; with `wait` = true when it has ended."""
-    _known(args, "vmss_uuid", "wait")
+    _check_names(args, "vmss_uuid", "wait")
     uuid = args.get("vmss_uuid", "")
     if not is_uuid(uuid):
         raise PluginFailure("INVALID_VALUE", "vmss_uuid", uuid)
-    return _in_background(Request(policy=uuid), _wanted(args))
+    return _in_background(Request(policy=uuid), _has_to_wait(args))
 
 
 def trigger_schedule_snapshots(session: str, args: Mapping[str, str]) -> str:
     """Serve what is due, in the background like `snapshot_now`."""
-    _known(args, "wait")
-    return _in_background(Request(kicked=True), _wanted(args))
+    _check_names(args, "wait")
+    return _in_background(Request(kicked=True), _has_to_wait(args))
 
 
 def status(session: str, args: Mapping[str, str]) -> str:
-    """Who holds the lock of this pool, as JSON: `running`, and `holder` with pid, since and policies."""
-    _known(args)
+    """The holder of this pool's lock, as JSON: `running`, and `holder` with pid, since and policies."""
+    _check_names(args)
     where = place(os.environ)
     answer: Dict[str, Any] = {"version": VERSION, "coordinator": not where.local or on_coordinator()}
     xapi = Xapi(where.xapi)
-    xapi.adopt(session)  # the caller's, and the caller's to close
+    xapi.adopt(session)  # the caller opened it, and will close it
     try:
         pool = read_pool(xapi)
         directory = LockDirectory(where.lock_dir)
@@ -104,13 +104,13 @@ FUNCTIONS: Dict[str, Callable[[str, Mapping[str, str]], str]] = {
 }
 
 
-def _known(args: Mapping[str, str], *names: str) -> None:
+def _check_names(args: Mapping[str, str], *names: str) -> None:
     for name in args:
         if name not in names:
             raise PluginFailure("INVALID_VALUE", name, args[name])
 
 
-def _wanted(args: Mapping[str, str]) -> bool:
+def _has_to_wait(args: Mapping[str, str]) -> bool:
     wait = args.get("wait", "false")
     if wait not in ("true", "false"):
         raise PluginFailure("INVALID_VALUE", "wait", wait)
@@ -118,7 +118,8 @@ def _wanted(args: Mapping[str, str]) -> bool:
 
 
 def _in_background(request: Request, wait: bool) -> str:
-    """Run a pass in a process of its own, which tells this one by a pipe that it has started and how it ended."""
+    """Run a pass in a process of its own, which reports to this one through a pipe: that it has started, and how it
+    ended."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(reading)
@@ -135,11 +136,11 @@ def _in_background(request: Request, wait: bool) -> str:
             started = True
             if not wait:
                 return "started"
-    raise PluginFailure("VMSS_STOPPED" if started else "INTERNAL_ERROR", "the run ended without a word: see the log")
+    raise PluginFailure("VMSS_STOPPED" if started else "INTERNAL_ERROR", "the run ended without an answer: see the log")
 
 
 def _child(request: Request, pipe: int) -> None:
-    """The process in the background. It keeps nothing of its parent's: xapi reads what the plugin prints."""
+    """The process in the background. It closes the standard streams of its parent, for xapi reads them to the end."""
     code = 1
     try:
         os.setsid()
@@ -148,7 +149,7 @@ def _child(request: Request, pipe: int) -> None:
             os.dup2(null, descriptor)
         stop.install()
         code = _report(request, lambda message: _tell(pipe, message))
-    except BaseException as bug:  # noqa: BLE001 - nobody else would ever hear of it
+    except BaseException as bug:  # noqa: BLE001 - nobody else would report it
         _tell(pipe, {"error": ["INTERNAL_ERROR", repr(bug)]})
         Log(place(os.environ).log, Clock().now, timezone.utc)("The run ended in an error of its own: %r" % bug)
     finally:
@@ -205,7 +206,7 @@ def main(argv: Sequence[str]) -> int:
         answer = {"Status": "Success", "Value": _dispatch(argv[1])}
     except PluginFailure as failure:
         answer = {"Status": "Failure", "ErrorDescription": failure.error}
-    # xapi gives a plugin no locale: the encoding is ours to say.
+    # xapi starts a plugin without a locale: so the encoding is not Python's default.
     sys.stdout.buffer.write(xmlrpc.client.dumps((answer,), methodresponse=True, encoding="utf-8").encode("utf-8"))
     sys.stdout.flush()
     return 0
@@ -213,7 +214,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _dispatch(call: str) -> str:
     try:
-        # Without a locale an old Python takes the argument's bytes for ASCII: back to bytes.
+        # Without a locale Python 3.6 decodes the argument as ASCII: this gives back its bytes.
         params, name = xmlrpc.client.loads(os.fsencode(call))
         session, args = params
     except (ValueError, TypeError, LookupError, ArithmeticError, ExpatError, xmlrpc.client.Error):

@@ -1,8 +1,7 @@
-"""What lets bash complete the words of `vmss`: a script made from the parsers of the commands.
+"""The script with which bash completes the words of `vmss`, made from the parsers of the commands.
 
-It stands for itself: no Python is started for a completion, but for uuids, which `vmss xe` is asked for. Packages and
-`vmss install` take the copy in vmss/data. Made anew:
-`vmss completion bash >vmss/data/usr/share/bash-completion/completions/vmss`.
+It contains all that it needs: only for uuids it starts Python, as `vmss xe`. Packages and `vmss install` take the copy
+in vmss/data. To update it: `vmss completion bash >vmss/data/usr/share/bash-completion/completions/vmss`.
 """
 
 import argparse
@@ -13,7 +12,7 @@ from vmss.xe.classes import CLASSES
 from vmss.xe.commands import COMMANDS as XE
 from vmss.xe.syntax import OPTIONS
 
-# What completes the value of an argument, by what stands for it in the help. What is not here is the user's to know.
+# What completes the value of an argument, by its placeholder in the help. Nothing completes a value that is not here.
 FILE, DIRECTORY, POLICY = "_vmss_files default", "_vmss_files dirnames", "_vmss_uuids vmss"
 KINDS: Dict[str, str] = {
     "FILE": FILE,
@@ -25,30 +24,30 @@ KINDS: Dict[str, str] = {
     "POLICY": POLICY,
 }
 
-# What xe's commands understand besides parameters with a value.
+# The options of xe's commands that have no value.
 XE_FLAGS = ("--minimal", "--multiple", "--all", "--help")
 
-_SCRIPT = r"""# What lets bash complete the words of `vmss`: made by `vmss completion bash`.
+_SCRIPT = r"""# Lets bash complete the words of `vmss`: made by `vmss completion bash`.
 
-# Offer those of the words, with $before in front, that go on from what was typed; without $kept, which bash keeps.
+# Offer those of the words, with $before in front, that begin with what was typed; without $kept, which bash keeps.
 _vmss_offer() {
     local word
     for word; do
         word=$before$word
         if [[ $word == "$cur"* ]]; then
             COMPREPLY+=("${word#"$kept"}")
-            # More is to come on the same word.
+            # The word goes on.
             if [[ $word == *[=:] ]]; then compopt -o nospace 2>/dev/null; fi
         fi
     done
 }
 
-# Leave it to bash's own completion of files.
+# Leave the completion to bash, which knows files.
 _vmss_files() {
     compopt -o filenames -o "$1" 2>/dev/null
 }
 
-# Offer the uuids of a class, if xapi tells them at once. Nothing else that it says gets any further.
+# Offer the uuids of a class, if xapi answers within 3 seconds. Only uuids of its answer are used.
 _vmss_uuids() {
     local answer uuid
     local -a uuids=()
@@ -98,7 +97,7 @@ _vmss() {
     local IFS=$' \t\n' cur= prev= before= kept= word at last=-1 broken=
     local -a words=()
     COMPREPLY=()
-    # bash hands over in pieces what has a colon or an equals sign in it.
+    # bash divides a word at colons and equals signs.
     for ((at = 0; at <= COMP_CWORD; at++)); do
         word=${COMP_WORDS[at]}
         if ((at > 0)) && [[ $word =~ ^[=:]+$ ]]; then
@@ -115,7 +114,7 @@ _vmss() {
     if ((last < 1)); then return; fi
     cur=${words[last]}
     prev=${words[last - 1]}
-    # Of such a word bash replaces the last piece only.
+    # It replaces only the last part of such a word.
     if [[ ${COMP_WORDBREAKS-} == *=* && $cur == *=* ]]; then kept=${cur%"${cur##*=}"}; fi
     if [[ ${COMP_WORDBREAKS-} == *:* && ${cur#"$kept"} == *:* ]]; then kept=${cur%"${cur##*:}"}; fi
     if ((last == 1)); then
@@ -160,7 +159,7 @@ def _options(of: argparse.ArgumentParser) -> List[str]:
 
 
 def _part(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
-    """The branch of one command: what follows an option that takes a value, otherwise options and words."""
+    """The branch of one command: the value of an option that takes one, otherwise options and arguments."""
     yield "    %s)" % name
     yield "        case $prev in"
     bare: List[str] = []
@@ -188,7 +187,7 @@ def _kind(action: argparse.Action) -> str:
 
 
 def _xe_parameters() -> Iterator[str]:
-    """A branch for each list of parameters, for all commands of xe that have it."""
+    """A branch for each list of parameters, with all commands of xe that have this list."""
     having: Dict[Tuple[str, ...], List[str]] = {}
     for name, command in XE.items():
         having.setdefault(_names(command.needs + command.may_have), []).append(name)
@@ -198,5 +197,5 @@ def _xe_parameters() -> Iterator[str]:
 
 
 def _names(parameters: Sequence[str]) -> Tuple[str, ...]:
-    """The parameters as they are typed; what stands for any number of others is left out."""
+    """The parameters as they are typed, without placeholders for any number of others."""
     return tuple(name if name.endswith(":") else name + "=" for name in parameters if not name.startswith("<"))

@@ -1,4 +1,4 @@
-"""The command line `vmss COMMAND …`: finds the command's module, and ends as all commands end."""
+"""The command line `vmss COMMAND …`: loads the module of the command, calls it, and gives its exit status."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ COMMANDS: Dict[str, str] = {
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Given the words of the command line, do it and return the exit status."""
+    """Given the words of the command line, carry out the command and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         command = parser().parse_args(words[:1]).command
@@ -45,7 +45,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return problem.status
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has gone
+    except BrokenPipeError:  # the reader of the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
 

@@ -1,7 +1,7 @@
 """The manual page vmss(8), as roff: made from the parsers of the commands and the tables of settings and files.
 
-Packages and `vmss install` take the copy in vmss/data, for where a package is built XenAPI may be missing. Made anew:
-`vmss manual >vmss/data/usr/share/man/man8/vmss.8`.
+Packages and `vmss install` take the copy in vmss/data, for XenAPI may be missing where a package is built. To update
+it: `vmss manual >vmss/data/usr/share/man/man8/vmss.8`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ DESCRIPTION = (
     % DEFAULT_LOG
 )
 
-# What the environment may say: the names, the default, the meaning. It is the README's table.
+# The environment: names, default, meaning. The README has the same table.
 ENVIRONMENT: Tuple[Tuple[Tuple[str, ...], str, str], ...] = (
     (("VMSS_XAPI",), Place().xapi, "where xapi is: `unix:PATH`, or `https://HOST` (to read only)"),
     (("VMSS_CONFIG",), Place().config, "the configuration file"),
@@ -35,7 +35,7 @@ ENVIRONMENT: Tuple[Tuple[Tuple[str, ...], str, str], ...] = (
     (("VMSS_USER", "VMSS_PASSWORD"), Place().user + ", none", "for `https://HOST`"),
 )
 
-# What the files are that are not said by their names; the others of an installation are listed without a word.
+# The meanings of files that their names do not tell; the others of an installation are listed without one.
 _FILES = {
     DEFAULT_CONFIG: "the settings",
     EXAMPLE: "all settings with their defaults",
@@ -56,13 +56,13 @@ _SPECIAL = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "
 
 
 def page(environment: Mapping[str, str] = os.environ) -> str:
-    """The page, in ASCII. It is dated only where SOURCE_DATE_EPOCH says how."""
+    """The page, in ASCII. It has a date only if SOURCE_DATE_EPOCH gives one."""
     return "\n".join(_lines(environment)) + "\n"
 
 
 def escaped(text: str) -> str:
-    """Given a plain text, return it so that roff shows every character as it is: a hyphen as the one that can be
-    copied into a shell."""
+    """Given a plain text, return it so that roff shows every character as it is: a hyphen as one that can be copied
+    into a shell."""
     return "".join(
         _SPECIAL.get(character) or (character if ord(character) < 128 else "\\[u%04X]" % ord(character))
         for character in text
@@ -117,7 +117,7 @@ def _synopses(top: argparse.ArgumentParser, known: Mapping[str, Optional[argpars
         words = ["\\fB%s\\fR" % escaped("vmss " + name)]
         if command is None:
             words.append("\\fICOMMAND\\fR [\\fINAME=VALUE\\fR ...]")
-        else:  # of which --help goes without saying
+        else:  # every command has --help: it is not repeated
             words.extend(_word(action) for action in actions(command) if "-h" not in action.option_strings)
         yield ".br"
         yield " ".join(words)
@@ -132,13 +132,13 @@ def _word(action: argparse.Action) -> str:
 
 
 def _head(action: argparse.Action, names: Sequence[str]) -> str:
-    """The names of an option, and what follows them."""
+    """The names of an option, and what stands for its value."""
     value = " \\fI%s\\fR" % escaped(metavar(action)) if action.nargs != 0 else ""
     return ", ".join("\\fB%s\\fR" % escaped(name) for name in names) + value
 
 
 def actions(of: argparse.ArgumentParser) -> List[argparse.Action]:
-    """The arguments of a parser that are shown to users; the commands of `vmss` itself are not among them."""
+    """The arguments of a parser that users see, without the commands of `vmss` itself."""
     return [
         action
         for action in of._actions
@@ -175,12 +175,12 @@ def _options(command: argparse.ArgumentParser) -> Iterator[str]:
             continue
         yield ".TP"
         yield _head(action, action.option_strings) if action.option_strings else _word(action)
-        # What argparse fills in is the parser's: %(default)s and the like.
+        # argparse substitutes %(default)s and the like.
         yield prose((action.help or "") % dict(vars(action), prog=command.prog))
 
 
 def _part(part: str) -> Iterator[str]:
-    """A paragraph of an epilog: as it is where it has a layout, otherwise as text."""
+    """A paragraph of an epilog: literally if it has indented lines, otherwise as text."""
     lines = part.split("\n")
     if not part.strip():
         return
@@ -197,7 +197,7 @@ def _part(part: str) -> Iterator[str]:
 
 
 def literal(lines: List[str]) -> Iterator[str]:
-    """Lines in their own layout."""
+    """Lines with their own layout."""
     margin = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
     yield ".RS 2"
     yield ".nf"
@@ -214,7 +214,7 @@ def _item(name: str, beside: str, text: str) -> Iterator[str]:
 
 
 def prose(text: str) -> str:
-    """A text for filling; what stands between backquotes is bold. Each sentence begins a line, as roff wants it."""
+    """A text for filling; what is between backquotes is bold. Each sentence begins a line, as roff recommends."""
     parts = re.split("`([^`]+)`", " ".join(text.split()))
     whole = "".join("\\fB%s\\fR" % escaped(part) if number % 2 else escaped(part) for number, part in enumerate(parts))
     return "\n".join(
@@ -225,5 +225,5 @@ def prose(text: str) -> str:
 
 
 def _safe(line: str) -> str:
-    """A line that is no request, whatever it begins with."""
+    """A line, escaped if roff would take it for a request."""
     return "\\&" + line if line.startswith((".", "'")) else line or "\\&"

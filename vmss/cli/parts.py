@@ -1,4 +1,4 @@
-"""What the commands share: the form of their help, kinds of arguments, and how they speak to a terminal."""
+"""What the commands share: the layout of their help, types of arguments, and output to a terminal."""
 
 import argparse
 import os
@@ -51,7 +51,7 @@ def need(command: str, *modules: str) -> None:
 
 
 def count(low: int, high: int) -> Callable[[str], int]:
-    """The kind of an argument: a whole number within these bounds."""
+    """The type of an argument: a whole number within these bounds."""
 
     def parse(text: str) -> int:
         if not text.isdigit() or not low <= int(text) <= high:
@@ -62,7 +62,7 @@ def count(low: int, high: int) -> Callable[[str], int]:
 
 
 def say(text: str) -> None:
-    """Print a line. Whatever becomes of the terminal, and whatever it can show: the command goes on."""
+    """Print a line. If the terminal is gone, or cannot show a character, the command goes on."""
     with suppress(OSError, ValueError):
         encoding = sys.stdout.encoding or "ascii"
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
@@ -73,7 +73,7 @@ def be_quiet(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Say something beside what is printed."""
+    """Print a line on standard error."""
     print("vmss: %s" % one_line(text), file=sys.stderr)
 
 
@@ -90,6 +90,6 @@ def tell_changes(changed: Sequence[str], kept: Sequence[str], nothing: str) -> i
 
 
 def surroundings() -> Surroundings:
-    """What the environment and the settings file say, for a command that reads."""
+    """The surroundings of a command that only reads, from the environment and the settings file."""
     where = place(os.environ)
     return Surroundings(where, load(where.config), say=complain)

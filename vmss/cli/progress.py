@@ -1,4 +1,4 @@
-"""The progress of a pass on a terminal: its lines, and under them a bar where rich is installed."""
+"""The progress of a pass on a terminal: its lines, and a bar below them if rich is installed."""
 
 import re
 from contextlib import contextmanager, suppress
@@ -6,20 +6,20 @@ from typing import Callable, Iterator
 
 from vmss.cli.parts import say
 
-# How a line begins that tells how far a pass has come (vmss.passes.in_hand).
+# The beginning of a line that says how many VMs are done (vmss.passes.in_hand).
 _DONE = re.compile(r"\[([0-9]+)/([0-9]+)\] ")
 
 
 @contextmanager
 def bar() -> Iterator[Callable[[str], None]]:
-    """What takes lines of progress while this is entered. Whatever becomes of the terminal: the pass goes on."""
+    """Give a function that shows a line of progress. If the terminal is gone, the pass goes on."""
     try:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.text import Text
     except ImportError:
         yield say
         return
-    # Drawn whenever there is something to say; else rich would do it in a thread of its own.
+    # It is drawn with every line: auto_refresh would need a thread.
     drawn = Progress(
         BarColumn(),
         TextColumn("{task.completed:.0f} of {task.total:.0f} VMs"),

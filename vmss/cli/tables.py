@@ -1,9 +1,9 @@
-"""One way to print a list: a table on a terminal, plain lines into a pipe, JSON and CSV for scripts.
+"""Prints a list: as a table on a terminal, as plain lines into a pipe, as JSON or CSV for scripts.
 
-On a terminal the table is rich's where that is installed, else plain aligned text, fitted to the width. Into a pipe
-goes one line for each entry, without a heading: the table's columns, separated by tabs, `-` where there is nothing, so
-that grep, cut and awk -F'\\t' find the same field in the same place. JSON is one array of objects with typed values,
-CSV is as in RFC 4180; both have every column, times in UTC and durations in seconds.
+On a terminal the table is made by rich if that is installed, else it is plain aligned text, fitted to the width. Into a
+pipe goes one line for each row, without a heading: the table's columns, separated by tabs, `-` for an empty one, so
+that grep, cut and awk -F'\\t' find each field in the same place. JSON is one array of objects with typed values, CSV is
+as in RFC 4180; both have every column, times in UTC and durations in seconds.
 """
 
 import argparse
@@ -22,24 +22,24 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line
 
 _GAP = "  "
-_WIDTH_LEAST = 8  # no column is made narrower
-_LENGTH_MAX = 100000  # of one text in CSV
+_WIDTH_LEAST = 8  # lower limit on the width of a column
+_LENGTH_MAX = 100000  # upper limit on a text in CSV
 
-# What a spreadsheet takes for the beginning of a formula. VMs may be named by people who may not run commands here.
+# A spreadsheet takes a text that begins so for a formula, and VMs may be named by people who may not run commands here.
 _FORMULA = ("=", "+", "-", "@")
 
 _STYLES = {"failed": "red", "error": "red", "warning": "yellow", "missed": "yellow", "succeeded": "green"}
 
-# The form of the list as it goes out.
+# The forms for programs.
 JSON, CSV = "json", "csv"
 
 
 class WriteError(Problem):
-    """What was asked for cannot be printed: a full disk, for one."""
+    """The output cannot be written, for instance because the disk is full."""
 
 
 def plain(value: Any) -> str:
-    """A value as a person reads it."""
+    """A value as people read it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -57,9 +57,9 @@ def unstyled(value: Any) -> str:
 
 
 class Column(NamedTuple):
-    """One column: the key of its values in the rows, its title in the table (without one it is in JSON and CSV only),
-    how a value is shown to people, and in which style of rich. `whole`: it stays on one line, being a uuid, or a time.
-    `spare`: it is left out where the terminal is too narrow for all; the last such column first.
+    """One column: the key of its values in the rows; its title in the table, without which it is in JSON and CSV only;
+    how a value is shown to people, and in which style of rich. `whole`: its values, such as uuids and times, are not
+    wrapped. `spare`: it is left out where the terminal is too narrow for all; the last such column first.
     """
 
     key: str
@@ -83,12 +83,12 @@ def add_form(parser: argparse.ArgumentParser) -> None:
 
 
 def for_people(arguments: argparse.Namespace) -> bool:
-    """Whether people read the output, rather than a program: remarks may stand beside the list."""
+    """Whether the output is for people, so that remarks may stand beside the list."""
     return not arguments.form
 
 
 def write(columns: Sequence[Column], rows: Sequence[Row], arguments: argparse.Namespace, out: TextIO) -> None:
-    """Print the rows in the form that the command line asks for. A row without a key has nothing there."""
+    """Print the rows in the form that the command line asks for. A row may lack keys: then those fields are empty."""
     if arguments.form == JSON:
         text = as_json(columns, rows)
     elif arguments.form == CSV:
@@ -109,7 +109,7 @@ def as_json(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 
 def as_csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    """CSV with a heading. A text that a spreadsheet would calculate has a single quote before it."""
+    """CSV with a heading. A text that a spreadsheet would take for a formula gets a single quote in front."""
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow([column.key for column in columns])
@@ -125,7 +125,7 @@ def as_lines(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 
 def as_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> str:
-    """Aligned text under titles; what is wider than the terminal goes on in the next line."""
+    """Aligned text under titles; a text that is too wide for its column is wrapped."""
     shown = _room_for(columns, rows, width)
     cells = [[column.title for column in shown]] + [[_shown(column, row) or "-" for column in shown] for row in rows]
     widths = _fitted(shown, _widths(shown, rows), width)
@@ -140,7 +140,7 @@ def as_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> str:
 
 
 def remark(text: str, arguments: argparse.Namespace, out: TextIO) -> None:
-    """Print a line beside the list, where people read it: elsewhere the list stays what it is."""
+    """Print a line beside the list, if that goes to a terminal, and is for people."""
     if for_people(arguments) and out.isatty():
         emit(one_line(text) + "\n", out)
 
@@ -151,7 +151,7 @@ def result_style(value: Any) -> str:
 
 
 def emit(text: str, out: TextIO) -> None:
-    """Print a text as it is, as far as `out` can encode it. Raise WriteError where that cannot be."""
+    """Print a text; characters that `out` cannot encode are escaped. Raise WriteError if it cannot be written."""
     encoding = out.encoding or "utf-8"
     try:
         out.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -159,13 +159,13 @@ def emit(text: str, out: TextIO) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        with suppress(OSError, ValueError):  # else the interpreter tries, and complains, once more when it ends
+        with suppress(OSError, ValueError):  # else the interpreter tries again, and complains, when it exits
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         raise WriteError("standard output: cannot be written: %s" % (error.strerror or error))
 
 
 def _typed(value: Any) -> Any:
-    """A value as JSON can have it."""
+    """A value that JSON can represent."""
     if isinstance(value, datetime):
         return format_iso(value)
     if isinstance(value, Mapping):
@@ -192,7 +192,7 @@ def _shown(column: Column, row: Row) -> str:
 
 
 def _rich_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO) -> bool:
-    """Print a table of rich's. Return whether rich is there."""
+    """Print the table with rich. Return whether that is installed."""
     try:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
@@ -208,7 +208,7 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO) -> 
             Text(column.title), justify="right" if column.right else "left", no_wrap=column.whole, overflow="fold"
         )
     for row in rows:
-        # As Text, for in a plain string rich would look for markup.
+        # As Text, for rich interprets markup in a plain string.
         table.add_row(*[Text(_shown(column, row) or "-", style=column.style(row.get(column.key))) for column in shown])
     with terminal.capture() as printed:
         terminal.print(table)
@@ -217,7 +217,7 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO) -> 
 
 
 def _room_for(columns: Sequence[Column], rows: Sequence[Row], width: int) -> List[Column]:
-    """The columns of the table, without the spare ones where not all have room."""
+    """The columns of the table, without spare ones as far as the width is too small for all."""
     shown = [column for column in columns if column.title]
     while sum(_widths(shown, rows)) + len(_GAP) * (len(shown) - 1) > width:
         spare = [column for column in shown if column.spare]
@@ -233,7 +233,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> List[int]:
 
 
 def _fitted(columns: Sequence[Column], widths: List[int], width: int) -> List[int]:
-    """The widths, with the widest columns made narrower until all fit, as far as they may be."""
+    """The widths, the widest ones reduced until all columns fit, or none can be reduced any more."""
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
     while excess > 0:
         may = [at for at, column in enumerate(columns) if not column.whole and widths[at] > _WIDTH_LEAST]
@@ -245,7 +245,7 @@ def _fitted(columns: Sequence[Column], widths: List[int], width: int) -> List[in
 
 
 def _wrapped(text: str, width: int) -> List[str]:
-    """A text on as many lines as it takes: broken between words, and within one that is too long for a line."""
+    """A text in lines of this width at most: broken between words, and within a word that is too long for a line."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and _width(lines[-1]) + 1 + _width(word) <= width:
@@ -265,7 +265,7 @@ def _padded(text: str, width: int, right: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """The columns of a terminal that a text takes."""
+    """The width of a text on a terminal, in character cells."""
     if text.isalnum() and len(text) == len(text.encode("utf-8", "replace")):
         return len(text)
     return sum(

@@ -1,12 +1,12 @@
-"""What will run when, and for how long; which runs get in each other's way, and how to move them. Values only.
+"""The runs to come and their durations; which get in each other's way, and how to move them. Functions of values.
 
-A run works on its resources (storage repositories, and hosts where it makes checkpoints), each of which serves one
-operation at a time: two runs on a common one at the same time take as long as both, one after the other.
+A run works on resources: storage repositories, and hosts if it makes checkpoints. Each of them serves one operation at
+a time, so two runs that share one take as long as both, one after the other.
 
-Two things can be wrong. Runs *overlap* where one is to begin while another, by its usual length, is at work on a common
-resource: what begins later is frozen later. And a run that does not *end in time*, before the policy's own next slot,
-makes that slot a missed one. For both the remedy is another time, which is a quarter of an hour: nothing else can be
-set.
+Two things can be wrong. Runs *overlap* if one begins while another, by its median duration, is at work on a shared
+resource: then the snapshots of the later one are taken later. And if a run does not *end in time*, before the policy's
+next slot, that slot is missed. The remedy for both is another time, which is always a quarter of an hour: xapi accepts
+no other.
 """
 
 from bisect import bisect_right
@@ -17,18 +17,18 @@ from vmss.core.frequencies import HOUR_KEY, MINUTES, Schedule
 from vmss.core.policy import Policy
 from vmss.core.schedule import next_slot, next_tick
 
-# So many policies are looked for another time.
+# Upper limit on the policies for which another time is sought.
 _MOVES_MAX = 20
 
-# Runs that are further apart do not meet: a pass does not last longer (setting pass_limit), unless somebody wants it.
+# Runs that are further apart do not overlap: by default a pass does not last longer (setting pass_limit).
 _REACH = timedelta(days=1)
 
 Interval = Tuple[datetime, datetime]
 
 
 class Load(NamedTuple):
-    """A policy with what its runs usually take: seconds, more than none; of how many past runs that is known (without
-    any it is estimated); and the resources that it works on."""
+    """A policy with the duration of its runs in seconds, more than zero; the number of past runs that tell it (zero: it
+    is an estimate); and the resources that the runs work on."""
 
     policy: Policy
     seconds: float
@@ -41,10 +41,10 @@ class Load(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """A run that is to come. `at` is its slot, or the next tick where it is `late`; `ends` when it can be over, others'
-    work before it included; `next_slot` the policy's next one. `missed`: the policy's own run before it is not over by
-    then, so that this one does not take place. `behind` are the uuids of the policies that are at work on a resource of
-    its when it begins, `common` those resources."""
+    """A run to come. `at` is its slot, or the next tick if it is `late`; `ends` is its earliest end, after the work of
+    others that began before it; `next_slot` is the slot after it. `missed`: the policy's previous run is not over, so
+    this one does not take place. `behind` are the uuids of the policies that are at work on its resources when it
+    begins, `common` those resources."""
 
     policy: Policy
     at: datetime
@@ -62,14 +62,14 @@ class Expected(NamedTuple):
 
 
 class Move(NamedTuple):
-    """A policy at another time, at which it gets in nobody's way."""
+    """A policy at another time, at which it overlaps no other."""
 
     policy: Policy
     schedule: Schedule
 
     @property
     def command(self) -> str:
-        """The command line that moves it."""
+        """The command line that sets this time."""
         words = ["vmss", "xe", "vmss-param-set", "uuid=" + self.policy.uuid]
         if self.schedule.hour != self.policy.schedule.hour:
             words.append("schedule:hour=%d" % self.schedule.hour)
@@ -79,19 +79,19 @@ class Move(NamedTuple):
 
 
 class Calendar:
-    """The slots of schedules within a stretch of time. Those of each are reckoned once: many policies have the same."""
+    """The slots of schedules within a period. They are computed once for each schedule: many policies share one."""
 
     def __init__(self, zone: tzinfo, since: datetime, until: datetime) -> None:
         self._zone, self._since, self._until = zone, since, until
         self._known: Dict[Schedule, List[datetime]] = {}
 
     def slots(self, schedule: Schedule, since: datetime, until: datetime) -> List[datetime]:
-        """The slots later than an instant, up to another; both within the stretch."""
+        """The slots later than an instant, up to another; both within the period."""
         slots = self._slots(schedule)
         return slots[bisect_right(slots, since) : bisect_right(slots, until)]
 
     def after(self, schedule: Schedule, at: datetime) -> datetime:
-        """The first slot later than an instant of the stretch."""
+        """The first slot later than an instant of the period."""
         slots = self._slots(schedule)
         return slots[bisect_right(slots, at)]
 
@@ -105,15 +105,15 @@ class Calendar:
 
 
 def expect(loads: Sequence[Load], zone: tzinfo, now: datetime, until: datetime) -> List[Expected]:
-    """The runs from now until then, in the order of their beginnings."""
+    """The runs from now until an instant, in the order of their beginnings."""
     calendar = Calendar(zone, now, max(until, next_tick(now)))
     coming = sorted(
         ((at, late, load) for load in loads for at, late in _starts(load.policy, calendar, zone, now, until)),
         key=lambda item: (item[0], item[2].policy.name, item[2].policy.uuid),
     )
-    free: Dict[str, datetime] = {}  # when a resource is through with what it has to do
-    over: Dict[str, datetime] = {}  # when the policy's last run is
-    busy: Dict[str, List[Tuple[datetime, str]]] = {}  # until when a run is usually at work on it, and whose
+    free: Dict[str, datetime] = {}  # when a resource has done all its work
+    over: Dict[str, datetime] = {}  # when the policy's last run ends
+    busy: Dict[str, List[Tuple[datetime, str]]] = {}  # by resource: until when a run works on it, and whose
     found = []
     for at, late, load in coming:
         policy = load.policy
@@ -140,22 +140,21 @@ def expect(loads: Sequence[Load], zone: tzinfo, now: datetime, until: datetime) 
 
 
 def moves(loads: Sequence[Load], zone: tzinfo, now: datetime, until: datetime) -> List[Move]:
-    """How to rearrange the schedules: the fewest minutes away, at times at which the policies that are moved overlap no
-    other one, and end in time. Of two that overlap it is the later one that is moved, if there is such a time for it,
-    else the other."""
+    """How to rearrange the schedules: each policy that is moved gets the nearest time at which it overlaps no other one
+    and ends in time. Of two that overlap the later one is moved; if there is no such time for it, the other one."""
     found: List[Move] = []
     placed = {load.policy.uuid: load for load in loads}
     tried = 0
-    # What began before now may not be over, and what begins after then may be in the way of what is not.
+    # What began before now may not be over, and what is not over may overlap what begins after the end.
     before, after = now - _REACH, until + _REACH
     calendar = Calendar(zone, before, after)
-    for uuid in _wanting(expect(loads, zone, now, until)):
+    for uuid in _to_move(expect(loads, zone, now, until)):
         if tried == _MOVES_MAX:
             break
         load = placed[uuid]
-        intervals = _intervals([other for other in placed.values() if _meet(other, load)], calendar, before, after)
+        intervals = _intervals([other for other in placed.values() if _share(other, load)], calendar, before, after)
         if _fits(load, load.policy.schedule, intervals, calendar, now, until):
-            continue  # another one's move has made room for it
+            continue  # the move of another one has made room for it
         tried += 1
         for schedule in _alternatives(load.policy.schedule):
             if _fits(load, schedule, intervals, calendar, now, until):
@@ -168,7 +167,7 @@ def moves(loads: Sequence[Load], zone: tzinfo, now: datetime, until: datetime) -
 def _starts(
     policy: Policy, calendar: Calendar, zone: tzinfo, now: datetime, until: datetime
 ) -> Iterator[Tuple[datetime, bool]]:
-    """When the policy is to run, and whether that is late."""
+    """When the policy will run, and whether that is late."""
     if not policy.enabled or not policy.vms:
         return
     since = now
@@ -179,8 +178,8 @@ def _starts(
         yield at, False
 
 
-def _wanting(expected: Sequence[Expected]) -> List[str]:
-    """The policies that are in somebody's way, or do not end in time: first those that begin later."""
+def _to_move(expected: Sequence[Expected]) -> List[str]:
+    """The policies that overlap others, or do not end in time: those that begin later first."""
     later: Dict[str, None] = {}
     earlier: Dict[str, None] = {}
     for run in expected:
@@ -191,12 +190,12 @@ def _wanting(expected: Sequence[Expected]) -> List[str]:
     return list(later) + [uuid for uuid in earlier if uuid not in later]
 
 
-def _meet(one: Load, other: Load) -> bool:
+def _share(one: Load, other: Load) -> bool:
     return one.policy.uuid != other.policy.uuid and bool(one.resources & other.resources)
 
 
 def _intervals(loads: Sequence[Load], calendar: Calendar, since: datetime, until: datetime) -> List[Interval]:
-    """When at least one of these is at work, by its usual length: apart from each other, in order."""
+    """The intervals in which at least one of these is at work, by its duration: disjoint, in order."""
     merged: List[Interval] = []
     for start, end in sorted(
         (at, at + load.length)
@@ -214,19 +213,20 @@ def _intervals(loads: Sequence[Load], calendar: Calendar, since: datetime, until
 def _fits(
     load: Load, schedule: Schedule, intervals: Sequence[Interval], calendar: Calendar, now: datetime, until: datetime
 ) -> bool:
-    """Whether the policy, at these times, overlaps none of these intervals, and ends before its own next slot."""
+    """Whether the policy, on this schedule, overlaps none of these intervals, and ends before its own next slot."""
     ends = [end for _, end in intervals]
     for at in calendar.slots(schedule, now, until):
         if at + load.length >= calendar.after(schedule, at):
             return False
-        first = bisect_right(ends, at)  # the first that is not over by then
+        first = bisect_right(ends, at)  # the first interval that is not over by then
         if first < len(intervals) and intervals[first][0] < at + load.length:
             return False
     return True
 
 
 def _alternatives(schedule: Schedule) -> List[Schedule]:
-    """The other times that the schedule can have, the nearest first: an hourly one in its hour, others in their day."""
+    """The other times that a schedule can have, the nearest first: within the hour for hourly ones, else within the
+    day."""
     if not schedule.reads(HOUR_KEY):
         others = [schedule._replace(minute=minute) for minute in MINUTES if minute != schedule.minute]
         return sorted(others, key=lambda other: _apart(other.minute, schedule.minute, 60))

@@ -1,7 +1,7 @@
-"""The end of the plugin's log, and of cron's: when cron last started a pass, and what was complained of, and when.
+"""The end of the plugin's log, and of cron's: the last start by cron, and the complaints with their times.
 
-Only so much is read, and no line is believed to be anything but a line: what it says is compared with texts that we
-know, from its beginning, and the names within it are somebody else's.
+No more than a MiB is read, and no line is trusted: its text is compared from the beginning with texts that we know,
+for the names within it are chosen by others.
 """
 
 import os
@@ -15,7 +15,7 @@ from vmss.core import messages
 from vmss.core.datetimes import wall_to_instants
 from vmss.edges.log import MONTHS
 
-# A pass writes some 300 bytes for each VM, and a tick that has nothing to do 300: days of a usual pool.
+# A pass writes about 300 bytes for each VM, and so does an idle tick: this is days of a typical pool.
 _BYTES_MAX = 1 << 20
 
 TICK_LINE = "===Kicking cron job for VMSS==="
@@ -24,14 +24,14 @@ _LINE = re.compile(
     r"(?P<month>[A-Z][a-z]{2}) (?P<day>[ 0-3][0-9]) (?P<hour>[0-2][0-9]):(?P<minute>[0-5][0-9]):(?P<second>[0-6][0-9]) "
     r"\S+ (?P<program>[^\s:\[]+)(: )?\[(?P<pid>[0-9]+)\]:? (?P<text>.*)\Z"
 )
-# What cron says when it starts something of ours.
+# The line that cron writes when it starts a pass.
 _STARTED = re.compile(r"\([^()]*\) CMD \(.*vmss")
-# Clocks are set back: what is later than now by more than this is of another year.
+# A clock may have been set back; but a line that is ahead of now by more than this was written in another year.
 _AHEAD = timedelta(days=1)
 
 
 class Complaint(NamedTuple):
-    """Something that the log complains of: how its line begins, what it means and what to do."""
+    """A complaint that the log can have: the beginning of its line, its meaning and the remedy."""
 
     key: str
     begins: Pattern[str]
@@ -94,7 +94,7 @@ COMPLAINTS: Tuple[Complaint, ...] = (
 
 
 class Seen(NamedTuple):
-    """A complaint as it stands in what was read: how often, when the last time, and that line."""
+    """A complaint that was found: the number of its lines, and the time and the text of the last."""
 
     times: int
     last: datetime
@@ -102,8 +102,8 @@ class Seen(NamedTuple):
 
 
 class LogSummary(NamedTuple):
-    """What a log says; `error` is why it cannot be read, else empty, `missing` that there is none. `since` is the
-    time of the oldest line that was read."""
+    """The log in short. `error`: why it cannot be read, else empty; `missing`: there is none; `since`: the time of the
+    oldest line that was read; `tick`: the last start by cron; `complaints`: by their keys."""
 
     path: str
     error: str = ""
@@ -114,7 +114,7 @@ class LogSummary(NamedTuple):
 
 
 def read(path: str, zone: tzinfo, now: datetime) -> LogSummary:
-    """Read the end of the plugin's log, which is written in this zone's time and without a year."""
+    """Read the end of the plugin's log, whose times are wall-clock times of this zone, without a year."""
     text, error, missing = tail(path)
     if error:
         return LogSummary(path, error, missing)
@@ -126,12 +126,12 @@ def read(path: str, zone: tzinfo, now: datetime) -> LogSummary:
         if match.group("program") != "VMSS":
             continue
         first = first or match
-        said = match.group("text")
-        if said == TICK_LINE:
+        text_of_line = match.group("text")
+        if text_of_line == TICK_LINE:
             tick = match
             continue
         for complaint in COMPLAINTS:
-            if complaint.begins.match(said):
+            if complaint.begins.match(text_of_line):
                 counts[complaint.key] = counts.get(complaint.key, 0) + 1
                 latest[complaint.key] = match
     seen = {}
@@ -143,8 +143,8 @@ def read(path: str, zone: tzinfo, now: datetime) -> LogSummary:
 
 
 def last_start(path: str, zone: tzinfo, now: datetime) -> Tuple[Optional[datetime], Optional[datetime], str]:
-    """When, by its log, cron last started a pass of ours; the time of the oldest line that was read; and why the log
-    cannot be read, if so."""
+    """When cron, by its log, last started a pass; the time of the oldest line that was read; and why the log cannot be
+    read, if so."""
     text, error, _missing = tail(path)
     oldest: Optional[Match[str]] = None
     last: Optional[Match[str]] = None
@@ -156,8 +156,8 @@ def last_start(path: str, zone: tzinfo, now: datetime) -> Tuple[Optional[datetim
 
 
 def tail(path: str) -> Tuple[str, str, bool]:
-    """The last MiB of a log, what has been moved away by the last rotation included; why it cannot be read, else an
-    empty text; and whether there is none at all."""
+    """The last MiB of a log, continued in the file that the last rotation made; why it cannot be read, else an empty
+    text; and whether there is no log."""
     try:
         data = _end(path, _BYTES_MAX)
     except OSError as error:
@@ -188,7 +188,7 @@ def _matches(text: str) -> Iterator[Match[str]]:
 
 
 def _instant(match: Optional[Match[str]], zone: tzinfo, now: datetime) -> Optional[datetime]:
-    """When a line was written: the latest time that its clock can mean. None if there is no line, or no such day."""
+    """When a line was written: the latest instant that its time can mean. None if there is no line, or no such day."""
     if match is None:
         return None
     if match.group("month") not in MONTHS:
@@ -203,7 +203,7 @@ def _instant(match: Optional[Match[str]], zone: tzinfo, now: datetime) -> Option
         except ValueError:
             continue  # the 29th of February
         found = [instant for instant in wall_to_instants(zone, wall) if instant <= now + _AHEAD]
-        # Of the hour that comes twice: the one that is over, if the other is not yet.
+        # In the hour that comes twice: the later instant, unless it is still to come.
         past = [instant for instant in found if instant <= now]
         if found:
             return max(past or found)

@@ -1,4 +1,4 @@
-"""The outlook of `vmss next`: the runs to come, what is wrong with them, and how to move what gets in its own way."""
+"""The outlook of `vmss next`: the runs to come, what is wrong with them, and how to move schedules that overlap."""
 
 from datetime import timedelta
 from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence

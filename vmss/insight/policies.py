@@ -15,7 +15,7 @@ from vmss.insight import history
 from vmss.insight.history import Run
 from vmss.insight.reading import Reading
 
-# The alert comes before last-run-time is set, and clocks differ.
+# The alert is raised before last-run-time is set, and clocks differ.
 _EARLIER = timedelta(minutes=1)
 
 

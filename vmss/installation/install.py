@@ -1,6 +1,6 @@
-"""What an installation consists of, and putting it there and away again: `vmss install` and `vmss uninstall`.
+"""The files of an installation, and how `vmss install` and `vmss uninstall` install and remove them.
 
-The same files lie in the same places in the RPM (packaging/vmss.spec).
+The RPM has the same files in the same places (packaging/vmss.spec).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, S
 from vmss.installation.root import FileState, Root
 from vmss.installation.shipped import shipped
 
-# Our modules and those that they need, in a folder that is nobody else's: Python's own stays as it is.
+# Our modules and those that they need, in a folder of their own: Python's own packages stay as they are.
 PRIVATE = "/usr/lib/vmss"
 
 # dom0 has a real xapi: the embedded one, and the demo with it, stay in the checkout.
@@ -35,14 +35,15 @@ EXAMPLE = DEFAULT_CONFIG + ".example"
 
 
 class File(NamedTuple):
-    """One file. An administrator may change those that are `config`: then they are left as they are."""
+    """One file. An administrator may change those that are `config`: changed ones are kept."""
 
     path: str
     mode: int
     config: bool
 
 
-# Beside PRIVATE. Where they come from: the same path below vmss/data; the example is made from the settings.
+# The files outside PRIVATE. Each is a copy of the one with the same path in vmss/data; the example is made from the
+# settings.
 FILES: Tuple[File, ...] = (
     File(PLUGIN, 0o755, False),
     File("/usr/sbin/vmss", 0o755, False),
@@ -52,15 +53,15 @@ FILES: Tuple[File, ...] = (
     File("/etc/xensource/bugtool/VM-snapshot-schedule.xml", 0o644, True),
     File("/etc/xensource/bugtool/VM-snapshot-schedule/vmss.xml", 0o644, True),
     File(EXAMPLE, 0o644, True),
-    File(CRON, 0o644, True),  # the last: it starts what has to be there
+    File(CRON, 0o644, True),  # the last: it starts the others
 )
 
-# These stay when all else goes. The second is in memory in dom0: after a boot the next pass makes it again.
+# `vmss uninstall` keeps these. The second is in memory in dom0: after a boot the next pass makes it again.
 DIRECTORIES = ((os.path.dirname(DEFAULT_LOG), 0o755), (DEFAULT_LOCK_DIR, 0o700))
 
 
 class InstallError(Problem):
-    """Nothing can be installed there, or removed."""
+    """The installation or the removal cannot be done."""
 
 
 class Item(NamedTuple):
@@ -71,7 +72,7 @@ class Item(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What was changed, and what was kept although it should have been changed; a line each."""
+    """What was changed, and what was kept although it should have been changed, in lines."""
 
     changed: List[str]
     kept: List[str]
@@ -114,7 +115,7 @@ def _install(root: Root) -> Done:
     for directory in sorted({os.path.dirname(item.file.path) for item in items}):
         manifest.directories.extend(root.make_directory(directory))
     if changes or unwanted:
-        # Should this be cut off, both what was there and what comes is known to be ours.
+        # If interrupted, the manifest lists old and new files, so both are recognised.
         _write_manifest(root, Manifest(_merged(manifest.files, before.files), manifest.directories))
     for name in unwanted:
         _remove(root, name, before.files[name], done)
@@ -135,7 +136,7 @@ def _install(root: Root) -> Done:
 
 
 def _items(root: Root, before: Manifest, done: Done) -> Tuple[List[Item], List[str]]:
-    """The files for this root, and the paths of those that have to go."""
+    """The files for this root, and the paths of those that have to be removed."""
     name, other = cron_names(root)
     items = list(_modules())
     for file in FILES:
@@ -163,16 +164,17 @@ def _items(root: Root, before: Manifest, done: Done) -> Tuple[List[Item], List[s
 
 
 def cron_names(root: Root) -> Tuple[str, str]:
-    """The name of the cron entry in this root, and the one that it must not have as well.
+    """The name of the cron entry in this root, and the one that must not exist beside it.
 
-    Debian's cron takes no name with a dot in it; every other takes the vendor's name, and xapi's bug reports and
-    administrators know that one. Debian's base system and those made from it have the file."""
+    Debian's cron ignores names with a dot. Every other one accepts the vendor's name, which xapi's bug reports and
+    administrators know. /etc/debian_version exists on Debian and the systems made from it."""
     debian = root.read("/etc/debian_version") is not None
     return (CRON_DEBIAN, CRON) if debian else (CRON, CRON_DEBIAN)
 
 
 def checked_by_crontab(entry: bytes) -> bytes:
-    """Given the cron entry, return it as python-crontab writes it. Raise InstallError if that finds it wrong."""
+    """Given the cron entry, return it as python-crontab writes it. Raise InstallError if python-crontab finds it
+    invalid."""
     try:
         from crontab import CronSlices, CronTab
     except ImportError:
@@ -244,7 +246,7 @@ def _files_below(folder: str) -> List[str]:
 
 
 def _has_to_be_written(root: Root, item: Item, before: Manifest, manifest: Manifest, done: Done) -> bool:
-    """Whether a file is missing or an old one of ours; `manifest` is told what will be ours."""
+    """Whether a file is missing, or an older one of ours. Adds the file to `manifest` if it is ours."""
     path, mode, config = item.file
     digests = before.files.get(path, [])
     found = root.read(path)
@@ -258,7 +260,7 @@ def _has_to_be_written(root: Root, item: Item, before: Manifest, manifest: Manif
         )
     done.kept.append("%s: was changed, and is kept; remove it and install again to get ours" % path)
     if digests:
-        manifest.files[path] = digests  # should the change be undone
+        manifest.files[path] = digests  # in case the change is undone
     return False
 
 
@@ -275,17 +277,17 @@ def _digest(content: bytes) -> str:
 
 
 def _trouble() -> List[str]:
-    """Start the plugin as xapi would; a line if the machine's own Python cannot load it."""
-    words = subprocess.run(
+    """Start the plugin as xapi would. Return a line if the machine's own Python cannot load it."""
+    ended = subprocess.run(
         [PLUGIN],
         env={"PATH": "/sbin:/usr/sbin:/bin:/usr/bin"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    if words.returncode == 2 and b"host plugin" in words.stderr:
+    if ended.returncode == 2 and b"host plugin" in ended.stderr:
         return []
-    return ["%s: does not start: %s" % (PLUGIN, one_line(words.stderr.decode("utf-8", "replace").strip()))]
+    return ["%s: does not start: %s" % (PLUGIN, one_line(ended.stderr.decode("utf-8", "replace").strip()))]
 
 
 # Removing
@@ -293,7 +295,7 @@ def _trouble() -> List[str]:
 
 def uninstall(path: str) -> Done:
     """Given a root, remove what was installed into it, except what was changed since. The log, the lock directory,
-    the configuration and the pool's schedules are left alone."""
+    the configuration and the pool's schedules are kept."""
     root = Root(path)
     try:
         with root.alone():
@@ -305,7 +307,7 @@ def uninstall(path: str) -> Done:
 def _uninstall(root: Root) -> Done:
     manifest = _read_manifest(root)
     done = Done([], [])
-    # First what starts it, then the rest.
+    # The cron entry first: it starts the rest.
     for name in sorted(manifest.files, key=lambda name: (not name.startswith("/etc/cron.d/"), name)):
         _remove(root, name, manifest.files[name], done)
     if manifest.files:
@@ -339,7 +341,7 @@ def _remove_empty_directories(root: Root, manifest: Manifest, items: List[Item])
 
 
 def _remove_compiled(root: Root) -> None:
-    """What Python itself has left beside the modules, and beside the plugin where it was loaded by hand."""
+    """Remove the files that Python has compiled: beside the modules, and beside a plugin that was loaded by hand."""
     for place, folders, _names in os.walk(root.locate(PRIVATE)):
         if "__pycache__" in folders:
             folders.remove("__pycache__")

@@ -1,4 +1,4 @@
-"""A root directory to install into: "/", or one that will be some other system's "/"."""
+"""A root directory to install into: "/", or one that will be the "/" of another system."""
 
 import errno
 import fcntl
@@ -16,14 +16,14 @@ class FileState(NamedTuple):
 
 
 class Root:
-    """Paths are absolute, as that system has them. Files appear whole or not at all."""
+    """The root. Paths are absolute, as that system has them. A file appears complete or not at all."""
 
     def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep others from installing or removing anything meanwhile. Raise OSError if one is at it."""
+        """Keep others from installing or removing anything meanwhile. Raise OSError if another one is at work."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,8 +34,8 @@ class Root:
             os.close(descriptor)
 
     def locate(self, path: str) -> str:
-        """Given a path of that system, return where it is on this one. Links of directories on the way lead where
-        they would lead there, never out of the root; the last name is not followed."""
+        """Given a path of that system, return its path on this one. Links to directories on the way lead where they
+        would lead there, never out of the root; the last name is not followed."""
         done: List[str] = []
         remaining = path.split("/")[::-1]
         links = 0
@@ -72,9 +72,9 @@ class Root:
             return None
 
     def write(self, path: str, content: bytes, mode: int) -> None:
-        """Put a file there, in place of whatever is."""
+        """Put a file there; it replaces whatever is there."""
         place = self.locate(path)
-        # No cron, no logrotate and no xapi takes a name with a dot in front for one of its own.
+        # cron, logrotate and xapi ignore a name that begins with a dot.
         new = os.path.join(os.path.dirname(place), ".%s.new" % os.path.basename(place))
         with suppress(FileNotFoundError):
             os.unlink(new)
@@ -91,8 +91,8 @@ class Root:
             raise
 
     def make_directory(self, path: str, mode: int = 0o755) -> List[str]:
-        """See to it that a directory is there, and return those that had to be made, outer ones first: this one
-        with this mode, others with the usual one."""
+        """Make a directory with this mode, and those above it with the default mode, if they do not exist. Return
+        those that were made, outer ones first."""
         place = self.locate(path + "/.")  # a directory may be a link to one
         if os.path.isdir(place):
             return []

@@ -1,4 +1,4 @@
-"""The files of `vmss/data`: what an installation puts in its places."""
+"""The files of `vmss/data`, which an installation puts in their places."""
 
 import os
 

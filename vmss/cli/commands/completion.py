@@ -14,7 +14,7 @@ _EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     completion = new_parser(
         "completion",
         "Print the script with which a shell completes commands, options, files, and the uuids of snapshot schedules.",

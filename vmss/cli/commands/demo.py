@@ -7,7 +7,7 @@ from vmss.cli.parts import count, need, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes. Raise NotInstalled where the demo was left out."""
+    """The parser of the arguments. Raise NotInstalled where the demo was left out."""
     need("demo", "vmss.demo", "vmss.simulator")
     demo = new_parser(
         "demo",

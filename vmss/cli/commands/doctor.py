@@ -23,7 +23,7 @@ It changes nothing. A check that cannot be carried out where it is called says `
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     command = new_parser(
         "doctor",
         "What is wrong with scheduled snapshots here, with the evidence and the remedy.",

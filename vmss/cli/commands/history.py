@@ -35,7 +35,7 @@ class Last(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     command = new_parser(
         "history", "The run history, as XenCenter shows it: the newest first.", _EXAMPLES + "\n" + STATUS
     )

@@ -6,7 +6,7 @@ from vmss.cli.parts import INSTALL_STATUS, new_parser, tell_changes
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     install = new_parser(
         "install",
         "Put the plugin, its modules, the cron entry, the rule for logrotate, the descriptions for bug "

@@ -18,7 +18,7 @@ _EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     listing = new_parser(
         "list", "The pool's snapshot schedules: when they run, and how they fared.", _EXAMPLES + "\n" + STATUS
     )

@@ -1,4 +1,4 @@
-"""`vmss manual`: the manual page, made from the commands and settings as they are."""
+"""`vmss manual`: the manual page, made from the commands and the settings."""
 
 import argparse
 import subprocess
@@ -19,7 +19,7 @@ class ManualError(Problem):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     return new_parser(
         "manual", "Show the manual page vmss(8) with `man`; into a file or pipe, print its source.", _EXAMPLES
     )

@@ -1,4 +1,4 @@
-"""`vmss next`: what will run when, for how long, and how to rearrange what gets in its own way."""
+"""`vmss next`: what will run when, for how long, and how to rearrange schedules that overlap."""
 
 import argparse
 import sys
@@ -23,7 +23,7 @@ estimated from its VMs. Where runs get in each other's way, the output names a q
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     command = new_parser(
         "next",
         "Which schedules will run when, for how long by their past runs, and where they overlap.",
@@ -55,7 +55,7 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
 
 
 def _speaker(arguments: argparse.Namespace, out: TextIO) -> Callable[[str], None]:
-    """Warnings go below a table; into a pipe goes the list alone."""
+    """How warnings are printed: below a table on a terminal, else on standard error."""
     return (lambda line: tables.remark(line, arguments, out)) if out.isatty() else complain
 
 

@@ -18,7 +18,7 @@ _EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     run = new_parser(
         "run",
         "One pass over the pool that VMSS_XAPI names; by default over xapi's own socket, in dom0.",

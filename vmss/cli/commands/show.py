@@ -22,7 +22,7 @@ _EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     show = new_parser(
         "show",
         "One snapshot schedule: its settings, its runs, and its VMs with their snapshots.",

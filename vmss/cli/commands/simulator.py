@@ -9,7 +9,7 @@ from vmss.cli.parts import need, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes. Raise NotInstalled where the simulator was left out."""
+    """The parser of the arguments. Raise NotInstalled where the simulator was left out."""
     need("simulator", "vmss.simulator")
     from vmss.simulator import command
 

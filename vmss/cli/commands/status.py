@@ -27,7 +27,7 @@ or on a host that is not the coordinator, it says so, and judges by what xapi te
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     command = new_parser(
         "status",
         "Whether all is well: a pass that is running, the last tick, the lock, how runs "

@@ -1,4 +1,4 @@
-"""`vmss uninstall`: takes away what `vmss install` has put there."""
+"""`vmss uninstall`: removes what `vmss install` has installed."""
 
 import argparse
 
@@ -6,11 +6,11 @@ from vmss.cli.parts import INSTALL_STATUS, new_parser, tell_changes
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words that the command takes."""
+    """The parser of the arguments."""
     uninstall = new_parser(
         "uninstall",
         "Remove what `vmss install` has installed. The log, the lock directory, the configuration and "
-        "the pool's snapshot schedules are left alone; a file that was changed since is kept.",
+        "the pool's snapshot schedules are kept, and so is a file that was changed since.",
         INSTALL_STATUS,
     )
     uninstall.add_argument("--root", metavar="DIR", default="/", help="the root to remove it from (default /)")
