@@ -176,6 +176,23 @@ def test_a_run_tells_what_it_did_and_how_long_it_took(name: str) -> None:
         assert history.durations([found], UTC) == [240.0]
 
 
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "'a': 1 of 1 VM has its snapshot of 2026-03-02 10:15:00 (UTC); 1 expired snapshot deleted.",
+        "'a': 1 of 1 VMs have their snapshot of 2026-03-02 10:15:00 (UTC); 1 expired snapshots deleted.",
+    ],
+)
+def test_one_vm_is_told_in_the_singular_and_the_plural_of_earlier_versions_is_read(summary: str) -> None:
+    (found,) = runs(message(body=messages.body(messages.SUCCEEDED, summary)))
+    assert found.counts is not None and found.counts[:3] == (1, 1, 1)
+    assert found.story == "1 of 1 VM snapshotted, 1 expired snapshot deleted"
+    one = served("a")._replace(vms=1, taken=1, deleted=1)
+    assert (
+        one.summary(UTC) == "'a': 1 of 1 VM has its snapshot of 2026-03-02 10:15:00 (UTC); 1 expired snapshot deleted."
+    )
+
+
 def test_the_slot_is_read_in_the_zone_of_the_schedules() -> None:
     zone = timezone(timedelta(hours=-5), "EST")
     body = messages.body(messages.SUCCEEDED, served().summary(zone))

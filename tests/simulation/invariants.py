@@ -358,7 +358,7 @@ class Observer:
         )
         said = self._said.get(row["uuid"], [])
         self._check(10, bool(said), "last-run-time of %s is set without an alert", row["name_label"])
-        runs = [re.findall(r"have their snapshot of (.*?);", body) for _, body in said]
+        runs = [re.findall(r"(?:has its|have their) snapshot of (.*?);", body) for _, body in said]
         if not self._jumped:
             self._check(
                 9, all(runs.count(run) == 1 for run in runs), "%s is told twice of one run: %s", row["name_label"], runs

@@ -3,6 +3,7 @@
 from typing import Dict, List, NamedTuple, Sequence
 
 from vmss.core.text import one_line
+from vmss.core.words import counted
 
 # The name of each alert; its priority in XAPI, which XenCenter shows as Failed (1, 2), Warning (3) or Succeeded (4, 5)
 # (docs/xapi-facts.md, Priorities of messages); and its sentence. LOCK_FAILED and MISSED_EVENT have the vendor's.
@@ -80,7 +81,7 @@ def failed_body(victims: Sequence[Victim], summary: str) -> str:
         # In XML, each of these three becomes up to five bytes.
         size += len(line.encode("utf-8")) + 4 * sum(map(line.count, "&<>")) + 1
         if size > _BODY_BYTES_MAX:
-            lines.append("%d more VMs failed: see /var/log/VMSSlog." % (len(victims) - len(lines)))
+            lines.append("%s failed: see /var/log/VMSSlog." % counted(len(victims) - len(lines), "more VM"))
             break
         lines.append(line)
     return "\n".join(lines + [_plain(summary)] + _advice(victims)[:20])

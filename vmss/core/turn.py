@@ -7,6 +7,7 @@ from vmss.core.datetimes import local
 from vmss.core.messages import Victim
 from vmss.core.policy import Policy
 from vmss.core.text import quoted
+from vmss.core.words import agree, counted
 
 
 class Turn(NamedTuple):
@@ -33,12 +34,13 @@ class Served(NamedTuple):
     degraded: bool = False
 
     def summary(self, zone: tzinfo) -> str:
-        """The run in one sentence."""
-        return "%s: %d of %d VMs have their snapshot of %s (%s); %d expired snapshots deleted." % (
+        """The run in one sentence, which insight.history reads back."""
+        return "%s: %d of %s %s snapshot of %s (%s); %s deleted." % (
             quoted(self.turn.policy.name),
             self.taken,
-            self.vms,
+            counted(self.vms, "VM"),
+            agree(self.taken, "has its", "have their"),
             local(self.turn.slot, zone),
             self.turn.slot.astimezone(zone).tzname(),
-            self.deleted,
+            counted(self.deleted, "expired snapshot"),
         )

@@ -10,7 +10,7 @@ from typing import Callable, Optional
 
 from vmss.core.text import one_line
 
-# As a line begins, whatever the locale.
+# The months as a line has them, in every locale.
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 

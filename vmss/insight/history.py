@@ -37,10 +37,11 @@ _VM_LINE = re.compile(r"VM:(.*?) UUID:(\S*) Error:\[(.*)\],?\s*\Z")
 _LINE_LENGTH_MAX = 20000
 # In single quotes; the vendor's plugin puts a text that contains one in double quotes.
 _ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
-# What turn.Served.summary says, from the end, for a policy may be called anything.
+# The sentence of turn.Served.summary, matched to the end, for the name of a policy may be any text. Earlier versions
+# wrote the plural with every number.
 _SUMMARY = re.compile(
-    r".*: ([0-9]+) of ([0-9]+) VMs have their snapshot of ([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) "
-    r"\([^()]*\); ([0-9]+) expired snapshots deleted\.\Z"
+    r".*: ([0-9]+) of ([0-9]+) VMs? ha(?:s its|ve their) snapshot of "
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) \([^()]*\); ([0-9]+) expired snapshots? deleted\.\Z"
 )
 
 
