@@ -180,7 +180,7 @@ def test_a_lock_that_another_process_holds(pool: TestPool) -> None:
     lock = LockDirectory(pool.place.lock_dir).acquire(uuid, {"pid": 4711, "since": "10:00"})
     ended = vmss(pool.folder, "run", VMSS_XAPI=pool.place.xapi)
     lock.release()
-    one_line(ended, 4, "another run holds the lock: process 4711, since 10:00")
+    one_line(ended, 4, "another pass holds the lock: process 4711, since 10:00")
     assert pool.names(policy) == ["VMSS_SNAPSHOT_LOCK_FAILED"]
 
 

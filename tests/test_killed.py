@@ -120,7 +120,7 @@ def test_while_one_runs_another_says_so_and_ends(pool: TestPool) -> None:
     second = start(pool)
     out, err = second.communicate(timeout=60)
     assert second.returncode == 4
-    assert ("another run holds the lock: process %d" % first.pid) in err.decode()
+    assert ("another pass holds the lock: process %d" % first.pid) in err.decode()
     assert "session" not in err.decode() and "OpaqueRef" not in err.decode()
     assert first.wait(60) == 0
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"]

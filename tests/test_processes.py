@@ -658,7 +658,7 @@ def race(pool: ProcessPool, chance: random.Random, count: int) -> str:
     # 5: one ran, and the others name it, by exit status and in the log.
     assert endings[winner].status == 0, endings
     losers = [name for name in contest.names if name != winner]
-    sign = "another run holds the lock: process %d, since " % contest.holder["pid"]
+    sign = "another pass holds the lock: process %d, since " % contest.holder["pid"]
     assert contest.pids.get(winner, contest.holder["pid"]) == contest.holder["pid"]
     for name in losers:
         assert endings[name].status == 4, endings

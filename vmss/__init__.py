@@ -6,7 +6,7 @@
 
 def trigger_schedule_snapshots() -> int:
     """Serve every snapshot schedule of the pool that is due. Return the exit status: 0 all well, 1 a snapshot
-    failed, 2 bad configuration, 3 no session with xapi, 4 another run holds the lock."""
+    failed, 2 bad configuration, 3 no session with xapi, 4 another pass holds the lock."""
     from vmss import plugin  # late, for whoever imports a module of the package loads this file too
 
     return plugin.trigger()

@@ -14,7 +14,7 @@ from vmss.edges.surroundings import Surroundings
 STATUS = """exit status:
   0  all well, or nothing to do      1  a snapshot failed
   2  bad usage or bad input          3  no session with xapi
-  4  another run holds the lock"""
+  4  another pass holds the lock"""
 
 INSTALL_STATUS = """exit status:
   0  everything is installed, or removed

@@ -31,8 +31,8 @@ class Held(Exception):
 
     def __str__(self) -> str:
         if not self.holder:
-            return "another run holds the lock"
-        return "another run holds the lock: process %s, since %s" % (
+            return "another pass holds the lock"
+        return "another pass holds the lock: process %s, since %s" % (
             one_line(str(self.holder.get("pid")), 20),
             one_line(str(self.holder.get("since")), 40),
         )

@@ -22,7 +22,7 @@ RUN_FAILED, RUN_WARNING, RUN_SUCCEEDED = "failed", "warning", "succeeded"
 _WORDS = {
     messages.SUCCEEDED: "all VMs were served",
     messages.FAILED: "at least one VM was not served",
-    messages.LOCK_FAILED: "had to wait for another run",
+    messages.LOCK_FAILED: "had to wait for another pass",
     messages.MISSED_EVENT: "a slot passed while it was still running",
     messages.LICENSE_ERROR: "the licence does not include scheduled snapshots",
     messages.LOGON_FAILURE: "no session with xapi",
