@@ -41,7 +41,7 @@ class Outlook(NamedTuple):
         if run.late:
             yield "late"
         if run.behind:
-            yield "behind %s on %s" % (words.listed(self.behind(run)), words.listed(_short(self.shared(run))))
+            yield "behind %s on %s" % (words.listed(self.behind(run)), words.listed(_shortened(self.shared(run))))
         if run.too_long:
             yield "cannot end before its next slot"
 
@@ -103,7 +103,7 @@ def warnings(session: Reading, outlook: Outlook) -> Iterator[str]:
     for move in outlook.moves.values():
         at_once = move.policy._replace(schedule=move.schedule).due(session.zone, session.now()) is not None
         yield "Move %s to %s%s: %s" % (
-            _called(move.policy),
+            _short_name(move.policy),
             move.schedule.in_words(),
             " (today's run is then due at once)" if at_once else "",
             move.command,
@@ -113,13 +113,13 @@ def warnings(session: Reading, outlook: Outlook) -> Iterator[str]:
 def _overlap(session: Reading, outlook: Outlook, behind: Sequence[Expected]) -> str:
     """A policy begins while others are at work; `behind` are its runs that do."""
     run = behind[0]
-    others = [_called(outlook.loads[uuid].policy) for uuid in run.behind]
+    others = [_short_name(outlook.loads[uuid].policy) for uuid in run.behind]
     helped = run.policy.uuid in outlook.moves or set(run.behind) <= set(outlook.moves)
     return "%s is to begin at %s while %s on %s%s.%s" % (
-        _called(run.policy),
+        _short_name(run.policy),
         session.moment(run.at),
         "%s %s work" % (words.listed(others), words.agree(len(others), "has", "have")),
-        words.listed(_short(outlook.shared(run))),
+        words.listed(_shortened(outlook.shared(run))),
         ", the first of %d such times" % len(behind) if len(behind) > 1 else "",
         "" if helped else " No quarter of an hour was found that is free for it: run one of them less often.",
     )
@@ -130,7 +130,7 @@ def _overrun(session: Reading, outlook: Outlook, run: Expected) -> str:
     load = outlook.loads[run.policy.uuid]
     alone = run.at + load.length >= run.next_slot
     return "%s cannot end before its next slot: it takes about %s, so the run of %s would end at %s.%s" % (
-        _called(run.policy),
+        _short_name(run.policy),
         words.duration(load.seconds),
         session.moment(run.at),
         session.moment(run.ends),
@@ -138,9 +138,10 @@ def _overrun(session: Reading, outlook: Outlook, run: Expected) -> str:
     )
 
 
-def _called(policy: Policy) -> str:
+def _short_name(policy: Policy) -> str:
+    """The name of a policy, without quotes; its uuid if it has no name."""
     return one_line(policy.name, 60) or policy.uuid
 
 
-def _short(names: Sequence[str]) -> List[str]:
+def _shortened(names: Sequence[str]) -> List[str]:
     return [one_line(name, 60) for name in names]
