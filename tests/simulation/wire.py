@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from vmss.edges.clock import Clock
 from vmss.simulator import Simulator
-from vmss.simulator.dispatch import TRUSTED, Origin
+from vmss.simulator.call import TRUSTED, Origin
 from vmss.simulator.errors import XapiError
 from vmss.simulator.values import Count, date_text
 from vmss.simulator.wire import decode_xml

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from vmss.simulator import Simulator
-from vmss.simulator.dispatch import TRUSTED
+from vmss.simulator.call import TRUSTED
 from vmss.simulator.values import NULL
 
 from .replay import Replay

@@ -7,7 +7,7 @@ import pytest
 
 from vmss.simulator import Simulator
 from vmss.simulator.build import Pool, vdi_record
-from vmss.simulator.dispatch import TRUSTED
+from vmss.simulator.call import TRUSTED
 
 from .client import Client, Connect, Serve
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from vmss.simulator import Durations, Simulator, XapiError
-from vmss.simulator.dispatch import Origin
+from vmss.simulator.call import Origin
 from vmss.simulator.errors import Dropped
 from vmss.simulator.faults import BadRule, Rule, parse_rule, read_rules
 

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 import pytest
 
 import vmss.simulator.http as protocol
-import vmss.simulator.server as serving
+import vmss.simulator.listening as serving
 from vmss.simulator import Simulator
 from vmss.simulator.build import Pool
 from vmss.simulator.faults import Rule

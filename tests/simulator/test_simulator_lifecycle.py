@@ -12,7 +12,7 @@ import pytest
 
 from vmss.simulator import Durations, Simulator, XapiError
 from vmss.simulator.build import Pool, vdi_record
-from vmss.simulator.dispatch import Origin
+from vmss.simulator.call import Origin
 from vmss.simulator.errors import Dropped
 from vmss.simulator.images import Repository
 

@@ -14,7 +14,8 @@ import pytest
 from vmss.simulator import Simulator
 from vmss.simulator.build import build_pool
 from vmss.simulator.command import _neighbour
-from vmss.simulator.server import Endpoint, Server, ServerError
+from vmss.simulator.listening import ServerError
+from vmss.simulator.server import Endpoint, Server
 
 from .client import Serve
 from .test_simulator_http import NETWORK, Line, post_of, request

@@ -16,7 +16,8 @@ import pytest
 
 from vmss.simulator import Durations, Simulator, StateError, XapiError
 from vmss.simulator.build import Pool, build_pool, vdi_record
-from vmss.simulator.server import Server, ServerError
+from vmss.simulator.listening import ServerError
+from vmss.simulator.server import Server
 
 from .client import Client, Connect, Serve
 

@@ -8,7 +8,7 @@ import XenAPI
 
 from vmss.simulator import Simulator, XapiError
 from vmss.simulator.build import Pool
-from vmss.simulator.dispatch import Origin
+from vmss.simulator.call import Origin
 
 from .client import Client, Connect, Serve
 

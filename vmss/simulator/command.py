@@ -8,7 +8,8 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .build import build_pool
 from .faults import BadRule, Rule, read_rules
-from .server import Endpoint, Server, ServerError
+from .listening import ServerError
+from .server import Endpoint, Server
 from .simulator import Simulator
 from .state import StateError
 

@@ -5,9 +5,10 @@ parameters, their types, the session, roles, then the method itself.
 """
 
 import logging
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from . import query
+from .accessors import accessor
+from .call import Call, Origin, Steps
 from .datamodel import REMOVED_CLASSES, Method, Model, Parameter
 from .errors import Dropped, XapiError, internal_error, type_failure
 from .hosts import EMERGENCY_CALLS
@@ -19,72 +20,6 @@ if TYPE_CHECKING:
     from .simulator import Simulator
 
 log = logging.getLogger(__name__)
-Steps = Generator[Any, Any, Any]
-
-
-class Headers(NamedTuple):
-    """What the headers of a request say about its call.
-
-    `task`: run under this task; `subtask_of`: the parent of the call's own; `other_config`: what to note in it.
-    """
-
-    task: str = ""
-    subtask_of: str = ""
-    other_config: Tuple[Tuple[str, str], ...] = ()
-    originator: str = ""
-    user_agent: str = ""
-
-
-class Origin(NamedTuple):
-    """How a call reached the pool: over a host's trusted unix socket, or over the network; `host` is where, and
-    "" stands for the coordinator, whichever host that is."""
-
-    trusted: bool
-    host: str = ""
-    headers: Headers = Headers()
-
-
-TRUSTED = Origin(True)
-
-
-class Call:
-    """One call under way: what its handler may need to know."""
-
-    __slots__ = ("sim", "db", "method", "session", "task", "origin")
-
-    def __init__(self, sim: "Simulator", method: str, session: str, task: str, origin: Origin) -> None:
-        self.sim = sim
-        self.db = sim.db
-        self.method = method
-        self.session = session
-        self.task = task
-        self.origin = origin
-
-    @property
-    def task_key(self) -> str:
-        """The key under which objects list this call in current_operations."""
-        if self.task != NULL:
-            return self.task
-        return "DummyRef:|%s|%s" % (self.db.new_uuid(), self.method)
-
-    def check_cancelled(self) -> None:
-        """Operations notice a cancellation by polling (xapi: ocaml/xapi/taskHelper.ml), also that of the task they are
-        part of."""
-        tasks = self.db.tables["task"].rows
-        task = self.task
-        while self.sim.cancelled and task in tasks:
-            if task in self.sim.cancelled:
-                raise XapiError("TASK_CANCELLED", task)
-            task = tasks[task]["subtask_of"]
-
-    def allow_cancel(self) -> None:
-        """Show that this call's task may be cancelled; most do not heed it."""
-        if self.db.exists("task", self.task):
-            self.db.set("task", self.task, "allowed_operations", ["cancel"])
-
-    def set_progress(self, progress: float) -> None:
-        if self.db.exists("task", self.task):
-            self.db.set("task", self.task, "progress", progress)
 
 
 class Methods:
@@ -420,50 +355,3 @@ def constructor_fields(method: Method, value: Any) -> Dict[str, Any]:
         else:
             raise internal_error('Server_helpers.Dispatcher_FieldNotFound("%s")' % parameter.name)
     return fields
-
-
-# --- accessors, generated from the data model ---
-
-
-def accessor(model: Model, method: Method) -> Optional[Callable[..., Any]]:
-    """The function of a generated accessor; None when the method is not one."""
-    cls, name = method.cls, method.name
-    if cls not in model.classes or not model.classes[cls].in_database:
-        return None
-    kind = method.kind
-    if kind == "field getter":
-        field = name[4:]
-        if model.classes[cls].fields[field].derived:
-            return lambda call, ref: call.db.get(cls, ref, field)
-        return lambda call, ref: call.db.row(cls, ref)[field]
-    if kind == "field setter":
-        return lambda call, ref, value: call.db.set(cls, ref, name[4:], value)
-    if kind in ("map add", "map remove", "set add", "set remove"):
-        return collection_accessor(cls, name)
-    implicit: Dict[str, Callable[..., Any]] = {
-        "get_by_uuid": lambda call, uuid: call.db.by_uuid(cls, uuid),
-        "get_by_name_label": lambda call, label: list(call.db.tables[cls].labels.get(label, ()))[::-1],
-        "get_record": lambda call, ref: call.db.record(cls, ref),
-        "get_all": lambda call: list(call.db.tables[cls].rows),
-        "get_all_records": lambda call: call.db.records(cls, call.db.tables[cls].rows),
-        "get_all_where": lambda call, text: query.select(call.db, cls, text),
-        "get_all_records_where": lambda call, text: call.db.records(cls, query.select(call.db, cls, text)),
-    }
-    return implicit.get(name)
-
-
-def collection_accessor(cls: str, name: str) -> Callable[..., Any]:
-    """add_to_F, remove_from_F for maps; add_F, remove_F for sets."""
-    if name.startswith("add_to_"):
-        return lambda call, ref, key, value: call.db.add_to_map(cls, ref, name[7:], key, value)
-    if name.startswith("remove_from_"):
-        return lambda call, ref, key: call.db.remove_from_map(cls, ref, name[12:], key)
-    if name.startswith("add_"):
-        field = name[4:]
-        return lambda call, ref, value: call.db.set(
-            cls, ref, field, [v for v in call.db.row(cls, ref)[field] if v != value] + [value]
-        )
-    field = name[7:]
-    return lambda call, ref, value: call.db.set(
-        cls, ref, field, [v for v in call.db.row(cls, ref)[field] if v != value]
-    )

@@ -9,7 +9,7 @@ from .errors import Dropped, XapiError
 from .kernel import Join, Timer
 
 if TYPE_CHECKING:
-    from .dispatch import Origin
+    from .call import Origin
     from .simulator import Simulator
 
 Steps = Generator[Any, Any, Any]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optiona
 from urllib.parse import unquote, urlsplit
 
 from . import wire
-from .dispatch import BareList, Headers, Origin
+from .call import Headers, Origin
+from .dispatch import BareList
 from .errors import XapiError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ on with what it was doing, and has nobody to tell (docs/xapi-facts.md, Restart o
 
 from typing import TYPE_CHECKING, Any, Generator, Optional, Set
 
+from .call import TRUSTED, Call
 from .classes.vm import power_off
 from .collector import DOMAIN as COLLECTOR
-from .dispatch import TRUSTED, Call
 from .errors import Dropped, XapiError
 from .kernel import Join, Sleep
 from .storage_manager import DOMAIN as STORAGE

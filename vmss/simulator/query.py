@@ -7,8 +7,9 @@ and `or` of one precedence and left associative, `not` weaker than both, fields 
 import re
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
-from .database import Database, Row, Table
+from .database import Database
 from .errors import XapiError
+from .table import Row, Table
 from .values import stored_text
 
 Reader = Callable[[str, Row], str]

@@ -6,11 +6,12 @@ from random import Random
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import datamodel, state, vm_operations
+from .call import TRUSTED, Origin
 from .classes import every as _every  # noqa: F401 - enters the methods into the registry
 from .classes.event import Queue
 from .classes.pool import create_pool
 from .database import Database
-from .dispatch import TRUSTED, Dispatcher, Origin, as_xapi_error
+from .dispatch import Dispatcher, as_xapi_error
 from .durations import Durations
 from .errors import Dropped
 from .faults import Faults, Rule

@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Dict, Iterator, TextIO, Tuple
 
-from .database import no_garbage
 from .errors import XapiError
 from .lifecycle import forget_operations
+from .table import no_garbage
 from .values import date_text, from_seconds, parse_date
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from .storage_manager import StorageManager
 from .waiting import check_not_busy
 
 if TYPE_CHECKING:
-    from .dispatch import Call
+    from .call import Call
     from .simulator import Simulator
 
 Steps = Generator[Any, Any, Any]

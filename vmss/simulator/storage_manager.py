@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List, Optional
 
 from .collector import Collector
 from .errors import XapiError
+from .image_records import ImageRecords
 from .images import (
     BLOCK,
     CHAIN_MAX,
@@ -22,7 +23,6 @@ from .images import (
     round_up,
 )
 from .kernel import Condition, Join, Sleep, Wait
-from .sr_types import SR_TYPES, is_thick
 from .values import EPOCH, NULL, from_seconds
 
 if TYPE_CHECKING:
@@ -37,55 +37,13 @@ MISSING_SECONDS = 10.0
 _COPIED = ("name_label", "name_description", "other_config", "xenstore_data", "tags", "type", "sharable", "on_boot")
 
 
-class StorageManager:
-    """The drivers of all SRs. Repositories are found by the uuid of their SR: they outlive its record."""
+class StorageManager(ImageRecords):
+    """The drivers of all SRs."""
 
     def __init__(self, sim: "Simulator") -> None:
-        self.sim = sim
-        self.db = sim.db
-        self.repositories: Dict[str, Repository] = {}
+        super().__init__(sim)
         self.collector = Collector(self)
-        # Disks that are paused for a snapshot just now.
-        self.paused: List[str] = []
-
-    # --- finding things ---
-
-    def create_repository(self, sr: str, capacity: int, device_config: Dict[str, str]) -> None:
-        row = self.db.row("SR", sr)
-        kind = SR_TYPES.get(row["type"])
-        thick = is_thick(row["type"], row["sm_config"], device_config)
-        repository = Repository(capacity, kind is not None and kind.thick, thick)
-        repository.fake = kind is not None and kind.layout != "vhd"
-        self.repositories.setdefault(row["uuid"], repository)
-
-    def repository(self, sr: str) -> Repository:
-        """What lies on an SR."""
-        uuid = self.db.row("SR", sr)["uuid"]
-        if uuid not in self.repositories:
-            self.create_repository(sr, self.db.row("SR", sr)["physical_size"], {})
-        return self.repositories[uuid]
-
-    def image(self, vdi: str) -> Optional[Image]:
-        """The image of a disk; None if there is none."""
-        row = self.db.row("VDI", vdi)
-        if not self.db.exists("SR", row["SR"]):
-            return None
-        return self.repository(row["SR"]).images.get(row["location"])
-
-    def vdi(self, name: str) -> Optional[str]:
-        """The record of a VHD; None if xapi has none."""
-        return self.db.tables["VDI"].uuids.get(name)
-
-    def record_of(self, sr: str, name: str) -> Optional[str]:
-        """The record of an image of whatever kind; None if xapi has none."""
-        if self.layout(sr) != "iso":
-            return self.vdi(name)
-        found = (vdi for vdi in self.db.get("SR", sr, "VDIs") if self.db.row("VDI", vdi)["location"] == name)
-        return next(found, None)
-
-    def layout(self, sr: str) -> str:
-        kind = SR_TYPES.get(self.db.row("SR", sr)["type"])
-        return kind.layout if kind is not None else "vhd"
+        self.paused: List[str] = []  # disks that are paused for a snapshot at this moment
 
     # --- running ---
 
@@ -135,29 +93,9 @@ class StorageManager:
         row["sm_config"] = {"vdi_type": "aio" if raw else "vhd"} if repository.lvm else {}
         if repository.fake:
             row["sm_config"] = {"samplekey": "This is a dummy SR VDI"}
-        vdi = self._introduce(sr, row)
+        vdi = self.introduce(sr, row)
         self.show_space(sr)
         return vdi
-
-    def _introduce(self, sr: str, row: Dict[str, Any]) -> str:
-        vdi = self.db.create("VDI", row)
-        self._show(sr, row["location"])
-        self.sim.storage.refresh("VDI", vdi)
-        return vdi
-
-    def _show(self, sr: str, name: str) -> None:
-        """Write the size and the parent of an image into its record."""
-        repository = self.repository(sr)
-        vdi, image = self.record_of(sr, name), repository.images[name]
-        if vdi is not None:
-            self.db.set("VDI", vdi, "physical_utilisation", repository.resized(name))
-            self._show_parent(vdi, image)
-
-    def _show_parent(self, vdi: str, image: Image) -> None:
-        config = {k: v for k, v in self.db.row("VDI", vdi)["sm_config"].items() if k != "vhd-parent"}
-        if image.parent is not None:
-            config["vhd-parent"] = image.parent
-        self.db.set("VDI", vdi, "sm_config", config)
 
     def snapshot(self, vdi: str, is_snapshot: bool) -> Steps:
         """VDI.snapshot and VDI.clone: the old leaf becomes a hidden base copy with two empty children."""
@@ -255,16 +193,16 @@ class StorageManager:
                 uuid=base, location=base, name_label="base copy", managed=False, read_only=True, sm_config=config,
                 snapshot_time=EPOCH,
             )  # fmt: skip
-            self._introduce(sr, fields)
+            self.introduce(sr, fields)
         fields = {key: row[key] for key in (*_COPIED, "SR", "virtual_size")}
         # A clone has a time too, though it is no snapshot.
         now = from_seconds(self.sim.kernel.now())
         fields.update(uuid=copy, location=copy, managed=True, sm_config=config, snapshot_time=now)
         if is_snapshot:
             fields.update(is_a_snapshot=True, snapshot_of=vdi)
-        created = self._introduce(sr, fields)
+        created = self.introduce(sr, fields)
         # The record of the live disk shows its new size only after a scan.
-        self._show_parent(vdi, repository.images[row["location"]])
+        self.show_parent(vdi, repository.images[row["location"]])
         self.show_space(sr)
         return created
 
@@ -275,7 +213,7 @@ class StorageManager:
         now = from_seconds(self.sim.kernel.now())
         fields.update(uuid=copy, location=copy, managed=True, read_only=True)
         fields.update(is_a_snapshot=True, snapshot_of=vdi, snapshot_time=now)
-        return self._introduce(sr, fields)
+        return self.introduce(sr, fields)
 
     def destroy(self, vdi: str) -> Steps:
         """VDI.destroy: the records that point at the disk go with it."""
@@ -303,18 +241,6 @@ class StorageManager:
         self.show_space(sr)
         self.collector.kick(sr)
 
-    def forget(self, vdi: str) -> None:
-        """Remove the record of a disk, the attachments and the reference of a suspended VM."""
-        if not self.db.exists("VDI", vdi):
-            return
-        for vbd in self.db.pointing_at("VBD", "VDI", vdi):
-            self.db.delete("VBD", vbd)
-        if self.db.row("VDI", vdi)["type"] == "suspend":
-            for vm, row in list(self.db.tables["VM"].rows.items()):
-                if row["suspend_VDI"] == vdi:
-                    self.db.set("VM", vm, "suspend_VDI", NULL)
-        self.db.delete("VDI", vdi)
-
     def resize(self, vdi: str, size: int) -> Steps:
         life = self.sim.life
         row = self.db.row("VDI", vdi)
@@ -330,7 +256,7 @@ class StorageManager:
         repository.resized(name)
         if self.sim.life == life:
             self.db.set("VDI", vdi, "virtual_size", virtual)
-            self._show(row["SR"], name)
+            self.show(row["SR"], name)
             self.show_space(row["SR"])
 
     def copy(self, vdi: str, sr: str, target: Optional[str] = None) -> Steps:
@@ -369,56 +295,14 @@ class StorageManager:
         if any(image.fault == "corrupt" for image in repository.images.values()):
             raise failure(40, "The SR scan failed  [opterr=uuid=None]")
         if self.layout(sr) != "none" and self.db.exists("SR", sr):
-            self._reconcile(sr, repository)
+            self.reconcile(sr, repository)
             repository.virtual = sum(image.virtual for image in repository.images.values())
         if self.db.exists("SR", sr):
             self.db.remove_from_map("SR", sr, "other_config", "dirty")
         self.show_sizes(sr)
         self.collector.kick(sr)
 
-    def _reconcile(self, sr: str, repository: Repository) -> None:
-        present = {name for name, image in repository.images.items() if not image.fault}
-        known = {self.db.row("VDI", vdi)["location"]: vdi for vdi in self.db.get("SR", sr, "VDIs")}
-        for name, vdi in known.items():
-            if name not in present:
-                # The attachments stay until the database is tidied.
-                self.db.delete("VDI", vdi)
-                self.sim.upkeep.dangling = True
-        for name in repository.images:
-            if name in present and name not in known:
-                self._introduce_found(sr, name, repository.images[name])
-
-    def _introduce_found(self, sr: str, name: str, image: Image) -> None:
-        """A record for an image of which the database has never heard, or no longer knows."""
-        fields: Dict[str, Any] = {
-            "uuid": name, "location": name, "SR": sr, "virtual_size": image.virtual, "managed": not image.hidden,
-            "type": "user", "read_only": image.hidden,
-            "sm_config": {"vdi_type": "vhd"} if self.repository(sr).lvm else {},
-        }  # fmt: skip
-        if self.layout(sr) == "iso":
-            fields.update(uuid=self.db.new_uuid(), name_label=name, read_only=True)
-        self._introduce(sr, fields)
-
-    # --- figures ---
-
-    def show_sizes(self, sr: str) -> None:
-        """Bring the sizes in the records of an SR's disks up to date, as a scan does."""
-        repository = self.repository(sr)
-        for name in list(repository.images):
-            self.settle(repository, name)
-            self._show(sr, name)
-        self.show_space(sr)
-
-    def show_space(self, sr: str) -> None:
-        if self.db.exists("SR", sr):
-            repository = self.repository(sr)
-            used = min(repository.used + repository.filler, repository.capacity)
-            self.db.update("SR", sr, physical_utilisation=used, virtual_allocation=repository.virtual)
-
     # --- guests ---
-
-    def settle(self, repository: Repository, name: str) -> None:
-        repository.settle(name, self.sim.kernel.now(), self.sim.durations.written_bytes_per_second)
 
     def attached(self, vdi: str, writing: bool) -> None:
         """A guest begins or stops to write to a disk."""
@@ -440,7 +324,7 @@ class StorageManager:
         repository = self.repository(row["SR"])
         if row["location"] in repository.images:
             repository.write(row["location"], count)
-            self._show(row["SR"], row["location"])
+            self.show(row["SR"], row["location"])
             self.show_space(row["SR"])
 
     # --- mishaps ---

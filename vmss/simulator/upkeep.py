@@ -6,7 +6,7 @@ Source: xapi: ocaml/xapi/db_gc_util.ml, xapi_globs.ml.
 from typing import TYPE_CHECKING, Dict, List, Set, Tuple
 
 from .classes.vbd import refresh as refresh_vbd
-from .database import Row
+from .table import Row
 from .values import NULL, to_seconds
 
 if TYPE_CHECKING:

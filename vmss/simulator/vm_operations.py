@@ -10,9 +10,10 @@ from .kernel import Sleep
 from .waiting import check_not_busy
 
 if TYPE_CHECKING:
-    from .database import Database, Row
-    from .dispatch import Call
+    from .call import Call
+    from .database import Database
     from .simulator import Simulator
+    from .table import Row
 
 Steps = Generator[Any, Any, Any]
 

@@ -11,7 +11,7 @@ from .errors import XapiError
 from .kernel import Condition, Wait
 
 if TYPE_CHECKING:
-    from .dispatch import Call
+    from .call import Call
     from .simulator import Simulator
 
 # One more than this gets to wait: xapi compares before it counts.

@@ -3,14 +3,14 @@
 import hashlib
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Generator, List, NamedTuple, Set, Tuple
 
-from ..database import no_garbage
 from ..errors import XapiError
 from ..kernel import Sleep, Wait
 from ..registry import method
+from ..table import no_garbage
 from ..values import Count
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 

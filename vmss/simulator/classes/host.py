@@ -11,7 +11,7 @@ from ..values import from_seconds
 from ..vm_operations import hosts_seeing, refresh
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
     from ..simulator import Simulator
 
 Steps = Generator[Any, Any, Any]

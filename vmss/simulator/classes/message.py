@@ -9,7 +9,7 @@ from ..registry import method
 from ..values import parse_date, stored_text, to_seconds
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Records = Dict[str, Dict[str, Any]]
 

@@ -6,7 +6,7 @@ from ..errors import XapiError
 from ..registry import method
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 

@@ -9,7 +9,7 @@ from ..sr_types import FEATURE_VERSIONS, SR_TYPES
 from . import host as hosts
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
     from ..simulator import Simulator
 
 Steps = Generator[Any, Any, Any]

@@ -7,7 +7,7 @@ from ..kernel import Sleep
 from ..registry import method
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 

@@ -9,7 +9,7 @@ from ..registry import simulator_method
 from ..values import from_seconds, to_seconds
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 

@@ -8,7 +8,7 @@ from ..sr_types import NEEDED_CONFIG, SR_TYPES
 from ..storage_manager import failure
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 DEFAULT_SR_SIZE = 1 << 40

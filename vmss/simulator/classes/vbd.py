@@ -7,8 +7,8 @@ from ..registry import method
 from ..values import NULL
 
 if TYPE_CHECKING:
+    from ..call import Call
     from ..database import Database
-    from ..dispatch import Call
 
 DEVICES_MAX = 255
 

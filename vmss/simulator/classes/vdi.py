@@ -8,7 +8,7 @@ from ..registry import method
 from ..values import NULL
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 

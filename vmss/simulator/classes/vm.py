@@ -14,7 +14,7 @@ from ..vm_operations import at_once, check_disks, check_operation, hosts_seeing,
 from . import vbd as vbds
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 MIB = 1024 * 1024

@@ -8,7 +8,7 @@ from ..values import NULL
 from ..vm_operations import at_once, refresh, run
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 MIB = 1024 * 1024

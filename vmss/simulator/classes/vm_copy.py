@@ -14,7 +14,7 @@ from .vbd import refresh as refresh_vbd
 from .vm import announce, load_memory, remove, save_memory
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 

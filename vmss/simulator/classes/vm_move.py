@@ -10,7 +10,7 @@ from .vm import announce, load_memory, on_host
 from .vm_copy import clone_fields, destroy_disks, finish_copy
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 

@@ -10,7 +10,7 @@ from .vm import announce, power_off
 from .vm_copy import NOT_COPIED, copy_disks, copy_vbds
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Steps = Generator[Any, Any, Any]
 

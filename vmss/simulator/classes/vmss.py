@@ -10,7 +10,7 @@ from ..values import EPOCH, ocaml_int
 from .vm import check_quiesce
 
 if TYPE_CHECKING:
-    from ..dispatch import Call
+    from ..call import Call
 
 Schedule = Dict[str, str]
 

@@ -1,0 +1,78 @@
+"""One call of the API: who makes it, by which way, under which task."""
+
+import logging
+from typing import TYPE_CHECKING, Any, Generator, NamedTuple, Tuple
+
+from .errors import XapiError
+from .values import NULL
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+
+log = logging.getLogger(__name__)
+Steps = Generator[Any, Any, Any]
+
+
+class Headers(NamedTuple):
+    """What the headers of a request say about its call.
+
+    `task`: run under this task; `subtask_of`: the parent of the call's own; `other_config`: what to note in it.
+    """
+
+    task: str = ""
+    subtask_of: str = ""
+    other_config: Tuple[Tuple[str, str], ...] = ()
+    originator: str = ""
+    user_agent: str = ""
+
+
+class Origin(NamedTuple):
+    """How a call reached the pool: over a host's trusted unix socket, or over the network; `host` is where, and
+    "" stands for the coordinator, whichever host that is."""
+
+    trusted: bool
+    host: str = ""
+    headers: Headers = Headers()
+
+
+TRUSTED = Origin(True)
+
+
+class Call:
+    """One call under way: what its handler may need to know."""
+
+    __slots__ = ("sim", "db", "method", "session", "task", "origin")
+
+    def __init__(self, sim: "Simulator", method: str, session: str, task: str, origin: Origin) -> None:
+        self.sim = sim
+        self.db = sim.db
+        self.method = method
+        self.session = session
+        self.task = task
+        self.origin = origin
+
+    @property
+    def task_key(self) -> str:
+        """The key under which objects list this call in current_operations."""
+        if self.task != NULL:
+            return self.task
+        return "DummyRef:|%s|%s" % (self.db.new_uuid(), self.method)
+
+    def check_cancelled(self) -> None:
+        """Operations notice a cancellation by polling (xapi: ocaml/xapi/taskHelper.ml), also that of the task they are
+        part of."""
+        tasks = self.db.tables["task"].rows
+        task = self.task
+        while self.sim.cancelled and task in tasks:
+            if task in self.sim.cancelled:
+                raise XapiError("TASK_CANCELLED", task)
+            task = tasks[task]["subtask_of"]
+
+    def allow_cancel(self) -> None:
+        """Show that this call's task may be cancelled; most do not heed it."""
+        if self.db.exists("task", self.task):
+            self.db.set("task", self.task, "allowed_operations", ["cancel"])
+
+    def set_progress(self, progress: float) -> None:
+        if self.db.exists("task", self.task):
+            self.db.set("task", self.task, "progress", progress)

@@ -1,0 +1,72 @@
+"""One table of the database: its rows, its indexes, and what has changed in it."""
+
+import gc
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from .datamodel import Class, Field
+
+Row = Dict[str, Any]
+DELETED_KEPT = 10000
+# xapi writes its database this often by itself (xapi: ocaml/database/, seen on a real one).
+WRITE_SECONDS = 300.0
+
+
+class Deletion(NamedTuple):
+    """An object that is gone: when it was made and when it went, in generations."""
+
+    cls: str
+    ref: str
+    created: int
+    deleted: int
+
+
+class Undo(NamedTuple):
+    """How to take back one change that is not on disk yet: a field's old value, an object's row, or its absence."""
+
+    cls: str
+    ref: str
+    field: Optional[str]
+    old: Any
+
+
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Keep Python from looking for garbage, again and again in all rows, while many objects are made and none lost."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+# A field of the back side of a relation, and the index that holds it; None if this pool has no such objects.
+Back = Tuple[str, Optional[Dict[str, Dict[str, None]]]]
+
+
+class Table:
+    """The rows of one class."""
+
+    def __init__(self, cls: Class) -> None:
+        self.cls = cls
+        self.stored = [field for field in cls.fields.values() if not field.derived]
+        # What a new row holds, and the names of a record in wire order.
+        self.defaults: Row = {field.name: field.default for field in self.stored}
+        self.record: Row = dict.fromkeys(field.name for field in cls.wire_fields)
+        self.internal = [field.name for field in self.stored if field.internal]
+        self.derived: List[Back] = []
+        self.rows: Dict[str, Row] = {}
+        self.created: Dict[str, int] = {}
+        self.uuids: Dict[str, str] = {}
+        self.labels: Dict[str, Dict[str, None]] = {}
+        # For each field that refers to one other object: target -> the rows that point at it, oldest first.
+        self.back: Dict[str, Dict[str, Dict[str, None]]] = {
+            field.name: {} for field in cls.fields.values() if _is_indexed(field)
+        }
+        self.has_label = "name_label" in cls.fields
+
+
+def _is_indexed(field: Field) -> bool:
+    return field.relation is not None and not field.derived and field.type.startswith("ref ")
