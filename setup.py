@@ -49,6 +49,5 @@ setup(
         ],
     },
     entry_points={"console_scripts": ["vmss = vmss.cli.main:main"]},
-    data_files=[("etc/xapi.d/plugins", ["plugins/vmss"]), ("etc/cron.d", ["cron.d/vmss.cron"])],
     zip_safe=False,
 )

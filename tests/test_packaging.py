@@ -247,9 +247,17 @@ def test_every_module_can_be_loaded_by_dom0s_python(dom0: Dom0, packages: Packag
     ]
     code = "import importlib, sys\nsys.path.insert(0, '%s')\nfor name in %r: importlib.import_module(name)" % (
         PRIVATE,
-        [name for name in names if name not in ("vmss.cli.commands.demo", "vmss.cli.commands.simulator")],
+        names,
     )
     assert ok(dom0.run(["python3", "-I", "-c", code])) == ""
+
+
+@pytest.mark.parametrize("command", ["demo", "simulator"])
+def test_what_dom0_does_not_need_says_where_to_get_it(dom0: Dom0, packages: Packages, command: str) -> None:
+    ok(dom0.rpm("-U", packages.newer))
+    done = dom0.run(["vmss", command])
+    assert done.returncode == 2
+    assert len(done.stdout.splitlines()) == 1 and "in a checkout" in done.stdout
 
 
 def test_an_rpm_of_the_time_of_dom0s_can_read_it(packages: Packages) -> None:
