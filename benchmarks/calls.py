@@ -9,9 +9,6 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence
 from tests.pool import TestPool
 from vmss.core.datetimes import parse_datetime
 
-# What a pass may cost for each VM besides waiting (design, section 7).
-GOAL = 10
-
 
 class Counts(NamedTuple):
     """Calls that read, that change something and that wait; and the bytes of all of them."""

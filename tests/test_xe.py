@@ -23,12 +23,16 @@ from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from tests.test_commands import ROOT, Ended, vmss
 from vmss.cli.commands import xe
+from vmss.core.failures import CATALOGUE
 from vmss.xe.classes import BESIDE, CLASSES
 from vmss.xe.commands import COMMANDS
-from vmss.xe.errors import XeError
+from vmss.xe.errors import SENTENCES, XeError
 from vmss.xe.fields import BYTES, INTEGER, MAP, ONE, SET
 from vmss.xe.layout import Output, render
+from vmss.xe.parameters import PARAMETERS
 from vmss.xe.syntax import parse
+
+MODEL = ROOT / "vmss" / "simulator" / "datamodel.json"
 
 tls = test_commands.tls
 
@@ -468,6 +472,13 @@ def test_nobody_there(tmp_path: Path) -> None:
     ended = vmss(tmp_path, "xe", "vmss-list")
     assert (ended.status, ended.out) == (1, "")
     assert "nobody.sock" in ended.err and "No such file or directory" in ended.err and "Traceback" not in ended.err
+
+
+def test_the_parameters_of_errors_are_those_of_the_data_model() -> None:
+    model = {code: tuple(error["params"]) for code, error in json.loads(MODEL.read_text("utf-8"))["all_errors"].items()}
+    assert {code: model.get(code) for code in PARAMETERS} == PARAMETERS
+    # And of what is explained, none is missing.
+    assert {code for code in set(CATALOGUE) | set(SENTENCES) if model.get(code)} <= set(PARAMETERS)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,15 @@
-"""What keeps a command of xe from being done, in lines for the user; the exit status is always 1, as with xe."""
+"""The errors of the commands of xe, in lines for the user. The exit status is always 1, as with xe."""
 
-import json
-import os
 from typing import Callable, List, Sequence
 
 from vmss.core.failures import CATALOGUE
 from vmss.core.problem import EXIT_FAILED, Problem
 from vmss.core.text import one_line
 from vmss.edges.xapi import Refused
+from vmss.xe.parameters import PARAMETERS
 
-_MODEL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "simulator", "datamodel.json")
-
-# What is to be said of errors that a command of ours can run into, and a run over the schedules cannot.
-_SENTENCES = {
+# The sentences of errors that a command can meet and a pass cannot; the others are in the catalogue of failures.
+SENTENCES = {
     "INTERNAL_ERROR": "xapi met an error of its own: see /var/log/xensource.log on the coordinator",
     "INVALID_VALUE": "This value is not allowed",
     "LICENCE_RESTRICTION": "The licence of the pool does not include this",
@@ -25,13 +22,13 @@ _SENTENCES = {
 
 
 class XeError(Problem):
-    """Bad input, or something that is not there."""
+    """Bad input, or an object that does not exist."""
 
     status = EXIT_FAILED
 
 
 class UsageError(XeError):
-    """The command is not one, or lacks a parameter."""
+    """The command is unknown, or lacks a parameter."""
 
     def __str__(self) -> str:
         return "%s\nvmss xe help tells the usage" % self.args[0]
@@ -42,22 +39,21 @@ def failed(text: str) -> XeError:
     return XeError("Error: " + text)
 
 
-def explain(refused: Refused, name: Callable[[str], str]) -> List[str]:
-    """Given an error of xapi, return it in lines: a sentence with its code, then each parameter by its name. `name`
-    says which object a reference means."""
+def error_lines(refused: Refused, name: Callable[[str], str]) -> List[str]:
+    """Given an error of xapi, return its lines: a sentence with its code, then each parameter with its name.
+
+    `name` returns the name of the object of a reference, and any other text as it is.
+    """
     code, params = refused.code, refused.error[1:]
     if code == "SESSION_AUTHENTICATION_FAILED":
         return ["Authentication failed: wrong user name or password"]
-    sentence = _SENTENCES.get(code) or (CATALOGUE[code].sentence if code in CATALOGUE else "xapi refuses this")
+    sentence = SENTENCES.get(code) or (CATALOGUE[code].sentence if code in CATALOGUE else "xapi refuses this")
     return ["%s (%s)" % (sentence, code)] + [
         "%s: %s" % (label, one_line(name(value))) for label, value in zip(_labels(code, params), params)
     ]
 
 
 def _labels(code: str, params: Sequence[str]) -> List[str]:
-    try:
-        with open(_MODEL, encoding="utf-8") as file:
-            labels = list(json.load(file)["all_errors"].get(code, {}).get("params", []))
-    except OSError:  # the embedded xapi was left out of this installation
-        labels = []
+    """The name of each parameter; `parameter` for one that xapi's data model does not name."""
+    labels = list(PARAMETERS.get(code, ()))
     return labels + ["parameter"] * (len(params) - len(labels))

@@ -11,7 +11,7 @@ from vmss.core.text import one_line
 from vmss.edges.settings import Place, load, place
 from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.xe.commands import command_of, describe, run
-from vmss.xe.errors import XeError, explain
+from vmss.xe.errors import XeError, error_lines
 from vmss.xe.layout import Output, render
 from vmss.xe.syntax import Line, parse
 from vmss.xe.things import Session
@@ -66,7 +66,7 @@ def _in_session(line: Line) -> Output:
         xapi.login(where.user, "" if xapi.unix else where.password or "", _ORIGINATOR)
         return run(session, line)
     except Refused as refused:
-        raise XeError("\n".join(explain(refused, session.name)))
+        raise XeError("\n".join(error_lines(refused, session.name)))
     except Unanswered as error:
         raise XeError("Error: %s: %s" % (one_line(where.xapi), error))
     finally:
