@@ -12,9 +12,9 @@ from typing import Any, Dict, Iterator, List, Sequence, Set
 
 import pytest
 
+from tests.documents import ROOT
 from tests.pool import TestPool
 from tests.test_commands import vmss
-from tests.test_readme import ROOT
 from vmss.cli.completion_script import KINDS, POLICY, XE_FLAGS, script
 from vmss.cli.main import COMMANDS, parsers
 from vmss.xe.classes import CLASSES

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documents import ROOT, table
 from tests.terminal import on_terminal
 from tests.test_commands import vmss
-from tests.test_readme import README, ROOT
 from vmss.cli.main import COMMANDS, parser, parsers
 from vmss.cli.manual_page import ENVIRONMENT, actions, literal, metavar, page, prose
 from vmss.cli.parts import STATUS
@@ -94,7 +94,7 @@ def test_every_setting_has_its_default_and_reason() -> None:
 
 
 def test_the_environment_is_what_the_readme_says_and_what_the_code_reads() -> None:
-    rows = [row for row in README.split("| environment |")[1].split("\n\n")[0].splitlines()[2:] if row]
+    rows = table("README.md", "environment")
     assert [row.replace("`", "") for row in rows] == [
         "| %s | %s | %s |" % (", ".join(names), default, text.replace("`", "")) for names, default, text in ENVIRONMENT
     ]

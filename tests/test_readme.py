@@ -4,27 +4,28 @@ import ast
 import inspect
 import re
 import textwrap
-from pathlib import Path
 from typing import Iterator
 
+from tests.documents import ROOT, table
 from vmss.core import failures, messages, plan
 from vmss.edges.settings import SETTINGS, Settings
 from vmss.passes import orphans
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
 
 def test_every_setting_is_in_the_table_with_its_default_and_reason() -> None:
+    rows = table("README.md", "setting")
     for setting in SETTINGS:
         default = getattr(Settings(), setting.name)
         text = ("yes" if default else "no") if isinstance(default, bool) else str(default)
-        assert "| `%s` | %s | %s |" % (setting.name, text or "(empty)", setting.help) in README
+        assert "| `%s` | %s | %s |" % (setting.name, text or "(empty)", setting.help) in rows
+    assert len(rows) == len(SETTINGS)
 
 
 def test_every_alert_is_in_the_table_with_its_priority() -> None:
+    rows = table("README.md", "alert")
     for name, priority in messages.PRIORITIES.items():
-        assert "| `%s` | %d |" % (name, priority) in README
+        assert any(row.startswith("| `%s` | %d |" % (name, priority)) for row in rows), name
+    assert len(rows) == len(messages.PRIORITIES)
 
 
 def _texts(node: ast.AST) -> Iterator[str]:
@@ -55,10 +56,9 @@ def _log_lines() -> Iterator[str]:
 
 
 def test_every_line_of_the_log_is_explained() -> None:
-    table = README.split("## What the log says")[1].split("\n## ")[0]
     lines = [line for line in _log_lines() if line != "%s"]
     assert len(lines) > 35
-    rows = [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| `")]
+    rows = [row.split(" | ")[0] for row in table("README.md", "text")]
     for line in lines:
         parts = [re.escape(part) for part in re.split("%[sd]", line)]
         assert any(re.search("`%s`" % ".+?".join(parts), row) for row in rows), line

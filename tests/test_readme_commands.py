@@ -1,7 +1,6 @@
-"""Every command line of the README, run as it stands there: against a pool, in bash."""
+"""Every command line of the documents for users and contributors, run as it stands there: against a pool, in bash."""
 
 import os
-import re
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -10,8 +9,11 @@ from typing import Dict, Iterator, List
 
 import pytest
 
+from tests.documents import DOCUMENTS, ROOT, shell_lines
 from tests.pool import TestPool
-from tests.test_readme import README, ROOT
+
+# The manual of the simulator has a test of its own, and the benchmarks are too long for one.
+PAGES = [name for name in DOCUMENTS if name not in ("vmss/simulator/README.md", "benchmarks/README.md")]
 
 # What is run elsewhere, or cannot be run on the machine that the tests run on, and where or why.
 ELSEWHERE = {
@@ -37,21 +39,18 @@ ELSEWHERE = {
 JUDGES = ("vmss status", "vmss doctor", "vmss run --policy")
 
 
-def command_lines() -> List[str]:
-    """The lines of the README's shell blocks, without their comments; and what its text says to type in dom0."""
-    lines = []
-    for block in re.findall(r"^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
-        lines += [re.sub(r"\s{2,}#.*", "", line).strip() for line in block.splitlines()]
-    return [line for line in lines if line]
-
-
 def elsewhere(line: str) -> bool:
-    return any(line.startswith(start) for start in ELSEWHERE)
+    return line.startswith(tuple(ELSEWHERE)) or "plugin=vmss" in line
+
+
+def lines_to_run(page: str) -> List[str]:
+    """The command lines of a page that are run here."""
+    return [line for line in shell_lines(page) if not elsewhere(line)]
 
 
 @pytest.fixture
 def names(pool: TestPool) -> Iterator[Dict[str, str]]:
-    """A pool in which all that the README speaks of is there: what stands for what."""
+    """A pool in which everything exists that the documents speak of: the values of the words that stand for it."""
     vm = pool.vm("web", [pool.sr()])
     policy = pool.policy(
         [vm], "nightly", frequency="daily", schedule={"hour": "2", "min": "30"}, retained_snapshots="10"
@@ -93,22 +92,19 @@ def environment(pool: TestPool, folder: Path) -> Dict[str, str]:
     )
 
 
-def test_what_is_run_elsewhere_is_in_the_readme_and_all_else_is_run_here() -> None:
-    lines = command_lines()
+def test_what_is_run_elsewhere_is_in_the_documents_and_all_else_is_run_here() -> None:
+    lines = [line for page in PAGES for line in shell_lines(page)]
     for start in ELSEWHERE:
         assert any(line.startswith(start) for line in lines), start
     assert sum(1 for line in lines if not elsewhere(line)) > 30
 
 
-def test_every_command_line_does_what_it_says(pool: TestPool, names: Dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if lines_to_run(page)])
+def test_every_command_line_does_what_it_says(pool: TestPool, names: Dict[str, str], tmp_path: Path, page: str) -> None:
     pool.simulator.set_time(datetime(2026, 12, 31, 23, 0, tzinfo=timezone.utc))
     surroundings = environment(pool, tmp_path)
     failed = []
-    for line in command_lines():
-        if elsewhere(line):
-            continue
-        if "plugin=vmss" in line:
-            continue  # the plugin needs places in /var: see test_plugin, and test_xe for the command
+    for line in lines_to_run(page):
         for name, value in names.items():
             line = line.replace(name, value)
         done = subprocess.run(
