@@ -93,8 +93,8 @@ def test_every_setting_has_its_default_and_reason() -> None:
         assert "%s%s %s" % (setting.name, beside, setting.help) in body
 
 
-def test_the_environment_is_what_the_readme_says_and_what_the_code_reads() -> None:
-    rows = table("README.md", "environment")
+def test_the_environment_is_what_the_documents_say_and_what_the_code_reads() -> None:
+    rows = table("docs/settings.md", "environment")
     assert [row.replace("`", "") for row in rows] == [
         "| %s | %s | %s |" % (", ".join(names), default, text.replace("`", "")) for names, default, text in ENVIRONMENT
     ]

@@ -13,7 +13,7 @@ from vmss.passes import orphans
 
 
 def test_every_setting_is_in_the_table_with_its_default_and_reason() -> None:
-    rows = table("README.md", "setting")
+    rows = table("docs/settings.md", "setting")
     for setting in SETTINGS:
         default = getattr(Settings(), setting.name)
         text = ("yes" if default else "no") if isinstance(default, bool) else str(default)

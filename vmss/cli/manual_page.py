@@ -26,7 +26,7 @@ DESCRIPTION = (
     % DEFAULT_LOG
 )
 
-# The environment: names, default, meaning. The README has the same table.
+# The variables of the environment: names, default, meaning. The table in docs/settings.md is the same.
 ENVIRONMENT: Tuple[Tuple[Tuple[str, ...], str, str], ...] = (
     (("VMSS_XAPI",), Place().xapi, "where xapi is: `unix:PATH`, or `https://HOST` (to read only)"),
     (("VMSS_CONFIG",), Place().config, "the configuration file"),
