@@ -29,9 +29,10 @@ def section(name: str, heading: str) -> str:
 
 
 def table(name: str, heading: str) -> List[str]:
-    """The rows of the table of a document whose first column has this heading, as they are written."""
-    (rows,) = re.findall(r"^\| %s \|.*\n\|[-|]+\|\n((?:\|.*\n)*)" % re.escape(heading), read(name), re.MULTILINE)
-    return str(rows).splitlines()
+    """The rows of the tables of a document whose first column has this heading, as they are written."""
+    rows = re.findall(r"^\| %s \|.*\n\|[-|]+\|\n((?:\|.*\n)*)" % re.escape(heading), read(name), re.MULTILINE)
+    assert rows, "%s has no table of %s" % (name, heading)
+    return "".join(rows).splitlines()
 
 
 def shell_lines(name: str) -> List[str]:

@@ -22,10 +22,16 @@ def test_every_setting_is_in_the_table_with_its_default_and_reason() -> None:
 
 
 def test_every_alert_is_in_the_table_with_its_priority() -> None:
-    rows = table("README.md", "alert")
+    rows = table("docs/alerts-and-log.md", "alert")
     for name, priority in messages.PRIORITIES.items():
         assert any(row.startswith("| `%s` | %d |" % (name, priority)) for row in rows), name
     assert len(rows) == len(messages.PRIORITIES)
+
+
+def test_every_error_of_our_own_is_in_the_table() -> None:
+    rows = table("docs/alerts-and-log.md", "error")
+    ours = [code for code in failures.CATALOGUE if code.startswith("VMSS_")]
+    assert [row.split("`")[1] for row in rows] == ours
 
 
 def _texts(node: ast.AST) -> Iterator[str]:
@@ -58,7 +64,7 @@ def _log_lines() -> Iterator[str]:
 def test_every_line_of_the_log_is_explained() -> None:
     lines = [line for line in _log_lines() if line != "%s"]
     assert len(lines) > 35
-    rows = [row.split(" | ")[0] for row in table("README.md", "text")]
+    rows = [row.split(" | ")[0] for row in table("docs/alerts-and-log.md", "text")]
     for line in lines:
         parts = [re.escape(part) for part in re.split("%[sd]", line)]
         assert any(re.search("`%s`" % ".+?".join(parts), row) for row in rows), line
