@@ -1,4 +1,4 @@
-"""The README says what is true."""
+"""The documents say what is true: their tables are those of the code."""
 
 import ast
 import inspect
@@ -9,6 +9,7 @@ from typing import Iterator
 from tests.documents import ROOT, table
 from vmss.core import failures, messages, plan
 from vmss.edges.settings import SETTINGS, Settings
+from vmss.installation.install import FILES
 from vmss.passes import orphans
 
 
@@ -19,6 +20,12 @@ def test_every_setting_is_in_the_table_with_its_default_and_reason() -> None:
         text = ("yes" if default else "no") if isinstance(default, bool) else str(default)
         assert "| `%s` | %s | %s |" % (setting.name, text or "(empty)", setting.help) in rows
     assert len(rows) == len(SETTINGS)
+
+
+def test_every_installed_file_is_in_the_tables() -> None:
+    rows = "".join(table("docs/install.md", "file"))
+    for file in FILES:
+        assert "`%s`" % file.path in rows
 
 
 def test_every_alert_is_in_the_table_with_its_priority() -> None:
