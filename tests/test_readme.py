@@ -9,6 +9,7 @@ from typing import Iterator
 from tests.documents import ROOT, table
 from vmss.core import failures, messages, plan
 from vmss.edges.settings import SETTINGS, Settings
+from vmss.insight.checks import CHECKS
 from vmss.installation.install import FILES
 from vmss.passes import orphans
 
@@ -20,6 +21,10 @@ def test_every_setting_is_in_the_table_with_its_default_and_reason() -> None:
         text = ("yes" if default else "no") if isinstance(default, bool) else str(default)
         assert "| `%s` | %s | %s |" % (setting.name, text or "(empty)", setting.help) in rows
     assert len(rows) == len(SETTINGS)
+
+
+def test_every_check_of_the_doctor_is_in_the_table() -> None:
+    assert [row.split("`")[1] for row in table("docs/monitoring.md", "check")] == [check.name for check in CHECKS]
 
 
 def test_every_installed_file_is_in_the_tables() -> None:
