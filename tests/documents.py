@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Iterator, List, Set
+from typing import Iterator, List, Set, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,12 +35,16 @@ def table(name: str, heading: str) -> List[str]:
     return "".join(rows).splitlines()
 
 
+def blocks(name: str) -> List[Tuple[str, str]]:
+    """The blocks of code of a document: the language of each, empty if none is given, and its text."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", read(name), re.DOTALL | re.MULTILINE)
+
+
 def shell_lines(name: str) -> List[str]:
     """The command lines in a document's shell blocks, without their comments."""
-    lines: List[str] = []
-    for block in re.findall(r"^```sh\n(.*?)^```$", read(name), re.DOTALL | re.MULTILINE):
-        lines += [re.sub(r"(^|\s{2,})#.*", "", line).strip() for line in block.splitlines()]
-    return [line for line in lines if line]
+    lines = [line for language, text in blocks(name) if language == "sh" for line in text.splitlines()]
+    stripped = [re.sub(r"(^|\s{2,})#.*", "", line).strip() for line in lines]
+    return [line for line in stripped if line]
 
 
 def links(name: str) -> List[str]:

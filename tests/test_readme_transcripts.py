@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.documents import DOCUMENTS, read
+from tests.documents import DOCUMENTS, blocks
 from tests.pool import UTC, TestPool
 from tests.terminal import on_terminal
 from tests.test_commands import vmss
@@ -31,8 +31,8 @@ _DURATION = re.compile(r"\b[0-9]+ (ms|s|min|h)\b")
 def transcripts() -> Iterator[Tuple[str, str, str]]:
     """The page, the command and the output of each."""
     for page in DOCUMENTS:
-        for block in re.findall(r"^```\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE):
-            for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        for language, block in blocks(page):
+            for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:] if not language else ():
                 command, _, output = part.partition("\n")
                 yield page, command, output
 
@@ -129,3 +129,17 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
 def test_it_is_what_the_program_prints(outputs: Outputs, page: str, command: str, output: str) -> None:
     printed = outputs.of(command)
     assert matches(output, printed), "%s: %s prints:\n%s" % (page, command, printed)
+
+
+def test_what_is_left_out_and_what_is_wrong() -> None:
+    printed = "VMSS OK\nhourly  12 s  [17]\nnightly\nend\n"
+    for good in ("VMSS OK\nhourly 3 s [9]\n…\nend\n", "VMSS …\n…\n", "…\nend\n", printed):
+        assert matches(good, printed)
+    for bad in (
+        "VMSS OK\n",
+        "VMSS OK\n…\nnightly\n",
+        "VMSS OK\nnightly\nend\n",
+        "VMSS WARNING\n…\n",
+        "…\nhourly 3 s\n…\n",
+    ):
+        assert not matches(bad, printed)
