@@ -2,16 +2,50 @@
 
 import ast
 import inspect
+import os
 import re
 import textwrap
 from typing import Iterator
 
-from tests.documents import ROOT, table
+import pytest
+
+from tests.documents import DOCUMENTS, ROOT, anchors, links, read, table
 from vmss.core import failures, messages, plan
 from vmss.edges.settings import SETTINGS, Settings
 from vmss.insight.checks import CHECKS
 from vmss.installation.install import FILES
 from vmss.passes import orphans
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_somewhere(name: str) -> None:
+    for target in links(name):
+        path, _, anchor = target.partition("#")
+        place = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else name
+        assert (ROOT / place).exists(), "%s: %s" % (name, target)
+        if anchor:
+            assert anchor in anchors(place), "%s: %s" % (name, target)
+
+
+def test_every_document_can_be_reached_from_the_readme() -> None:
+    reached, new = set(), {"README.md"}
+    while new:
+        name = new.pop()
+        reached.add(name)
+        targets = {os.path.normpath(os.path.join(os.path.dirname(name), link.split("#")[0])) for link in links(name)}
+        new |= {target for target in targets if target in DOCUMENTS and target not in reached}
+    assert reached == set(DOCUMENTS)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(read("README.md").splitlines()) <= 140
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md", "SECURITY.md"])
+def test_every_file_that_is_named_exists(name: str) -> None:
+    named = re.findall(r"`((?:vmss|tests|docs|packaging|plugins|cron\.d|benchmarks|\.ci|\.git)[\w./*-]*)`", read(name))
+    for path in named:
+        assert "/" not in path or list(ROOT.glob(path)), "%s: %s" % (name, path)
 
 
 def test_every_setting_is_in_the_table_with_its_default_and_reason() -> None:

@@ -34,6 +34,13 @@ ELSEWHERE = {
     "PYTHONPATH=/usr/lib/vmss": "test_packaging",
     "vmss manual >": "test_manual compares the file",
     "vmss completion bash >": "test_completion compares the file",
+    ".venv/bin/python -m pytest": "it would run this test",
+    ".venv/bin/python -m tests.simulation": "tests/simulation",
+    ".venv/bin/python -m benchmarks": "nobody: it takes minutes",
+    ".venv/bin/pip install -q '.[lint]'": ".ci/run",
+    ".venv/bin/ruff": ".ci/run",
+    ".venv/bin/mypy": ".ci/run",
+    ".ci/run": "whoever commits",
 }
 # The exit status says what was found, not whether the command worked.
 JUDGES = ("vmss status", "vmss doctor", "vmss run --policy")

@@ -48,8 +48,8 @@ _FILES = {
 
 LOG = (
     "Every pass writes lines of the form `May 21 10:15:01 HOST VMSS: [PID] TEXT` to %s. Their texts are those of the "
-    "vendor's article CTX224169; the README explains each, and the alerts. `vmss doctor` reads them for you."
-    % DEFAULT_LOG
+    "vendor's article CTX224169; docs/alerts-and-log.md in the source explains each, and the alerts. "
+    "`vmss doctor` reads them for you." % DEFAULT_LOG
 )
 
 _SPECIAL = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti", '"': "\\(dq"}
