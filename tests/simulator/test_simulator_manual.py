@@ -163,6 +163,6 @@ def test_every_way_to_end_and_every_type_of_sr_is_explained() -> None:
 
 
 def test_the_figures_of_the_replay_are_those_that_are_tested() -> None:
-    checked = section("How its truth is checked")
+    checked = section("How it is compared with a real xapi")
     assert all("`%s`" % name in checked for name in RECORDINGS)
     assert all(re.search(r"\b%d\b" % count, checked) for count in AGREE.values())

@@ -14,7 +14,7 @@ Steps = Generator[Any, Any, Any]
 
 
 def accessor(model: Model, method: Method) -> Optional[Callable[..., Any]]:
-    """The function of a generated accessor; None when the method is not one."""
+    """The function of a generated accessor; None if the method is none."""
     cls, name = method.cls, method.name
     if cls not in model.classes or not model.classes[cls].in_database:
         return None
@@ -41,7 +41,7 @@ def accessor(model: Model, method: Method) -> Optional[Callable[..., Any]]:
 
 
 def collection_accessor(cls: str, name: str) -> Callable[..., Any]:
-    """add_to_F, remove_from_F for maps; add_F, remove_F for sets."""
+    """The accessor of a collection: add_to_F and remove_from_F for maps, add_F and remove_F for sets."""
     if name.startswith("add_to_"):
         return lambda call, ref, key, value: call.db.add_to_map(cls, ref, name[7:], key, value)
     if name.startswith("remove_from_"):

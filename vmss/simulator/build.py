@@ -12,7 +12,7 @@ DISK_GIBS = (10, 20, 40, 80)
 
 
 class Pool(NamedTuple):
-    """What was built: references by kind, and the session used."""
+    """The objects of a new pool: references by kind, and the session that created them."""
 
     session: str
     hosts: List[str]
@@ -98,7 +98,7 @@ def build_pool(call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks:
     random = Random(seed)  # noqa: S311, a simulation
     session = call("session.login_with_password", "root", "", "1.0", "build")
     all_hosts = _build_hosts(call, session, hosts)
-    # Room for every disk several times over, however they are spread.
+    # Room for several copies of every disk, whatever SR it is on.
     size = max(1024, 6 * max(DISK_GIBS) * vms * disks // max(1, srs)) * GIB
     all_srs = [_build_sr(call, session, all_hosts[0], number, size) for number in range(srs)]
     all_vms: List[str] = []

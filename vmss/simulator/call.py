@@ -1,4 +1,4 @@
-"""One call of the API: who makes it, by which way, under which task."""
+"""One call of the API: its session, its origin, and its task."""
 
 import logging
 from typing import TYPE_CHECKING, Any, Generator, NamedTuple, Tuple
@@ -39,7 +39,7 @@ TRUSTED = Origin(True)
 
 
 class Call:
-    """One call under way: what its handler may need to know."""
+    """One call in progress, as its handler sees it."""
 
     __slots__ = ("sim", "db", "method", "session", "task", "origin")
 
@@ -69,7 +69,7 @@ class Call:
             task = tasks[task]["subtask_of"]
 
     def allow_cancel(self) -> None:
-        """Show that this call's task may be cancelled; most do not heed it."""
+        """Show that this call's task may be cancelled; most operations ignore a cancellation."""
         if self.db.exists("task", self.task):
             self.db.set("task", self.task, "allowed_operations", ["cancel"])
 

@@ -16,7 +16,7 @@ DOMAIN = "garbage collector"
 QUIET_SECONDS = 300.0
 BOOTING_SECONDS = 15.0
 STEP_SECONDS = 1.0
-# A leaf in use is merged in one go when little is left, or when that takes no time.
+# A leaf in use is merged in one step if it holds little data, or if that takes little time.
 LIVE_BYTES_MAX = 20 * MIB
 LIVE_SECONDS_MAX = 5.0
 ROUNDS_MAX = 20
@@ -37,7 +37,7 @@ class Work(NamedTuple):
 
 
 class Collector:
-    """The collectors of all SRs: one process an SR, one piece of work at a time."""
+    """The collectors of all SRs: one process per SR, one piece of work at a time."""
 
     def __init__(self, manager: "StorageManager") -> None:
         self.manager = manager
@@ -47,24 +47,24 @@ class Collector:
         self._untouched: Dict[str, Set[str]] = {}
 
     def booted(self, host: str) -> None:
-        """A host has lost what it remembers of its collections."""
+        """A host was booted: it has collected no SR since."""
         self._untouched[host] = set(self.db.tables["SR"].rows)
 
     def moved(self, old: str, new: str) -> None:
-        """Another host is the coordinator, perhaps for the first time since it booted."""
+        """Another host has become the coordinator, perhaps for the first time since it booted."""
         self._untouched.setdefault(old, set())
         if new not in self._untouched:
             self.booted(new)
 
     def _is_first(self, sr: str) -> bool:
-        """Whether this host collects the SR for the first time; after that it does not."""
+        """Whether this is the host's first collection of the SR since it booted; it is noted as such."""
         untouched = self._untouched.get(self.manager.sim.hosts.coordinator, set())
         first = sr in untouched
         untouched.discard(sr)
         return first
 
     def kick(self, sr: str) -> None:
-        """Start the collector of an SR, unless it runs, may not, or has nothing to do."""
+        """Start the collector of an SR, unless it is running, switched off, or without work."""
         if sr in self.running or not self._may_run(sr):
             return
         first = self._is_first(sr)
@@ -175,7 +175,7 @@ class Collector:
         return plan
 
     def _is_due(self, sr: str, work: Work, lacking: Dict[str, None]) -> bool:
-        """Whether what was planned is still to be done, and can be."""
+        """Whether planned work is still needed and possible."""
         repository = self.manager.repository(sr)
         image = repository.images.get(work.name)
         if image is None:
@@ -199,7 +199,7 @@ class Collector:
         return -heights[root]
 
     def _candidate(self, repository: Repository, base: str, config: Dict[str, str]) -> Optional[Work]:
-        """What can be done about a base copy."""
+        """The work that a base copy needs; None if it needs none."""
         image = repository.images[base]
         if image.fault:
             return None
@@ -226,7 +226,7 @@ class Collector:
     # --- doing it ---
 
     def _carry_out(self, sr: str, work: Work) -> Steps:
-        """Do one piece of work; return whether it was done. The world may change while it takes its time."""
+        """Do one piece of work, and return whether it was done. The tree may change meanwhile."""
         repository = self.manager.repository(sr)
         image = repository.images[work.name]
         if work.kind == "leaf" and not (yield from self._shrink_leaf(repository, work, image)):
@@ -236,7 +236,7 @@ class Collector:
         if repository.read_only:
             return False
         if not self._may_run(sr) or not self._is_still(repository, work, image):
-            # Somebody else was faster: the next look will show.
+            # The tree has changed meanwhile: the next plan takes that into account.
             return True
         if work.kind == "orphan":
             self._remove(repository, work.name)
@@ -248,7 +248,7 @@ class Collector:
         return True
 
     def _is_still(self, repository: Repository, work: Work, image: Image) -> bool:
-        """Whether the tree is yet as it was when the work was chosen."""
+        """Whether the tree is still as it was when the work was chosen."""
         if repository.images.get(work.name) is not image:
             return False
         if work.kind == "orphan":
@@ -258,7 +258,7 @@ class Collector:
         return list(repository.images[image.parent].children) == [work.name]
 
     def _has_room(self, repository: Repository, name: str, image: Image) -> bool:
-        """Merging needs room before it gives any back: for the parent's growth, or for its full volume."""
+        """The room that a merge needs before it frees any: for the growth of the parent, or for its full volume."""
         parent = repository.images[image.parent or name]
         if repository.lvm:
             return repository.free >= logical_volume(max(parent.virtual, image.virtual)) - parent.size
@@ -267,7 +267,7 @@ class Collector:
     # --- telling that there is no room ---
 
     def _show_lack(self, sr: str, lacking: Dict[str, None]) -> None:
-        """One message for an SR on which something cannot be merged, until everything can be."""
+        """Raise one message for an SR on which a merge lacks room, until all merges are possible again."""
         row = self.db.row("SR", sr)
         messages = self.manager.sim.messages
         message = row["sm_config"].get(NO_SPACE)

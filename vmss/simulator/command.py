@@ -124,7 +124,7 @@ def _neighbour(first: Endpoint, number: int) -> Endpoint:
 
 
 def _port(first: int, number: int) -> int:
-    """The port so many after the first; 0 takes a free one for each."""
+    """The port of the host with this number; 0 takes a free port for each host."""
     port = first + number if first else 0
     if port > 65535:
         raise BadArgument("there are not enough ports for the members after port %d" % first)
@@ -132,7 +132,7 @@ def _port(first: int, number: int) -> int:
 
 
 def _plugin_environment(variable: str, endpoint: Endpoint) -> Dict[str, str]:
-    """What tells a plugin where the socket is."""
+    """The environment that tells a plugin the path of the socket."""
     if endpoint.socket is None or not variable:
         return {}
     return {variable: "unix:" + os.path.abspath(endpoint.socket)}
@@ -153,16 +153,16 @@ def _simulator(args: argparse.Namespace, environment: Dict[str, str], rules: Lis
     }
     if args.state is not None and os.path.exists(args.state):
         return Simulator.load(args.state, clock="real", speed=args.speed, faults=rules, **options)
-    # The pool is built in virtual time, which takes none, and then the clock starts.
+    # The pool is built in virtual time, which costs no real time; then the clock starts.
     sim = Simulator(clock="virtual", **options)
     start = sim.now()
     pool = build_pool(sim.call, args.hosts, args.srs, args.vms, args.disks, args.seed)
-    # It has been there for long: what xapi loses when it is killed is not the pool.
+    # The pool counts as old: a killed xapi must not lose it.
     sim.call("pool.sync_database", pool.session)
     sim.call("session.logout", pool.session)
     sim.run_clock(start, args.speed)
     for rule in rules:
-        # Not before, or the building would meet them.
+        # Not earlier, or the faults would apply to building the pool.
         sim.faults.add(rule)
     return sim
 
@@ -175,7 +175,7 @@ def _save(sim: Simulator, path: str) -> None:
 
 
 def _announce(sim: Simulator, server: Server) -> None:
-    """Say where the server is; the lines are the sign that it serves."""
+    """Print where the server listens; these lines show that it is ready."""
     for number, (host, endpoint) in enumerate(server.endpoints.items()):
         note = " (%s)" % sim.db.row("host", host)["name_label"] if number else ""
         if endpoint.socket is not None:

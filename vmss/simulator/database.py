@@ -83,7 +83,7 @@ class Database:
         return list(self.tables[cls].back[field].get(ref, ()))[::-1]
 
     def records(self, cls: str, refs: Iterable[str]) -> Dict[str, Row]:
-        """What a bulk read answers."""
+        """The records that a bulk read returns."""
         with no_garbage():
             return {ref: self.record(cls, ref) for ref in refs}
 
@@ -124,7 +124,7 @@ class Database:
     # --- writing ---
 
     def create(self, cls: str, fields: Row, ref: Optional[str] = None) -> str:
-        """Make an object; fields left out have their defaults. Return its reference."""
+        """Create an object, with defaults for fields that are left out, and return its reference."""
         table = self.tables[cls]
         row = table.defaults.copy()
         row.update((name, value) for name, value in fields.items() if name in row)
@@ -175,7 +175,7 @@ class Database:
             self.set(cls, ref, name, value)
 
     def delete(self, cls: str, ref: str) -> None:
-        """Remove an object; what pointed at it keeps a dangling reference, as in xapi."""
+        """Delete an object; references to it dangle, as in xapi."""
         row = self.row(cls, ref)
         table = self.tables[cls]
         self._remember(table, ref, None, row)
@@ -232,7 +232,7 @@ class Database:
         self._next_write = self.clock() + WRITE_SECONDS
 
     def lose_unwritten(self) -> None:
-        """Take back what is not on disk: what a death of xapi does."""
+        """Undo all changes that are not on disk, as the death of xapi does."""
         if self.clock() >= self._next_write:
             self.written()
         undos, self._unwritten = self._unwritten, []

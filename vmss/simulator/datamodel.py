@@ -76,7 +76,7 @@ class Class(NamedTuple):
     persistent: bool
 
 
-# Classes that were removed as a whole: all their calls say so.
+# Classes that were removed as a whole: all their calls answer MESSAGE_REMOVED.
 REMOVED_CLASSES = ("VBD_metrics",)
 
 

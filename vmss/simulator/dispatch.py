@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Methods:
-    """Every method of a model with its handler: made once, and shared by all simulators."""
+    """Every method of a model with its handler, created once and shared by all simulators."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -93,7 +93,7 @@ class Dispatcher:
         args = self._arguments(method, params)
         session = params[0] if method.has_session else NULL
         if method.cls == "simulator" and origin.trusted:
-            # Whoever owns the socket owns the simulator, also while xapi is away and knows no session.
+            # Whoever can open the socket may control the simulator, also while xapi is down and knows no session.
             return self._handle(method, Call(self.sim, method.wire_name, session, NULL, origin), args)
         if method.has_session and not self._is_emergency(method, origin):
             self.check_session(session)
@@ -122,13 +122,13 @@ class Dispatcher:
             method = self.aliases.get(name)
         if method is None and name not in self.others:
             if params:
-                # xapi takes it for an extension, and checks the session first.
+                # xapi treats it as an extension, and checks the session first.
                 self.check_session(to_string(params[0]))
             raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
         return method
 
     def _other(self, name: str, params: List[Any]) -> Any:
-        """A method of a class that xapi has and this pool has no objects of."""
+        """The answer of a class that xapi has and of which this pool has no objects."""
         if not params:
             raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", name, "0", "-1")
         self.check_session(to_string(params[0]))
@@ -222,10 +222,10 @@ class Dispatcher:
         """Write the end of a task into its record."""
         self.sim.cancelled.discard(task)
         if not self.db.exists("task", task) or isinstance(error, Dropped):
-            # Gone, or about to go with the xapi that has died.
+            # It was collected, or is lost with the xapi that died.
             return
         if self.db.row("task", task)["status"] != "pending":
-            # Its owner has said how it ended, and that stands (xapi: ocaml/xapi/taskHelper.ml).
+            # Its owner has set its status, which is kept (xapi: ocaml/xapi/taskHelper.ml).
             return
         fields: Dict[str, Any] = {
             "progress": 1.0,
@@ -260,7 +260,7 @@ class Dispatcher:
         return task
 
     def _faulty(self, name: str, args: List[Any], steps: Steps) -> Steps:
-        """What runs in the background meets the faults that are meant for it."""
+        """Apply the faults whose rules match an operation in the background."""
         rule = self.sim.faults.meet(name, args) if self.sim.faults.active else None
         return steps if rule is None else self.sim.faults.around(rule, steps)
 

@@ -1,4 +1,4 @@
-"""How long things take in the simulated pool, and the other odds of its model."""
+"""The durations, rates and probabilities of the simulated pool."""
 
 from typing import NamedTuple, Tuple
 
@@ -22,9 +22,9 @@ class Durations(NamedTuple):
     memory_bytes_per_second: float = 200e6
     written_bytes_per_second: float = 16e3
     merge_bytes_per_second: float = 100e6
-    # A wake-up that comes between a waiter's look and its sleep is lost.
+    # The probability that a wake-up is lost, because it comes between a waiter's check and its sleep.
     lost_wakeup: float = 0.1
-    # An operation in storage that xapi has not lived to see the end of: it finishes, or fails for want of xapi.
+    # The probability that a storage operation whose xapi died finishes; else it fails, because it needs xapi.
     orphan_finishes: float = 0.5
-    # A host that is lost in the middle of a snapshot has made the copy's image already, and not yet the disk's.
+    # The probability that a host lost in the middle of a snapshot has left the image of the copy, but not of the disk.
     half_made: float = 0.5

@@ -1,4 +1,4 @@
-"""How a XAPI call ends that does not succeed: with an error code and its parameters, or without an answer."""
+"""The two ways in which a call can fail: with an error code and its parameters, or without an answer."""
 
 from typing import List
 

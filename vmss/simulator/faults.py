@@ -1,4 +1,4 @@
-"""Faults by rule: which calls and operations fail, hang, break off or are late, and when xapi dies meanwhile."""
+"""Faults by rule: which calls and operations fail, hang, lose their connection or are late, or kill xapi."""
 
 import json
 import math
@@ -125,7 +125,7 @@ def _rule_of_file(path: str, number: int, item: Dict[str, Any]) -> Rule:
 
 
 class _Active:
-    """A rule in force: its own chance, how often it matched and how often it struck."""
+    """A rule in force: its random generator, how often it matched, and how often it was applied."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -144,7 +144,7 @@ class _Active:
 
 
 class Faults:
-    """All rules in force, in the order they were added: the first that strikes does."""
+    """All rules in force, in the order in which they were added; the first that applies wins."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
@@ -157,11 +157,11 @@ class Faults:
         self.active.clear()
 
     def describe(self) -> List[Dict[str, str]]:
-        """The rules as they were given, with how often each struck."""
+        """The rules as they were given, and how often each was applied."""
         return [_described(active) for active in self.active]
 
     def meet(self, name: str, params: List[Any]) -> Optional[Rule]:
-        """The rule that strikes this call or operation."""
+        """The rule that applies to this call or operation; None if none does."""
         for active in self.active:
             rule = active.rule
             meant = fnmatchcase(name, rule.method) and (not rule.object or self._is_about(rule.object, params))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Steps = Generator[Any, Any, Any]
 
-# xapi takes a host for dead when it has not been heard of for so long (xapi: ocaml/xapi/xapi_globs.ml).
+# Timeout after which xapi considers a silent host dead (xapi: ocaml/xapi/xapi_globs.ml).
 ASSUMED_DEAD_SECONDS = 600.0
 # What a host answers whose xapi has not started up, or which cannot reach its coordinator.
 EMERGENCY_CALLS = (
@@ -25,7 +25,7 @@ EMERGENCY_CALLS = (
 
 
 class Hosts:
-    """The hosts of the pool, beyond their records."""
+    """The state of the hosts beyond their records."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
@@ -34,7 +34,7 @@ class Hosts:
         # would when the clock is set.
         self._down: Set[str] = set()
         self._booting: Set[str] = set()
-        # What is to happen to a host: it comes up, or the pool takes it for dead.
+        # The next event of a host: it comes up, or the pool considers it dead.
         self._timers: Dict[str, Timer] = {}
 
     @property
@@ -46,17 +46,17 @@ class Hosts:
         return origin.host or self.coordinator
 
     def is_listening(self, host: str) -> bool:
-        """Whether anybody takes connections there."""
+        """Whether the host accepts connections."""
         if host == self.coordinator and self.sim.stopping:
             return False
         return host not in self.dead and host not in self._down
 
     def is_up(self, host: str) -> bool:
-        """Whether xapi serves calls there."""
+        """Whether xapi serves calls on the host."""
         return self.is_listening(host) and host not in self._booting
 
     def restarting(self, host: str, down: float, booting: float) -> None:
-        """xapi on a host is away for some seconds, and then starts up for some more."""
+        """xapi on a host is down for some seconds, and then boots for some more."""
         self._down.discard(host)
         self._booting.discard(host)
         if down + booting > 0:
@@ -69,7 +69,7 @@ class Hosts:
         self._after(host, seconds, lambda: self._booting.discard(host))
 
     def _after(self, host: str, seconds: float, callback: Callable[[], None]) -> None:
-        """Let this be the next that happens to a host."""
+        """Set the next event of a host."""
         self._forget_timer(host)
         self._timers[host] = self.sim.kernel.at(self.sim.kernel.now() + seconds, callback)
 
@@ -79,7 +79,7 @@ class Hosts:
             timer.cancel()
 
     def admit(self, name: str, origin: "Origin") -> None:
-        """Raise what keeps a call from being served where it arrived."""
+        """Raise the error of a call that cannot be served by the host at which it arrived."""
         if name.startswith("simulator."):
             return
         if self._down or self._booting:
@@ -114,14 +114,14 @@ class Hosts:
             raise XapiError("CANNOT_CONTACT_HOST", host)
 
     def reach(self, host: str) -> None:
-        """Raise what a call finds that is to be forwarded to a host."""
+        """Raise the error of a call that cannot be forwarded to a host."""
         if not self.sim.db.exists("host", host) or not self.is_live(host):
             raise XapiError("HOST_OFFLINE", host)
         if host != self.coordinator and not self.is_listening(host):
             raise XapiError("CANNOT_CONTACT_HOST", host)
 
     def run_on(self, host: str, steps: Steps) -> Steps:
-        """Carry out part of a call on a host: it dies with it."""
+        """Carry out part of a call on a host; it dies with the host."""
         self.reach(host)
         return (yield Join(steps, "xapi:" + host))
 
@@ -166,7 +166,7 @@ class Hosts:
         self._set_live(host, True)
 
     def after_death_of_coordinator(self, successor: Optional[str]) -> None:
-        """Write down who the coordinator is now."""
+        """Record which host is the coordinator."""
         if successor is not None:
             self.sim.storage.manager.collector.moved(self.coordinator, successor)
             pool = next(iter(self.sim.db.tables["pool"].rows))

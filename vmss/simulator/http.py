@@ -52,7 +52,7 @@ Pairs = Tuple[Tuple[str, str], ...]
 
 
 class Head(NamedTuple):
-    """A request line and what matters of its headers."""
+    """A request line, and the headers that the server uses."""
 
     verb: str
     path: str
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
     """Reads requests, starts their calls, and writes the answers in order."""
 
     def __init__(self, server: "Server", origin: Origin, lost: Callable[["Connection"], None]) -> None:
-        """`lost` is told when the connection is gone."""
+        """`lost` is called when the connection is closed."""
         self.server = server
         self.origin = origin
         self.lost = lost
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
             self._wait_for_headers()
 
     def connection_lost(self, error: Optional[Exception]) -> None:
-        """The call that runs, if any, goes on: closing a socket cancels nothing in xapi."""
+        """A call in progress continues: closing a socket cancels nothing in xapi."""
         self._headers_came()
         if self.transport is not None:
             # Python 3.6 wants to be told of a TLS transport even if the client has closed it.
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         return self.transport is not None and not self.transport.is_closing()
 
     def close(self) -> None:
-        """Hang up, once what was written is sent."""
+        """Close the connection once everything written is sent."""
         self._headers_came()
         if self.is_open:
             self.transport.close()
@@ -248,12 +248,12 @@ class Connection(asyncio.Protocol):
         del self.buffer[: end + 4]
         if not self._takes(head):
             return False
-        # Nobody reads the body of an OPTIONS.
+        # The body of an OPTIONS request is ignored.
         self.head = head._replace(length=None) if self.handler == "options" else head
         return True
 
     def _takes(self, head: Head) -> bool:
-        """Whether there is a handler for a request, and a length that it can read; otherwise it is refused."""
+        """Whether a request has a handler and a usable length; otherwise it is refused here."""
         if head.verb not in _HANDLERS:
             self._refuse(501, wire.escape(head.verb), head.version)
             return False
@@ -304,7 +304,7 @@ class Connection(asyncio.Protocol):
         self.busy = False
         failure = error if isinstance(error, XapiError) else None
         if error is not failure or not self._is_served(request.method):
-            # xapi has died, or its host: whatever came of the call, nobody is there to say it.
+            # xapi or its host has died: whatever the outcome of the call, there is no answer.
             self.close()
             return
         if failure is not None and (early or failure.code == "HOST_STILL_BOOTING"):
@@ -317,7 +317,7 @@ class Connection(asyncio.Protocol):
         self._requests()
 
     def _is_served(self, method: str = "") -> bool:
-        """Whether anybody is there to answer: to the simulator itself one can always speak."""
+        """Whether there is a xapi to answer. The simulator's own methods always answer."""
         return self.server.is_listening(self.origin) or method.startswith("simulator.")
 
     def _allow(self, head: Head) -> None:
@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _refuse(self, status: int, text: str = "", version: str = "1.1") -> None:
-        """Answer with an HTML page and hang up."""
+        """Answer with an HTML page, and close the connection."""
         if self._is_served():
             page = _PAGES[status]
             body = "<html><body>%s</body></html>" % (page % text if "%s" in page else page)

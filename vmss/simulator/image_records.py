@@ -29,7 +29,7 @@ class ImageRecords:
         self.repositories.setdefault(row["uuid"], repository)
 
     def repository(self, sr: str) -> Repository:
-        """What lies on an SR."""
+        """The images on an SR."""
         uuid = self.db.row("SR", sr)["uuid"]
         if uuid not in self.repositories:
             self.create_repository(sr, self.db.row("SR", sr)["physical_size"], {})
@@ -104,7 +104,7 @@ class ImageRecords:
                 self._introduce_found(sr, name, repository.images[name])
 
     def _introduce_found(self, sr: str, name: str, image: Image) -> None:
-        """A record for an image of which the database has never heard, or no longer knows."""
+        """Create a record for an image that the database does not have, or no longer has."""
         fields: Dict[str, Any] = {
             "uuid": name, "location": name, "SR": sr, "virtual_size": image.virtual, "managed": not image.hidden,
             "type": "user", "read_only": image.hidden,

@@ -60,7 +60,7 @@ class Repository:
         self.virtual = 0
         self.filler = 0
         self.read_only = False
-        # Whole files, or nothing at all, instead of VHDs.
+        # The SR holds plain files, or nothing, instead of VHDs.
         self.fake = False
 
     @property
@@ -89,7 +89,7 @@ class Repository:
             self._count(parent)
 
     def _count(self, name: str) -> None:
-        """The children of an image have changed."""
+        """Update what depends on the number of an image's children."""
         image = self.images[name]
         if image.hidden and len(image.children) < 2:
             self.few[name] = None
@@ -133,17 +133,17 @@ class Repository:
             parent = self.images[parent].parent
 
     def depth(self, name: str) -> int:
-        """How many images the chain of a disk has, as vhd-util counts it."""
+        """The length of a disk's chain, as vhd-util counts it."""
         return 1 + sum(1 for _ in self.ancestors(name))
 
     def height(self, name: str) -> int:
-        """How many images the longest chain below an image has, itself included."""
+        """The length of the longest chain below an image, itself included."""
         return 1 + max((self.height(child) for child in self.images[name].children), default=0)
 
     # --- sizes ---
 
     def size_of(self, image: Image) -> int:
-        """The bytes an image takes."""
+        """The size of an image in bytes."""
         if image.raw or self.fake:
             return image.virtual
         if self.lvm:
@@ -153,7 +153,7 @@ class Repository:
         return vhd_file(image.virtual, image.used, image.parent is not None)
 
     def resized(self, name: str) -> int:
-        """An image has changed: count its size anew."""
+        """Recompute the size of a changed image, and return it."""
         image = self.images[name]
         size = self.size_of(image)
         self.used += size - image.size
@@ -161,7 +161,7 @@ class Repository:
         return size
 
     def settle(self, name: str, now: float, rate: float) -> None:
-        """Count what a guest has written since the last look, at `rate` bytes a second."""
+        """Add the data that a guest has written since the last time, at `rate` bytes per second."""
         image = self.images[name]
         if image.writing_since is not None:
             written = int(max(0.0, now - image.writing_since) * rate)

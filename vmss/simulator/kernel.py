@@ -48,13 +48,13 @@ class Killed(BaseException):
 
 
 class _Raise(NamedTuple):
-    """What a process is resumed with when it is to raise."""
+    """Resumes a process with an exception."""
 
     error: BaseException
 
 
 class Process:
-    """One running generator; `domain` says with whom it dies."""
+    """One running generator; `domain` is the group of processes with which it is killed."""
 
     __slots__ = ("steps", "done", "domain", "timer", "condition", "joined", "_outside", "finished")
 
@@ -130,7 +130,7 @@ class Kernel:
         self._sequence = 0
         self._ready: Deque[Tuple[Process, Any]] = deque()
         self._running = False
-        # In the order they began, which is the order they are killed in.
+        # In the order of their start, which is the order in which they are killed.
         self._alive: Dict[Process, None] = {}
         # Regular housekeeping: `upkeep` is called once time has come to `upkeep_due`, and sets the next instant.
         # It is no timer: nobody waits for it, and virtual time does not move because of it.
@@ -172,7 +172,7 @@ class Kernel:
         self._wall = time.monotonic()
 
     def run_with_wall(self, now: float, speed: float) -> None:
-        """Follow the wall clock from `now` on; whatever still waits goes on waiting."""
+        """Follow the wall clock from `now` on; timers keep their remaining time."""
         self.speed = speed
         self._restart(now)
 
@@ -184,7 +184,7 @@ class Kernel:
         return timer
 
     def next_timer(self) -> Optional[float]:
-        """When the next timer is due; None if there is none."""
+        """The instant of the next timer; None if there is none."""
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
@@ -208,7 +208,7 @@ class Kernel:
         self.run()
         if self.upkeep_due is not None and self.now() >= self.upkeep_due:
             self.upkeep()
-            # What it changed may be what somebody waits for.
+            # A process may wait for what it changed.
             self.run()
         while True:
             when = self.next_timer()
@@ -227,7 +227,7 @@ class Kernel:
         return process
 
     def alive(self, domain: str) -> int:
-        """How many processes of a domain have not ended."""
+        """The number of processes of a domain that have not ended."""
         return sum(1 for process in self._alive if process.domain == domain)
 
     def kill(self, domain: str) -> List[Done]:
@@ -288,7 +288,7 @@ class Kernel:
 
     def _park(self, process: Process, wish: Union[Sleep, Wait, Child, Join]) -> None:
         if process.finished:
-            # It was killed by what it did itself.
+            # It was killed by its own action.
             _end(process.steps)
         elif isinstance(wish, Sleep):
             process.timer = self.at(self.now() + wish.seconds, lambda: self.resume(process, None))
@@ -326,7 +326,7 @@ class Kernel:
 
 
 def _end(steps: Steps) -> None:
-    """Kill a generator: whatever it wants to wait for on its way out, it does not get."""
+    """Kill a generator; whatever it waits for while it is unwound is ignored."""
     while True:
         try:
             steps.throw(Killed())

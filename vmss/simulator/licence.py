@@ -21,7 +21,7 @@ def require_feature(sim: "Simulator", feature: str) -> None:
 
 
 def restrict(sim: "Simulator", feature: str, restricted: bool) -> None:
-    """Give or take a licensed feature on every host."""
+    """Grant or revoke a licensed feature on every host."""
     key = "restrict_" + feature.lower()
     word = "true" if restricted else "false"
     for host, row in list(sim.db.tables["host"].rows.items()):

@@ -22,7 +22,7 @@ Steps = Generator[Any, Any, Any]
 
 # clean: SIGTERM; kill: kill -9; host: the whole machine, the storage manager and the guests included.
 WAYS = ("clean", "kill", "host")
-# What is not part of xapi, and outlives it.
+# The domains that are not part of xapi, and survive it.
 DOMAIN = "simulator"
 STOPPING_SECONDS_MAX = 60.0
 STOPPING_STEP_SECONDS = 0.1
@@ -37,7 +37,7 @@ def restart(sim: "Simulator", way: str, seconds: float = 0.0, successor: Optiona
         raise XapiError("INVALID_VALUE", "way", way)
     if not 0.0 <= seconds < float("inf"):
         raise XapiError("INVALID_VALUE", "seconds", str(seconds))
-    # A host without power starts no xapi, neither its own nor the pool's.
+    # A dead host starts no xapi, neither as a member nor as the coordinator.
     sim.hosts.check_power(successor or sim.hosts.coordinator)
     return (yield Join(_restart(sim, way, seconds, successor), DOMAIN))
 
@@ -55,7 +55,7 @@ def _restart(sim: "Simulator", way: str, seconds: float, successor: Optional[str
 
 
 def _stop(sim: "Simulator") -> Steps:
-    """A clean shutdown ends all calls, waits for the drivers that run, and writes down what they have done."""
+    """A clean shutdown ends all calls, waits for running drivers, and records what they have done."""
     sim.stopping = True
     try:
         _end_calls(sim)
@@ -69,13 +69,13 @@ def _stop(sim: "Simulator") -> Steps:
 
 
 def _end_calls(sim: "Simulator") -> None:
-    """Nobody gets an answer any more."""
+    """Break all connections: no call gets an answer any more."""
     for done in sim.kernel.kill("xapi"):
         done(None, Dropped())
 
 
 def die(sim: "Simulator", way: str) -> None:
-    """End xapi where it stands."""
+    """Kill xapi at this instant."""
     sim.life += 1
     if way == "host":
         sim.kernel.kill(STORAGE)
@@ -92,7 +92,7 @@ def die(sim: "Simulator", way: str) -> None:
 
 
 def start(sim: "Simulator") -> None:
-    """What xapi does when it starts: read the database, forget what was running, look at its SRs."""
+    """Start xapi: read the database, clear what was running, check the SRs."""
     sim.db.reload()
     sim.sessions.forget()
     sim.messages.forget_events()
@@ -123,7 +123,7 @@ def _know_itself(sim: "Simulator") -> None:
     sim.db.set("pool", pool, "master", sim.this_host)
     config = {**sim.db.row("host", sim.this_host)["other_config"], "agent_start_time": "%d." % sim.kernel.now()}
     sim.db.set("host", sim.this_host, "other_config", config)
-    # Neither of these is the database's to lose.
+    # These two are not lost with the database.
     sim.db.written()
 
 
@@ -150,13 +150,13 @@ def _look_at_guests(sim: "Simulator") -> None:
         repository = manager.repository(sr)
         for name, image in repository.images.items():
             if image.writing_since is not None and manager.record_of(sr, name) is None:
-                # Its record was lost, and so was what used it.
+                # Its record was lost, and with it the records that used it.
                 manager.settle(repository, name)
                 image.writing_since = None
 
 
 def forget_operations(sim: "Simulator") -> None:
-    """Nothing runs any more."""
+    """Clear the current operations of all objects."""
     for name, table in sim.db.tables.items():
         if "current_operations" not in table.cls.fields:
             continue

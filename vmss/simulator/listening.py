@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from .server import Server
 
 BACKLOG = 128
-# Connections at a time for each socket; further ones wait in the backlog (xapi: ocaml/xapi/xapi_globs.ml).
+# Upper limits on the connections of a socket; further ones wait in the backlog (xapi: ocaml/xapi/xapi_globs.ml).
 UNIX_CONNECTIONS_MAX = 1024
 NETWORK_CONNECTIONS_MAX = 800
-# When a connection cannot be taken for want of a file descriptor, it is tried again after so long.
+# Pause in seconds before a connection is accepted again that lacked a file descriptor.
 ACCEPT_PAUSE_SECONDS = 1.0
-# A transport that is closed is gone after a turn or two of the loop, with TLS after some more.
+# Turns of the event loop until a closed transport is gone; TLS needs several.
 CLOSING_TURNS = 10
 SUN_PATH_MAX = 107
 
@@ -91,7 +91,7 @@ class Listener:
             self.loop.add_reader(self.listener, self._accept)
 
     def close(self) -> None:
-        """Close everything; it takes some turns of the loop."""
+        """Close the socket and its connections, which takes some turns of the event loop."""
         self._closed = True
         self.loop.remove_reader(self.listener)
         self.listener.close()

@@ -21,7 +21,7 @@ EVENTS_KEPT = 256
 
 
 class MessageEvent(NamedTuple):
-    """One message that came or went."""
+    """One message that was created or deleted."""
 
     generation: int
     operation: str
@@ -30,7 +30,7 @@ class MessageEvent(NamedTuple):
 
 
 class MessageStore:
-    """All messages, the oldest first, and the last few hundred comings and goings."""
+    """All messages, the oldest first, and the last few hundred creations and deletions."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
@@ -41,7 +41,7 @@ class MessageStore:
         self.events: Deque[MessageEvent] = deque()
 
     def create(self, name: str, priority: int, cls: str, obj_uuid: str, body: str) -> str:
-        """Keep a new message; beyond the limit the oldest goes, whatever its priority."""
+        """Store a new message; beyond the limit the oldest is deleted, whatever its priority."""
         now = self.sim.kernel.now()
         name, body = _FORBIDDEN.sub("\ufffd", name), _FORBIDDEN.sub("\ufffd", body)
         record = {
@@ -79,7 +79,7 @@ class MessageStore:
         self._event("del", ref, record)
 
     def forget_events(self) -> None:
-        """xapi has started anew: of its messages it knows only those that are there."""
+        """xapi was restarted: it knows its messages, but not which came or went before."""
         self.events.clear()
 
     def record(self, ref: str) -> Dict[str, Any]:
@@ -91,7 +91,7 @@ class MessageStore:
         return list(self.refs_by_object.get(obj_uuid, ()))
 
     def later_than(self, when: float) -> List[str]:
-        """The messages strictly later than `when`; the clock may have been set back, so all are looked at."""
+        """The messages strictly later than `when`. All are compared, because the clock may have been set back."""
         return [ref for ref, time in self.times.items() if time > when]
 
     def events_since(self, generation: int) -> Iterator[MessageEvent]:

@@ -43,7 +43,7 @@ class Plugins:
         # `#!/usr/bin/env python3` finds the interpreter the simulator runs under.
         path = "%s:%s" % (os.path.dirname(sys.executable), SYSTEM_PATH)
         self.environment = dict(environment, PATH=path)
-        # What a plugin on one host is told besides: where that host's own socket is.
+        # Additional environment of a plugin on one host: the path of that host's socket.
         self.host_environments: Dict[str, Dict[str, str]] = {}
 
     def run(

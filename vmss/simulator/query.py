@@ -85,7 +85,7 @@ class _Parser:
 
     def expression(self) -> Expression:
         if self.peek() == "not":
-            # `not` binds weaker than `and` and `or`: it swallows all that follows.
+            # `not` binds weaker than `and` and `or`: it applies to all that follows.
             self.take("not")
             inner = self.expression().test
             return Expression(lambda ref, row: not inner(ref, row), [])
@@ -188,7 +188,7 @@ def select(database: Database, cls: str, text: str) -> List[str]:
 
 
 def _candidates(table: Table, required: List[Member]) -> Optional[List[str]]:
-    """The fewest rows an index leaves to look at; None if no index helps."""
+    """The smallest set of candidate rows that an index gives; None if no index helps."""
     best: Optional[List[str]] = None
     for member in required:
         field = table.cls.columns.get(member.column)

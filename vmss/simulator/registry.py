@@ -1,4 +1,4 @@
-"""Where the classes' modules enter the behaviour of their methods.
+"""The registry into which the modules of the classes enter the behaviour of their methods.
 
 A handler takes the `Call` and the checked arguments. It is a plain function, or a generator function when the
 operation takes simulated time.

@@ -168,7 +168,7 @@ class Server:
             remove_socket(path, device, inode)
 
     def is_listening(self, origin: Origin) -> bool:
-        """Whether anybody is there to serve what arrives at a host."""
+        """Whether a host serves its connections."""
         hosts = self.sim.hosts
         return hosts.is_listening(hosts.at(origin))
 
@@ -181,7 +181,7 @@ class Server:
             self.loop.call_soon_threadsafe(self._close_idle)
 
     def _close_idle(self) -> None:
-        """Those with a call under way are closed by its end."""
+        """Connections with a call in progress are closed when it ends."""
         for listener in self._listeners:
             for connection in list(listener.connections):
                 if not connection.busy:
@@ -219,14 +219,14 @@ class Server:
     # --- time ---
 
     def _wake(self) -> None:
-        """Another thread has changed something: look again."""
-        # One look serves all that has changed before it.
+        """Another thread has changed something: check what is due."""
+        # One check serves all changes before it.
         if not self._woken and threading.get_ident() != self._thread_id and not self.loop.is_closed():
             self._woken = True
             self.loop.call_soon_threadsafe(self._drive)
 
     def _drive(self) -> None:
-        """Run what is due, and see to it that we come back when the next thing is."""
+        """Run what is due, and schedule the next time."""
         self._woken = False
         with self.sim.lock:
             kernel = self.sim.kernel

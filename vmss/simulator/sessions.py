@@ -44,7 +44,7 @@ class Sessions:
         self.sim.db.delete("session", session)
 
     def forget(self) -> None:
-        """All sessions have gone with xapi."""
+        """Forget all sessions: xapi has ended."""
         self.roles.clear()
         self.last_used.clear()
 

@@ -30,7 +30,7 @@ Done = Callable[[Any, Optional[Exception]], None]
 
 
 class Traffic(NamedTuple):
-    """What one method has cost on the server's side."""
+    """The number of calls of one method, and the bytes of their bodies."""
 
     calls: int
     bytes_in: int
@@ -138,7 +138,7 @@ class Simulator:
         return Pending(self.kernel.spawn(outcome, lambda result, error: _deliver(done, result, error), domain))
 
     def _late(self, name: str, params: List[Any], origin: Origin) -> Any:
-        """A call that is looked at only when its turn comes."""
+        """Process a call when its turn comes."""
         outcome = self.dispatcher.call(name, params, origin)
         if hasattr(outcome, "send"):
             outcome = yield from outcome
@@ -178,13 +178,13 @@ class Simulator:
             self.wake()
 
     def _wake_waiter(self) -> None:
-        """A server replaces this: it looks again at what is due."""
+        """A server replaces this: it checks what is due."""
 
     def _hang_up_nobody(self) -> None:
         """A server replaces this: it closes the connections on which no call is under way."""
 
     def draw(self, name: str) -> Sleep:
-        """The time one operation takes."""
+        """Draw the duration of one operation."""
         return Sleep(self.random.uniform(*getattr(self.durations, name)))
 
     # --- the clock ---

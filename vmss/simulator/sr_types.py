@@ -1,4 +1,4 @@
-"""The kinds of storage repositories: what each storage plugin says of itself (recorded from sm, XenServer's tree)."""
+"""The types of SRs, as their storage plugins describe themselves (recorded from sm, XenServer's tree)."""
 
 from typing import Dict, List, NamedTuple
 
@@ -95,5 +95,5 @@ def is_thick(kind: str, sm_config: Dict[str, str], device_config: Dict[str, str]
 
 
 def features(kind: str) -> List[str]:
-    """What an SR type can do; an unknown type nothing."""
+    """The features of an SR type; none for an unknown type."""
     return SR_TYPES[kind].features if kind in SR_TYPES else []

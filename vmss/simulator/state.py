@@ -42,7 +42,7 @@ def save(sim: "Simulator", path: str) -> None:
 
 
 def _write(sim: "Simulator", stream: TextIO) -> None:
-    """Write one JSON document, piece by piece: a large pool is not held a second time."""
+    """Write one JSON document piece by piece, so that a large pool is not in memory twice."""
     head = {
         "format": FORMAT,
         "version": VERSION,
@@ -121,7 +121,7 @@ def restore(sim: "Simulator", document: Dict[str, Any], path: str) -> None:
 
 
 def _restore(sim: "Simulator", document: Dict[str, Any]) -> None:
-    """Operations that were running are forgotten, as after a restart of xapi."""
+    """Clear the operations that were running, as a restart of xapi does."""
     sim.db.restore(document["tables"])
     sim.this_host = document["host"]
     # First: what is restored next starts collectors, which draw from it.

@@ -34,7 +34,7 @@ _VDI_FEATURES = {
     "snapshot": "VDI_SNAPSHOT",
     "destroy": "VDI_DELETE",
 }
-# A disk that a running VM uses allows these yet.
+# Operations that a disk in use by a running VM still allows.
 _WHEN_ATTACHED = ("clone", "snapshot")
 
 

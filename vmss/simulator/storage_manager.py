@@ -32,7 +32,7 @@ Steps = Generator[Any, Any, Any]
 
 DOMAIN = "storage manager"
 SIZE_MIN, SIZE_MAX = 1, 2088960 * MIB
-# A file that is not there is looked for five times.
+# The time of five attempts to find a missing file.
 MISSING_SECONDS = 10.0
 _COPIED = ("name_label", "name_description", "other_config", "xenstore_data", "tags", "type", "sharable", "on_boot")
 
@@ -114,7 +114,7 @@ class StorageManager(ImageRecords):
         except Exception:
             self.paused.remove(vdi)
             raise
-        # Not where the driver is killed: then the disk stays paused.
+        # A killed driver does not come here, and leaves the disk paused.
         self.paused.remove(vdi)
         if orphan or not self.db.exists("VDI", vdi):
             return NULL
@@ -123,7 +123,7 @@ class StorageManager(ImageRecords):
         return self._record_copy(sr, vdi, copy, base, is_snapshot)
 
     def _check_image(self, sr: str, name: str) -> Steps:
-        """Open an image, as any command does first."""
+        """Open an image, as every command does first."""
         image = self.repository(sr).images.get(name)
         if image is None or image.fault == "missing":
             yield Sleep(MISSING_SECONDS)
@@ -169,7 +169,7 @@ class StorageManager(ImageRecords):
         if repository.fake:
             repository.add(copy, 0)
             return base
-        # An image without data of its own is no use as a base: both go on from its parent.
+        # An image without data is not used as a base copy: both children get its parent.
         if leaf.used or leaf.parent is None:
             base = self.db.new_uuid()
             image = repository.add(base, leaf.virtual, leaf.parent)
@@ -207,7 +207,7 @@ class StorageManager(ImageRecords):
         return created
 
     def _record_nothing(self, sr: str, vdi: str, copy: str) -> str:
-        """A snapshot of a disk that is not there."""
+        """Record a snapshot on an SR without images."""
         row = self.db.row("VDI", vdi)
         fields = {key: row[key] for key in (*_COPIED, "SR")}
         now = from_seconds(self.sim.kernel.now())
@@ -260,7 +260,7 @@ class StorageManager(ImageRecords):
             self.show_space(row["SR"])
 
     def copy(self, vdi: str, sr: str, target: Optional[str] = None) -> Steps:
-        """VDI.copy: a disk of its own with all the data, on this or another SR."""
+        """VDI.copy: an independent disk with all the data, on this or another SR."""
         life = self.sim.life
         row = self.db.row("VDI", vdi)
         source, name = self.repository(row["SR"]), row["location"]
@@ -278,7 +278,7 @@ class StorageManager(ImageRecords):
         return target
 
     def _leave_copy(self, sr: str, virtual: int, used: int) -> None:
-        """What was copied lies there, and no record knows of it."""
+        """Leave the copied image without a record."""
         if self.db.exists("SR", sr):
             repository, name = self.repository(sr), self.db.new_uuid()
             repository.add(name, virtual).inflated = repository.thick
@@ -314,7 +314,7 @@ class StorageManager(ImageRecords):
         self.settle(repository, row["location"])
         image.writing_since = self.sim.kernel.now() if writing else None
         if repository.lvm and not image.raw:
-            # A thin volume is blown up while somebody may write to it.
+            # A thin volume is inflated while it may be written to.
             image.inflated = repository.thick or writing
             repository.resized(row["location"])
 
@@ -347,7 +347,7 @@ class StorageManager(ImageRecords):
             repository.resized(name)
 
     def reset_disks(self, sr: str) -> None:
-        """What plugging a PBD cures: marks that a dead driver has left."""
+        """Remove the marks that a dead driver left, as plugging a PBD does."""
         for vdi in self.db.get("SR", sr, "VDIs"):
             self.db.remove_from_map("VDI", vdi, "sm_config", "paused")
 

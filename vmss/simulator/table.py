@@ -8,7 +8,7 @@ from .datamodel import Class, Field
 
 Row = Dict[str, Any]
 DELETED_KEPT = 10000
-# xapi writes its database this often by itself (xapi: ocaml/database/, seen on a real one).
+# The interval in seconds at which xapi writes its database by itself (seen on a real one).
 WRITE_SECONDS = 300.0
 
 
@@ -32,7 +32,7 @@ class Undo(NamedTuple):
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
-    """Keep Python from looking for garbage, again and again in all rows, while many objects are made and none lost."""
+    """Switch Python's garbage collector off while many objects are created and none is freed."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -52,7 +52,7 @@ class Table:
     def __init__(self, cls: Class) -> None:
         self.cls = cls
         self.stored = [field for field in cls.fields.values() if not field.derived]
-        # What a new row holds, and the names of a record in wire order.
+        # The defaults of a new row, and the names of a record in wire order.
         self.defaults: Row = {field.name: field.default for field in self.stored}
         self.record: Row = dict.fromkeys(field.name for field in cls.wire_fields)
         self.internal = [field.name for field in self.stored if field.internal]

@@ -1,4 +1,4 @@
-"""xapi's own housekeeping every 30 s: old sessions, old tasks, records that lead nowhere.
+"""xapi's own housekeeping every 30 s: old sessions, old tasks, dangling records.
 
 Source: xapi: ocaml/xapi/db_gc_util.ml, xapi_globs.ml.
 """
@@ -17,25 +17,25 @@ SESSION_SECONDS_MAX = 24 * 3600.0
 TASK_SECONDS_COMPLETED = 65 * 60.0
 TASK_SECONDS_PENDING = 24 * 3600.0
 TASKS_MAX = 200
-# How many sessions of a group may live, by what the group is told by.
+# Upper limits on the sessions of a group, by what defines the group.
 SESSIONS_MAX = {"external": 400, "internal": 400, "originator": 500, "name": 500}
 
 
 class Upkeep:
-    """Runs when its time has come and something happens; nothing waits for it."""
+    """Runs at the first event after its time; no timer waits for it."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.db = sim.db
-        # Whether a record may refer to something that is gone.
+        # Whether a record may have a dangling reference.
         self.dangling = False
-        # The progress that old pending tasks had a round ago.
+        # The progress of old pending tasks in the last round.
         self._progress: Dict[str, float] = {}
         sim.kernel.upkeep = self.run
         sim.kernel.upkeep_due = sim.kernel.now() + PERIOD_SECONDS
 
     def run(self) -> None:
-        """One round; however much time has passed, it is one. None while xapi is away."""
+        """One round, however much time has passed; none while xapi is down."""
         now = self.sim.kernel.now()
         self.sim.kernel.upkeep_due = now + PERIOD_SECONDS
         if not self.sim.hosts.is_up(self.sim.hosts.coordinator):
@@ -101,7 +101,7 @@ class Upkeep:
     # --- references ---
 
     def _collect_records(self) -> None:
-        """Remove what refers to nothing; a CD drive is only emptied."""
+        """Remove records that refer to nothing; a CD drive is only emptied."""
         db = self.db
         srs, hosts, vms = db.tables["SR"].rows, db.tables["host"].rows, db.tables["VM"].rows
         for ref, row in list(db.tables["VDI"].rows.items()):
@@ -125,7 +125,7 @@ class Upkeep:
 
 
 def _is_over(task: Row, now: float) -> bool:
-    """Whether a task that has ended is to go: it is old, or somebody wanted it gone while it still ran."""
+    """Whether a completed task is collected: it is old, or task.destroy was called while it was pending."""
     old = now - to_seconds(task["finished"]) > TASK_SECONDS_COMPLETED
     return old or "destroy" in task["current_operations"].values()
 

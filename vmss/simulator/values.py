@@ -19,7 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class DateText(str):
-    """The text of a dateTime element: only where a datetime is expected is it read as one."""
+    """The text of a dateTime element; it is parsed only where a datetime is expected."""
 
 
 class Count(int):
@@ -229,7 +229,7 @@ class Types:
         return to_anything
 
     def empty(self, type_name: str) -> Any:
-        """What a field without a default holds until something sets it."""
+        """The value of a field without a default until it is set."""
         if type_name.startswith("ref "):
             return NULL
         if type_name.startswith("set("):

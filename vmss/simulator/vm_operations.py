@@ -1,4 +1,4 @@
-"""Which operations a VM allows: the checks in xapi's order, and the marks of what runs.
+"""Which operations a VM allows: the checks in xapi's order, and the marks of running operations.
 
 Source: xapi: ocaml/xapi/xapi_vm_lifecycle.ml.
 """
@@ -90,7 +90,7 @@ _UPGRADE_KEY = "rolling_upgrade_in_progress"
 
 
 def check_operation(db: "Database", vm: str, operation: str) -> None:
-    """Raise what forbids this operation on the VM now; the first reason wins."""
+    """Raise the error that forbids this operation on the VM now; the first reason wins."""
     row = db.row("VM", vm)
     if operation in row["blocked_operations"]:
         raise XapiError("OPERATION_BLOCKED", vm, row["blocked_operations"][operation])
@@ -216,7 +216,7 @@ def run(call: "Call", vm: str, operation: str, work: Callable[[], Steps]) -> Ste
 
 
 def at_once(change: Callable[[], Any]) -> Callable[[], Steps]:
-    """Work for `run` that takes no time."""
+    """An operation for `run` that takes no time."""
 
     def work() -> Steps:
         change()

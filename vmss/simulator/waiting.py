@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .call import Call
     from .simulator import Simulator
 
-# One more than this gets to wait: xapi compares before it counts.
+# One more than this can wait: xapi compares before it counts.
 WAITERS_MAX = 100
 WAIT_SECONDS_MAX = 2 * 3600.0
 PAUSE_SECONDS = (1.0, 20.0)
@@ -22,7 +22,7 @@ BUSY = "OTHER_OPERATION_IN_PROGRESS"
 
 
 class Waiting:
-    """All calls of the pool that wait for a busy object; `total` counts how often one had to."""
+    """All calls of the pool that wait for a busy object; `total` counts how often a call had to wait."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
@@ -56,11 +56,11 @@ class Waiting:
             call.check_cancelled()
 
     def released(self, cls: str, ref: str) -> None:
-        """An operation on this object has ended: wake one of those who wait for it."""
+        """An operation on this object has ended: wake one waiter."""
         condition = self.conditions.get((cls, ref))
         if condition is None:
             return
-        # On a real host a wake-up is sometimes lost between a waiter's look and its sleep.
+        # On a real host a wake-up is sometimes lost between a waiter's check and its sleep.
         if self.sim.random.random() >= self.sim.durations.lost_wakeup:
             condition.notify_one()
         if not condition.waiters:
@@ -79,7 +79,7 @@ def check_not_busy(cls: str, ref: str, operations: Dict[str, str], names: Dict[s
 
 
 class HostQueue:
-    """Work of which each host does one piece at a time, in the order of arrival."""
+    """A queue for each host: one operation at a time, in the order of arrival."""
 
     def __init__(self) -> None:
         self.waiting: Dict[str, Deque[Condition]] = {}

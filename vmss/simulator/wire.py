@@ -17,13 +17,13 @@ from .values import Count, DateText, date_text, float_text
 PROLOGUE = '<?xml version="1.0"?>'
 
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]')
-# So many pieces of text are kept before they are joined.
+# Upper limit on the pieces of text before they are joined.
 PIECES_MAX = 4096
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
 class Malformed(Exception):
-    """A body that is no RPC request; answered with HTTP 500."""
+    """The body is no RPC request; the answer is HTTP 500."""
 
 
 class Request(NamedTuple):
@@ -101,7 +101,7 @@ def _member(member: Any) -> Tuple[str, Any]:
 
 
 class _Pieces(List[str]):
-    """The pieces of a text to be. A bulk read has millions: they are joined and encoded on the way."""
+    """A text under construction. A bulk read has millions of pieces, which are joined and encoded in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ def decode_json(body: bytes) -> Request:
 
 
 def _to_json(value: Any) -> Any:
-    """Only a date is no JSON value."""
+    """Of the values, only a datetime has no JSON form."""
     if isinstance(value, datetime):
         return date_text(value)
     raise TypeError("cannot encode %r" % (value,))

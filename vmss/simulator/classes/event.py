@@ -19,7 +19,7 @@ TIMEOUT_MAX = 24 * 3600.0
 
 
 class Subscription(NamedTuple):
-    """What a client wants to hear of: everything, whole classes (lower case), single objects."""
+    """The subscription of a client: everything, whole classes (in lower case), or single objects."""
 
     everything: bool
     classes: FrozenSet[str]
@@ -51,7 +51,7 @@ def parse_subscription(classes: List[str]) -> Subscription:
 
 
 def parse_token(token: str) -> Tuple[int, int]:
-    """A token is two generations: the database's and the messages'."""
+    """A token consists of two generations, that of the database and that of the messages."""
     if token == "":
         return 0, 0
     parts = token.split(",")
@@ -77,7 +77,7 @@ def event_from(call: "Call", classes: List[str], token: str, timeout: float) -> 
     while True:
         if not call.db.exists("session", call.session):
             raise XapiError("SESSION_INVALID", call.session)
-        # Nothing relevant was found up to `looked`; only what came later can matter.
+        # Nothing up to `looked` was relevant, so only later changes can be.
         if looked == since or _relevant(call, subscription, looked, messages_since):
             with no_garbage():
                 events, newest = _events(call, subscription, since, messages_since)
@@ -151,7 +151,7 @@ def _answer(call: "Call", events: List[Dict[str, Any]], token: Tuple[int, int]) 
 
 
 class Queue:
-    """What a session has registered for, and how far it has read."""
+    """The classes that a session has registered for, and the last event that it has read."""
 
     __slots__ = ("classes", "since", "messages_since")
 

@@ -102,7 +102,7 @@ def _create_dom0(sim: "Simulator", host: str, name: str) -> str:
 
 @method("host.create")
 def create(call: "Call", uuid: str, name: str, description: str, hostname: str, address: str, *rest: Any) -> str:
-    """A further host of the pool; what the caller does not say of it is as with the first."""
+    """A further host of the pool; fields that the caller leaves out are as with the first."""
     host = create_host(call.sim, uuid, name, description, hostname, address)
     parameters = call.sim.model.classes["host"].methods["create"].parameters[5:]
     for parameter, value in zip(parameters, rest):
@@ -127,7 +127,7 @@ def get_servertime(call: "Call", host: str) -> datetime:
 
 @method("host.get_server_localtime")
 def get_server_localtime(call: "Call", host: str) -> datetime:
-    """The wall clock of the host, without a zone: hosts keep the time zone of this machine."""
+    """The wall clock of the host, without a zone; all hosts have the time zone of this machine."""
     call.db.row("host", host)
     call.sim.hosts.reach(host)
     return datetime.fromtimestamp(int(call.sim.kernel.now()))  # noqa: DTZ006, without a zone on purpose
@@ -169,7 +169,7 @@ def restart_soon(sim: "Simulator", seconds: float) -> Steps:
 
 @method("host.shutdown", "host.reboot")
 def shut_down(call: "Call", host: str) -> Steps:
-    """Only a disabled host without running VMs goes; the coordinator is not shut down here."""
+    """Shut down a disabled host without running VMs; the coordinator is refused."""
     call.sim.hosts.reach(host)
     if call.db.row("host", host)["enabled"]:
         raise XapiError("HOST_NOT_DISABLED")
@@ -184,7 +184,7 @@ def shut_down(call: "Call", host: str) -> Steps:
 
 @method("host.destroy")
 def destroy(call: "Call", host: str) -> None:
-    """Forget a host that will not come back."""
+    """Remove the record of a host that will not come back."""
     row = call.db.row("host", host)
     if host == call.sim.hosts.coordinator:
         raise XapiError("HOST_IS_SLAVE", call.sim.hosts.address(host))

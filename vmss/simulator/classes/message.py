@@ -45,7 +45,7 @@ def destroy_many(call: "Call", refs: List[str]) -> None:
 
 @method("message.destroy_all")
 def destroy_all(call: "Call", filters: Dict[str, str]) -> None:
-    """Those before and after given instants, and of one priority; what is not given leaves nothing out."""
+    """The messages before and after given instants, of one priority; a condition that is not given excludes none."""
     unknown = sorted(set(filters) - {"before", "after", "priority"})
     if unknown:
         raise XapiError("INVALID_VALUE", "filter_name", unknown[0])
@@ -98,7 +98,7 @@ def get_by_uuid(call: "Call", uuid: str) -> str:
 
 @method("message.get_all_records_where")
 def get_all_records_where(call: "Call", text: str) -> Records:
-    """An unknown field is swallowed here: the message that was looked at just does not match."""
+    """An unknown field is no error here: the message does not match."""
 
     def reader(name: str) -> Callable[[str, Dict[str, Any]], str]:
         return lambda ref, record: stored_text(record[name])

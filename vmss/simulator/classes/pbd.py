@@ -50,7 +50,7 @@ def plug(call: "Call", pbd: str) -> Steps:
 
 
 def _attach(call: "Call", pbd: str, attached: bool) -> Steps:
-    """Only a xapi that is still there notes what its driver has done."""
+    """Only a xapi that has not died since records what its driver did."""
     call.db.row("PBD", pbd)
     life = call.sim.life
     yield call.sim.draw("pbd_plug")
@@ -59,7 +59,7 @@ def _attach(call: "Call", pbd: str, attached: bool) -> Steps:
 
 
 def _scan(call: "Call", sr: str) -> Steps:
-    """What is attached is scanned; if that fails, an alert says so."""
+    """Scan the SR after it was attached; a failure raises an alert."""
     try:
         yield from call.sim.storage.operation(call, sr, "scan", None, lambda: call.sim.storage.manager.scan(sr))
     except XapiError as error:

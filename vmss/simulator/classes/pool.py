@@ -23,7 +23,7 @@ OPERATIONS = [
 
 
 def create_pool(sim: "Simulator") -> None:
-    """What a fresh installation holds: a pool of one host, its control domain, the storage plugins."""
+    """Create what a new installation has: a pool of one host, its control domain, the storage plugins."""
     sim.this_host = hosts.create_host(sim, sim.db.new_uuid(), "host1", "Default install", "host1", "192.0.2.1")
     sim.db.update("host", sim.this_host, enabled=True, ssl_legacy=False, https_only=True, ssh_auto_mode=True)
     fields: Dict[str, Any] = {
@@ -92,7 +92,7 @@ def recover_slaves(call: "Call") -> List[str]:
 
 @method("pool.eject")
 def eject(call: "Call", host: str) -> None:
-    """A host leaves the pool and is installed afresh: nothing of it stays."""
+    """A host leaves the pool and is reinstalled: all its records are removed."""
     if host == call.sim.hosts.coordinator:
         raise XapiError("HOST_IS_MASTER")
     call.sim.hosts.die(host)

@@ -46,14 +46,14 @@ def _local_session(call: "Call") -> str:
 
 @method("session.change_password")
 def change_password(call: "Call", old: str, new: str) -> None:
-    """root's password for the network; local root need not know the old one."""
+    """Change root's password for the network; a local root session need not know the old one."""
     call.sim.password = new
 
 
 @method("session.logout", "session.local_logout")
 def logout(call: "Call") -> None:
     if not call.db.exists("session", call.session):
-        # Nobody has looked, for want of a coordinator.
+        # It was not checked, because there is no coordinator.
         raise XapiError("SESSION_INVALID", call.session)
     call.sim.sessions.destroy(call.session)
 

@@ -1,4 +1,4 @@
-"""Methods that only the simulator has: its clock, its counters, its licence, its users, its guests, its mishaps."""
+"""Methods that only the simulator has: its clock, counters, licence, users, guests and failures."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Generator, List
@@ -16,7 +16,7 @@ Steps = Generator[Any, Any, Any]
 
 @simulator_method("simulator.set_time", ("value", "datetime"))
 def set_time(call: "Call", value: datetime) -> Any:
-    """Step the clock; what falls due on the way happens before the answer. The caller's session does not age."""
+    """Step the clock; timers that expire on the way run before the answer. The caller's session does not age."""
     if call.session in call.sim.sessions.last_used:
         call.sim.sessions.last_used[call.session] = to_seconds(value)
     call.sim.step_clock(to_seconds(value))
@@ -111,7 +111,7 @@ def add_fault(call: "Call", rule: Dict[str, str]) -> None:
 
 @simulator_method("simulator.get_faults")
 def get_faults(call: "Call") -> List[Dict[str, str]]:
-    """The rules in force, with how often each has struck."""
+    """The rules in force, and how often each was applied."""
     return call.sim.faults.describe()
 
 
@@ -122,7 +122,7 @@ def clear_faults(call: "Call") -> None:
 
 @simulator_method("simulator.fill", ("sr", "ref SR"), ("bytes", "int"))
 def fill(call: "Call", sr: str, count: int) -> None:
-    """Let foreign files take some bytes of an SR; 0 removes them."""
+    """Let foreign files occupy some bytes of an SR; 0 removes them."""
     call.sim.storage.manager.repository(sr).filler = count
     call.sim.storage.manager.show_space(sr)
 

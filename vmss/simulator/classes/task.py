@@ -20,7 +20,7 @@ def _check_owner(call: "Call", task: str) -> None:
         return
     text = "No permission in user session. (Roles with this permission: pool-admin, pool-operator)"
     if call.sim.sessions.roles.get(call.session) not in ("pool-admin", "pool-operator"):
-        # One permission for all that can be done to a task.
+        # One permission covers everything that can be done to a task.
         raise XapiError("RBAC_PERMISSION_DENIED", "task.destroy/any", text)
 
 
@@ -33,7 +33,7 @@ def create(call: "Call", label: str, description: str) -> str:
 
 @method("task.destroy")
 def destroy(call: "Call", task: str) -> None:
-    """A task that still runs is only marked; it does not end."""
+    """A pending task is only marked for destruction; it does not end."""
     _check_owner(call, task)
     if call.db.row("task", task)["status"] == "pending":
         operations = call.db.row("task", task)["current_operations"]
@@ -44,7 +44,7 @@ def destroy(call: "Call", task: str) -> None:
 
 @method("task.cancel")
 def cancel(call: "Call", task: str) -> None:
-    """Ask a task to stop; operations look when they can. No error if it cannot be cancelled."""
+    """Ask a task to stop; operations poll for this. It is no error if the task cannot be cancelled."""
     _check_owner(call, task)
     _mark(call, task, call.task_key)
     if call.db.row("task", task)["status"] == "pending":

@@ -20,7 +20,7 @@ def refresh(db: "Database", vbd: str) -> None:
     allowed: List[str] = []
     if vm["power_state"] == "Running":
         if not db.exists("VM_guest_metrics", vm["guest_metrics"]):
-            # Without drivers in the guest nothing can be plugged.
+            # Without drivers in the guest, no disk can be hot-plugged.
             db.set("VBD", vbd, "allowed_operations", [])
             return
         allowed = ["unplug", "unplug_force", "pause", "unpause"] if row["currently_attached"] else ["plug"]
@@ -64,7 +64,7 @@ def create(call: "Call", fields: Dict[str, Any]) -> str:
 
 @method("VBD.destroy")
 def destroy(call: "Call", vbd: str) -> None:
-    """Waits for nothing, and makes a snapshot that runs fail: seen on a real xapi."""
+    """It waits for nothing, and makes a running snapshot fail: seen on a real xapi."""
     if call.db.row("VBD", vbd)["currently_attached"]:
         raise XapiError("OPERATION_NOT_ALLOWED", "VBD '%s' still attached to '%s'" % _uuids(call.db, vbd))
     call.db.delete("VBD", vbd)

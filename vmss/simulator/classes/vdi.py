@@ -42,7 +42,7 @@ def introduce(
     virtual_size: int,
     *rest: Any,
 ) -> str:
-    """A record for an image that is on the SR already: here only files of an ISO SR can be."""
+    """Create a record for an image that exists on the SR; here only files of an ISO SR can."""
     if call.db.row("SR", sr)["type"] != "iso":
         raise XapiError("SR_OPERATION_NOT_SUPPORTED", sr)
     fields: Dict[str, Any] = {
@@ -103,7 +103,7 @@ def resize(call: "Call", vdi: str, size: int) -> Steps:
 
 @method("VDI.copy")
 def copy(call: "Call", vdi: str, sr: str, base: str, into: str) -> Steps:
-    """A disk of its own with all the data; it locks the SR it is written to, and only marks the original."""
+    """An independent copy with all the data; it locks the SR that it is written to, and only marks the original."""
     call.db.row("VDI", vdi)
     target = into if into != NULL else None
     sr = call.db.row("VDI", target)["SR"] if target is not None else sr
@@ -117,7 +117,7 @@ def copy(call: "Call", vdi: str, sr: str, base: str, into: str) -> Steps:
 
 @method("VDI.forget")
 def forget(call: "Call", vdi: str) -> Steps:
-    """The record goes, the image stays: a scan brings it back."""
+    """Remove the record and keep the image: a scan brings the record back."""
     sr = call.db.row("VDI", vdi)["SR"]
 
     def work() -> Steps:
@@ -149,7 +149,7 @@ def set_tracking(call: "Call", vdi: str) -> None:
     "VDI.set_read_only",
     "VDI.set_on_boot",
     "VDI.set_allow_caching",
-    # What follows is the storage manager's to say; a client that says it is believed.
+    # The fields below belong to the storage manager; xapi believes a client that sets them.
     "VDI.set_managed",
     "VDI.set_missing",
     "VDI.set_virtual_size",

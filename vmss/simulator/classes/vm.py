@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 Steps = Generator[Any, Any, Any]
 MIB = 1024 * 1024
 
-# What the tools of a started guest report; every guest here has them.
+# The report of the guest tools, which every started guest here has.
 GUEST_FEATURES = {"feature-suspend": "1", "feature-shutdown": "1", "feature-reboot": "1", "feature-vcpu-hotplug": "1"}
 
 
 def memory_overhead(fields: Dict[str, Any]) -> int:
-    """The memory a guest needs besides its own (xapi: ocaml/xapi/memory.ml)."""
+    """The memory overhead of a guest (xapi: ocaml/xapi/memory.ml)."""
     if fields["domain_type"] == "pv":
         return MIB
     pages = 256 * int(fields["VCPUs_max"]) + 2 * (int(fields["memory_static_max"]) // MIB)
@@ -142,7 +142,7 @@ def start_on(call: "Call", vm: str, host: str, start_paused: bool, force: bool) 
 
 
 def _reach_guest(call: "Call", vm: str) -> None:
-    """What concerns a guest that runs is carried out by its host."""
+    """Operations on a running guest are carried out by its host."""
     row = call.db.row("VM", vm)
     if row["power_state"] in ("Running", "Paused"):
         call.sim.hosts.reach(row["resident_on"])
@@ -200,7 +200,7 @@ def power_state_reset(call: "Call", vm: str) -> None:
 
 
 def suspend_sr(call: "Call", vm: str) -> str:
-    """Where the memory image of a VM goes: its own choice, the pool's, or the SR of its first disk."""
+    """The SR for the memory image of a VM: its own suspend_SR, the pool's, or the SR of its first disk."""
     for sr in (
         call.db.row("VM", vm)["suspend_SR"],
         call.db.row("pool", the_pool(call.sim))["suspend_image_SR"],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Steps = Generator[Any, Any, Any]
 
-# What a copy does not take over from the VM.
+# Fields that a copy does not take over from the VM.
 NOT_COPIED = (
     "uuid", "allowed_operations", "current_operations", "resident_on", "scheduled_to_be_resident_on",
     "suspend_VDI", "suspend_SR", "metrics", "guest_metrics", "domid", "domarch", "snapshot_schedule",
@@ -90,7 +90,7 @@ def copy_record(call: "Call", vm: str, name: str, fields: Dict[str, Any]) -> str
 
 
 def _copy_metrics(call: "Call", cls: str, ref: str) -> str:
-    """What is known of the VM when it is copied stays with the copy (xapi: ocaml/xapi/xapi_vm_helpers.ml)."""
+    """The copy keeps the metrics that the VM has when it is copied (xapi: ocaml/xapi/xapi_vm_helpers.ml)."""
     row = call.db.tables[cls].rows.get(ref)
     if row is not None:
         return call.db.create(cls, dict(row, uuid=""))
@@ -253,7 +253,7 @@ def clone(call: "Call", vm: str, name: str) -> Steps:
 
 
 def clone_fields(call: "Call", vm: str) -> Dict[str, Any]:
-    """What a clone has of its own: other network addresses, and the name of its template."""
+    """The fields in which a clone differs: network addresses, and the name of its template."""
     source = call.db.row("VM", vm)
     other_config = {**source["other_config"], "mac_seed": call.db.new_uuid()}
     if source["is_a_template"]:

@@ -1,4 +1,4 @@
-"""Going back to a snapshot (xapi: ocaml/xapi/xapi_vm_snapshot.ml)."""
+"""Reverting a VM to a snapshot (xapi: ocaml/xapi/xapi_vm_snapshot.ml)."""
 
 from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Steps = Generator[Any, Any, Any]
 
-# What a VM keeps when it goes back.
+# Fields that a VM keeps when it is reverted.
 _KEPT = frozenset(NOT_COPIED) | {
     "is_a_template", "power_state", "generation_id", "ha_restart_priority", "last_booted_record", "last_boot_CPU_flags",
 }  # fmt: skip
@@ -57,7 +57,7 @@ def _revert(call: "Call", vm: str, snapshot: str) -> Steps:
 
 
 def _memory(call: "Call", snapshot: str) -> Steps:
-    """The memory of a checkpoint, for the VM to wake up with."""
+    """Copy the memory of a checkpoint, from which the VM is resumed."""
     image = call.db.row("VM", snapshot)["suspend_VDI"]
     if not call.db.exists("VDI", image):
         return NULL

@@ -29,7 +29,7 @@ def _invalid(key: str, value: str) -> XapiError:
 
 
 def check_value(key: str, value: str) -> str:
-    """Check one value of a schedule; return it as it is stored."""
+    """Check one value of a schedule, and return its stored form."""
     if key == "min":
         if value.lower() not in MINUTES:
             raise _invalid(key, value)
@@ -46,7 +46,7 @@ def check_value(key: str, value: str) -> str:
 
 
 def _check_days(value: str) -> str:
-    """Day names in any case, stored with a capital; looked at from the right, so the last that is wrong is told."""
+    """Check day names in any case, and store them capitalised; the error names the last wrong one, as in xapi."""
     built = ""
     for name in reversed(value.split(",")):
         day = DAYS.get(name.lower())
@@ -112,7 +112,7 @@ def set_retained_snapshots(call: "Call", policy: str, count: int) -> None:
 
 @method("VMSS.set_frequency")
 def set_frequency(call: "Call", policy: str, frequency: str) -> None:
-    """The schedule keeps what suits the new frequency and gets defaults for the rest."""
+    """The schedule keeps the keys that the new frequency has, and gets defaults for the others."""
     require_feature(call.sim, "VMSS")
     defaults = DEFAULTS[frequency]
     stored = call.db.row("VMSS", policy)["schedule"]
@@ -124,7 +124,7 @@ def set_frequency(call: "Call", policy: str, frequency: str) -> None:
 
 @method("VMSS.set_schedule")
 def set_schedule(call: "Call", policy: str, schedule: Schedule) -> None:
-    """The new keys win, the old ones stay: nothing is ever removed here."""
+    """New values replace old ones; no key is ever removed here."""
     require_feature(call.sim, "VMSS")
     merged = _merge(schedule, _stored(call, policy))
     call.db.set("VMSS", policy, "schedule", check_schedule(merged, DEFAULTS["weekly"]))
@@ -144,7 +144,7 @@ def _stored(call: "Call", policy: str) -> Schedule:
 
 @method("VMSS.add_to_schedule")
 def add_to_schedule(call: "Call", policy: str, key: str, value: str) -> None:
-    """A failure puts back what the last remove_from_schedule, of whatever policy, took away."""
+    """A failure restores what the last remove_from_schedule, of any policy, removed: as in xapi."""
     require_feature(call.sim, "VMSS")
     try:
         checked = check_schedule(_merge({key: value}, _stored(call, policy)), DEFAULTS["weekly"])
