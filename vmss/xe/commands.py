@@ -1,4 +1,4 @@
-"""The commands of xe: for every class the same ones on its fields, and a few more by hand."""
+"""The commands of xe: the same ones for the fields of every class, and some for single purposes."""
 
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -26,7 +26,7 @@ class Command(NamedTuple):
 
 
 def run(session: Session, line: Line) -> Output:
-    """Do what a line asks for. Raise XeError, Refused or Unanswered."""
+    """Carry out a command line. Raise XeError, Refused or Unanswered."""
     command = command_of(line)
     with understood(line.command):
         return command.do(session, line)
@@ -55,7 +55,7 @@ def _list(cls: Class) -> Function:
             shown = found
         wanted = line.get("params")
         names = cls.listed if wanted is None else () if wanted == "all" else tuple(wanted.split(","))
-        # A minimal answer has the first field only: the others need not be read.
+        # A minimal answer has only the first field, so the others are not read.
         return Output(tuple(thing.row(names, first=line.flag("minimal")) for thing in shown))
 
     return do
@@ -141,7 +141,7 @@ def _set(session: Session, thing: Thing, field: Field, value: str) -> None:
 
 def _put(session: Session, thing: Thing, field: Field, key: str, value: str) -> None:
     """Set the value of a key of a map, the way xe does: xapi's own check of a schedule relies on it."""
-    # Asked for anew: a new frequency, which may come before it on the same line, changes the schedule.
+    # Read again: a new frequency earlier on the same line changes the schedule.
     if key in session.call("%s.get_%s" % (thing.cls.api, field.member), thing.ref):
         session.call("%s.remove_from_%s" % (thing.cls.api, field.member), thing.ref, key)
     session.call("%s.add_to_%s" % (thing.cls.api, field.member), thing.ref, key, value)
@@ -254,7 +254,7 @@ def _on_fields(cls: Class) -> Dict[str, Command]:
     return {"%s-%s" % (cls.name, name): command for name, command in commands.items()}
 
 
-# By hand
+# For single purposes
 
 
 def _vmss_create(session: Session, line: Line) -> Output:

@@ -1,4 +1,4 @@
-"""How the fields of xapi's objects are named, shown and understood by xe. Pure."""
+"""The fields of xapi's objects: how xe names, prints and parses them. Pure."""
 
 import re
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
@@ -9,8 +9,8 @@ from vmss.xe.errors import failed
 
 NOT_IN_DATABASE = "<not in database>"
 
-ONE, LIST, SET, TABLE, MAP = range(5)  # LIST and TABLE are shown like SET and MAP, but nothing can be done with them
-ALWAYS, COSTLY, HIDDEN = range(3)  # a field that is costly to read is left out of lists, a hidden one of all
+ONE, LIST, SET, TABLE, MAP = range(5)  # LIST and TABLE are printed like SET and MAP, but cannot be changed
+ALWAYS, COSTLY, HIDDEN = range(3)  # a field that is slow to read is left out of lists, a hidden one out of all output
 
 
 class Kind(NamedTuple):
@@ -93,7 +93,7 @@ QUOTED = Kind(lambda value: "'%s'" % value, _as_it_is)
 
 
 def choice(*values: str) -> Kind:
-    """The kind of a field that takes one of these values."""
+    """The kind of a field with one of these values."""
 
     def parse(name: str, text: str) -> str:
         if text not in values:

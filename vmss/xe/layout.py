@@ -1,4 +1,4 @@
-"""How xe prints: records with their labels in a column, or with --minimal one line for a script. Pure.
+"""The output of xe: records with their labels in a column, or with --minimal one line for a script. Pure.
 
 See docs/xapi-facts.md, How xe prints.
 """
@@ -9,14 +9,14 @@ Row = Sequence[Tuple[str, str]]
 
 
 class Output(NamedTuple):
-    """What a command has to say: records, or lines."""
+    """The output of a command: records, or lines."""
 
     rows: Tuple[Row, ...] = ()
     lines: Tuple[str, ...] = ()
 
 
 def render(output: Output, minimal: bool) -> str:
-    """The output as it is written: minimal, the first value of each record on one line, or in full."""
+    """The output as text: in full, or minimal, which is the first value of each record on one line."""
     if minimal:
         firsts = [row[0][1] for row in output.rows if row]
         return ",".join(_escaped(text) for text in firsts + list(output.lines)) + "\n"

@@ -1,4 +1,4 @@
-"""The words of a command line of xe, and what they ask for. Pure."""
+"""The syntax of xe's command line. Pure."""
 
 import re
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
@@ -8,11 +8,11 @@ from vmss.xe.errors import UsageError, XeError, failed
 
 Pairs = List[Tuple[str, str]]
 
-# What says where xapi is and who asks: as an option that takes the next word, and as KEY=VALUE.
+# The parameters of the connection: as an option that takes the next word, and as KEY=VALUE.
 OPTIONS = {"-s": "server", "-h": "server", "-p": "port", "-u": "username", "-pw": "password", "-pwf": "passwordfile"}
 _IGNORED = {"--debug", "--debug-on-fail"}
 
-# xe knows these beside the parameters of each command.
+# Parameters that every command of xe has.
 STANDARD = (
     "server",
     "password",
@@ -47,14 +47,14 @@ class Line(NamedTuple):
         return next((value for key, value in self.pairs if key == name), default)
 
     def need(self, name: str) -> str:
-        """A parameter that has to be there."""
+        """A required parameter."""
         value = self.get(name)
         if value is None:
             raise UsageError("The parameter %s is missing" % name)
         return str(value)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """A parameter that is true or false."""
+        """A boolean parameter."""
         text = self.get(name)
         if text is None:
             return default
@@ -79,7 +79,7 @@ class Line(NamedTuple):
 
 
 def parse(words: Sequence[str]) -> Line:
-    """Given the words after `xe`, return what they ask for. Raise XeError or UsageError."""
+    """Given the words after `xe`, return the command. Raise XeError or UsageError."""
     wants_help = any(word in ("-help", "--help") for word in words)
     login, rest = _login([word for word in words if word not in ("-help", "--help")])
     if not rest or wants_help:

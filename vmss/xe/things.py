@@ -1,4 +1,4 @@
-"""Objects of xapi as xe sees them, read when they are first wanted."""
+"""Objects of xapi as xe sees them, read when they are first needed."""
 
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
@@ -12,15 +12,15 @@ from vmss.xe.layout import Row
 # After so many uuids of one class that were asked for one by one, the others are read at once.
 _ONE_BY_ONE_MAX = 100
 
-# What xapi answers about an object that is gone meanwhile, or of a class that it does not have.
+# The errors of an object that has disappeared meanwhile, or of a class that xapi does not have.
 _ABSENT = ("HANDLE_INVALID", "MESSAGE_METHOD_UNKNOWN", "MESSAGE_REMOVED", "NOT_IMPLEMENTED")
 
-# A field that is costly to read reads so in lists.
+# Printed in lists in place of a field that is slow to read.
 _COSTLY_TEXT = "<expensive field>"
 
 
 class Session:
-    """A session with xapi, and what is known from it already."""
+    """A session with xapi, and a cache of what was read."""
 
     def __init__(self, xapi: Xapi, shown: Callable[[str, bool], str]) -> None:
         """`shown` makes a text fit to be shown, given whether it may have several lines."""
@@ -31,7 +31,7 @@ class Session:
         self._met: Dict[str, str] = {}  # the class of objects that a command is about, by reference
 
     def all(self, cls: Class, everything: bool = False) -> List["Thing"]:
-        """The objects of a class; or everything of xapi's class."""
+        """The objects of a class, or all objects of xapi's class."""
         if cls.where and not everything:
             records = self.call(cls.api + ".get_all_records_where", cls.where)
         else:
@@ -87,7 +87,7 @@ class Session:
         cls = self._met.get(text)
         if cls is None:
             return text
-        with suppress(Refused, Unanswered):  # gone meanwhile
+        with suppress(Refused, Unanswered):  # it has disappeared meanwhile
             uuid = self.uuid(cls, text)
             return uuid if cls == "message" else "%s (%s)" % (uuid, self.call(cls + ".get_name_label", text))
         return text
@@ -136,12 +136,12 @@ class Thing:
     def items(self, field: Field) -> List[str]:
         """The members of a set."""
         value = self._value(field) or []
-        # Operations in progress are a map from the tasks to what they do.
+        # Current operations are a map from tasks to operations.
         members = value.values() if isinstance(value, dict) else value
         return [self._item(field, member) for member in members]
 
     def map(self, field: Field) -> Dict[str, str]:
-        """What is in a map."""
+        """The members of a map."""
         value = self._value(field) or {}
         return {str(key): self._item(field, member) for key, member in value.items()}
 
@@ -149,7 +149,7 @@ class Thing:
         """Whether a field has a value, or where it is a set or a map, has it in there."""
         alone = field.holds == ONE and key is None
         if field.of and value != NOT_IN_DATABASE and (alone or field.holds == SET and key is not None):
-            # One call for the object that is looked for, instead of one for every reference.
+            # One call for the wanted object, instead of one for every reference.
             refs = [self._value(field)] if alone else self._value(field)
             return self._session.known(field.of, value) in refs
         if key is None:
