@@ -10,7 +10,7 @@ import re
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 from unittest.mock import patch
 
 import pytest
@@ -79,7 +79,9 @@ class Outputs:
             ward.copy("cron.d/vmss.cron", "/etc/cron.d/vmss-old", 0o644)
             ward.write("/proc/812/comm", "sshd\n")
             out = Terminal(io.BytesIO(), encoding="utf-8")
-            with patch.dict(sys.modules, {"rich": None}), patch.dict(os.environ, {"COLUMNS": "120"}):
+            # Its modules too: another test may have loaded them.
+            without: Any = {name: None for name in list(sys.modules) + ["rich"] if name.partition(".")[0] == "rich"}
+            with patch.dict(sys.modules, without), patch.dict(os.environ, {"COLUMNS": "120"}):
                 doctor.show(pool.surroundings(), Root(str(ward.root)), True, doctor.parser().parse_args([]), out)
             return bytes(out.buffer.getvalue()).decode("utf-8")  # type: ignore[attr-defined]
 
