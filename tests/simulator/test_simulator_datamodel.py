@@ -11,6 +11,7 @@ import pytest
 import vmss.simulator
 from vmss.simulator import Simulator, datamodel
 from vmss.simulator.build import Pool
+from vmss.simulator.values import ocaml_int
 
 from .client import Post, Serve, UnixTransport, end_of_task
 
@@ -782,3 +783,16 @@ def test_every_stored_value_is_of_its_fields_type(sim: Simulator, pool: Pool) ->
         for row in table.rows.values():
             for field in table.stored:
                 assert field.convert(row[field.name]) == row[field.name]
+
+
+@pytest.mark.parametrize(
+    "text, number", [("07", 7), ("0x7_f", 127), ("0b1_0", 2), ("0u10", 10), ("-1_0", -10), ("+3", 3)]
+)
+def test_an_integer_is_read_as_ocaml_reads_it(text: str, number: int) -> None:
+    assert ocaml_int(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "_1", "0x_1", "0u", "1\n", " 1", "1.0", "9223372036854775808"])
+def test_what_ocaml_takes_for_no_integer(text: str) -> None:
+    with pytest.raises(ValueError):
+        ocaml_int(text)

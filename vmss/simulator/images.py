@@ -1,7 +1,7 @@
 """What lies on the SRs, whatever xapi's database says of it: trees of VHD images, their sizes, the space that is left.
 
-Sources: sm: libs/sm/vhdutil.py, lvhdutil.py, drivers/FileSR.py, LVHDSR.py. Sizes are bytes. An image's name is the
-uuid of its disk.
+Sources: sm: libs/sm/vhdutil.py, lvhdutil.py, libs/sm/drivers/FileSR.py, LVHDSR.py. Sizes are bytes. An image's name is
+the uuid of its disk.
 """
 
 from typing import Any, Dict, Iterator, List, Optional

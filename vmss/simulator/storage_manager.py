@@ -1,7 +1,7 @@
 """The storage manager: what its drivers do to the images of an SR, and what they write into xapi's database.
 
 Each operation is a process of its own, as on a host: it goes on when xapi dies, and then has nobody to tell.
-Sources: sm: drivers/FileSR.py, LVHDSR.py, blktap2.py; the errors are those of a real xapi
+Sources: sm: libs/sm/drivers/FileSR.py, LVHDSR.py, blktap2.py; the errors are those of a real xapi
 (docs/xapi-facts.md, Storage errors).
 """
 

@@ -26,7 +26,10 @@ class Count(int):
     """An int that is sent as a real XML-RPC int (valid_ref_counts of event.from; nothing else)."""
 
 
-_INT = re.compile(r"([-+]?)(0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|0[uU][0-9_]+|[0-9][0-9_]*)$")
+# After the base comes a digit, not an underscore (OCaml: runtime/ints.c).
+_INT = re.compile(
+    r"([-+]?)(0[xX][0-9a-fA-F][0-9a-fA-F_]*|0[oO][0-7][0-7_]*|0[bB][01][01_]*|0[uU][0-9][0-9_]*|[0-9][0-9_]*)\Z"
+)
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?(Z|[+-]\d\d:?\d\d)?$")
 _BASES = {"x": 16, "o": 8, "b": 2, "u": 10}
 
