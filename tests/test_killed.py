@@ -69,8 +69,8 @@ def test_told_to_stop_it_lets_what_runs_end_starts_nothing_new_and_is_resumed(po
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err.decode().startswith("stopped before the end: 1 of 2 VMs are done, the next pass goes on with the rest")
-    assert any(line.startswith("Told to stop: 1 operations in flight") for line in pool.log())
+    assert err.decode().startswith("stopped before the end: 1 of 2 VMs is done, the next pass goes on with the rest")
+    assert any(line.startswith("Told to stop: nothing new is started; operations in flight: 1") for line in pool.log())
     assert sum(len(pool.snapshots(vm)) for vm in vms) == 1
     assert pool.names() == [] and pool.sessions() == 0 and pool.tasks() == []
     assert LockDirectory(pool.place.lock_dir).holder(pool_uuid(pool)) is None

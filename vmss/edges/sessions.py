@@ -120,7 +120,7 @@ def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str]
     before, retention would never delete it (docs/xapi-facts.md, The session has to outlive its snapshots).
     """
     session, xapi.session = xapi.session, ""
-    log("The session is left open: %d of its operations have not ended, or their answer was lost" % len(tasks))
+    log("The session is left open: operations that have not ended, or whose answer was lost: %d" % len(tasks))
     _write(directory, pool, _read(directory, pool) + [{"session": session, "tasks": tasks}], log)
 
 

@@ -133,8 +133,8 @@ SETTINGS: Tuple[Setting, ...] = (
     Setting(
         "pass_limit",
         _number(600, 604800),
-        "Upper limit in seconds on a whole run. A schedule that becomes due in its second half is left to the next "
-        "run. At the limit, operations in flight are cancelled, and the VMs that were not reached are reported. xapi "
+        "Upper limit in seconds on a whole pass. A schedule that becomes due in its second half is left to the next "
+        "pass. At the limit, operations in flight are cancelled, and the VMs that were not reached are reported. xapi "
         "itself forgets an operation without progress after a day.",
     ),
     Setting(
@@ -142,11 +142,11 @@ SETTINGS: Tuple[Setting, ...] = (
         _number(1, 3600),
         "Seconds for a cancelled operation to end. Then its storage repository is freed for the others.",
     ),
-    Setting("stop_limit", _number(0, 3600), "Seconds for operations in flight to end when a run is told to stop."),
+    Setting("stop_limit", _number(0, 3600), "Seconds for operations in flight to end when a pass is told to stop."),
     Setting(
         "retries",
         _number(0, 20),
-        "Upper limit on the retries, within one run, of an operation that xapi refuses because something is busy.",
+        "Upper limit on the retries, within one pass, of an operation that xapi refuses because something is busy.",
     ),
     Setting(
         "retry_pause",
@@ -162,7 +162,7 @@ SETTINGS: Tuple[Setting, ...] = (
     Setting(
         "waits_per_second",
         _number(1, 20),
-        "Upper limit on event.from calls per second, by which a run learns that operations have ended. Without it, "
+        "Upper limit on event.from calls per second, by which a pass learns that operations have ended. Without it, "
         "xapi would answer at every step of every operation.",
     ),
     Setting("verify_tls", _boolean, "Whether the certificate of an https server is verified."),

@@ -11,6 +11,7 @@ from vmss.core.policy import Policy
 from vmss.core.records import Vm
 from vmss.core.text import one_line
 from vmss.core.turn import Served, Turn
+from vmss.core.words import agree, counted
 from vmss.passes.context import Context
 
 
@@ -46,7 +47,7 @@ class InHand:
 
     def progress(self) -> str:
         """How far the pass has come, in words."""
-        return "%d of %d VMs are done" % (self._done, self._total)
+        return "%d of %s %s done" % (self._done, counted(self._total, "VM"), agree(self._done, "is", "are"))
 
     def admit(self, turn: Turn, vms: Sequence[Vm], started: datetime) -> List[Served]:
         """Take a policy with these VMs in hand; its run began at `started`. Misread VMs get no job."""

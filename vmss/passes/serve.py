@@ -198,7 +198,7 @@ class Service:
         self._operations.enforce_pass_limit()
         if self._stop_by is None and stop.requested():
             self._stop_by = self._context.clock.monotonic() + self._context.settings.stop_limit
-            line = "Told to stop: %d operations in flight get up to %d s, and nothing new is started" % (
+            line = "Told to stop: nothing new is started; operations in flight: %d, with up to %d s to end" % (
                 len(self._engine.running),
                 self._context.settings.stop_limit,
             )
