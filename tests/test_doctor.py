@@ -208,7 +208,7 @@ def test_the_vendors_package_beside_ours(ward: Ward, version: str, epoch: str, t
     assert ward.bad() == []  # it is the only one
     ward.write("/usr/lib/vmss/installed.json", "{}")
     if theirs:
-        ward.only("plugin", "WARNING", "vmss-1.2.1-1", "rpm -e vmss")
+        ward.only("plugin", "WARNING", "vmss-1.2.1-1", "rpm -U vmss-")
     else:
         assert ward.bad() == []
 

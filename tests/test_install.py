@@ -273,7 +273,7 @@ def test_an_upgrade_replaces_what_is_ours_and_keeps_what_was_changed(root: Path,
 def test_a_plugin_that_is_not_ours_is_not_overwritten(root: Path) -> None:
     at(root, PLUGIN).parent.mkdir(parents=True)
     at(root, PLUGIN).write_text("# the vendor's\n")
-    refused(PLUGIN, "rpm -e vmss", root=root)
+    refused(PLUGIN, "rpm -U vmss-", root=root)
 
 
 def test_what_the_rpm_has_installed_is_left_to_it(root: Path) -> None:

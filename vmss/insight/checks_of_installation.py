@@ -92,7 +92,7 @@ def plugin(case: Case) -> Iterator[Finding]:
             "plugin",
             "the vendor's package is installed as well",
             package,
-            "rpm -e vmss, then vmss install: both have the same files",
+            "put our RPM in its place: rpm -U vmss-VERSION-RELEASE.noarch.rpm (packaging/build makes it)",
         )
 
 

@@ -255,8 +255,8 @@ def _has_to_be_written(root: Root, item: Item, before: Manifest, manifest: Manif
         return found != FileState(item.content, mode)
     if not config:
         raise InstallError(
-            "%s: is not the file that `vmss install` put there, and is kept: remove it first (the vendor's "
-            "package: rpm -e vmss)" % one_line(path)
+            "%s: is not the file that `vmss install` put there, and is kept: remove it first; if it is of the vendor's "
+            "package, put our RPM in its place: rpm -U vmss-VERSION-RELEASE.noarch.rpm" % one_line(path)
         )
     done.kept.append("%s: was changed, and is kept; remove it and install again to get ours" % path)
     if digests:
