@@ -17,7 +17,7 @@ from vmss.core.problem import Problem
 from vmss.core.records import NULL
 from vmss.edges.lock import LockDirectory
 from vmss.edges.log import Log
-from vmss.edges.xapi import Unanswered, Xapi
+from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.passes.notes import Attempt, Notes
 from vmss.passes.orphans import OURS, SUSPECT, Candidate, Orphan, is_nameless, judge, summary
 from vmss.passes.run import Request, run
@@ -621,3 +621,72 @@ def test_a_look_costs_calls_by_the_number_of_vms_that_were_under_way(pool: TestP
         "SR.get_uuid",
         "VDI.get_all_records_where",
     ]
+
+
+# --- xapi dies while old snapshots are being destroyed ---
+
+
+class DeathInDeletion:
+    """xapi dies when a pass is about to destroy one more disk, with the database as it is on the coordinator's disk."""
+
+    def __init__(self, pool: TestPool, disks: int) -> None:
+        self.pool, self.disks = pool, disks
+
+    def __call__(self, method: str) -> None:
+        if method == "Async.VDI.destroy":
+            self.disks -= 1
+            if self.disks == 0:
+                with TestPoolClient(self.pool) as call, suppress(Unanswered):
+                    call("simulator.restart", "kill", 0.0)
+                raise Lose
+
+
+def usable(pool: TestPool, vm: str) -> List[str]:
+    """The scheduled snapshots of a VM that have all their disks."""
+    disks = len([vbd for vbd in pool.call("VM.get_VBDs", vm) if pool.call("VBD.get_type", vbd) == "Disk"])
+    there = set(pool.call("VDI.get_all"))
+    return [
+        snapshot["uuid"]
+        for snapshot in pool.snapshots(vm)
+        if len([vbd for vbd in snapshot["VBDs"] if pool.call("VBD.get_VDI", vbd) in there]) == disks
+    ]
+
+
+@pytest.mark.parametrize("disks", [1, 2, 5, 12])
+def test_after_a_death_of_xapi_while_old_snapshots_go_every_vm_has_a_usable_one(pool: TestPool, disks: int) -> None:
+    # Seen on a real xapi: of six VMs, all had only the old record, and two of these had no disks any more.
+    vms = [pool.vm("vm%d" % number, [pool.sr("sr%d" % (number % 2))] * 2) for number in range(6)]
+    pool.policy(vms, retained_snapshots="1")
+    pool.at(10, 15)
+    assert pool.tick().status == 0
+    pool.call("pool.sync_database")
+    pool.at(11, 15)
+    fails(pool, DeathInDeletion(pool, disks))
+    for sr in pool.call("SR.get_all"):
+        with suppress(Refused):  # xapi's own ones have nothing to scan
+            pool.call("SR.scan", sr)  # which removes the records of disks that are gone
+    assert all(usable(pool, vm) for vm in vms)
+    pool.at(11, 30)
+    pool.tick()
+    assert all(usable(pool, vm) for vm in vms)
+    pool.at(12, 15)
+    assert pool.tick().status == 0
+    assert [len(usable(pool, vm)) for vm in vms] == [1] * 6
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1] * 6
+
+
+def test_nothing_is_destroyed_while_xapi_cannot_write_its_database(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm], retained_snapshots="1")
+    pool.at(10, 15)
+    assert pool.tick().status == 0
+    full = {"method": "pool.sync_database", "action": "error", "error": '["INTERNAL_ERROR", "no space"]', "count": "0"}
+    pool.call("simulator.add_fault", full)
+    pool.at(11, 15)
+    assert pool.tick().status == 1
+    assert len(pool.snapshots(vm)) == 2
+    assert pool.names(policy)[-1] == "VMSS_SNAPSHOT_FAILED"
+    pool.call("simulator.clear_faults")
+    pool.at(12, 15)
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 1

@@ -6,14 +6,16 @@ from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, T
 from vmss.core import plan
 from vmss.core.engine import Engine
 from vmss.core.job import DESTROY_VDI, TAKES, ExpiredSnapshot, Operation, already_gone
-from vmss.core.outcome import RESULT_LOST, TIMED_OUT, Outcome
+from vmss.core.outcome import RESULT_LOST, TIMED_OUT, UNREADABLE, Error, Outcome
 from vmss.core.records import Disk
 from vmss.core.text import one_line
 from vmss.edges import storage, world
 from vmss.edges.xapi import Misunderstood
 from vmss.passes import journal
 from vmss.passes.context import Context
+from vmss.passes.database import write_database
 from vmss.passes.journal import Entries, Journal
+from vmss.passes.notes import Notes
 
 # Upper limit on the jobs in one entry of the journal.
 JOBS_AT_ONCE = 300
@@ -37,17 +39,21 @@ class _Leftover(NamedTuple):
 
 
 class Deletions:
-    """Keeps the journal of one engine's deletions. `changed`: an entry was written or closed."""
+    """Keeps the journal of one engine's deletions.
 
-    def __init__(self, context: Context, engine: Engine, journal: Journal) -> None:
+    `changed`: an entry was written or closed. `problems` are the jobs of which snapshots had to stay, and why.
+    """
+
+    def __init__(self, context: Context, engine: Engine, journal: Journal, notes: Notes) -> None:
         self.changed = False
+        self._notes = notes
         self._context = context
         self._log = context.log
         self._engine = engine
         self._journal = journal
         self._entries: Dict[str, _Entry] = {}  # by key
         self._written: Set[int] = set()  # jobs that are in the journal
-        self._unreadable: List[Tuple[int, str]] = []
+        self.problems: List[Tuple[int, Error]] = []
 
     def resume_leftovers(self, settled: bool) -> None:
         """Turn what earlier passes recorded and did not finish into jobs. `settled`: all their operations ended."""
@@ -62,17 +68,22 @@ class Deletions:
 
     def record(self, jobs: Sequence[int]) -> List[int]:
         """Write what these jobs destroy into the journal, and let the engine start on it. Return the jobs of which
-        everything was spared, and which have ended thereby."""
+        everything was spared, and which have ended thereby.
+
+        Before that, the journal and the records of the new snapshots are on the coordinator's disk: otherwise the death
+        of xapi would leave a VM with neither the old snapshot nor the new one. If xapi cannot write its database,
+        nothing is destroyed.
+        """
         if not self._written.issuperset(jobs):
             self._write(jobs)
         expired = [(number, snapshot) for number in jobs for snapshot in self._engine.jobs[number].expired]
-        self._engine.recorded(jobs, self._spared(expired))
+        error = write_database(self._context, self._notes)
+        if error:
+            self.problems += [(number, error) for number in jobs]
+            self._engine.recorded(jobs, frozenset(snapshot.ref for _, snapshot in expired))
+        else:
+            self._engine.recorded(jobs, self._spared(expired))
         return [number for number in jobs if self._engine.states[number].done]
-
-    def unreadable(self) -> List[Tuple[int, str]]:
-        """The jobs with snapshots that were spared because the users of their disks are unknown, and why; each once."""
-        unreadable, self._unreadable = self._unreadable, []
-        return unreadable
 
     def operation_ended(self, operation: Operation, outcome: Outcome) -> None:
         """Before the engine is told: note what could not be destroyed, or may yet be."""
@@ -185,5 +196,5 @@ class Deletions:
                     users.update(storage.read_users(xapi, [disk.ref for disk in snapshot.disks]))
                 except Misunderstood as error:
                     unknown.add(snapshot.ref)
-                    self._unreadable.append((number, str(error)))
+                    self.problems.append((number, (UNREADABLE, str(error))))
             return users, unknown

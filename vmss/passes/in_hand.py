@@ -74,9 +74,9 @@ class InHand:
         """A VM of a policy in hand has become a job of the engine."""
         self._runs[job.policy].jobs.append(number)
 
-    def problem(self, number: int, why: str) -> None:
-        """Expired snapshots of a job have to stay, because records of their disks cannot be understood."""
-        self._problems[number] = (UNREADABLE, why)
+    def problem(self, number: int, error: Error) -> None:
+        """Expired snapshots of a job have to stay, and this is why."""
+        self._problems[number] = error
 
     def job_ended(self, number: int) -> List[Served]:
         """A job has ended, be it one of a policy in hand or a leftover's."""

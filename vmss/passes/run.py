@@ -147,7 +147,7 @@ class Pass:
             # While this pass held the lock, other ticks were put off. So before it gives the lock back, it serves what
             # has become due since.
             while complete and self.changed:
-                self._sync_database()
+                self._write_database()
                 if self.context.too_late():
                     break
                 complete = self._serve(self.agenda.read(), lock, directory, settled)
@@ -210,16 +210,12 @@ class Pass:
         self.notes = self.notes or Notes(directory, self.context.pool.uuid, self.log)
         return self.notes
 
-    def _sync_database(self) -> None:
-        """Have xapi write its database, which it does every five minutes by itself: what was destroyed must not come
-        back if it dies."""
+    def _write_database(self) -> None:
+        """Have xapi write its database: what was destroyed must not come back if it dies."""
+        from vmss.passes.database import write_database  # not needed by an idle tick
+
         self.changed = False
-        try:
-            self.xapi.call("pool.sync_database")
-            if self.notes:
-                self.notes.database_written()
-        except Refused as refused:
-            self.log("The pool's database could not be written: %s" % refused)
+        write_database(self.context, self.notes)
 
     def _give_back(self, directory: LockDirectory, lock: Lock, complete: bool) -> None:
         """Close the session, or write it down for a later pass, and release the lock."""

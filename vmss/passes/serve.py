@@ -6,7 +6,7 @@ from typing import Deque, Dict, Iterator, List, Optional, Sequence
 from vmss.core import plan
 from vmss.core.engine import Engine
 from vmss.core.job import Operation
-from vmss.core.outcome import Outcome
+from vmss.core.outcome import UNREADABLE, Outcome
 from vmss.core.records import Vm
 from vmss.core.turn import Served, Turn
 from vmss.edges import stop, world
@@ -46,7 +46,7 @@ class Service:
         self._teller = teller
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._in_hand = InHand(context, self._engine)
-        self._deletions = Deletions(context, self._engine, journal)
+        self._deletions = Deletions(context, self._engine, journal, notes)
         self._operations = Operations(context, self._engine, notes)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
@@ -158,7 +158,7 @@ class Service:
         for number, job in zip(numbers, planned.jobs):
             self._in_hand.add(number, job)
             if job.vm in planned.spared:
-                self._in_hand.problem(number, planned.spared[job.vm])
+                self._in_hand.problem(number, (UNREADABLE, planned.spared[job.vm]))
         for number in numbers:
             if self._engine.states[number].done:  # it has its snapshot, and nothing of it expires
                 self._job_ended(number)
@@ -182,8 +182,8 @@ class Service:
             if not jobs:
                 return started
             ended = self._deletions.record(jobs)
-            for number, why in self._deletions.unreadable():
-                self._in_hand.problem(number, why)
+            for number, error in self._deletions.problems:
+                self._in_hand.problem(number, error)
             for number in ended:
                 self._job_ended(number)
 
