@@ -22,7 +22,7 @@ from vmss.core.job import (
     Operation,
     already_gone,
 )
-from vmss.core.outcome import Error, Outcome
+from vmss.core.outcome import RUN_OVER, TIMED_OUT, Error, Outcome
 
 TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
 
@@ -444,24 +444,47 @@ def test_a_vm_that_is_gone_or_blocked_has_no_snapshot(take: str, error: Error) -
     assert hand.state() == State(error=error, done=True)
 
 
-def test_a_snapshot_that_cannot_be_destroyed_keeps_its_disks_and_the_younger_ones_stay() -> None:
+def test_after_a_snapshot_that_failed_what_exceeds_retention_is_deleted_all_the_same() -> None:
+    # Of what expires, the youngest would have made room for the new one.
+    hand = Hand(vm("vm", "A", expired=[old("x", "A"), old("y", "A")]))
+    hand.start()
+    assert hand.follow("vm", *FULL) == [(DESTROY_VM, "x")]
+    hand.follow("x")
+    assert hand.end("x0") == 0
+    assert hand.start() == []
+    assert hand.state() == State(error=FULL, destroyed=1, done=True)
+
+
+def test_a_snapshot_that_cannot_be_destroyed_keeps_its_disks_and_no_younger_one() -> None:
     hand = Hand(vm("vm", "A", expired=[old("x", "A"), old("y", "A"), old("z", "A")]))
     hand.start()
     assert hand.follow("vm") == [(DESTROY_VM, "x")]
     hand.follow("x")
     assert hand.follow("x0") == [(DESTROY_VM, "y")]
-    assert hand.end("y", "VM_BAD_POWER_STATE", "y", "halted", "suspended") == 0
+    assert hand.follow("y", "VM_BAD_POWER_STATE", "y", "halted", "suspended") == [(DESTROY_VM, "z")]
+    hand.follow("z")
+    assert hand.end("z0") == 0
     assert hand.start() == []
     assert hand.state() == State(
-        snapshot="new of vm", error=("VM_BAD_POWER_STATE", "y", "halted", "suspended"), destroyed=1, done=True
+        snapshot="new of vm", error=("VM_BAD_POWER_STATE", "y", "halted", "suspended"), destroyed=2, done=True
     )
 
 
-def test_memory_that_cannot_be_dropped_ends_the_job() -> None:
+@pytest.mark.parametrize("code", [TIMED_OUT, RUN_OVER])
+def test_a_deletion_that_runs_into_its_limit_is_the_last_of_its_vm(code: str) -> None:
+    hand = Hand(served("vm", old("x", "A"), old("y", "A")))
+    hand.start()
+    assert hand.end("x", code, "1 s") == 0
+    assert hand.start() == []
+    assert hand.state() == State(error=(code, "1 s"), done=True)
+
+
+def test_memory_that_cannot_be_dropped_keeps_its_snapshot_and_no_younger_one() -> None:
     hand = Hand(served("vm", old("x", "A", suspended=True), old("y")))
     hand.start()
-    assert hand.end("x", "INTERNAL_ERROR", "trouble") == 0
-    assert hand.state() == State(error=("INTERNAL_ERROR", "trouble"), done=True)
+    assert hand.follow("x", "INTERNAL_ERROR", "trouble") == [(DESTROY_VM, "y")]
+    assert hand.end("y") == 0
+    assert hand.state() == State(error=("INTERNAL_ERROR", "trouble"), destroyed=1, done=True)
 
 
 def test_a_disk_that_cannot_be_destroyed_does_not_spare_the_others_of_its_snapshot() -> None:
@@ -470,9 +493,10 @@ def test_a_disk_that_cannot_be_destroyed_does_not_spare_the_others_of_its_snapsh
     hand.follow("x")
     assert hand.follow("x0", "VDI_IN_USE", "x0", "destroy") == [(DESTROY_VDI, "x1")]
     assert hand.end("x2", *FULL) is None
-    assert hand.end("x1") == 0
-    assert hand.start() == []
-    assert hand.state() == State(error=("VDI_IN_USE", "x0", "destroy"), done=True)  # the first one
+    assert hand.follow("x1") == [(DESTROY_VM, "y")]
+    hand.follow("y")
+    assert hand.end("y0") == 0
+    assert hand.state() == State(error=("VDI_IN_USE", "x0", "destroy"), destroyed=1, done=True)  # the first one
 
 
 def test_a_snapshot_that_was_pinned_meanwhile_stays_whole_and_is_no_failure() -> None:
@@ -708,7 +732,6 @@ class Books:
         self.unrecorded: Set[int] = set()
         self.left: Dict[int, List[ExpiredSnapshot]] = {}
         self.disks: Dict[int, Set[str]] = {}
-        self.broken: Set[int] = set()
         self.ended: List[int] = []
         self.steps: List[Tuple[str, Operation]] = []
         self.recorded_at: Dict[int, int] = {}
@@ -729,7 +752,7 @@ class Books:
             if job.take:
                 self.waiting.add(Operation(number, job.take, job.vm, job.tokens))
             else:
-                self._expire(number)
+                self._expire(number, job.expired)
 
     def start(self) -> None:
         for operation in self.engine.start():
@@ -807,7 +830,7 @@ class Books:
         """Whether deletions of a job would hold no snapshot back, on one of its SRs at least."""
         waited_for = {token for item in self.waiting if item.action in TAKES for token in item.tokens}
         snapshots_wait = any(item.action in TAKES for item in self.waiting)
-        srs = {disk.sr for doomed in self.pool.jobs[number].expired for disk in doomed.disks}
+        srs = {disk.sr for doomed in self.left[number] for disk in doomed.disks}
         if not srs:
             return not snapshots_wait
         return any(sr not in waited_for or sr not in self.taken or sr in self.pool.tight for sr in srs)
@@ -834,16 +857,11 @@ class Books:
         if operation.action == DESTROY_VDI:
             self.disks[number].remove(operation.ref)
             self.work[next(iter(operation.tokens))] -= 1
-            if error and not gone:
-                self.broken.add(number)
             if not self.disks[number]:
                 left.pop(0)
                 self._next_doomed(number)
         elif error and not gone:
-            if operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
-                self._account(left.pop(0), -1)
-            else:
-                self.broken.add(number)
+            self._account(left.pop(0), -1)
             self._next_doomed(number)
         elif operation.action == SHUT_DOWN:
             self.waiting.add(Operation(number, DESTROY_VM, operation.ref, frozenset()))
@@ -859,27 +877,23 @@ class Books:
             return
         for token in self.pool.jobs[number].tokens:
             self.work[token] -= self.pool.jobs[number].seconds
-        if not error:
-            self._expire(number)
-            return
-        for doomed in self.pool.jobs[number].expired:
-            self._account(doomed, -1)
+        expired = self.pool.jobs[number].expired
+        if error:
+            for doomed in expired[-1:]:
+                self._account(doomed, -1)
+            expired = expired[:-1]
+        self._expire(number, expired)
 
-    def _expire(self, number: int) -> None:
-        job = self.pool.jobs[number]
-        self.left[number] = list(job.expired)
-        if job.recorded or not job.expired:
+    def _expire(self, number: int, expired: Sequence[ExpiredSnapshot]) -> None:
+        self.left[number] = list(expired)
+        if self.pool.jobs[number].recorded or not expired:
             self._next_doomed(number)
         else:
             self.unrecorded.add(number)
 
     def _next_doomed(self, number: int) -> None:
         left = self.left[number]
-        if number in self.broken:
-            for doomed in left:
-                self._account(doomed, -1)
-            left.clear()
-        elif left and left[0].suspended:
+        if left and left[0].suspended:
             srs = frozenset(disk.sr for disk in left[0].disks)
             self.waiting.add(Operation(number, SHUT_DOWN, left[0].ref, srs))
         elif left and left[0].ref:
@@ -943,7 +957,9 @@ def test_nothing_is_deleted_before_the_new_snapshot_exists_and_is_recorded(pool:
         if not deletions:
             continue
         if job.take:
-            assert books.engine.states[number].snapshot == "new of " + job.vm
+            if not books.engine.states[number].snapshot:  # then one more of the old ones stays
+                stays = {job.expired[-1].ref} | {disk.ref for disk in job.expired[-1].disks}
+                assert not stays & {operation.ref for operation in books.started(number)}
             taken = max(index for take in TAKES for index in books.where("end", take, job.vm))
             assert taken < min(deletions)
         assert job.recorded or books.recorded_at[number] <= min(deletions)
@@ -972,7 +988,8 @@ def test_where_nothing_fails_every_expired_snapshot_is_gone_with_all_its_disks(p
     books = run(pool, seed)
     for number, (job, state) in enumerate(zip(pool.jobs, books.engine.states)):
         if job.take == TAKE_QUIESCED and not pool.quiescing and not pool.plain_instead:
-            assert state == State(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm), done=True)
+            error = ("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm)
+            assert state == State(error=error, destroyed=len(job.expired[:-1]), done=True)
             continue
         degraded = job.take == TAKE_QUIESCED and not pool.quiescing
         snapshot = "new of " + job.vm if job.take else ""

@@ -106,6 +106,7 @@ class Observer:
         self._disturbed = False  # in this pass, snapshots may have gone that were there
         self._taken_away = 0  # in this pass, by others
         self._ever_pinned: Set[str] = set()  # snapshots that were, at some time of this pass
+        self._tried: Set[str] = set()  # snapshots that were to be destroyed in this pass, and may not have gone
         self.first_holds_the_lock = False  # while a second pass runs
         self._forced = 0  # runs that somebody asked for: they take a snapshot more of a slot
         self._peace_since = self._latest
@@ -175,6 +176,7 @@ class Observer:
         self._disturbed = False
         self._taken_away = 0
         self._ever_pinned = set()
+        self._tried = set()
         self._mine = set()
         self._disk_full = self._stop_seen = False
         self._lock_was_there = any(self.lock_dir.glob("*.lock"))
@@ -225,6 +227,7 @@ class Observer:
             self._is_of_a_slot(str(params[2]))
         elif method in ("Async.VM.destroy", "Async.VM.hard_shutdown"):
             self._snapshot_goes(str(params[1]))
+            self._tried.add(str(params[1]))
         elif method == "Async.VDI.destroy":
             self._disk_goes(str(params[1]))
         elif method == "pool.add_to_other_config":
@@ -289,7 +292,10 @@ class Observer:
         older = [
             it["name_label"]
             for other, it in mine.items()
-            if it["snapshot_time"] < time and other in self._kept and other not in self._ever_pinned
+            if it["snapshot_time"] < time
+            and other in self._kept
+            and other not in self._ever_pinned
+            and other not in self._tried
         ]
         self._check(2, not older, "%s goes before the older %s", name, older)
         newer = [it for it in mine.values() if it["snapshot_time"] > time]

@@ -15,8 +15,9 @@ The order:
 - Snapshots go before deletions, because users care most about how close to its slot the data was frozen. Deletions use
   what snapshots leave idle. On a tight SR, which may have too little room for its snapshots, deletions go first.
 - The SR or host with most work goes first, so that the pass ends when the busiest of them does.
-- Nothing of an expired snapshot is destroyed before the VM's new snapshot exists, and before the journal lists what is
-  to be destroyed (`to_record`, `recorded`).
+- Nothing of an expired snapshot is destroyed before the VM's new snapshot exists or has failed, and before the journal
+  lists what is to be destroyed (`to_record`, `recorded`). If the new one failed, one old snapshot more stays.
+- A snapshot that cannot be destroyed keeps no younger one from being destroyed, unless an operation reached its limit.
 """
 
 from collections import deque
@@ -37,11 +38,14 @@ from vmss.core.job import (
     Tokens,
     already_gone,
 )
-from vmss.core.outcome import Error, Outcome
+from vmss.core.outcome import RUN_OVER, TIMED_OUT, Error, Outcome
 from vmss.core.waiting import Waiting
 
 # The expected duration of destroying a disk, in seconds. Only its order of magnitude matters, beside that of snapshots.
 DESTROY_SECONDS = 1.0
+
+# The errors of operations that ran into a limit.
+_LIMITS = (TIMED_OUT, RUN_OVER)
 
 
 class State(NamedTuple):
@@ -65,6 +69,8 @@ class _Deletion:
     def __init__(self, expired: Sequence[ExpiredSnapshot]) -> None:
         self.remaining: Deque[ExpiredSnapshot] = deque(expired)
         self.disks: Set[str] = set()  # of the first one, not yet destroyed
+        self.failed = False  # whether a disk of the first one could not be destroyed
+        self.timed_out = False  # whether an operation ran into its limit, as further ones probably would
 
 
 class Engine:
@@ -104,7 +110,7 @@ class Engine:
             if job.take:
                 self._queue(self._snapshots, Operation(number, job.take, job.vm, job.tokens))
             else:
-                self._expire(number)
+                self._expire(number, job.expired)
         return list(range(first, len(self.jobs)))
 
     @property
@@ -246,12 +252,13 @@ class Engine:
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
         self._expect((token, -job.seconds) for token in job.tokens)
         if outcome.error:
-            # Without a new snapshot, nothing of this VM is deleted.
-            self._no_work(_disks(job.expired))
-            self._update(number, error=outcome.error, done=True)
+            # The youngest of them would have made room for the new one.
+            self._no_work(_disks(job.expired[-1:]))
+            self._update(number, error=outcome.error)
+            self._expire(number, job.expired[:-1])
         else:
             self._update(number, snapshot=outcome.value)
-            self._expire(number)
+            self._expire(number, job.expired)
 
     def _without_quiesce(self, refused: Operation) -> None:
         """The server has no quiescing: plain snapshots for this VM and all that wait."""
@@ -261,29 +268,29 @@ class Engine:
 
     # Deletions
 
-    def _expire(self, number: int) -> None:
-        job = self.jobs[number]
-        if not job.expired:
+    def _expire(self, number: int, expired: Sequence[ExpiredSnapshot]) -> None:
+        if not expired:
             self._update(number, done=True)
             return
-        self._deleting[number] = _Deletion(job.expired)
-        if job.recorded:
+        self._deleting[number] = _Deletion(expired)
+        if self.jobs[number].recorded:
             self._delete_next(number)
         else:
             for sr in self._srs_of_expired(number):
                 self._unrecorded.setdefault(sr, {})[number] = None
 
     def _srs_of_expired(self, number: int) -> Iterable[str]:
-        return {disk.sr: None for disk in _disks(self.jobs[number].expired)} or ("",)
+        return {disk.sr: None for disk in _disks(tuple(self._deleting[number].remaining))} or ("",)
 
     def _delete_next(self, number: int) -> None:
         """Start on the oldest expired snapshot that remains, or end the job."""
         deletion = self._deleting[number]
-        if not deletion.remaining:
+        if not deletion.remaining or deletion.timed_out:
             self._finish(number)
             return
         snapshot = deletion.remaining[0]
         deletion.disks = {disk.ref for disk in snapshot.disks}
+        deletion.failed = False
         if snapshot.suspended:
             # A checkpoint is Suspended: its memory image has to go before its record can.
             tokens = frozenset(disk.sr for disk in snapshot.disks)
@@ -313,13 +320,17 @@ class Engine:
             self._no_work(disk for disk in deletion.remaining[0].disks if disk.ref == operation.ref)
             deletion.disks.discard(operation.ref)
             if error:
+                deletion.failed = True
+                deletion.timed_out = deletion.timed_out or error[0] in _LIMITS
                 self._note(number, error)
             if not deletion.disks:
                 self._snapshot_is_gone(number)
         elif error:
-            # The snapshot still exists. The policy's next run tries it again, and the younger ones.
+            # The snapshot still exists, and the policy's next run tries it again.
             self._note(number, error)
-            self._finish(number)
+            deletion.timed_out = error[0] in _LIMITS
+            self._no_work(deletion.remaining.popleft().disks)
+            self._delete_next(number)
         elif operation.action == SHUT_DOWN:
             self._queue(self._deletions, Operation(number, DESTROY_VM, operation.ref, frozenset()))
         else:
@@ -328,12 +339,10 @@ class Engine:
     def _snapshot_is_gone(self, number: int) -> None:
         deletion = self._deleting[number]
         deletion.remaining.popleft()
-        if self.states[number].error:
-            # A disk could not be destroyed. The journal lists it, and the next pass tries it again.
-            self._finish(number)
-        else:
+        # A disk that could not be destroyed stays in the journal, and the next pass tries it again.
+        if not deletion.failed:
             self._update(number, destroyed=self.states[number].destroyed + 1)
-            self._delete_next(number)
+        self._delete_next(number)
 
     # States
 
