@@ -32,15 +32,22 @@ def _method(body: bytes) -> str:
 
 class Front:
     """Hands calls on from a unix socket to a server's. `before` is told of each call before the server gets it,
-    `after` when the server has answered; either may do anything, and lose the call."""
+    `after` when the server has answered; either may do anything, and lose the call. `rewrite` gets the method and the
+    answer's body, and returns the body that the client gets."""
 
     def __init__(
-        self, path: str, server: str, before: Hook = lambda method: None, after: Hook = lambda method: None
+        self,
+        path: str,
+        server: str,
+        before: Hook = lambda method: None,
+        after: Hook = lambda method: None,
+        rewrite: Callable[[str, bytes], bytes] = lambda method, body: body,
     ) -> None:
         self.calls: List[str] = []
         self._server = server
         self._before = before
         self._after = after
+        self._rewrite = rewrite
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
         self._listener.listen(5)
@@ -62,7 +69,10 @@ class Front:
                     upstream.sendall(b"\r\n\r\n".join(request))
                     answer = _message(upstream)
                     self._after(method)
-                    client.sendall(b"\r\n\r\n".join(answer or (b"", b"")))
+                    head, body = answer or (b"", b"")
+                    shown = self._rewrite(method, body)
+                    lengths = (b"content-length: %d" % len(body), b"content-length: %d" % len(shown))
+                    client.sendall(b"\r\n\r\n".join((head.replace(*lengths), shown)))
             except Lose:
                 pass
 

@@ -1,6 +1,7 @@
 """What happens in the middle of a pass: answers that are lost, others that act, slots that pass, a stop."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -316,6 +317,23 @@ def test_the_records_of_tasks_that_a_stopped_pass_left_are_destroyed(pool: TestP
     assert pool.tick().status == 0
     assert len(pool.snapshots(vm)) == 1
     clean(pool)
+
+
+def test_an_alert_that_xapi_stored_and_answered_as_not_stored_is_raised_once(pool: TestPool) -> None:
+    # Seen on a real xapi: three alerts for one run, and last-run-time at the epoch for two passes.
+    vm = due_vm(pool)
+    (policy,) = pool.call("VMSS.get_all")
+
+    def forget(method: str, body: bytes) -> bytes:
+        return re.sub(b"OpaqueRef:[-0-9a-f]+", b"OpaqueRef:NULL", body) if method == "message.create" else body
+
+    direct = front(pool, rewrite=forget)
+    assert pool.tick().status == 0
+    pool.place = pool.place._replace(xapi=direct)
+    pool.at(10, 30)
+    assert pool.tick().line == "no policy is due"
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
+    assert not any("could not be stored" in line for line in pool.log())
 
 
 def refused(pool: TestPool, method: str) -> None:

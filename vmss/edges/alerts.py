@@ -1,8 +1,9 @@
 """Alerts: the messages of class VMSS, which XenCenter shows as the run history of a policy."""
 
 from datetime import datetime, timedelta
+from typing import Optional
 
-from vmss.core.datetimes import format_datetime, local
+from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, local
 from vmss.core.messages import PRIORITIES, log_lines
 from vmss.core.records import NULL
 from vmss.edges.clock import Clock
@@ -21,26 +22,32 @@ class Alerts:
     def create(self, name: str, policy: str, text: str) -> bool:
         """Given the name of an alert, the uuid of the policy and the body, raise it. Return False if xapi could not
         store it; True also if the policy no longer exists, so that a retry would be in vain."""
-        for line in log_lines(name, local(self._clock.now(), self._log.zone)):
+        began = self._clock.now()
+        for line in log_lines(name, local(began, self._log.zone)):
             self._log(line)
         try:
             message = self._xapi.call("message.create", name, str(PRIORITIES[name]), "VMSS", policy, text)
         except Refused as refused:
             self._log("The alert could not be raised: %s" % refused)
             return refused.code == "UUID_INVALID"
-        if message == NULL:
+        # xapi has been seen to answer NULL although it had stored the message: the next pass would repeat it.
+        stored = message != NULL or self._exists(name, policy, text, began - CLOCK_TOLERANCE)
+        if not stored:
             self._log("The alert could not be stored by xapi")
-        return bool(message != NULL)
+        return stored
 
     def create_once(self, name: str, policy: str, text: str, since: datetime) -> None:
         """Raise an alert, unless the policy has had one of this name since an instant."""
+        if not self._exists(name, policy, None, since):
+            self.create(name, policy, text)
+
+    def _exists(self, name: str, policy: str, text: Optional[str], since: datetime) -> bool:
+        """Whether the policy has had an alert of this name since an instant; with this body, unless it is None."""
         # xapi answers with messages that are strictly later, in whole seconds.
         after = format_datetime(since - timedelta(seconds=1))
         try:
             messages = self._xapi.call("message.get", "VMSS", policy, after)
         except Refused:
-            messages = {}
+            return False
         with understood("message.get"):
-            exists = any(record["name"] == name for record in messages.values())
-        if not exists:
-            self.create(name, policy, text)
+            return any(record["name"] == name and text in (None, record["body"]) for record in messages.values())
