@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from tests import test_commands
 from tests.front import Front, Once, lose
 from tests.pool import GIB, TestPool
 from tests.terminal import on_terminal
@@ -466,3 +467,18 @@ def test_a_pass_on_a_terminal_shows_how_far_it_is(pool: TestPool, rich: bool) ->
     assert ("3 of 3 VMs" in " ".join(lines[:-1])) == rich
     if rich:
         assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1  # the cursor is there again
+
+
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"LC_ALL": "C.UTF-8"}]
+)
+@pytest.mark.parametrize("command", ["show", "history"])
+def test_a_schedule_is_found_by_its_name_in_every_locale(pool: TestPool, command: str, locale: Dict[str, str]) -> None:
+    pool.policy([pool.vm("vm", [pool.sr()])], name="nächtlich")
+    pool.at(10, 15)
+    pool.tick()
+    ended = test_commands.vmss(pool.folder, command, "nächtlich", "--json", VMSS_XAPI=pool.place.xapi, **locale)
+    assert (ended.status, ended.err) == (0, "")
+    assert json.loads(ended.out)
+    unknown = test_commands.vmss(pool.folder, command, "täglich", VMSS_XAPI=pool.place.xapi, **locale)
+    assert unknown.status == 2 and len(unknown.err.splitlines()) == 1

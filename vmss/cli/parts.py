@@ -50,6 +50,14 @@ def need(command: str, *modules: str) -> None:
             )
 
 
+def utf8(word: str) -> str:
+    """The type of an argument that names something in xapi: text in UTF-8, whatever the locale is.
+
+    An old Python decodes the words by the locale, as ASCII if there is none. Raise ValueError for what is no UTF-8.
+    """
+    return os.fsencode(word).decode("utf-8")
+
+
 def count(low: int, high: int) -> Callable[[str], int]:
     """The type of an argument: a whole number within these bounds."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Dict, List, Optional, Sequence, TextIO
 
 from vmss.cli import schedules, tables
-from vmss.cli.parts import STATUS, new_parser, surroundings
+from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
 from vmss.cli.schedules import Field, of_run
 from vmss.cli.tables import Column
 from vmss.core import words
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "One snapshot schedule: its settings, its runs, and its VMs with their snapshots.",
         _EXAMPLES + "\n" + STATUS,
     )
-    show.add_argument("policy", metavar="UUID|NAME", help="the snapshot schedule")
+    show.add_argument("policy", type=utf8, metavar="UUID|NAME", help="the snapshot schedule")
     tables.add_form(show)
     return show
 

@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from typing import Dict, List, NoReturn, Sequence, TextIO
 
+from vmss.cli.parts import utf8
 from vmss.core.problem import EXIT_FAILED, EXIT_OK, Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Place, load, place
@@ -46,9 +47,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def _utf8(word: str) -> str:
-    # Where the locale has no UTF-8, Python has not read the words as that.
     try:
-        return os.fsencode(word).decode("utf-8")
+        return utf8(word)
     except UnicodeDecodeError:
         raise XeError("Error: %s is not valid UTF-8" % one_line(word, 80))
 
