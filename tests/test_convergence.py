@@ -54,3 +54,19 @@ def test_a_snapshot_that_cannot_be_deleted_keeps_no_other_from_being_deleted(poo
     assert hours(pool, 12, 16) == [3, 3, 3, 3, 3]  # the two that are to be kept, and the one that is stuck
     pool.call("simulator.clear_faults")
     assert hours(pool, 17, 17) == [2]
+
+
+def test_a_snapshot_that_somebody_copies_is_left_for_later_and_delays_nobody(pool: TestPool) -> None:
+    vm, other = pool.vm("vm", [pool.sr()]), pool.vm("other", [pool.sr("other")])
+    policy = pool.policy([vm, other], retained_snapshots="2")
+    assert hours(pool, 10, 11) == [2, 4]
+    oldest = min(pool.snapshots(vm), key=lambda snapshot: str(snapshot["snapshot_time"]))
+    ref = pool.call("VM.get_by_uuid", oldest["uuid"])
+    pool.simulator.db.set("VM", ref, "current_operations", {"OpaqueRef:a-backup": "export"})
+    assert hours(pool, 12, 14) == [5, 5, 5]
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] * 5
+    assert "Snapshot %s of VM %s is left for a later run: export is in progress" % (
+        oldest["uuid"], pool.uuid("VM", vm),
+    ) in pool.log()  # fmt: skip
+    pool.simulator.db.set("VM", ref, "current_operations", {})
+    assert hours(pool, 15, 15) == [4]

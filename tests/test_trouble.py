@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 from uuid import uuid4
 
 import pytest
@@ -248,10 +248,14 @@ def test_a_record_stays_while_its_snapshots_end_is_still_under_way(pool: TestPoo
     vm = due_vm(pool, retained_snapshots="1")
     pool.tick()
     (old,) = pool.call("VM.get_snapshots", vm)
-    # Somebody exports it: our destroy has to wait, and the run is told to stop meanwhile.
-    pool.simulator.db.set("VM", old, "current_operations", {"OpaqueRef:foreign": "export"})
+
+    def export() -> None:
+        pool.simulator.db.set("VM", old, "current_operations", {"OpaqueRef:foreign": "export"})
+
+    # Somebody begins to export it after the plan: our destroy has to wait, and the run is told to stop meanwhile.
     pool.at(10, 40)
-    stopped(pool, "Async.VM.destroy", "--policy", pool.uuid("VMSS", pool.call("VMSS.get_all")[0]))
+    words = ("--policy", pool.uuid("VMSS", pool.call("VMSS.get_all")[0]))
+    stopped(pool, "Async.VM.destroy", *words, before=Once("Async.VM.snapshot", export))
     records = [key for key in pool.other_config() if key.startswith("vmss-destroying:")]
     assert len(records) == 1
     pool.at(10, 45)
@@ -267,11 +271,11 @@ def test_a_record_stays_while_its_snapshots_end_is_still_under_way(pool: TestPoo
 # A stop
 
 
-def stopped(pool: TestPool, method: str, *words: str) -> None:
+def stopped(pool: TestPool, method: str, *words: str, before: Callable[[str], None] = lambda method: None) -> None:
     """A pass in a process of its own, which is told to stop as soon as it has made this call."""
     Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\nstop_limit = 0\ntimezone = UTC\n")
     processes: List[subprocess.Popen[bytes]] = []
-    direct = front(pool, after=Once(method, lambda: processes[0].send_signal(signal.SIGTERM)))
+    direct = front(pool, before=before, after=Once(method, lambda: processes[0].send_signal(signal.SIGTERM)))
     processes.append(
         subprocess.Popen(
             [sys.executable, "-m", "vmss", "run"] + list(words),

@@ -36,12 +36,14 @@ class Need(NamedTuple):
 
 
 class Expiry(NamedTuple):
-    """The decision about one VM: whether it has its snapshot of the slot already, and what expires."""
+    """The decision about one VM: whether it has its snapshot of the slot already, what expires, and what would expire
+    if no operation were in progress on it."""
 
     vm: Vm
     turn: Turn
     served: bool
     expired: Tuple[Snapshot, ...]
+    busy: Tuple[Snapshot, ...] = ()
 
 
 def decide(vm: Vm, turn: Turn, now: datetime) -> Expiry:
@@ -52,7 +54,10 @@ def decide(vm: Vm, turn: Turn, now: datetime) -> Expiry:
     # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
     now += CLOCK_TOLERANCE
     served = not turn.forced and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
-    return Expiry(vm, turn, served, expired(vm.snapshots, turn.policy.retained, now, new=0 if served else 1))
+    surplus = expired(vm.snapshots, turn.policy.retained, now, new=0 if served else 1)
+    # xapi would let the deletion wait until a copy or an export ends, which may take hours.
+    free = tuple(snapshot for snapshot in surplus if not snapshot.operation)
+    return Expiry(vm, turn, served, free, tuple(snapshot for snapshot in surplus if snapshot.operation))
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
@@ -186,6 +191,12 @@ def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[
     """One line for each snapshot, or its disks, that retention would delete and that are left alone."""
     for uuid in expiry.vm.suspect:
         yield "Snapshot %s of VM %s is left alone: its records contradict each other" % (uuid, expiry.vm.uuid)
+    for snapshot in expiry.busy:
+        yield "Snapshot %s of VM %s is left for a later run: %s is in progress" % (
+            snapshot.uuid,
+            expiry.vm.uuid,
+            one_line(snapshot.operation, 40),
+        )
     for snapshot in expiry.expired:
         left = [disk.uuid for disk in disks.get(snapshot.ref, ()) if not ours(disk, 1)]
         if left:

@@ -8,7 +8,8 @@ class Snapshot(NamedTuple):
     """A scheduled snapshot of one VM.
 
     `time` is its snapshot_time. `pinned`: blocked_operations has destroy. `suspended`: it holds memory (a
-    checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL.
+    checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL. `operation` is in progress on it: a copy or an export,
+    for example; empty if none is.
     """
 
     ref: str
@@ -17,6 +18,7 @@ class Snapshot(NamedTuple):
     pinned: bool = False
     suspended: bool = False
     suspend_vdi: str = "OpaqueRef:NULL"
+    operation: str = ""
 
 
 def expired(snapshots: Sequence[Snapshot], retained: int, now: datetime, new: int = 0) -> Tuple[Snapshot, ...]:

@@ -183,6 +183,7 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
         pinned="destroy" in record["blocked_operations"],
         suspended=record["power_state"] != "Halted",
         suspend_vdi=str(record["suspend_VDI"]),
+        operation=next(iter(sorted(map(str, record["current_operations"].values()))), ""),
     )
 
 
