@@ -8,8 +8,8 @@ class Snapshot(NamedTuple):
     """A scheduled snapshot of one VM.
 
     `time` is its snapshot_time. `pinned`: blocked_operations has destroy. `suspended`: it holds memory (a
-    checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL. `operation` is in progress on it: a copy or an export,
-    for example; empty if none is.
+    checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL. `operation` is in progress on it, a copy or an export
+    for example, but not a deletion; empty if none is.
     """
 
     ref: str

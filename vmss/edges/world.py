@@ -15,6 +15,8 @@ from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 
 # The key of VM.other_config with the duration in seconds of the VM's last scheduled snapshot.
 _TOOK_KEY = "vmss:seconds"
+# The operations of a deletion. If a killed pass started it, the next one goes on with it.
+_DELETING = {"destroy", "hard_shutdown"}
 
 
 class _SnapshotRead(NamedTuple):
@@ -183,7 +185,7 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
         pinned="destroy" in record["blocked_operations"],
         suspended=record["power_state"] != "Halted",
         suspend_vdi=str(record["suspend_VDI"]),
-        operation=next(iter(sorted(map(str, record["current_operations"].values()))), ""),
+        operation=next(iter(sorted(set(map(str, record["current_operations"].values())) - _DELETING)), ""),
     )
 
 
