@@ -1,1 +1,1 @@
-"""What scheduled snapshots cost: `python -m benchmarks` prints one page of ratios."""
+"""The cost of scheduled snapshots: `python -m benchmarks` prints one page of ratios."""

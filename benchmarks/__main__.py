@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: one page; `--quick` leaves out the largest pools."""
+"""`python -m benchmarks` prints one page of ratios; `--quick` leaves out the largest pools."""
 
 import argparse
 import os
@@ -13,15 +13,15 @@ def main() -> None:
     """Print the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the largest pools: two minutes instead of ten")
-    parser.add_argument("--only", choices=("makespan", "calls", "processes"), help="one part")
+    parser.add_argument("--only", choices=("makespan", "calls", "processes"), help="measure one part")
     args = parser.parse_args()
     began = time.time()
     print("Python %s on %d processors" % (platform.python_version(), os.cpu_count() or 1))
-    less = -1 if args.quick else None
+    end = -1 if args.quick else None
     parts: Dict[str, Tuple[str, Callable[[], Iterator[str]]]] = {
-        "makespan": ("The order of a pass", lambda: makespan.page((50, 200, 1000, 5000)[:less])),
-        "calls": ("Calls and bytes", lambda: calls.page((0, 100, 1000, 10000)[:less])),
-        "processes": ("Processes", lambda: processes.page((100, 400, 5000)[:less])),
+        "makespan": ("The order of a pass", lambda: makespan.page((50, 200, 1000, 5000)[:end])),
+        "calls": ("Calls and bytes", lambda: calls.page((0, 100, 1000, 10000)[:end])),
+        "processes": ("Processes", lambda: processes.page((100, 400, 5000)[:end])),
     }
     for name, (title, page) in parts.items():
         if args.only in (None, name):

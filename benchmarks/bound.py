@@ -1,4 +1,4 @@
-"""What no order can beat, and two orders that others use. Nothing here knows the engine."""
+"""A lower bound on the time of a pass, and two orders that others use. Nothing here knows the engine."""
 
 import heapq
 from collections import deque
@@ -9,35 +9,35 @@ from benchmarks.draw import Step
 
 
 class Spans(NamedTuple):
-    """Seconds from the slot to the end of the last snapshot, and to the end of everything."""
+    """Seconds from the slot to the end of the last snapshot, and to the end of the last operation."""
 
     snapshots: float
     everything: float
 
 
-def bound(steps: Sequence[Step], srs: int, most: int) -> float:
-    """The seconds below which no order comes that has one operation at a time on each SR, one checkpoint at a time on
-    each host, and at most so many in the pool: the busiest of them alone."""
+def bound(steps: Sequence[Step], srs: int, limit: int) -> float:
+    """A lower bound in seconds for every order that has one operation at a time on each SR, one checkpoint at a time on
+    each host, and at most `limit` operations in the pool: the time that the busiest of these needs alone."""
     busy: Dict[str, float] = {}
     for step in steps:
         for resource in list(step.srs) + [step.host] * bool(step.host):
             busy[resource] = busy.get(resource, 0.0) + step.seconds
-    return max([_pool(steps, srs, most)] + list(busy.values()))
+    return max([_pool(steps, srs, limit)] + list(busy.values()))
 
 
-def last_snapshot_bound(steps: Sequence[Step], srs: int, most: int) -> float:
-    """The same for the snapshots alone."""
-    return bound([step for step in steps if step.snapshot], srs, most)
+def last_snapshot_bound(steps: Sequence[Step], srs: int, limit: int) -> float:
+    """The bound of the snapshots alone, without the deletions."""
+    return bound([step for step in steps if step.snapshot], srs, limit)
 
 
-def _pool(steps: Sequence[Step], srs: int, most: int) -> float:
-    # Snapshots that take several SRs each: so many fit side by side, whatever the order.
+def _pool(steps: Sequence[Step], srs: int, limit: int) -> float:
+    # No order has more snapshots of n SRs each in flight than srs // n.
     wide = sum(step.seconds / (srs // len(step.srs)) for step in steps if len(step.srs) > 1)
-    return max(wide, sum(step.seconds for step in steps) / most)
+    return max(wide, sum(step.seconds for step in steps) / limit)
 
 
 def one_at_a_time(steps: Sequence[Step]) -> Spans:
-    """As the original: VM by VM, its snapshot and then what expires."""
+    """The order of the vendor's plugin: VM by VM, its snapshot and then the deletion of its expired snapshots."""
     now = last = 0.0
     for step in steps:
         now += step.seconds
@@ -47,32 +47,32 @@ def one_at_a_time(steps: Sequence[Step]) -> Spans:
 
 
 def two_for_the_pool(steps: Sequence[Step]) -> Spans:
-    """As Xen Orchestra: two VMs at once, whatever SR they are on. One that finds its SR busy waits inside xapi, which
-    tries again after 1 to 20 seconds (ocaml/xapi/helpers.ml)."""
+    """The order of Xen Orchestra: two VMs at a time, whatever their SRs. An operation whose SR is busy waits inside
+    xapi, which retries it after 1 to 20 seconds (ocaml/xapi/helpers.ml)."""
     random = Random(2)
     waiting: Deque[List[Step]] = deque(_by_job(steps))
     busy_until: Dict[str, float] = {}
-    events: List[Tuple[float, int, List[Step]]] = []
+    events: List[Tuple[float, int, List[Step]]] = []  # time, lane, the steps that its VM still needs
     last = now = 0.0
-    for slot in range(2):
+    for lane in range(2):
         if waiting:
-            heapq.heappush(events, (0.0, slot, waiting.popleft()))
+            heapq.heappush(events, (0.0, lane, waiting.popleft()))
     while events:
-        now, slot, mine = heapq.heappop(events)
-        if not mine:
+        now, lane, remaining = heapq.heappop(events)
+        if not remaining:
             if waiting:
-                heapq.heappush(events, (now, slot, waiting.popleft()))
+                heapq.heappush(events, (now, lane, waiting.popleft()))
             continue
-        step = mine[0]
+        step = remaining[0]
         if any(busy_until.get(resource, 0.0) > now for resource in _resources(step)):
-            heapq.heappush(events, (now + random.uniform(1, 20), slot, mine))
+            heapq.heappush(events, (now + random.uniform(1, 20), lane, remaining))
             continue
         end = now + step.seconds
         for resource in _resources(step):
             busy_until[resource] = end
         if step.snapshot:
             last = max(last, end)
-        heapq.heappush(events, (end, slot, mine[1:]))
+        heapq.heappush(events, (end, lane, remaining[1:]))
     return Spans(last, now)
 
 

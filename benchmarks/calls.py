@@ -1,4 +1,4 @@
-"""What a pass costs in calls, bytes and waits, counted on the server's side, in virtual time."""
+"""The calls, bytes and waits of a pass, counted by the server in virtual time."""
 
 import tempfile
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from vmss.core.datetimes import parse_datetime
 
 
 class Counts(NamedTuple):
-    """Calls that read, that change something and that wait; and the bytes of all of them."""
+    """How many calls read, how many write and how many wait; and the bytes of all of them, requests and answers."""
 
     reads: int
     writes: int
@@ -25,13 +25,13 @@ class Counts(NamedTuple):
 
 @contextmanager
 def new_pool() -> Iterator[TestPool]:
-    """A pool in a folder of its own."""
+    """Yield an empty pool whose files are in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder, TestPool(Path(folder)) as pool:
         yield pool
 
 
 def counted(pool: TestPool, hour: int, minute: int) -> Counts:
-    """One tick at this time, counted."""
+    """Run one tick at this time of day, and return its calls and bytes."""
     pool.at(hour, minute)
     pool.call("simulator.reset_counts")
     report = pool.tick()
@@ -54,13 +54,13 @@ def counted(pool: TestPool, hour: int, minute: int) -> Counts:
 
 
 def build(pool: TestPool, vms: int, srs: int) -> List[str]:
-    """VMs with two disks each, on neighbouring SRs."""
+    """Create VMs with two disks each, on neighbouring SRs; return their references."""
     refs = [pool.sr("sr%d" % number) for number in range(srs)]
     return [pool.vm("vm%d" % number, [refs[number % srs], refs[(number + 1) % srs]]) for number in range(vms)]
 
 
 def idle(vms: int, policies: int) -> Counts:
-    """A tick at which nothing is due: of the VMs of a pool ten belong to each of its policies."""
+    """The cost of a tick at which nothing is due; ten VMs of the pool belong to each policy."""
     with new_pool() as pool:
         refs = [pool.vm("vm%d" % number) for number in range(vms)]
         for number in range(policies):
@@ -69,39 +69,41 @@ def idle(vms: int, policies: int) -> Counts:
 
 
 def served(vms: int, srs: int = 4) -> Counts:
-    """A pass in which each VM gets a snapshot and loses one, two disks each."""
+    """The cost of a pass in which each VM gets a snapshot of two disks and loses one."""
     with new_pool() as pool:
         pool.policy(build(pool, vms, srs), retained_snapshots="1")
         counted(pool, 10, 15)  # the first snapshots: from now on one expires each time
-        counted(pool, 11, 15)  # and it is known how long each takes
+        counted(pool, 11, 15)  # now the duration of each is known
         return counted(pool, 12, 15)
 
 
 def delay_by_a_hanging_vm(vms: int = 200, srs: int = 16) -> float:
-    """How much later the last snapshot on the other SRs is taken when the first VM of one SR never ends; as a ratio to
-    the time that those take without it."""
+    """The time until the last snapshot on the other SRs if the snapshot of one VM hangs, to that time if none hangs."""
 
     def last(hanging: bool) -> float:
         with new_pool() as pool:
             refs = [pool.sr("sr%d" % number) for number in range(srs)]
-            mine = [pool.vm("vm%03d" % number, [refs[number % srs]] * 2) for number in range(vms)]
-            pool.policy(mine, frequency="daily", schedule={"hour": "10", "min": "15"})
+            vms_of_policy = [pool.vm("vm%03d" % number, [refs[number % srs]] * 2) for number in range(vms)]
+            pool.policy(vms_of_policy, frequency="daily", schedule={"hour": "10", "min": "15"})
             if hanging:
-                pool.call("simulator.add_fault", {"method": "VM.snapshot", "object": mine[0], "action": "hang"})
-            # The same every time, lest chance make a difference.
+                pool.call(
+                    "simulator.add_fault", {"method": "VM.snapshot", "object": vms_of_policy[0], "action": "hang"}
+                )
+            # Fixed durations: the two passes differ in the fault alone.
             pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(1.65, 1.65))
             pool.at(10, 15)
             began = pool.simulator.now()
             pool.tick()
-            others = [vm for number, vm in enumerate(mine) if number % srs]
-            taken = max(parse_datetime(pool.snapshots(vm)[0]["snapshot_time"]) for vm in others)
-            return (taken - began) / timedelta(seconds=1)
+            others = [vm for number, vm in enumerate(vms_of_policy) if number % srs]
+            snapshotted = max(parse_datetime(pool.snapshots(vm)[0]["snapshot_time"]) for vm in others)
+            return (snapshotted - began) / timedelta(seconds=1)
 
     return last(True) / last(False)
 
 
 def whole_pass(vms: int, srs: int) -> float:
-    """The end of a pass with deletions over the wire, two disks a VM on one SR, to what its SRs need alone."""
+    """The duration of a pass with deletions over the wire, to the time that its SRs need alone. Each VM has two disks
+    on one SR."""
     with new_pool() as pool:
         refs = [pool.sr("sr%d" % number) for number in range(srs)]
         pool.policy(
@@ -119,7 +121,7 @@ def whole_pass(vms: int, srs: int) -> float:
 
 
 def page(sizes: Sequence[int]) -> Iterator[str]:
-    """The tables."""
+    """Yield the lines of this part of the page."""
     yield "| idle tick                | calls |  KiB |"
     yield "|--------------------------|------:|-----:|"
     for vms in sizes:
@@ -129,7 +131,7 @@ def page(sizes: Sequence[int]) -> Iterator[str]:
     counts = idle(1000, 100)
     yield "| %6d VMs, %3d policies | %5d | %4.0f |" % (1000, 100, counts.calls, counts.size / 1024)
     yield ""
-    yield "| for each VM served | reads | writes | waits | KiB |"
+    yield "| per VM served      | reads | writes | waits | KiB |"
     yield "|--------------------|------:|-------:|------:|----:|"
     for vms in (10, 100, 1000):
         counts = served(vms)
@@ -142,11 +144,12 @@ def page(sizes: Sequence[int]) -> Iterator[str]:
         )
     yield ""
     for vms, srs in ((200, 4), (200, 16), (1000, 16)):
-        yield "A pass over %4d VMs on %2d SRs, over the wire, ends after %.3f of the time that its SRs need alone." % (
+        yield "A pass over %4d VMs on %2d SRs, over the wire, takes %.3f of the time that its SRs need alone." % (
             vms,
             srs,
             whole_pass(vms, srs),
         )
-    yield "One VM of 200 on 16 SRs hangs: the last snapshot on the other SRs comes after %.2f of its usual time." % (
-        delay_by_a_hanging_vm()
+    yield (
+        "If one VM of 200 on 16 SRs hangs, the last snapshot on the other SRs comes after %.2f of the time without it."
+        % (delay_by_a_hanging_vm())
     )

@@ -1,4 +1,4 @@
-"""Pools drawn at random: which VM has its disks where, and how long each operation on it takes."""
+"""Pools drawn at random: the SRs of each VM's disks, and the duration of each operation."""
 
 from random import Random
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
@@ -9,13 +9,14 @@ SHAPES = ("even", "skewed", "tangled")
 KINDS = ("snapshots", "checkpoints", "mixed")
 HOSTS = 16
 
-# By job and object: seconds.
+# The duration of each operation, by job and by the reference of its object.
 Seconds = Dict[Tuple[int, str], float]
 
 
 class Case(NamedTuple):
-    """A pool: `even` has two disks a VM on one SR, `skewed` half of all disks on one SR, `tangled` a disk of each VM on
-    three SRs. `mixed` is one checkpoint in five."""
+    """A kind of pool. `even`: each VM has two disks on one SR; `skewed`: half of all disks are on the same SR;
+    `tangled`: each VM has disks on three SRs. `mixed`: a fifth of the snapshots are checkpoints. `expiry`: each VM
+    loses a snapshot too."""
 
     vms: int
     srs: int
@@ -25,7 +26,7 @@ class Case(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An operation as the bound and the other orders see it: what it keeps busy, and for how long."""
+    """An operation for the bound and the other orders: the SRs and the host that it keeps busy, and for how long."""
 
     job: int
     srs: FrozenSet[str]
@@ -35,7 +36,7 @@ class Step(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """Jobs, how long each of their operations takes, and the same as plain steps, job by job."""
+    """Jobs for the engine, the durations of their operations, and the same operations as steps, job by job."""
 
     jobs: List[Job]
     seconds: Seconds
@@ -43,8 +44,8 @@ class Pool(NamedTuple):
 
 
 def draw(case: Case, informed: bool) -> Pool:
-    """A pool that is always the same; `informed`: the jobs know how long their snapshots took the last time, which
-    was within a fifth of what they take now."""
+    """Draw the pool of a case, always the same. `informed`: the jobs know the last durations of their snapshots, each
+    within a fifth of the present one."""
     random = Random("%s" % (case,))
     jobs: List[Job] = []
     seconds: Seconds = {}
@@ -58,13 +59,13 @@ def draw(case: Case, informed: bool) -> Pool:
         if checkpoint:
             disks += 25.0
             took += random.uniform(10, 40)
-        vm, old = "vm%d" % number, "old%d" % number
-        expired = _expired(old, srs) if case.expiry else ()
+        vm = "vm%d" % number
+        expired = _expired("old%d" % number, srs) if case.expiry else ()
         seconds[number, vm] = took
         steps.append(Step(number, frozenset(srs), host, took, True))
-        for doomed in expired:
-            seconds[number, doomed.ref] = 0.1
-            for disk in doomed.disks:
+        for snapshot in expired:
+            seconds[number, snapshot.ref] = 0.1
+            for disk in snapshot.disks:
                 seconds[number, disk.ref] = random.lognormvariate(0.0, 0.4)
                 steps.append(Step(number, frozenset([disk.sr]), "", seconds[number, disk.ref], False))
         jobs.append(
@@ -91,9 +92,9 @@ def _srs(random: Random, case: Case, number: int) -> Sequence[str]:
     return [names[0] if case.srs == 1 or random.random() < 0.5 else random.choice(names[1:])] * 2
 
 
-def _expired(old: str, srs: Sequence[str]) -> Tuple[ExpiredSnapshot, ...]:
+def _expired(ref: str, srs: Sequence[str]) -> Tuple[ExpiredSnapshot, ...]:
     return (
         ExpiredSnapshot(
-            old, "", False, tuple(ExpiredDisk("%s.%d" % (old, index), "", sr) for index, sr in enumerate(srs))
+            ref, "", False, tuple(ExpiredDisk("%s.%d" % (ref, index), "", sr) for index, sr in enumerate(srs))
         ),
     )

@@ -1,4 +1,4 @@
-"""What whole processes take: an idle tick against a bare script that makes the same calls, and a large pass."""
+"""The time and memory of whole processes: an idle tick against a bare script with the same calls, and large passes."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from vmss.edges.xapi import Xapi
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What cron starts, and the same calls without us.
+# The command that cron starts, and the same calls without us.
 TICK = "import vmss; vmss.trigger_schedule_snapshots()"
 BARE = """
 import XenAPI
@@ -27,7 +27,7 @@ session.xenapi.VMSS.get_all_records()
 session.xenapi.session.logout()
 """
 
-# Runs a command and prints what it took. A process starts with the memory of its parent, so the parent is a small one.
+# Runs a command and prints its usage. A process starts with the memory of its parent, so the parent is a small one.
 STOPWATCH = """
 import json, resource, subprocess, sys, time
 began = time.perf_counter()
@@ -38,7 +38,7 @@ print(json.dumps([wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]
 
 
 class Usage(NamedTuple):
-    """What a process took: seconds on the clock and of the processor, and MB at its peak."""
+    """The usage of a process: seconds by the clock, seconds of the processor, and the peak of its memory in MB."""
 
     wall: float
     cpu: float
@@ -47,7 +47,7 @@ class Usage(NamedTuple):
 
 @contextmanager
 def server(folder: Path, *options: str) -> Iterator[Dict[str, str]]:
-    """An embedded xapi in a process of its own; yields the environment that leads there."""
+    """Run an embedded xapi in a process of its own; yield the environment with which a process connects to it."""
     socket = folder / "x.sock"
     command = [sys.executable, "-m", "vmss", "simulator", "--socket", str(socket), *options]
     process = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, universal_newlines=True)
@@ -69,7 +69,7 @@ def server(folder: Path, *options: str) -> Iterator[Dict[str, str]]:
 
 
 def measured(environment: Dict[str, str], *arguments: str) -> Usage:
-    """Run Python with these arguments to its end."""
+    """Run Python with these arguments until it ends, and return its usage."""
     command = [sys.executable, "-c", STOPWATCH, sys.executable, *arguments]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     if done.returncode:
@@ -78,21 +78,21 @@ def measured(environment: Dict[str, str], *arguments: str) -> Usage:
 
 
 def idle(rounds: int = 31) -> Tuple[Usage, Usage]:
-    """An idle tick against the bare script, by turns; medians."""
+    """Run an idle tick and the bare script alternately; return the medians of both."""
     with _folder() as folder, server(folder, "--hosts", "2", "--srs", "4", "--vms", "20") as environment:
-        # The client's own transport takes each underscore for a slash.
+        # The client's own transport reads each underscore as a slash.
         bare = BARE % str(folder / "x.sock").replace("/", "_")
-        ours: List[Usage] = []
-        theirs: List[Usage] = []
+        ticks: List[Usage] = []
+        scripts: List[Usage] = []
         for _ in range(rounds):
-            ours.append(measured(environment, "-c", TICK))
-            theirs.append(measured(environment, "-c", bare))
-    return _middle(ours), _middle(theirs)
+            ticks.append(measured(environment, "-c", TICK))
+            scripts.append(measured(environment, "-c", bare))
+    return _medians(ticks), _medians(scripts)
 
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder whose path has no underscore."""
+    """Yield a temporary folder whose path has no underscore."""
     path = Path("/tmp/vmss-benchmark-%d" % os.getpid())  # noqa: S108 - created here, or refused
     path.mkdir(0o700)
     try:
@@ -101,12 +101,12 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(str(path))
 
 
-def _middle(usages: Sequence[Usage]) -> Usage:
+def _medians(usages: Sequence[Usage]) -> Usage:
     return Usage(*map(median, zip(*usages)))
 
 
 def large_pass(vms: int, srs: int = 64) -> Usage:
-    """A pass over so many due VMs that get a snapshot and lose one, in a process of its own."""
+    """The usage of a pass, in a process of its own, in which each of these VMs gets a snapshot and loses one."""
     with tempfile.TemporaryDirectory() as name:
         options = ["--hosts", "2", "--srs", str(srs), "--vms", str(vms), "--now", "2026-03-02T10:00:00Z"]
         with server(Path(name), *options, "--speed", "100") as environment:
@@ -132,24 +132,24 @@ def large_pass(vms: int, srs: int = 64) -> Usage:
 
 
 def page(sizes: Sequence[int]) -> Iterator[str]:
-    """What it says, in sentences."""
-    own, other = idle()
-    yield "An idle tick takes %.2f of the time of a bare script that makes the same calls (%.0f ms)," % (
-        own.wall / other.wall,
-        other.wall * 1000,
+    """Yield the lines of this part of the page."""
+    tick, script = idle()
+    yield "An idle tick takes %.2f of the time of a bare script with the same calls (%.0f ms)," % (
+        tick.wall / script.wall,
+        script.wall * 1000,
     )
-    yield "%.2f of its processor time, and %.0f MB at its peak (%.0f MB)." % (
-        own.cpu / other.cpu,
-        own.memory,
-        other.memory,
+    yield "%.2f of its processor time, and at its peak %.0f MB (the script: %.0f MB)." % (
+        tick.cpu / script.cpu,
+        tick.memory,
+        script.memory,
     )
     passes = [large_pass(vms) for vms in sizes]
-    yield "A pass over due VMs on 64 SRs takes at its peak: %s MB." % (
+    yield "The peak memory of a pass over due VMs on 64 SRs: %s MB." % (
         ", ".join("%d VMs: %.0f" % (vms, usage.memory) for vms, usage in zip(sizes, passes))
     )
-    # Without the start of the process.
-    each = [(usage.cpu - own.cpu) / vms * 1000 for vms, usage in zip(sizes, passes)]
-    yield "Its processor time for each VM: %s ms; the largest pass to the smallest: %.2f." % (
+    # Less the start of the process.
+    each = [(usage.cpu - tick.cpu) / vms * 1000 for vms, usage in zip(sizes, passes)]
+    yield "Its processor time per VM: %s ms; the largest pass to the smallest: %.2f." % (
         ", ".join("%d VMs: %.1f" % pair for pair in zip(sizes, each)),
         each[-1] / each[0],
     )

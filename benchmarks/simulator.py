@@ -1,12 +1,13 @@
-"""How fast the embedded simulated XAPI server is, and how large its pools may be.
+"""The speed of the embedded xapi, and the size that its pools may have.
 
     python benchmarks/simulator.py
-    python benchmarks/simulator.py --sizes 100 1000      # a minute less, and 6 GB less memory
+    python benchmarks/simulator.py --sizes 100 1000      # a minute and 6 GB of memory less
 
-Calls over a real unix socket and in process, fresh simulators, one snapshot's life; then pools of several sizes, with
-10 snapshots of each VM and 2 disks a VM: built, saved, loaded, read in bulk. Two VMs are built through the API, all
-others are their copies, put straight into the tables. Times of small things are the best of several tries. "ratio"
-compares the largest pool with the smallest: what grows with the pool per VM, everything else as it is. 1.0 is ideal.
+First calls over a real unix socket and in process, new simulators, and the life of one snapshot; then pools of several
+sizes, whose VMs have 2 disks and 10 snapshots each, are built, saved, loaded and read in bulk. Two VMs are created
+through the API; all others are copies of these, put straight into the tables. A short time is the best of several
+tries. "ratio" compares the largest pool with the smallest: per VM where a figure grows with the pool, else as it is.
+The ideal is 1.0.
 """
 
 import argparse
@@ -43,7 +44,7 @@ MB = 1e6
 
 
 def best(work: Callable[[], Any], count: int) -> float:
-    """Seconds for one round of `work`: the best of several tries of `count` rounds."""
+    """Seconds for one round of `work`: the best of several tries of `count` rounds each."""
     tries = []
     for _ in range(TRIES):
         began = time.perf_counter()
@@ -59,10 +60,10 @@ def once(work: Callable[[], Any]) -> Tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def memory(what: str) -> float:
-    """Bytes of this process: VmRSS now, VmHWM at its peak since `forget_peak`."""
+def memory(field: str) -> float:
+    """Bytes of this process by a field of Linux: VmRSS is now, VmHWM the peak since `forget_peak`."""
     with open("/proc/self/status") as stream:
-        return next(int(line.split()[1]) * 1024.0 for line in stream if line.startswith(what + ":"))
+        return next(int(line.split()[1]) * 1024.0 for line in stream if line.startswith(field + ":"))
 
 
 def forget_peak() -> None:
@@ -74,7 +75,7 @@ def forget_peak() -> None:
 
 
 class RawClient:
-    """XML-RPC on one connection that is kept, its answers read and not parsed."""
+    """An XML-RPC client with one connection that it keeps. It reads the answers but does not parse them."""
 
     def __init__(self, path: str) -> None:
         self.connection: http.client.HTTPConnection = UnixConnection(path)
@@ -83,7 +84,7 @@ class RawClient:
         return self.send(xmlrpc.client.dumps(params, method).encode())
 
     def send(self, body: bytes) -> int:
-        """Send a request, read its answer piece by piece; return how long it is."""
+        """Send a request and read its answer piece by piece; return the length of the answer."""
         self.connection.request("POST", "/", body)
         response = self.connection.getresponse()
         size = 0
@@ -95,7 +96,7 @@ class RawClient:
 
 
 def serve(path: str, ready: Any, pool: Any) -> None:
-    """A server in a process of its own, as clients meet it."""
+    """Serve in a process of its own until `ready` is set."""
     sim = Simulator(now=START)
     built = build_pool(sim.call)
     with Server(sim, socket=path):
@@ -107,7 +108,7 @@ def serve(path: str, ready: Any, pool: Any) -> None:
 
 
 def over_the_socket() -> List[Tuple[str, float]]:
-    """Small calls from another process."""
+    """The times of small calls from another process."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path, done, answer = os.path.join(folder, "socket"), context.Event(), context.Queue()
@@ -129,7 +130,7 @@ def over_the_socket() -> List[Tuple[str, float]]:
 
 
 def small_pool() -> Tuple[Simulator, str, str]:
-    """A fresh simulator with 3 VMs of 2 disks, 2 SRs and 2 policies; also a session and a VM."""
+    """A new simulator with 3 VMs of 2 disks, 2 SRs and 2 policies; a session and a VM of it."""
     sim = Simulator(now=START)
     pool = build_pool(sim.call, hosts=1, srs=2, vms=3)
     for number in range(2):
@@ -139,7 +140,7 @@ def small_pool() -> Tuple[Simulator, str, str]:
 
 
 def snapshot_life(sim: Simulator, session: str, vm: str) -> None:
-    """Take a snapshot, destroy it and its disks, and let the garbage collector tidy up."""
+    """Take a snapshot, destroy it and its disks, and let the garbage collector run."""
     snapshot = sim.call("VM.snapshot", session, vm, "snapshot", [])
     disks = [sim.call("VBD.get_VDI", session, vbd) for vbd in sim.call("VM.get_VBDs", session, snapshot)]
     sim.call("VM.destroy", session, snapshot)
@@ -164,7 +165,7 @@ def in_process() -> List[Tuple[str, float]]:
 
 
 def build_and_read(vms: int, path: str) -> Dict[str, float]:
-    """Build a pool, save it to `path`, read it over a socket."""
+    """Build a pool, save it to `path`, and read it over a socket; return the figures."""
     before = memory("VmRSS")
     sim = Simulator(now=START)
     figures: Dict[str, float] = {}
@@ -187,7 +188,7 @@ def build_and_read(vms: int, path: str) -> Dict[str, float]:
 
 
 def peak_of(work: Callable[[], Any]) -> Tuple[float, float, Any]:
-    """Seconds, bytes at the peak beyond what there was before, and the result."""
+    """Run `work`: the seconds it takes, by how many bytes the memory grows at its peak, and its result."""
     forget_peak()
     before = memory("VmRSS")
     seconds, result = once(work)
@@ -195,7 +196,7 @@ def peak_of(work: Callable[[], Any]) -> Tuple[float, float, Any]:
 
 
 def bulk_reads(client: RawClient, session: str, vbd: str, sim: Simulator) -> Dict[str, float]:
-    """Seconds, bytes, and peak of each."""
+    """The seconds, the size and the growth of memory of each call that reads much."""
     disk = sim.call("VBD.get_VDI", session, vbd)
     sr = sim.call("VDI.get_SR", session, disk)
     figures: Dict[str, float] = {}
@@ -215,7 +216,7 @@ def bulk_reads(client: RawClient, session: str, vbd: str, sim: Simulator) -> Dic
 
 
 def load(path: str) -> Dict[str, float]:
-    """Load a state file into a fresh process."""
+    """Load a state file into a new process; return the figures."""
     before = memory("VmRSS")
     seconds, peak, sim = peak_of(lambda: Simulator.load(path))
     assert sim.db.tables["VM"].rows
@@ -223,7 +224,7 @@ def load(path: str) -> Dict[str, float]:
 
 
 def measure_pool(vms: int) -> Dict[str, float]:
-    """Everything about a pool of one size, each part in a process of its own so that memory can be told."""
+    """All figures of a pool of one size. Each part runs in a process of its own, so that its memory can be measured."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "state.json")
@@ -236,7 +237,7 @@ def measure_pool(vms: int) -> Dict[str, float]:
 
 # --- the page ---
 
-# What is shown of a pool: a label, the figure, its unit, and whether it grows with the pool.
+# The rows of a pool: a label, the figure, its unit, and whether it grows with the pool.
 ROWS = (
     ("objects", "objects", "", True),
     ("build, straight into the tables", "build", "s", True),
@@ -282,7 +283,7 @@ def print_calls(rows: List[Tuple[str, float]]) -> None:
 
 
 def print_pools(sizes: List[int]) -> None:
-    """One column for each size."""
+    """Print a table with one column per size."""
     pools = [measure_pool(vms) for vms in sizes]
     scale = sizes[-1] / sizes[0]
     titles = ["%10s" % f"{vms:,} VMs" for vms in sizes]
@@ -298,7 +299,7 @@ def main() -> None:
     """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10000], metavar="VMS",
-                        help="pools of so many VMs, the smallest first (default: 100 1000 10000)")  # fmt: skip
+                        help="numbers of VMs of the pools (default: 100 1000 10000)")  # fmt: skip
     parser.add_argument("--no-pools", action="store_true", help="measure calls only")
     args = parser.parse_args()
     if min(args.sizes) < 4:

@@ -1,11 +1,23 @@
-"""Fixtures: a simulated pool with a real socket."""
+"""Fixtures: a simulated pool with a real socket. And the way in which a property that hangs is ended."""
 
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List
 
 import pytest
 
 from tests.pool import TestPool
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """End the properties by a thread, and the whole run with them, instead of by a signal.
+
+    The signal raises a failure, and hypothesis would take it for the example's and try that example again, this time
+    without a limit.
+    """
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            marker = item.get_closest_marker("timeout")
+            item.add_marker(pytest.mark.timeout(*(marker.args if marker else ()), method="thread"), append=False)
 
 
 @pytest.fixture

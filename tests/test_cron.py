@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The next full minute is at most one away, and then the pass has as long again.
 TIMEOUT_S = 130.0
+pytestmark = pytest.mark.timeout(240)
 
 # Everything ends with the first process of the namespace, which ends when `unshare` does.
 NAMESPACE = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]

@@ -27,6 +27,7 @@ PATIENCE = ["--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1
 INSTALL_TIMEOUT_S = 300.0
 SCRIPT_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 60.0
+pytestmark = pytest.mark.timeout(540)  # an installation, a script, and what is around them
 ROUNDS_MAX = 100
 
 WATCHED = ("VM", "VDI", "VBD", "SR", "PBD", "host", "pool", "message")
