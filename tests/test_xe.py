@@ -477,8 +477,9 @@ def test_nobody_there(tmp_path: Path) -> None:
 def test_the_parameters_of_errors_are_those_of_the_data_model() -> None:
     model = {code: tuple(error["params"]) for code, error in json.loads(MODEL.read_text("utf-8"))["all_errors"].items()}
     assert {code: model.get(code) for code in PARAMETERS} == PARAMETERS
-    # And of what is explained, none is missing.
-    assert {code for code in set(CATALOGUE) | set(SENTENCES) if model.get(code)} <= set(PARAMETERS)
+    # And no error that has a sentence is missing.
+    assert (set(CATALOGUE) | set(SENTENCES)) & set(model) <= set(PARAMETERS)
+    assert list(PARAMETERS) == sorted(PARAMETERS)
 
 
 @pytest.mark.parametrize(
