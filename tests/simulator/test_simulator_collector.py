@@ -272,7 +272,7 @@ def test_a_disk_that_grew_is_merged_whole(root: Client) -> None:
 
 @pytest.mark.parametrize("key, left", [("gc", 4), ("coalesce", 4), ("leaf-coalesce", 3)])
 def test_the_switches_of_an_sr_hold_it_back(root: Client, key: str, left: int) -> None:
-    """Without coalescing there is none of leaves either, and a disk's own wish changes nothing (sm: cleanup.py)."""
+    """Without coalescing no leaf is merged either, whatever the disk's own setting (sm: libs/sm/cleanup.py)."""
     sr = root.sr()
     disk = disk_on(root, sr)
     root("SR.add_to_other_config", sr, key, "false")

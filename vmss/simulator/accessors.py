@@ -1,16 +1,9 @@
 """The accessors of fields and collections, generated from the data model."""
 
-import logging
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, Optional
+from typing import Any, Callable, Dict, Optional
 
 from . import query
 from .datamodel import Method, Model
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
-Steps = Generator[Any, Any, Any]
 
 
 def accessor(model: Model, method: Method) -> Optional[Callable[..., Any]]:

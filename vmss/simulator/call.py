@@ -1,6 +1,5 @@
 """One call of the API: its session, its origin, and its task."""
 
-import logging
 from typing import TYPE_CHECKING, Any, Generator, NamedTuple, Tuple
 
 from .errors import XapiError
@@ -9,7 +8,6 @@ from .values import NULL
 if TYPE_CHECKING:
     from .simulator import Simulator
 
-log = logging.getLogger(__name__)
 Steps = Generator[Any, Any, Any]
 
 

@@ -1,4 +1,7 @@
-"""The garbage collector of each SR: it removes and merges base copies that snapshots have left (sm: cleanup.py)."""
+"""The garbage collector of each SR, which removes and merges the base copies of deleted snapshots.
+
+Source: sm: libs/sm/cleanup.py.
+"""
 
 import base64
 import zlib
@@ -84,7 +87,7 @@ class Collector:
             self.running.discard(sr)
             self._end_task(task, error)
 
-        # The first run since the host booted is not preceded by quiet (sm: cleanup.py, _gcLoopPause).
+        # Only the first run since the host booted starts without a pause (sm: libs/sm/cleanup.py, _gcLoopPause).
         sim.kernel.spawn(self._collect(sr, task, 0.0 if first else QUIET_SECONDS), done, DOMAIN)
 
     def _end_task(self, task: str, error: Optional[BaseException]) -> None:

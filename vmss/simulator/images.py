@@ -211,7 +211,7 @@ def round_up(number: int, unit: int) -> int:
 
 
 def logical_volume(virtual: int) -> int:
-    """The size of a full logical volume for a disk (sm: lvhdutil.py)."""
+    """The size of a full logical volume for a disk (sm: libs/sm/lvhdutil.py)."""
     return round_up(virtual + LV_METADATA + 4 * KIB * (virtual // BLOCK), EXTENT)
 
 

@@ -88,7 +88,7 @@ NEEDED_CONFIG = {"file": "location", "iso": "location"}
 
 
 def is_thick(kind: str, sm_config: Dict[str, str], device_config: Dict[str, str]) -> bool:
-    """Whether an SR allocates disks in full: LVM does, unless it is told to be thin (sm: LVHDSR.py)."""
+    """Whether an SR allocates disks in full: LVM does, unless it is told to be thin (sm: libs/sm/drivers/LVHDSR.py)."""
     if kind not in SR_TYPES or not SR_TYPES[kind].thick:
         return False
     return sm_config.get("allocation", device_config.get("allocation", "thick")) != "thin"

@@ -1,7 +1,7 @@
 """The storage manager: what its drivers do to the images of an SR, and what they write into xapi's database.
 
 Each operation is a process of its own, as on a host: it goes on when xapi dies, and then has nobody to tell.
-Sources: sm: libs/sm/drivers/FileSR.py, LVHDSR.py, blktap2.py; the errors are those of a real xapi
+Sources: sm: libs/sm/drivers/FileSR.py, LVHDSR.py, libs/sm/blktap2.py; the errors are those of a real xapi
 (docs/xapi-facts.md, Storage errors).
 """
 
@@ -140,7 +140,7 @@ class StorageManager(ImageRecords):
         self.settle(repository, name)
         if image.raw:
             raise XapiError("UNIMPLEMENTED_IN_SM_BACKEND", sr)
-        # The disk is paused before its chain is measured (sm: FileSR.py, _do_snapshot).
+        # The disk is paused before its chain is measured (sm: libs/sm/drivers/FileSR.py, _do_snapshot).
         if self.db.exists("VDI", vdi) and "paused" in self.db.row("VDI", vdi)["sm_config"]:
             text = "Failed to snapshot VDI [opterr=['MAP_DUPLICATE_KEY', 'VDI', 'sm_config', '%s', 'paused']]"
             raise failure(82, text % vdi)
@@ -228,7 +228,7 @@ class StorageManager(ImageRecords):
         if image is not None and image.fault == "corrupt":
             yield from self._check_image(sr, name)
         if image is not None and repository.read_only and not image.fault:
-            # The description of number 80 is the driver's own slip (sm: FileSR.py, XE_SR_ERRORCODES.xml).
+            # sm describes a failed deletion as a failed marking (libs/sm/drivers/FileSR.py, XE_SR_ERRORCODES.xml).
             reason = "[Errno 30] Read-only file system: '%s'" % self._path(sr, name)
             text = "Failed to mark VDI hidden [opterr=Failed to unlink file during deleting VDI: %s]"
             raise failure(80, text % reason)

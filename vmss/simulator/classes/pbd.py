@@ -40,7 +40,7 @@ def plug(call: "Call", pbd: str) -> Steps:
 
     def work() -> Steps:
         yield from _attach(call, pbd, True)
-        # Marks on the disks are for the SR's master to remove (sm: resetvdis.py).
+        # Marks on the disks are for the SR's master to remove (sm: libs/sm/resetvdis.py).
         if is_coordinator or not call.db.row("SR", sr)["shared"]:
             call.sim.storage.manager.reset_disks(sr)
 
