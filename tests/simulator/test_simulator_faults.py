@@ -364,7 +364,7 @@ GOOD: Dict[str, Any] = {"method": "VM.snapshot", "action": "hang"}
     ({"action": "error", "error": "no"}, ["error", "no"]),
     ({"action": "error", "error": [1]}, ["error", "[1]"]),
     ({"action": "error", "error": []}, ["needs the key error"]),
-    ({"skip": -1}, ["not negative"]),
+    ({"skip": -1}, ["must not be negative"]),
     ({"skip": "two"}, ["skip", "two"]),
     ({"count": 1.5}, ["count", "1.5"]),
     ({"count": True}, ["count", "true"]),
@@ -388,7 +388,7 @@ def test_a_bad_rule_is_refused_in_one_clear_line(tmp_path: Path, change: Any, wo
 
 
 @pytest.mark.parametrize("content, words", [
-    (None, "cannot read"), ("{", "no JSON"), ('{"method": "x"}', "no JSON array"), ("[1]", "no JSON array"),
+    (None, "cannot read"), ("{", "not JSON"), ('{"method": "x"}', "not a JSON array"), ("[1]", "not a JSON array"),
 ])  # fmt: skip
 def test_a_file_that_holds_no_rules_is_refused(tmp_path: Path, content: Any, words: str) -> None:
     path = tmp_path / "faults.json"

@@ -331,8 +331,8 @@ def test_what_the_command_has_built_survives_the_death_of_xapi(command: Command,
 @pytest.mark.parametrize(
     "args, line",
     [
-        (("--faults", "nosuch.json"), "cannot read the faults nosuch.json: No such file or directory"),
-        (("--faults", "cut.json"), "the faults cut.json are no JSON"),
+        (("--faults", "nosuch.json"), "cannot read the file of faults nosuch.json: No such file or directory"),
+        (("--faults", "cut.json"), "the file of faults cut.json is not JSON"),
         (("--faults", "odd.json"), "a fault has no key colour"),
         (("--http", "127.0.0.1:65535", "--members"), "there are not enough ports for the members after port 65535"),
     ],

@@ -46,11 +46,11 @@ class Collector:
         self.manager = manager
         self.db = manager.db
         self.running: Set[str] = set()
-        # The SRs that a host has not collected since it booted, for each host that has been the coordinator.
+        # For each host that has been the coordinator: the SRs whose collector has not run there since the host booted.
         self._untouched: Dict[str, Set[str]] = {}
 
     def booted(self, host: str) -> None:
-        """A host was booted: it has collected no SR since."""
+        """A host was booted: no collector has run there since."""
         self._untouched[host] = set(self.db.tables["SR"].rows)
 
     def moved(self, old: str, new: str) -> None:
@@ -60,7 +60,7 @@ class Collector:
             self.booted(new)
 
     def _is_first(self, sr: str) -> bool:
-        """Whether this is the host's first collection of the SR since it booted; it is noted as such."""
+        """Whether the collector runs for the first time since the host booted. Later calls return False."""
         untouched = self._untouched.get(self.manager.sim.hosts.coordinator, set())
         first = sr in untouched
         untouched.discard(sr)
@@ -91,14 +91,14 @@ class Collector:
         sim.kernel.spawn(self._collect(sr, task, 0.0 if first else QUIET_SECONDS), done, DOMAIN)
 
     def _end_task(self, task: str, error: Optional[BaseException]) -> None:
-        """The collector is a client of xapi: it sets the status of its task, and nobody notes when that was."""
+        """The collector is a client of xapi: it sets the status of its task, but not the time of its end."""
         if error is not None:
             self.manager.sim.dispatcher.finish_task(task, None, error)
         elif self.db.exists("task", task):
             self.db.update("task", task, status="success", progress=1.0)
 
     def _may_run(self, sr: str) -> bool:
-        """Whether the SR is there, attached where the collector runs, and not switched off."""
+        """Whether the SR exists and is attached where the collector runs, and its collector is not switched off."""
         if not self.db.exists("SR", sr) or not self.manager.sim.storage.is_served(sr):
             return False
         return self._config(sr).get("gc") != "false"
@@ -148,13 +148,13 @@ class Collector:
         config = self.db.row("VDI", vdi)["sm_config"]
         self.db.set("VDI", vdi, "sm_config", {**config, BLOCKS: block_map(image)})
 
-    # --- what to do ---
+    # --- planning ---
 
     def _plan(self, sr: str, failed: Set[str], lacking: Dict[str, None]) -> List[Work]:
-        """What to do next: orphans first, then base copies, those of the tallest tree first, then leaves.
+        """The next pieces of work: orphans first, then base copies, those of the tallest tree first, then leaves.
 
-        The real one looks at everything again after each piece of work. So does this one where there is little to do;
-        of much it plans the first sixteenth. What there is no room for goes into `lacking`.
+        The real collector plans anew after each piece of work. This one plans a sixteenth of the work at a time, which
+        is one piece unless there are many. Work for which there is no room goes into `lacking`.
         """
         repository = self.manager.repository(sr)
         config = self._config(sr)
@@ -193,7 +193,7 @@ class Collector:
         return True
 
     def _rank(self, repository: Repository, work: Work, heights: Dict[str, int]) -> int:
-        """The lowest is done first. Leaves come after all other work, in any order."""
+        """The sort key of planned work: the lowest is done first. Leaves come after all other work, in any order."""
         if work.kind == "leaf":
             return 1
         root = [work.name, *repository.ancestors(work.name)][-1]
@@ -226,7 +226,7 @@ class Collector:
             return False
         return row["on_boot"] != "reset" and not row["allow_caching"]
 
-    # --- doing it ---
+    # --- carrying out ---
 
     def _carry_out(self, sr: str, work: Work) -> Steps:
         """Do one piece of work, and return whether it was done. The tree may change meanwhile."""
@@ -261,13 +261,13 @@ class Collector:
         return list(repository.images[image.parent].children) == [work.name]
 
     def _has_room(self, repository: Repository, name: str, image: Image) -> bool:
-        """The room that a merge needs before it frees any: for the growth of the parent, or for its full volume."""
+        """Whether there is room for a merge: the parent grows, or gets its full volume, before any space is freed."""
         parent = repository.images[image.parent or name]
         if repository.lvm:
             return repository.free >= logical_volume(max(parent.virtual, image.virtual)) - parent.size
         return repository.free >= min(image.used, parent.virtual - parent.used)
 
-    # --- telling that there is no room ---
+    # --- alerts about lacking room ---
 
     def _show_lack(self, sr: str, lacking: Dict[str, None]) -> None:
         """Raise one message for an SR on which a merge lacks room, until all merges are possible again."""
@@ -298,8 +298,8 @@ class Collector:
     # --- merging ---
 
     def _shrink_leaf(self, repository: Repository, work: Work, image: Image) -> Steps:
-        """Move the data of a leaf that a guest writes to, round by round, until what is left is little; return
-        whether that came to be. A leaf that is told so is merged as it is."""
+        """Move the data of a leaf that a guest writes to, round by round, until little remains; return whether the
+        leaf can be merged. With leaf-coalesce=force it is merged as it is."""
         rate = self.manager.sim.durations.merge_bytes_per_second
         little = max(LIVE_BYTES_MAX, LIVE_SECONDS_MAX * rate)
         stuck = 0
@@ -321,7 +321,7 @@ class Collector:
         return vdi is not None and self.db.row("VDI", vdi)["other_config"].get("leaf-coalesce") == "force"
 
     def _flush_leaf(self, repository: Repository, name: str, image: Image) -> int:
-        """Put what a leaf holds into its parent, and let it begin anew; return how much that was."""
+        """Move the data of a leaf into its parent, which leaves the leaf empty; return the number of bytes."""
         parent = image.parent or name
         base, before = repository.images[parent], image.used
         base.virtual = max(base.virtual, image.virtual)
@@ -332,7 +332,7 @@ class Collector:
         return before
 
     def _merge_base(self, repository: Repository, name: str, image: Image) -> None:
-        """Put the data of a base copy into its parent; its children go on from there."""
+        """Put the data of a base copy into its parent, which becomes the parent of its children."""
         parent = image.parent or name
         base = repository.images[parent]
         # The disk may have grown since its base was made.
@@ -373,7 +373,7 @@ class Collector:
 
 
 def block_map(image: Image) -> str:
-    """One bit for each block of a disk, packed: only how many are in use is known here, so they are the first."""
+    """A bitmap of the blocks in use, packed. Only their number is known here, so the first blocks count as used."""
     used, total = -(-image.used // BLOCK), -(-image.virtual // BLOCK)
     bits = "".join("1" if number < used else "0" for number in range(-(-total // 8) * 8))
     packed = bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))

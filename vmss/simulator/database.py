@@ -137,7 +137,7 @@ class Database:
         return ref
 
     def _enter(self, table: Table, ref: str, row: Row) -> None:
-        """Put a row into its table and into the indexes."""
+        """Insert a row into its table and into the indexes."""
         self.generation += 1
         table.rows[ref] = row
         table.created[ref] = self.generation
@@ -201,21 +201,21 @@ class Database:
         return self.generation - 1
 
     def add_to_map(self, cls: str, ref: str, field: str, key: Any, value: Any) -> None:
-        """Add a key; an existing one is MAP_DUPLICATE_KEY, an empty one is refused."""
+        """Add a key. An existing key raises MAP_DUPLICATE_KEY, and an empty key is refused."""
         old = self.row(cls, ref)[field]
         if key in old:
             raise XapiError("MAP_DUPLICATE_KEY", cls, field, ref, stored_text(key))
         if key == "":
             raise XapiError("INTERNAL_ERROR", "Db_cache_types.Empty_key_in_map")
-        self.set(cls, ref, field, {key: value, **old})  # what is new comes first
+        self.set(cls, ref, field, {key: value, **old})  # a new key comes first, as in xapi
 
     def remove_from_map(self, cls: str, ref: str, field: str, key: Any) -> None:
-        """Remove a key; one that is not there is no error."""
+        """Remove a key; a missing key is no error."""
         old = self.row(cls, ref)[field]
         if key in old:
             self.set(cls, ref, field, {name: value for name, value in old.items() if name != key})
 
-    # --- the disk below ---
+    # --- what is on disk ---
 
     def _remember(self, table: Table, ref: str, field: Optional[str], old: Any) -> None:
         if not table.cls.persistent:
@@ -227,7 +227,7 @@ class Database:
         self._unwritten.append(Undo(table.cls.name, ref, field, old))
 
     def written(self) -> None:
-        """All that has happened so far is on disk."""
+        """Note that all changes so far are on disk."""
         self._unwritten.clear()
         self._next_write = self.clock() + WRITE_SECONDS
 
@@ -246,8 +246,8 @@ class Database:
         self.written()
 
     def reload(self) -> None:
-        """Start anew from disk: what does not persist is gone, sets come in an arbitrary order, and to a client that
-        waits for events every object is new."""
+        """Read the database from disk again: objects that do not persist are gone, sets come in another order, and
+        every object is new to clients that wait for events."""
         for table in self.tables.values():
             if not table.cls.persistent:
                 for ref in list(table.rows):
@@ -276,7 +276,7 @@ class Database:
             yield cls, ref, changed
 
     def deleted_since(self, generation: int) -> Iterator[Deletion]:
-        """Objects that existed at `generation` and have gone since, the latest first."""
+        """Objects that existed at `generation` and have been deleted since, the latest first."""
         for deletion in reversed(self.deletions):
             if deletion.deleted <= generation:
                 return
@@ -305,7 +305,7 @@ class Database:
             self._touch_target(table, field, target)
 
     def _touch_target(self, table: Table, field: str, target: str) -> None:
-        """The other side of a relation shows the change too."""
+        """Make an event for the object on the other side of a relation."""
         other = self.tables.get(table.cls.fields[field].type[4:])
         if other is not None and target in other.rows:
             self._log(other.cls, target)
@@ -322,8 +322,8 @@ class Database:
     def dump(self) -> Dict[str, Dict[str, Row]]:
         """All rows of the classes that persist, as JSON values.
 
-        Unlike xapi's own database this keeps the fields that are not persistent too: nothing below the
-        simulator would report them again.
+        Unlike xapi's own database this keeps the fields that are not persistent too: no hypervisor would report
+        them again.
         """
         return {name: dict(self.dump_table(table)) for name, table in self.tables.items() if table.cls.persistent}
 
@@ -339,7 +339,7 @@ class Database:
             yield ref, dumped
 
     def restore(self, tables: Dict[str, Dict[str, Row]]) -> None:
-        """Add what `dump` gave for each class. Takes the rows out of `tables`, so that nothing is held twice."""
+        """Add the rows that `dump` returned. Removes them from `tables`, so that memory holds them once."""
         same: Dict[str, str] = {}
         for cls, rows in tables.items():
             table = self.tables[cls]
@@ -348,7 +348,7 @@ class Database:
                 row = table.defaults.copy()
                 for name, value in rows.pop(ref).items():
                     value = convert[name](value)
-                    # References come many times in a file: one text for each is a tenth less memory.
+                    # A file repeats its references: sharing equal texts saves a tenth of the memory.
                     row[name] = same.setdefault(value, value) if type(value) is str else value
                 row["uuid"] = row["uuid"] or self.new_uuid()
                 self._enter(table, same.setdefault(ref, ref), row)

@@ -81,7 +81,7 @@ REMOVED_CLASSES = ("VBD_metrics",)
 
 
 class Model:
-    """Every class of the data model; `others` are the methods of the classes that a real xapi has besides."""
+    """Every class of the data model; `others` are the methods of the classes of a real xapi that are not modelled."""
 
     def __init__(self, data: Dict[str, Any], others: Dict[str, str]) -> None:
         self.types = Types(data["enums"])
@@ -156,7 +156,7 @@ def _column(cls: str, field: str) -> str:
     for namespace in _NAMESPACES.get(cls, ()):
         if field.startswith(namespace + "_"):
             return namespace + "__" + field[len(namespace) + 1 :]
-    # The pool's name is a plain field, a later addition to that class.
+    # The pool's name was added later, as a plain field without a namespace.
     if field in ("name_label", "name_description") and cls != "pool":
         return field.replace("_", "__", 1)
     return field

@@ -1,4 +1,4 @@
-"""Every call passes through here: finding the method, the checks in xapi's order, roles, tasks, accessors.
+"""The path of every call: finding its method, the checks in xapi's order, roles, tasks and accessors.
 
 Order of checks (xapi: ocaml/idl/ocaml_backend/gen_server.ml, ocaml/xapi/server_helpers.ml): shape of the
 parameters, their types, the session, roles, then the method itself.
@@ -63,7 +63,7 @@ _methods: Dict[Model, Methods] = {}
 
 
 def methods_of(model: Model) -> Methods:
-    """The methods of a model, put together when they are first asked for."""
+    """The methods of a model, built at the first call."""
     if model not in _methods:
         _methods[model] = Methods(model)
     return _methods[model]
@@ -82,7 +82,7 @@ class Dispatcher:
     # --- the entry ---
 
     def call(self, name: str, params: List[Any], origin: Origin) -> Any:
-        """Check and run a call. Return its result, or the generator that will return it."""
+        """Check and run a call. Return its result, or a generator that returns it."""
         if name.startswith("system."):
             return self._system(name, params)
         asynchronous = name.startswith(("Async.", "InternalAsync."))
@@ -110,7 +110,7 @@ class Dispatcher:
         return self._body(method, Call(self.sim, method.wire_name, session, origin.headers.task or NULL, origin), args)
 
     def _is_emergency(self, method: Method, origin: Origin) -> bool:
-        """Whether a host that has lost its coordinator takes this call, with a session that nobody can check."""
+        """Whether a host that has lost its coordinator accepts this call, whose session it cannot check."""
         hosts = self.sim.hosts
         return method.wire_name in EMERGENCY_CALLS and not hosts.is_listening(hosts.coordinator)
 
@@ -128,7 +128,7 @@ class Dispatcher:
         return method
 
     def _other(self, name: str, params: List[Any]) -> Any:
-        """The answer of a class that xapi has and of which this pool has no objects."""
+        """The answer to a method of a class of xapi that has no objects in this pool."""
         if not params:
             raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", name, "0", "-1")
         self.check_session(to_string(params[0]))
@@ -155,7 +155,7 @@ class Dispatcher:
             to_string(params[0])
             params = params[1:]
         if method.removed:
-            # Of a call that was removed only the session is read.
+            # Only the session of a removed call is read.
             return []
         args = [parameter.convert(value) for parameter, value in zip(method.parameters, params)]
         args.extend(parameter.default for parameter in method.parameters[len(args) :])
@@ -222,10 +222,10 @@ class Dispatcher:
         """Write the end of a task into its record."""
         self.sim.cancelled.discard(task)
         if not self.db.exists("task", task) or isinstance(error, Dropped):
-            # It was collected, or is lost with the xapi that died.
+            # The record was collected, or lost when xapi died.
             return
         if self.db.row("task", task)["status"] != "pending":
-            # Its owner has set its status, which is kept (xapi: ocaml/xapi/taskHelper.ml).
+            # A status that the owner of the task has set is kept (xapi: ocaml/xapi/taskHelper.ml).
             return
         fields: Dict[str, Any] = {
             "progress": 1.0,
@@ -241,7 +241,7 @@ class Dispatcher:
         self.db.update("task", task, **fields)
 
     def _task_of_request(self, name: str, session: str, origin: Origin) -> str:
-        """The task of a call that came in, with what the headers of its request say of it."""
+        """Create the task of a call, as the headers of its request describe it."""
         task = self.new_task(name, session, origin.headers.subtask_of or NULL)
         if origin.headers.other_config:
             noted = {"http:" + key: value for key, value in origin.headers.other_config}
@@ -250,7 +250,7 @@ class Dispatcher:
 
     def start_async(self, method: Method, name: str, session: str, args: List[Any], origin: Origin) -> str:
         """Start the call in the background; return its task."""
-        # Who gave a task completes it; InternalAsync has its own all the same (xapi: ocaml/xapi/context.ml).
+        # A client that names a task completes it itself; InternalAsync has its own task (xapi: ocaml/xapi/context.ml).
         given = "" if name.startswith("InternalAsync.") else origin.headers.task
         task = given or self._task_of_request(name, session, origin)
         call = Call(self.sim, method.wire_name, session, task, origin)
@@ -293,9 +293,9 @@ class Dispatcher:
             self.db.delete("task", task)
 
     def subtask(self, call: Call, name: str, *args: Any) -> Steps:
-        """Run another method as a subtask of this call's task; it stays in the database when it fails.
+        """Run another method as a subtask of this call's task; a failed subtask stays in the database.
 
-        Roles were checked when the call began; its session may be gone by now.
+        Roles were checked when the call began, and its session may have ended since.
         """
         method = self.methods[name]
         task = self.new_task("Async." + name, call.session, call.task)

@@ -24,7 +24,8 @@ class Durations(NamedTuple):
     merge_bytes_per_second: float = 100e6
     # The probability that a wake-up is lost, because it comes between a waiter's check and its sleep.
     lost_wakeup: float = 0.1
-    # The probability that a storage operation whose xapi died finishes; else it fails, because it needs xapi.
+    # The probability that a storage operation finishes after xapi has died; otherwise it fails, because it needs xapi.
     orphan_finishes: float = 0.5
-    # The probability that a host lost in the middle of a snapshot has left the image of the copy, but not of the disk.
+    # The probability that a snapshot interrupted by the death of its host has made the image of the copy, but not that
+    # of the disk.
     half_made: float = 0.5

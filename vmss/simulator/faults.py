@@ -27,9 +27,9 @@ class Rule(NamedTuple):
 
     `method` is a pattern (`VM.snapshot`, `Async.VM.*`, `*`): the wire name of a call, or, without `Async.`, an
     operation that runs in the background, a subtask included. `object` is a reference, uuid or name among its
-    parameters. The first `skip` matches pass, of the others each meets the fault with `probability`, until `count`
-    (0: any number) have. A `drop` breaks the caller's connection; an operation in the background ends without a word,
-    and its task stays pending. A `hang` and a `restart` end with xapi.
+    parameters. The first `skip` matches pass. The fault applies to each of the others with `probability`, and at most
+    `count` times (0: no upper limit). A `drop` breaks the caller's connection; in the background the operation ends
+    without a result, and its task stays pending. A `hang` and a `restart` end with xapi.
     """
 
     method: str
@@ -96,11 +96,11 @@ def _check(rule: Rule) -> None:
     choices = {"action": (rule.action, ACTIONS), "when": (rule.when, ("before", "after")), "way": (rule.way, WAYS)}
     for name, (value, allowed) in choices.items():
         if value not in allowed:
-            raise BadRule("the fault's key %s is one of %s, not %s" % (name, ", ".join(allowed), value))
+            raise BadRule("the fault's key %s must be one of %s, not %s" % (name, ", ".join(allowed), value))
     if rule.action == "error" and not rule.error:
         raise BadRule("a fault with the action error needs the key error: an array of the code and its parameters")
     if min(rule.seconds, rule.skip, rule.count) < 0 or not 0.0 <= rule.probability <= 1.0:
-        raise BadRule("a fault's numbers are not negative, and its probability is at most 1")
+        raise BadRule("the numbers of a fault must not be negative, and its probability must be at most 1")
 
 
 def read_rules(path: str) -> List[Rule]:
@@ -109,11 +109,11 @@ def read_rules(path: str) -> List[Rule]:
         with open(path, encoding="utf-8") as stream:
             items = json.load(stream)
     except OSError as error:
-        raise BadRule("cannot read the faults %s: %s" % (path, error.strerror))
+        raise BadRule("cannot read the file of faults %s: %s" % (path, error.strerror))
     except ValueError as error:
-        raise BadRule("the faults %s are no JSON: %s" % (path, error))
+        raise BadRule("the file of faults %s is not JSON: %s" % (path, error))
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise BadRule("the faults %s are no JSON array of objects" % path)
+        raise BadRule("the file of faults %s is not a JSON array of objects" % path)
     return [_rule_of_file(path, number, item) for number, item in enumerate(items, 1)]
 
 
@@ -121,7 +121,7 @@ def _rule_of_file(path: str, number: int, item: Dict[str, Any]) -> Rule:
     try:
         return parse_rule(item)
     except BadRule as error:
-        raise BadRule("rule %d of the faults %s: %s" % (number, path, error))
+        raise BadRule("rule %d of the file of faults %s: %s" % (number, path, error))
 
 
 class _Active:
@@ -178,7 +178,7 @@ class Faults:
         return any(wanted in (row["uuid"], row.get("name_label")) for row in rows)
 
     def around(self, rule: Rule, steps: Steps) -> Steps:
-        """Carry out `steps` as the rule has it."""
+        """Carry out `steps`, with the fault before or after them."""
         if rule.when == "before":
             yield from self._act(rule)
         result = yield from steps
@@ -196,7 +196,7 @@ class Faults:
         if rule.action == "delay":
             yield Sleep(rule.seconds)
         if rule.action == "restart":
-            # Ends this call too; what is left of it must not run on in the next life.
+            # The restart ends this call too: the rest of it must not run in the xapi that starts.
             yield from restart(self.sim, rule.way, rule.seconds)
 
 

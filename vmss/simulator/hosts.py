@@ -1,4 +1,4 @@
-"""Which host is the coordinator, which are dead or still booting, and what a call meets that arrives at one of them.
+"""The hosts that are the coordinator, dead or booting, and the answer of each of them to a call.
 
 Source: xapi: ocaml/xapi/api_server.ml, xapi_session.ml, message_forwarding.ml.
 """
@@ -16,7 +16,7 @@ Steps = Generator[Any, Any, Any]
 
 # Timeout after which xapi considers a silent host dead (xapi: ocaml/xapi/xapi_globs.ml).
 ASSUMED_DEAD_SECONDS = 600.0
-# What a host answers whose xapi has not started up, or which cannot reach its coordinator.
+# The calls that a host accepts while its xapi boots, or while it cannot reach its coordinator.
 EMERGENCY_CALLS = (
     "host.is_in_emergency_mode", "host.get_management_interface", "host.shutdown_agent", "host.emergency_ha_disable",
     "pool.emergency_transition_to_master", "pool.emergency_reset_master", "session.slave_local_login",
@@ -25,13 +25,13 @@ EMERGENCY_CALLS = (
 
 
 class Hosts:
-    """The state of the hosts beyond their records."""
+    """The state of the hosts that is not in their records."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.dead: Set[str] = set()
-        # Where nobody listens, and where xapi only says that it is booting. Both end by timers, which go on as they
-        # would when the clock is set.
+        # The hosts that do not listen, and those whose xapi is booting. Timers end both states, so that they last as
+        # long if the clock is set.
         self._down: Set[str] = set()
         self._booting: Set[str] = set()
         # The next event of a host: it comes up, or the pool considers it dead.
@@ -83,7 +83,7 @@ class Hosts:
         if name.startswith("simulator."):
             return
         if self._down or self._booting:
-            # By the wall clock it may be time already.
+            # With a real clock, timers may be due that have not run.
             self.sim.kernel.run_due()
         host = self.at(origin)
         if not self.is_listening(host):
@@ -121,14 +121,14 @@ class Hosts:
             raise XapiError("CANNOT_CONTACT_HOST", host)
 
     def run_on(self, host: str, steps: Steps) -> Steps:
-        """Carry out part of a call on a host; it dies with the host."""
+        """Carry out part of a call on a host; if the host dies, that part ends."""
         self.reach(host)
         return (yield Join(steps, "xapi:" + host))
 
     # --- death and return ---
 
     def die(self, host: str) -> None:
-        """A host loses its power: what it was doing breaks off, and after a while the pool takes it for dead."""
+        """A host loses its power: its calls break off, and after a timeout the pool considers it dead."""
         if host in self.dead:
             return
         self.dead.add(host)
@@ -137,16 +137,16 @@ class Hosts:
         self._booting.discard(host)
         for done in self.sim.kernel.kill("xapi:" + host):
             done(None, XapiError("CANNOT_CONTACT_HOST", host))
-        self._listen_for(host)
+        self._start_timeout(host)
 
-    def _listen_for(self, host: str) -> None:
+    def _start_timeout(self, host: str) -> None:
         self._after(host, ASSUMED_DEAD_SECONDS, lambda: self._set_live(host, False))
 
-    def listen_for_the_dead(self) -> None:
-        """A coordinator that has just started has yet to miss those that are dead, its predecessor too. The others are
-        heard of, whatever its database says of them."""
+    def restart_timeouts(self) -> None:
+        """Start the timeouts of the dead hosts anew, as a coordinator does that has just started; its predecessor may
+        be among them. All other hosts are live, whatever the database says."""
         for host in sorted(self.dead):
-            self._listen_for(host)
+            self._start_timeout(host)
         for host, row in self.sim.db.tables["host"].rows.items():
             metrics = self.sim.db.tables["host_metrics"].rows.get(row["metrics"])
             if host not in self.dead and metrics is not None and not metrics["live"]:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 COPIED_MAX = 64 * 1024
 BODY_MAX = 300 * 1024
-# Over the network only; seconds of the wall clock, for the first request of a connection.
+# Upper limits on the first request of a connection over the network: bytes, and seconds of the wall clock.
 NETWORK_HEADERS_MAX = 1024
 HEADER_READ_SECONDS = 10.0
 HEADER_TOTAL_SECONDS = 60.0
 
-# Which path prefixes have a handler. xapi serves files, consoles, imports and more by the other methods: we do not.
+# The path prefixes that have a handler. With GET and PUT xapi serves files, consoles and imports; this server does not.
 _HANDLERS: Dict[str, Dict[str, str]] = {
     "POST": {"/": "xml", "/RPC2": "xml", "/jsonrpc": "json"},
     "OPTIONS": {"/": "options"},
@@ -69,7 +69,7 @@ class BadHead(Exception):
 
 def parse_head(data: bytes) -> Head:
     """The part of a request before its body; raises BadHead."""
-    # A header's name and value reach xapi as bytes; what of them gets into the database there must be UTF-8.
+    # xapi takes names and values of headers as bytes; those that it stores in its database must be UTF-8.
     lines = data.decode("utf-8", "replace").split("\n")
     parts = lines[0].split()
     if len(parts) != 3:
@@ -81,7 +81,7 @@ def parse_head(data: bytes) -> Head:
     cut = [line.partition(":") for line in lines[1:]]
     pairs = [(name.lower(), value.strip()) for name, colon, value in cut if colon]
     headers = dict(pairs)
-    # 1.0 is answered in kind, everything else as 1.1.
+    # HTTP 1.0 is answered with 1.0, every other version with 1.1.
     version = "1.0" if parts[2][len("HTTP/") :] == "1.0" else "1.1"
     return Head(
         parts[0],
@@ -95,7 +95,7 @@ def parse_head(data: bytes) -> Head:
 
 
 def _keep_alive(version: str, pairs: List[Tuple[str, str]]) -> bool:
-    """The last header that says either wins."""
+    """Whether the connection stays open; the last header that says so or otherwise wins."""
     said = [value.lower() for name, value in pairs if name == "connection"]
     wishes = [value for value in said if value in ("close", "keep-alive")]
     return wishes[-1] == "keep-alive" if wishes else version != "1.0"
@@ -110,7 +110,7 @@ def _length(text: Optional[str]) -> Optional[int]:
 
 
 def _meaning(headers: Dict[str, str]) -> Headers:
-    # A header's name has no case, so the keys come out in lower case.
+    # Names of headers have no case, so the keys are in lower case.
     start = len(_OTHER_CONFIG)
     noted = tuple((name[start:], value) for name, value in headers.items() if name.startswith(_OTHER_CONFIG))
     plain = (headers.get(name, "") for name in ("task-id", "subtask-of", "originator", "user-agent"))
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._deadline: Optional[float] = None
         self._timer: Optional[asyncio.TimerHandle] = None
 
-    # --- the transport's side ---
+    # --- callbacks of the transport ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         """A call in progress continues: closing a socket cancels nothing in xapi."""
         self._headers_came()
         if self.transport is not None:
-            # Python 3.6 wants to be told of a TLS transport even if the client has closed it.
+            # In Python 3.6 a TLS transport has to be closed even if the client has closed it.
             self.transport.close()
             self.transport = None
         self.lost(self)
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client that has finished sending still gets the answer to what it has sent."""
         self.ended = True
-        # TLS cannot be closed by halves.
+        # TLS cannot be closed in one direction only.
         return self.busy and self.transport is not None and self.transport.get_extra_info("sslcontext") is None
 
     @property
@@ -184,14 +184,14 @@ class Connection(asyncio.Protocol):
         if self.is_open:
             self.transport.close()
 
-    # --- the time a client may take for its first headers ---
+    # --- the timeout of the first headers ---
 
     def _wait_for_headers(self) -> None:
         loop = self.server.loop
         if self._timer is not None:
             self._timer.cancel()
-        left = (self._deadline or 0.0) - loop.time()
-        self._timer = loop.call_later(max(0.0, min(HEADER_READ_SECONDS, left)), self._too_late)
+        remaining = (self._deadline or 0.0) - loop.time()
+        self._timer = loop.call_later(max(0.0, min(HEADER_READ_SECONDS, remaining)), self._too_late)
 
     def _too_late(self) -> None:
         self._refuse(408)
@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
     def _requests(self) -> None:
         """Take complete requests from the buffer, each when the one before it has been answered."""
         if self._taking:
-            # A call has ended at once: the loop that started it goes on.
+            # The call that ended was started by the loop below, which continues.
             return
         self._taking = True
         while not self.busy and self.is_open and self._take_request():
@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _read_head(self) -> bool:
-        """Parse the headers if they are complete; refuse what the server does not take."""
+        """Parse the headers if they are complete; refuse a request that the server does not serve."""
         end = self.buffer.find(b"\r\n\r\n")
         size = end + 4 if end >= 0 else len(self.buffer)
         if not self.origin.trusted and size > NETWORK_HEADERS_MAX:
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
         if self.handler == "options":
             return True
         if head.length is None:
-            # Chunked bodies are refused like this too.
+            # So xapi refuses chunked bodies too.
             self._refuse(500, _escape('Failure("We require a content-length: HTTP header")'), head.version)
             return False
         if head.length > BODY_MAX:
@@ -317,11 +317,11 @@ class Connection(asyncio.Protocol):
         self._requests()
 
     def _is_served(self, method: str = "") -> bool:
-        """Whether there is a xapi to answer. The simulator's own methods always answer."""
+        """Whether xapi is there to answer. The simulator's own methods always answer."""
         return self.server.is_listening(self.origin) or method.startswith("simulator.")
 
     def _allow(self, head: Head) -> None:
-        """What a browser asks before it lets a page of another server call us."""
+        """Answer the request that a browser sends before a page of another server may call this one."""
         allowed = ", ".join(name for name in (head.requested_headers, "X-Requested-With") if name)
         origin, (name, _) = _CROSS_ORIGIN
         if self._is_served():
@@ -353,19 +353,19 @@ class Connection(asyncio.Protocol):
             if len(body) < COPIED_MAX:
                 self.transport.write(head + body)
             else:
-                # A bulk read may be a gigabyte: neither this nor the transport is to copy it more than once.
+                # A bulk read may be a gigabyte: it must not be copied here, and only once by the transport.
                 self.transport.write(head)
                 self.transport.write(memoryview(body))
 
 
 def _escape(text: str) -> str:
-    """As xapi escapes the text of an exception for its page."""
+    """Escape the text of an exception as xapi does for its HTML page."""
     return wire.escape(text).replace("'", "&apos;")
 
 
 def _early_failure(request: wire.Request, error: XapiError) -> Tuple[bytes, Pairs]:
-    """The answer to a call that fails before it is dispatched: a member's emergency, a bad text. Its JSON is told no
-    id yet, and the headers for browsers are left out."""
+    """The answer to a call that fails before it is dispatched: the host is booting, or a text is not UTF-8. The answer
+    in JSON has no id, and the headers for browsers are left out."""
     is_xml = request.version == "xml"
     return wire.encode_xml_failure(error) if is_xml else wire.encode_json_early_failure(error, request), ()
 
@@ -384,7 +384,7 @@ def encode(request: wire.Request, result: Any, error: Optional[XapiError]) -> by
 
 
 def _invalid_utf8(value: Any) -> Optional[str]:
-    """The first text that came as invalid UTF-8; only JSON can carry one this far."""
+    """The first text that is invalid UTF-8; only JSON can contain one here."""
     if isinstance(value, str):
         return value if any("\udc80" <= char <= "\udcff" for char in value) else None
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

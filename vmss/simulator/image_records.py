@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class ImageRecords:
-    """Repositories by the uuid of their SR, which they outlive, and the VDIs that show what lies on them."""
+    """Repositories by the uuid of their SR, whose record they outlive, and the VDI records of their images."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.db = sim.db
         self.repositories: Dict[str, Repository] = {}
 
-    # --- finding things ---
+    # --- finding images and records ---
 
     def create_repository(self, sr: str, capacity: int, device_config: Dict[str, str]) -> None:
         row = self.db.row("SR", sr)
@@ -47,7 +47,7 @@ class ImageRecords:
         return self.db.tables["VDI"].uuids.get(name)
 
     def record_of(self, sr: str, name: str) -> Optional[str]:
-        """The record of an image of whatever kind; None if xapi has none."""
+        """The record of an image of any kind; None if xapi has none."""
         if self.layout(sr) != "iso":
             return self.vdi(name)
         found = (vdi for vdi in self.db.get("SR", sr, "VDIs") if self.db.row("VDI", vdi)["location"] == name)
@@ -96,7 +96,7 @@ class ImageRecords:
         known = {self.db.row("VDI", vdi)["location"]: vdi for vdi in self.db.get("SR", sr, "VDIs")}
         for name, vdi in known.items():
             if name not in present:
-                # The attachments stay until the database is tidied.
+                # The next upkeep removes the attachments.
                 self.db.delete("VDI", vdi)
                 self.sim.upkeep.dangling = True
         for name in repository.images:

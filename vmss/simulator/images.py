@@ -1,4 +1,4 @@
-"""What lies on the SRs, whatever xapi's database says of it: trees of VHD images, their sizes, the space that is left.
+"""The content of the SRs, independent of xapi's database: trees of VHD images, their sizes, and the free space.
 
 Sources: sm: libs/sm/vhdutil.py, lvhdutil.py, libs/sm/drivers/FileSR.py, LVHDSR.py. Sizes are bytes. An image's name is
 the uuid of its disk.
@@ -22,8 +22,8 @@ FILE_MARGIN = 64 * KIB
 class Image:
     """One image; `used` counts the data in this image alone.
 
-    `inflated` is a logical volume of full size; `fault` is "missing" or "corrupt" for a file that somebody moved away
-    or overwrote.
+    `inflated`: the logical volume has its full size. `fault`: "missing" or "corrupt", for a file that was removed or
+    overwritten.
     """
 
     __slots__ = ("parent", "children", "used", "size", "hidden", "raw", "inflated", "virtual", "writing_since", "fault")
@@ -42,7 +42,7 @@ class Image:
 
 
 class Repository:
-    """The images of one SR. `filler` is what foreign files take; `read_only` is a file system that has failed."""
+    """The images of one SR. `filler`: bytes of foreign files; `read_only`: the file system has failed."""
 
     def __init__(self, capacity: int, lvm: bool, thick: bool) -> None:
         self.capacity = capacity
@@ -50,17 +50,17 @@ class Repository:
         self.thick = thick
         self.images: Dict[str, Image] = {}
         self.hidden: Dict[str, None] = {}
-        # Of the base copies, those with fewer than two children, and those whose blocks nobody has looked at: what the
-        # garbage collector looks for, without a look at all there are.
+        # Indexes for the garbage collector: the base copies with fewer than two children, and those whose map of blocks
+        # is not in their records yet.
         self.few: Dict[str, None] = {}
         self.unmapped: Dict[str, None] = {}
         self.used = 0
-        # What the driver tells of virtual sizes: it counts on with each disk that comes or goes, and a scan counts
-        # anew, base copies included (seen on a real xapi).
+        # The sum of virtual sizes as the driver reports it: each new or deleted disk changes it, and a scan counts it
+        # anew, with the base copies (seen on a real xapi).
         self.virtual = 0
         self.filler = 0
         self.read_only = False
-        # The SR holds plain files, or nothing, instead of VHDs.
+        # The SR has plain files instead of VHDs, or nothing.
         self.fake = False
 
     @property
@@ -112,7 +112,7 @@ class Repository:
         self._count(name)
 
     def rename(self, old: str, new: str) -> None:
-        """Give an image another name, which is free; its tree follows."""
+        """Give an image another name, which must be free, also in the links of its tree."""
         image = self.images.pop(old)
         self.images[new] = image
         for index in (self.hidden, self.few, self.unmapped):

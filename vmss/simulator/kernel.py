@@ -34,9 +34,9 @@ class Child(NamedTuple):
 
 
 class Join(NamedTuple):
-    """Wait for another process, started here, to end; resumed with its result, or its exception is raised.
+    """Start another process and wait for its end; resumed with its result, or its exception is raised.
 
-    The other process belongs to `domain`: what dies with the waiting one is not to take it along.
+    The other process belongs to `domain`, so that it survives when the waiting process is killed.
     """
 
     steps: Steps
@@ -44,7 +44,7 @@ class Join(NamedTuple):
 
 
 class Killed(BaseException):
-    """Raised inside a process that is killed, where it stands."""
+    """Raised inside a process that is killed, at the point where it waits."""
 
 
 class _Raise(NamedTuple):
@@ -79,7 +79,7 @@ class Process:
 
 
 class Condition:
-    """Something processes wait for. The newest waiter is woken first, as in xapi: ocaml/xapi/helpers.ml."""
+    """A condition that processes wait for. `notify_one` wakes the newest, as in xapi: ocaml/xapi/helpers.ml."""
 
     __slots__ = ("kernel", "waiters")
 
@@ -130,10 +130,10 @@ class Kernel:
         self._sequence = 0
         self._ready: Deque[Tuple[Process, Any]] = deque()
         self._running = False
-        # In the order of their start, which is the order in which they are killed.
+        # In the order of their start: they are killed in this order.
         self._alive: Dict[Process, None] = {}
-        # Regular housekeeping: `upkeep` is called once time has come to `upkeep_due`, and sets the next instant.
-        # It is no timer: nobody waits for it, and virtual time does not move because of it.
+        # Regular housekeeping: `upkeep` is called at the first event after `upkeep_due`, and sets the next instant.
+        # It is no timer: virtual time does not jump to it.
         self.upkeep: Callable[[], None] = lambda: None
         self.upkeep_due: Optional[float] = None
 
@@ -150,9 +150,9 @@ class Kernel:
     def set_time(self, now: float) -> None:
         """Step the clock. Forward, what falls due on the way happens, in order and each at its own time.
 
-        Back, what waits goes on waiting as long as it would have: an operation takes its time by any clock.
+        Back, timers keep their remaining time: the duration of an operation does not depend on the clock.
         """
-        # What is ready begins at the time it became so.
+        # Processes that are ready run at the time at which they became ready.
         self.run_due()
         back = self.now() - now
         if back > 0:
@@ -177,7 +177,7 @@ class Kernel:
         self._restart(now)
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call `callback` when it is `when`."""
+        """Call `callback` at the instant `when`."""
         timer = Timer(callback)
         self._sequence += 1
         heapq.heappush(self._timers, (when, self._sequence, timer))
@@ -208,7 +208,7 @@ class Kernel:
         self.run()
         if self.upkeep_due is not None and self.now() >= self.upkeep_due:
             self.upkeep()
-            # A process may wait for what it changed.
+            # A process may wait for what the timer changed.
             self.run()
         while True:
             when = self.next_timer()
@@ -231,9 +231,9 @@ class Kernel:
         return sum(1 for process in self._alive if process.domain == domain)
 
     def kill(self, domain: str) -> List[Done]:
-        """End all processes of a domain, and of those below it (`xapi:…`), where they stand; return whom that leaves
-        without an answer."""
-        orphans = []
+        """Kill all processes of a domain and of its subdomains (`xapi:…`); return the callbacks `done` of those that
+        have one, which nobody has called."""
+        unanswered = []
         below = domain + ":"
         for process in list(self._alive):
             if process.finished or not (process.domain == domain or process.domain.startswith(below)):
@@ -243,8 +243,8 @@ class Kernel:
             del self._alive[process]
             _end(process.steps)
             if process.done is not None:
-                orphans.append(process.done)
-        return orphans
+                unanswered.append(process.done)
+        return unanswered
 
     def _detach(self, process: Process) -> None:
         if process.timer is not None:
@@ -288,7 +288,7 @@ class Kernel:
 
     def _park(self, process: Process, wish: Union[Sleep, Wait, Child, Join]) -> None:
         if process.finished:
-            # It was killed by its own action.
+            # It was killed while it ran, by its own action.
             _end(process.steps)
         elif isinstance(wish, Sleep):
             process.timer = self.at(self.now() + wish.seconds, lambda: self.resume(process, None))
@@ -326,12 +326,12 @@ class Kernel:
 
 
 def _end(steps: Steps) -> None:
-    """Kill a generator; whatever it waits for while it is unwound is ignored."""
+    """Kill a generator, and ignore what it yields while it is unwound."""
     while True:
         try:
             steps.throw(Killed())
         except (StopIteration, Killed):
             return
         except Exception:  # noqa: BLE001, nobody is left to be told
-            # Also raised by the one that runs just now: it ends when it comes to wait.
+            # The generator that is running raises ValueError here; it is killed when it next waits.
             return

@@ -1,4 +1,4 @@
-"""The ends and beginnings of xapi: a clean restart, a death that loses what was not written, a change of coordinator.
+"""The end and start of xapi: a clean restart, a death that loses unwritten changes, a change of coordinator.
 
 Sessions and tasks are always gone, current operations are cleared, sets come in another order; the storage manager goes
 on with what it was doing, and has nobody to tell (docs/xapi-facts.md, Restart of xapi).
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 Steps = Generator[Any, Any, Any]
 
-# clean: SIGTERM; kill: kill -9; host: the whole machine, the storage manager and the guests included.
+# clean: SIGTERM; kill: kill -9; host: the machine dies, with the storage manager and the guests.
 WAYS = ("clean", "kill", "host")
-# The domains that are not part of xapi, and survive it.
+# The domain of processes that are not part of xapi and survive it.
 DOMAIN = "simulator"
 STOPPING_SECONDS_MAX = 60.0
 STOPPING_STEP_SECONDS = 0.1
@@ -31,7 +31,7 @@ STOPPING_STEP_SECONDS = 0.1
 def restart(sim: "Simulator", way: str, seconds: float = 0.0, successor: Optional[str] = None) -> Steps:
     """Let xapi end in one of `WAYS` and start again after `seconds`, perhaps with another host as coordinator.
 
-    A call of xapi that asks for it ends with xapi: only those who are no part of it get to see it done.
+    If a call of xapi asks for it, that call ends with xapi; only the simulator's own calls return.
     """
     if way not in WAYS:
         raise XapiError("INVALID_VALUE", "way", way)
@@ -102,41 +102,41 @@ def start(sim: "Simulator") -> None:
     sim.checkpoints = HostQueue()
     forget_operations(sim)
     for vbd in sim.db.tables["VBD"].rows:
-        # There are no VBD_metrics any more, and a reference to one does not outlive a start (seen on a real xapi).
+        # VBD_metrics were removed: xapi clears references to them when it starts (seen on a real xapi).
         sim.db.set("VBD", vbd, "metrics", NULL)
     sim.upkeep.dangling = True
     _know_itself(sim)
-    sim.hosts.listen_for_the_dead()
-    _look_at_guests(sim)
+    sim.hosts.restart_timeouts()
+    _restore_writers(sim)
     sim.storage.manager.collector.running.clear()
     for sr in list(sim.db.tables["SR"].rows):
         sim.storage.manager.collector.kick(sr)
 
 
 def _know_itself(sim: "Simulator") -> None:
-    """The coordinator is what its own file says, whatever the database had; it tells since when its xapi runs."""
+    """Record which host is the coordinator, which its own file says and not the database, and when its xapi started."""
     pool = next(iter(sim.db.tables["pool"].rows))
     if not sim.db.exists("host", sim.this_host):
-        # It joined after the database was last written.
+        # The host joined after the database was last written, so its record was lost.
         master = sim.db.row("pool", pool)["master"]
         sim.this_host = master if sim.db.exists("host", master) else next(iter(sim.db.tables["host"].rows))
     sim.db.set("pool", pool, "master", sim.this_host)
     config = {**sim.db.row("host", sim.this_host)["other_config"], "agent_start_time": "%d." % sim.kernel.now()}
     sim.db.set("host", sim.this_host, "other_config", config)
-    # These two are not lost with the database.
+    # These two changes survive a death of xapi.
     sim.db.written()
 
 
 def lose_guests(sim: "Simulator", host: str) -> None:
-    """No guest outlives its host, which finds them gone when it is back (xapi: ocaml/xapi/dbsync_slave.ml)."""
+    """Halt the guests of a dead host; xapi does this when the host is back (xapi: ocaml/xapi/dbsync_slave.ml)."""
     call = Call(sim, "VM.power_state_reset", NULL, NULL, TRUSTED)
     for vm in list(sim.db.pointing_at("VM", "resident_on", host)):
         if not sim.db.row("VM", vm)["is_control_domain"]:
             power_off(call, vm, "Halted")
 
 
-def _look_at_guests(sim: "Simulator") -> None:
-    """Guests write where the database has them attached: a start or an end that was lost has not happened."""
+def _restore_writers(sim: "Simulator") -> None:
+    """Let guests write to the disks that the database has as attached, and to no others: changes may have been lost."""
     manager = sim.storage.manager
     written: Set[str] = set()
     for row in sim.db.tables["VBD"].rows.values():
@@ -150,7 +150,7 @@ def _look_at_guests(sim: "Simulator") -> None:
         repository = manager.repository(sr)
         for name, image in repository.images.items():
             if image.writing_since is not None and manager.record_of(sr, name) is None:
-                # Its record was lost, and with it the records that used it.
+                # The record of the disk was lost, and with it its attachments.
                 manager.settle(repository, name)
                 image.writing_since = None
 

@@ -17,7 +17,7 @@ BACKLOG = 128
 # Upper limits on the connections of a socket; further ones wait in the backlog (xapi: ocaml/xapi/xapi_globs.ml).
 UNIX_CONNECTIONS_MAX = 1024
 NETWORK_CONNECTIONS_MAX = 800
-# Pause in seconds before a connection is accepted again that lacked a file descriptor.
+# Pause in seconds before the next accept, after one that lacked a file descriptor.
 ACCEPT_PAUSE_SECONDS = 1.0
 # Turns of the event loop until a closed transport is gone; TLS needs several.
 CLOSING_TURNS = 10
@@ -29,7 +29,7 @@ class ServerError(Exception):
 
 
 class Listener:
-    """One listening socket. It takes as many connections at a time as xapi does; the others wait in the backlog."""
+    """One listening socket. It has the same upper limit on connections as xapi's; the others wait in the backlog."""
 
     def __init__(
         self, server: "Server", listener: sockets.socket, origin: Origin, context: Optional[ssl.SSLContext] = None
@@ -40,7 +40,7 @@ class Listener:
         self.origin = origin
         self.context = context
         self.connections: Set[Connection] = set()
-        # Of those, the ones that the loop has not come to yet.
+        # The connections that the event loop does not serve yet.
         self._accepted: Dict[Connection, sockets.socket] = {}
         self._tasks: Set[Any] = set()
         self._closed = False
@@ -57,7 +57,7 @@ class Listener:
             return
         self.server.activity += 1
         if not self.origin.trusted and not self.server.is_listening(self.origin):
-            # On the unix socket this is told by the first call: the simulator's own ones go through.
+            # On the unix socket the first call decides, because the simulator's own methods are always served.
             client.close()
             return
         client.setblocking(False)
@@ -71,12 +71,12 @@ class Listener:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, connection: Connection) -> None:
-        """Hand a client over to its connection, which then lives by itself; TLS shakes hands first."""
+        """Let the event loop serve a client on its connection, with TLS after the handshake."""
         client = self._accepted.pop(connection)
         try:
             await self.loop.connect_accepted_socket(lambda: connection, client, ssl=self.context)
         except (OSError, asyncio.CancelledError):
-            # The client has gone, or speaks no TLS; or we end.
+            # The client has gone or speaks no TLS, or the listener is closed.
             self._lost(connection)
 
     def _is_full(self) -> bool:
@@ -106,7 +106,7 @@ class Listener:
 
 
 def remove_socket(path: str, device: int, inode: int) -> None:
-    """Remove the file of a socket of ours, if it still is: another server may have taken the path over."""
+    """Remove the file of a socket, unless another server has replaced it since."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""The messages (alerts) of the pool. They are not in the database: xapi keeps them as files.
+"""The messages (alerts) of the pool, which xapi keeps as files and not in its database.
 
 Source: xapi: ocaml/xapi/xapi_message.ml.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .simulator import Simulator
 
 MESSAGES_MAX = 10000
-# The files are XML, which cannot hold these.
+# Characters that the files, which are XML, cannot contain.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 EVENTS_MAX = 512
 EVENTS_KEPT = 256
@@ -79,7 +79,7 @@ class MessageStore:
         self._event("del", ref, record)
 
     def forget_events(self) -> None:
-        """xapi was restarted: it knows its messages, but not which came or went before."""
+        """Forget the creations and deletions, as a restart of xapi does; the messages stay."""
         self.events.clear()
 
     def record(self, ref: str) -> Dict[str, Any]:
@@ -91,12 +91,12 @@ class MessageStore:
         return list(self.refs_by_object.get(obj_uuid, ()))
 
     def later_than(self, when: float) -> List[str]:
-        """The messages strictly later than `when`. All are compared, because the clock may have been set back."""
+        """The messages later than `when`. All are compared, because the clock may have been set back."""
         return [ref for ref, time in self.times.items() if time > when]
 
     def events_since(self, generation: int) -> Iterator[MessageEvent]:
-        """What came or went after `generation`, in xapi's order: what went, the latest first, then what came and is
-        still there, the oldest first. What did both is told to have gone."""
+        """The events after `generation`, in xapi's order: deletions, the latest first, then creations of messages that
+        still exist, the oldest first."""
         fresh = [event for event in self.events if event.generation > generation]
         yield from (event for event in reversed(fresh) if event.operation == "del")
         yield from (event for event in fresh if event.operation == "add" and event.ref in self.records)

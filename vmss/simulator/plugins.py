@@ -49,7 +49,7 @@ class Plugins:
     def run(
         self, session: str, plugin: str, function: str, args: Dict[str, str], host: str = ""
     ) -> Generator[Any, Any, str]:
-        """Run a plugin's function to its end, on a host (none: the coordinator); return the string it answers with."""
+        """Run a plugin's function on a host ("": the coordinator); return the string that it answers."""
         path = self._find(plugin)
         argument = encode_plugin_call(function, session, args).encode("utf-8")
         if len(argument) + 1 > ARGUMENT_BYTES_MAX or not os.access(path, os.X_OK):
@@ -60,13 +60,13 @@ class Plugins:
         return answer(ended)
 
     def _find(self, plugin: str) -> str:
-        """A plugin's name is a file name in the directory, to the letter."""
+        """The path of a plugin. Its name must be exactly that of a file in the directory."""
         if self.directory is None or plugin not in _names(self.directory):
             raise XapiError("XENAPI_MISSING_PLUGIN", plugin)
         return os.path.join(os.path.abspath(self.directory), plugin)
 
     def _start(self, command: List[bytes], environment: Dict[str, str], done: Callable[[Any], None]) -> None:
-        # Files, not pipes: only the child itself is waited for, whatever it leaves running.
+        # Files instead of pipes: the call ends with the child, even if processes that it started run on.
         stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         try:
             child = subprocess.Popen(
@@ -103,7 +103,7 @@ def _content(stream: Any) -> str:
 
 
 def answer(ended: Ended) -> str:
-    """What the caller gets: the plugin's string, or the failure the table of xapi_plugins.ml has for it."""
+    """The plugin's string; if there is none, raise the error that xapi_plugins.ml has for the case."""
     if ended.status < 0:
         raise XapiError("XENAPI_PLUGIN_FAILURE", "signal: " + _signal_name(-ended.status), ended.stdout, ended.stderr)
     if ended.status > 0:

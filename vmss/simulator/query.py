@@ -1,7 +1,8 @@
 """The query language of get_all_where and get_all_records_where.
 
-Grammar and oddities are xapi's (ocaml/database/db_filter_parse.mly, db_filter_lex.mll): only equality, `and`
-and `or` of one precedence and left associative, `not` weaker than both, fields by their database names.
+The grammar is xapi's (ocaml/database/db_filter_parse.mly, db_filter_lex.mll): equality is the only comparison; `and`
+and `or` have the same precedence and are left associative; `not` binds weaker than both; fields have the names of the
+database.
 """
 
 import re
@@ -27,7 +28,7 @@ class Token(NamedTuple):
 
 
 class _ParseError(Exception):
-    """The text is no expression; the message is OCaml's."""
+    """The text is not an expression; the message is OCaml's."""
 
 
 def _tokens(text: str) -> List[Token]:
@@ -45,7 +46,7 @@ def _tokens(text: str) -> List[Token]:
 
 
 class Member(NamedTuple):
-    """A column, how to read it, and the texts of which it must have one."""
+    """A condition on a column: how to read it, and the texts that it may have."""
 
     column: str
     read: Reader
@@ -53,7 +54,7 @@ class Member(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """A parsed query: how to test a row, and what every match must fulfil; `alone` if that is all there is."""
+    """A parsed query: a test of a row, and conditions that every match fulfils; `alone`: they are the whole query."""
 
     test: Predicate
     required: List[Member]
@@ -85,7 +86,7 @@ class _Parser:
 
     def expression(self) -> Expression:
         if self.peek() == "not":
-            # `not` binds weaker than `and` and `or`: it applies to all that follows.
+            # `not` binds weaker than `and` and `or`: it applies to the whole rest.
             self.take("not")
             inner = self.expression().test
             return Expression(lambda ref, row: not inner(ref, row), [])
@@ -139,7 +140,7 @@ def _membership(member: Member) -> Expression:
 
 def _either(left: Expression, right: Expression) -> Expression:
     if left.alone and right.alone and left.required[0].column == right.required[0].column:
-        # Many equalities of one column, which is how clients ask for many objects: read it once.
+        # Clients ask for many objects by many equalities of one column: read the column once.
         member = left.required[0]
         return _membership(member._replace(texts=member.texts | right.required[0].texts))
     one, other = left.test, right.test
@@ -147,7 +148,7 @@ def _either(left: Expression, right: Expression) -> Expression:
 
 
 def parse(text: str, reader: Callable[[str], Reader]) -> Expression:
-    """Parse a query; a text that is none is INVALID_VALUE."""
+    """Parse a query. Raise INVALID_VALUE if it cannot be parsed."""
     try:
         return _Parser(_tokens(text), reader).whole()
     except _ParseError as error:
@@ -155,7 +156,7 @@ def parse(text: str, reader: Callable[[str], Reader]) -> Expression:
 
 
 def _missing(name: str) -> Reader:
-    """An unknown field is an error only when a row is compared (xapi: ocaml/database/db_cache_impl.ml)."""
+    """A reader for an unknown field, which raises when a row is read (xapi: ocaml/database/db_cache_impl.ml)."""
 
     def read(ref: str, row: Row) -> str:
         raise XapiError("INTERNAL_ERROR", "missing field", name, "")

@@ -39,7 +39,7 @@ class Server:
         self.socket_path = socket
         self.http_address: Optional[Tuple[str, int]] = None
         self.https_address: Optional[Tuple[str, int]] = None
-        # What is asked for, and what it has become once the server listens: of each host, or of "", the coordinator.
+        # By host, or "" for the coordinator: the endpoints with the ports that the server has got.
         self.endpoints: Dict[str, Endpoint] = {}
         self._first = Endpoint(socket, http, https)
         self._members = members
@@ -54,7 +54,7 @@ class Server:
         self._timer: Optional[Any] = None
         self._socket_files: List[Tuple[str, int, int]] = []
 
-    # --- life ---
+    # --- starting and stopping ---
 
     def __enter__(self) -> "Server":
         self.start()
@@ -109,10 +109,10 @@ class Server:
         self.sim.wake = self._wake
         self.sim.hang_up = self._hang_up
         with self.sim.lock:
-            self._tell_addresses()
+            self._record_addresses()
 
     def _wanted(self) -> Dict[str, Endpoint]:
-        """The coordinator's endpoint first."""
+        """The endpoints to open, that of the coordinator first."""
         if self._members is None:
             return {"": self._first}
         coordinator = self.sim.hosts.coordinator
@@ -142,11 +142,11 @@ class Server:
         address = listener.getsockname()
         return address[0], address[1]
 
-    def _tell_addresses(self) -> None:
-        """xapi writes a host's address into its record whenever it starts.
+    def _record_addresses(self) -> None:
+        """Write each host's address into its record, as xapi does whenever it starts.
 
-        HOST_IS_SLAVE names it, and the client goes there. Here all hosts are on one machine and differ by their ports,
-        so a port must be in it, which a real address never has, for 80 is what everybody tries.
+        A client finds it in HOST_IS_SLAVE and connects to it. Here all hosts are on one machine and differ by their
+        ports, so the address has a port, unlike a real one; 80 is left out because it is the default of clients.
         """
         for host, endpoint in self.endpoints.items():
             if endpoint.http is not None and self.sim.db.exists("host", host):
@@ -173,15 +173,15 @@ class Server:
         return hosts.is_listening(hosts.at(origin))
 
     def _hang_up(self) -> None:
-        """xapi has ended, with all its connections. Called by whoever holds the simulator's lock, on any thread."""
-        self._tell_addresses()
+        """Close the connections, because xapi has ended. The caller holds the simulator's lock, on any thread."""
+        self._record_addresses()
         if threading.get_ident() == self._thread_id:
             self._close_idle()
         else:
             self.loop.call_soon_threadsafe(self._close_idle)
 
     def _close_idle(self) -> None:
-        """Connections with a call in progress are closed when it ends."""
+        """Close the connections without a call in progress; the others are closed when their call ends."""
         for listener in self._listeners:
             for connection in list(listener.connections):
                 if not connection.busy:
@@ -219,14 +219,14 @@ class Server:
     # --- time ---
 
     def _wake(self) -> None:
-        """Another thread has changed something: check what is due."""
-        # One check serves all changes before it.
+        """Check what is due, because another thread has changed something."""
+        # One check is enough for all changes before it.
         if not self._woken and threading.get_ident() != self._thread_id and not self.loop.is_closed():
             self._woken = True
             self.loop.call_soon_threadsafe(self._drive)
 
     def _drive(self) -> None:
-        """Run what is due, and schedule the next time."""
+        """Run what is due, and schedule the next check."""
         self._woken = False
         with self.sim.lock:
             kernel = self.sim.kernel
@@ -241,10 +241,10 @@ class Server:
             self._timer = self.loop.call_later(kernel.seconds_until(when), self._drive)
         elif not self._moving and any(pending.waits_for_time for pending in self._pending):
             self._moving = True
-            self.loop.call_soon(self._look_for_input, self.activity)
+            self.loop.call_soon(self._poll, self.activity)
 
-    def _look_for_input(self, activity: int) -> None:
-        # Sockets are polled between this turn of the loop and the one after the next.
+    def _poll(self, activity: int) -> None:
+        """Let the event loop poll the sockets, which takes it one more turn, before time jumps."""
         self.loop.call_soon(self._move, activity)
 
     def _move(self, activity: int) -> None:

@@ -1,4 +1,4 @@
-"""What the server knows of sessions beyond their records: roles, last use, the top-most ancestor."""
+"""The state of sessions that is not in their records: roles, last use, the top-most ancestor."""
 
 from typing import TYPE_CHECKING, Any, Dict
 
@@ -56,9 +56,9 @@ class Sessions:
             self.sim.db.set("session", session, "last_active", from_seconds(now))
 
     def is_scheduled_snapshot(self, session: str) -> bool:
-        """Whether a snapshot finished now with this session is one of VMSS: decided by its top-most ancestor.
+        """Whether a snapshot that ends now in this session counts as scheduled: its top-most ancestor decides.
 
-        Any failure on the way means no (xapi: ocaml/xapi/xapi_vmss.ml), a session logged out meanwhile too.
+        Any error means no, also a session that has logged out meanwhile (xapi: ocaml/xapi/xapi_vmss.ml).
         """
         rows = self.sim.db.tables["session"].rows
         row = rows.get(session)

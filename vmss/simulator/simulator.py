@@ -1,4 +1,4 @@
-"""The simulated pool: the model, its clock and its one entry for calls, with no socket anywhere."""
+"""The simulated pool: its objects, its clock and the one entry for calls, without sockets."""
 
 import threading
 from datetime import datetime, timezone
@@ -38,7 +38,7 @@ class Traffic(NamedTuple):
 
 
 class Pending:
-    """A call that has not ended; `process` is None when it ended at once."""
+    """A call in progress; `process` is None if it ended at once."""
 
     __slots__ = ("process",)
 
@@ -87,9 +87,9 @@ class Simulator:
         self.cancelled: Set[str] = set()
         self.password = password
         self.state_path: Optional[str] = None
-        self.wake: Callable[[], None] = self._wake_waiter
+        self.wake: Callable[[], None] = self._wake_nobody
         self.hang_up: Callable[[], None] = self._hang_up_nobody
-        # The coordinator; which life of xapi this is; whether it is about to end.
+        # The coordinator; the number of starts of xapi; whether xapi is shutting down.
         self.this_host = NULL
         self.life = 1
         self.stopping = False
@@ -118,7 +118,7 @@ class Simulator:
     # --- calls ---
 
     def begin(self, name: str, params: List[Any], origin: Origin, done: Done) -> Pending:
-        """Start a call; `done` gets its result or its error, at once or later. Every call passes here."""
+        """Start a call; `done` gets its result or its error, at once or later. Every call begins here."""
         self.counts[name] = self.counts.get(name, 0) + 1
         try:
             self.hosts.admit(name, origin)
@@ -145,7 +145,7 @@ class Simulator:
         return outcome
 
     def call(self, name: str, *params: Any) -> Any:
-        """Run one call to its end; in virtual time the clock moves as far as the call needs."""
+        """Run one call to its end; a virtual clock moves by the time that the call takes."""
         ended: List[Any] = []
         with self.lock:
             pending = self.begin(name, list(params), TRUSTED, lambda result, error: ended.append((result, error)))
@@ -162,7 +162,7 @@ class Simulator:
         when = self.kernel.next_timer()
         if self.kernel.virtual and pending.waits_for_time:
             if not self.kernel.advance():
-                raise RuntimeError("a call waits for something that will never happen")
+                raise RuntimeError("a call waits for an event that will never happen")
             return
         timeout = None if self.kernel.virtual or when is None else self.kernel.seconds_until(when)
         if timeout is None or timeout > 0:
@@ -177,11 +177,11 @@ class Simulator:
             self.lock.notify_all()
             self.wake()
 
-    def _wake_waiter(self) -> None:
-        """A server replaces this: it checks what is due."""
+    def _wake_nobody(self) -> None:
+        """Do nothing; a server replaces this with a check of what is due."""
 
     def _hang_up_nobody(self) -> None:
-        """A server replaces this: it closes the connections on which no call is under way."""
+        """Do nothing; a server replaces this and closes its connections without a call in progress."""
 
     def draw(self, name: str) -> Sleep:
         """Draw the duration of one operation."""
@@ -208,7 +208,7 @@ class Simulator:
         self.kernel.run_with_wall(now.timestamp(), speed)
 
     def refresh_operations(self, cls: str, ref: str) -> None:
-        """Recompute what an object allows, after something about it was changed from outside a call."""
+        """Recompute allowed_operations of an object that was changed outside a call."""
         if cls == "VM":
             vm_operations.refresh(self.db, ref)
         elif cls in ("SR", "VDI"):
@@ -236,7 +236,7 @@ class Simulator:
 
     @classmethod
     def load(cls, path: str, **options: Any) -> "Simulator":
-        """A simulator with the content of a state file; raises StateError when the file is not one."""
+        """A simulator with the content of a state file. Raise StateError if the file is not one."""
         content = state.read(path)
         if options.get("now") is None:
             options["now"] = state.time_of(content)
@@ -252,7 +252,7 @@ def _ending(error: BaseException) -> Exception:
 
 
 def _copied(value: Any) -> Any:
-    """Stored values are shared; a caller in this process gets its own."""
+    """A copy for a caller in this process, because stored values are shared."""
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list):

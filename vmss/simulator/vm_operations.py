@@ -19,7 +19,7 @@ Steps = Generator[Any, Any, Any]
 
 ANY = ("Halted", "Paused", "Suspended", "Running")
 
-# Every operation that is offered, in xapi's order, with the power states that allow it.
+# Every operation that a client can see in allowed_operations, in xapi's order, with the power states that allow it.
 POWER_STATES = {
     "create_vtpm": ("Halted",),
     "sysprep": ("Running",),
@@ -78,7 +78,7 @@ _TOGETHER = (
     frozenset(["clone", "copy", "export"]), frozenset(["snapshot", "checkpoint"]), frozenset(["get_boot_record"]),
 )  # fmt: skip
 _WHILE_MIGRATING: FrozenSet[str] = frozenset(["metadata_export", "clean_shutdown", "clean_reboot", "start", "start_on"])
-# What is not possible while the hosts of the pool are being upgraded is anything else (xapi: ocaml/xapi/xapi_globs.ml).
+# The operations that are allowed while the hosts of the pool are being upgraded (xapi: ocaml/xapi/xapi_globs.ml).
 _DURING_UPGRADE: FrozenSet[str] = frozenset(
     ["assert_operation_valid", "changing_memory_live", "changing_shadow_memory_live", "changing_VCPUs_live",
      "clean_reboot", "clean_shutdown", "clone", "copy", "csvm", "destroy", "export", "get_boot_record",
@@ -121,7 +121,7 @@ def _check_power_state(vm: str, row: "Row", operation: str) -> None:
 
 
 def _conflicts(running: Dict[str, str], operation: str) -> Dict[str, str]:
-    """The running operations that this one cannot run beside."""
+    """The running operations that exclude this one."""
     names = set(running.values())
     if operation == "hard_shutdown" and operation not in names:
         return {}
@@ -161,7 +161,7 @@ def _is_upgrading(db: "Database") -> bool:
 
 
 def _check_guest(db: "Database", vm: str, row: "Row", operation: str) -> None:
-    """What a live guest must support, as its tools report it."""
+    """Raise if a running guest lacks what the operation needs, as its tools report it."""
     feature = _NEEDS_FEATURE.get(operation)
     if feature is None or row["power_state"] not in ("Running", "Paused") or row["is_control_domain"]:
         return
@@ -175,7 +175,7 @@ def _check_guest(db: "Database", vm: str, row: "Row", operation: str) -> None:
 
 
 def check_disks(db: "Database", vm: str) -> None:
-    """Raise if the state of a disk is thrown away at each boot, so that there is none to keep."""
+    """Raise if a disk is reset at each boot: its state cannot be kept."""
     for vbd in db.pointing_at("VBD", "VM", vm):
         disk = db.tables["VDI"].rows.get(db.row("VBD", vbd)["VDI"])
         if disk is not None and disk["sm_config"].get("on_boot") == "reset":
