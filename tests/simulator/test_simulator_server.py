@@ -399,12 +399,12 @@ def test_the_command_serves_until_it_is_told_to_stop_and_keeps_the_pool(tmp_path
 @pytest.mark.parametrize(
     "args, line",
     [
-        ((), "say where to serve"),
+        ((), "one of --socket, --http and --https is required"),
         (("--socket", "x", "--hosts", "0"), "--hosts must be at least 1"),
         (("--socket", "no/such/dir/x"), "cannot create the socket no/such/dir/x: No such file or directory"),
         (("--socket", "x", "--plugins", "nosuch"), "nosuch"),
         (("--socket", "x", "--state", "cut.json"), "cut.json is cut off or damaged"),
-        (("--http", "nonsense"), "--http wants HOST:PORT"),
+        (("--http", "nonsense"), "--http must be HOST:PORT"),
         (("--http", "127.0.0.1:0", "--password-file", "nosuch"), "cannot read the password file nosuch"),
         (("--https", "127.0.0.1:0"), "--https needs --certificate"),
     ],

@@ -7,7 +7,7 @@ from .datamodel import Method, Model
 
 
 def accessor(model: Model, method: Method) -> Optional[Callable[..., Any]]:
-    """The function of a generated accessor; None if the method is none."""
+    """The function of a generated accessor; None if the method is not an accessor."""
     cls, name = method.cls, method.name
     if cls not in model.classes or not model.classes[cls].in_database:
         return None

@@ -1,4 +1,4 @@
-"""Building a pool through the API, as a client of any XAPI server could."""
+"""Building a pool by calls of the API alone, which any XAPI server has."""
 
 from random import Random
 from typing import Any, Callable, Dict, List, NamedTuple
@@ -98,7 +98,7 @@ def build_pool(call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks:
     random = Random(seed)  # noqa: S311, a simulation
     session = call("session.login_with_password", "root", "", "1.0", "build")
     all_hosts = _build_hosts(call, session, hosts)
-    # Room for several copies of every disk, whatever SR it is on.
+    # Room for several copies of every disk, even if all disks are on one SR.
     size = max(1024, 6 * max(DISK_GIBS) * vms * disks // max(1, srs)) * GIB
     all_srs = [_build_sr(call, session, all_hosts[0], number, size) for number in range(srs)]
     all_vms: List[str] = []
@@ -111,7 +111,7 @@ def build_pool(call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks:
         if all_srs:
             all_disks += _build_disks(call, session, vm, name, all_srs, disks, number, random)
         call("VBD.create", session, vbd_record(vm, "OpaqueRef:NULL", str(disks)))
-        # Two VMs of three run.
+        # Two of three VMs run.
         if number % 3 != 2:
             call("VM.start", session, vm, False, False)
             running.append(vm)

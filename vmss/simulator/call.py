@@ -14,7 +14,8 @@ Steps = Generator[Any, Any, Any]
 class Headers(NamedTuple):
     """What the headers of a request say about its call.
 
-    `task`: run under this task; `subtask_of`: the parent of the call's own; `other_config`: what to note in it.
+    `task`: the task to run under; `subtask_of`: the parent of the call's own task; `other_config`: entries for the
+    other_config of that task.
     """
 
     task: str = ""
@@ -25,8 +26,8 @@ class Headers(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """How a call reached the pool: over a host's trusted unix socket, or over the network; `host` is where, and
-    "" stands for the coordinator, whichever host that is."""
+    """How a call reached the pool: over the trusted unix socket of a host, or over the network. `host` is the host that
+    it arrived at; "" stands for the coordinator, whichever host that is."""
 
     trusted: bool
     host: str = ""
@@ -67,7 +68,7 @@ class Call:
             task = tasks[task]["subtask_of"]
 
     def allow_cancel(self) -> None:
-        """Show that this call's task may be cancelled; most operations ignore a cancellation."""
+        """Show in the record of this call's task that it may be cancelled; most operations ignore a cancellation."""
         if self.db.exists("task", self.task):
             self.db.set("task", self.task, "allowed_operations", ["cancel"])
 

@@ -28,43 +28,43 @@ examples:
   vmss simulator --socket xapi.sock --http 127.0.0.1:8080 --hosts 3 --members
       every host has sockets of its own: the others are on xapi.sock.host2, port 8081, and so on
   vmss simulator --socket xapi.sock --faults faults.json
-      calls that fail, hang, break off or are late; with this faults.json the second VM.snapshot kills xapi, which is
-      back after 30 s:
+      calls that fail, hang, lose their connection or are late; with this faults.json the second VM.snapshot kills
+      xapi, which is back after 30 s:
       [{"method": "*VM.snapshot", "skip": 1, "action": "restart", "way": "kill", "seconds": 30}]
 """
 
 
 class BadArgument(Exception):
-    """An argument that cannot be used; the message is one clear line."""
+    """An argument that cannot be used; the message is one line."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Enter the options of `vmss simulator` into a parser."""
+    """Add the options of `vmss simulator` to a parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--socket", metavar="PATH", help="serve on this unix socket, trusted as root")
-    parser.add_argument("--http", metavar="HOST:PORT", help="serve HTTP here; port 0 takes a free one")
-    parser.add_argument("--https", metavar="HOST:PORT", help="serve HTTPS here")
+    parser.add_argument("--socket", metavar="PATH", help="serve on this unix socket; every client is root")
+    parser.add_argument("--http", metavar="HOST:PORT", help="serve HTTP at this address; port 0: any free port")
+    parser.add_argument("--https", metavar="HOST:PORT", help="serve HTTPS at this address")
     parser.add_argument("--certificate", metavar="PEM", help="certificate and private key for --https, in one file")
     parser.add_argument("--password-file", metavar="FILE", help="file with root's password for HTTP and HTTPS")
     parser.add_argument("--hosts", metavar="N", type=_count, default=2, help="hosts to build, at least 1 (2)")
     parser.add_argument("--srs", metavar="N", type=_count, default=2, help="SRs to build (2)")
     parser.add_argument("--vms", metavar="N", type=_count, default=6, help="VMs to build (6)")
     parser.add_argument("--disks", metavar="N", type=_count, default=2, help="disks of each VM (2)")
-    parser.add_argument("--seed", metavar="N", type=int, default=1, help="seed of everything random (1)")
-    parser.add_argument("--state", metavar="FILE", help="keep the pool in this file from run to run")
+    parser.add_argument("--seed", metavar="N", type=int, default=1, help="seed of all random numbers (1)")
+    parser.add_argument("--state", metavar="FILE", help="file in which the pool is kept between runs")
     parser.add_argument("--plugins", metavar="DIR", help="directory of host plugins")
     parser.add_argument(
-        "--members", action="store_true", help="serve every other host too: at PATH.host2 and so on, at the next ports"
+        "--members", action="store_true", help="serve the other hosts too: at PATH.host2 and so on, at the next ports"
     )
-    parser.add_argument("--faults", metavar="FILE", help="faults to put in force: a JSON array of rules")
-    parser.add_argument("--now", metavar="TIME", type=_time, help="what time it is at the start (ISO 8601)")
-    parser.add_argument("--speed", metavar="N", type=_speed, default=1.0, help="how fast the clock runs (1)")
+    parser.add_argument("--faults", metavar="FILE", help="file of faults to activate: a JSON array of rules")
+    parser.add_argument("--now", metavar="TIME", type=_time, help="time of the clock at the start, in ISO 8601 (now)")
+    parser.add_argument("--speed", metavar="N", type=_speed, default=1.0, help="speed of the clock (1: real time)")
 
 
 def main(args: argparse.Namespace, socket_variable: str = "") -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status. `socket_variable` is the environment variable that
-    tells host plugins where the socket is: the real xapi's is always at the same place, and tells them nothing."""
+    """Serve until SIGTERM or SIGINT; return the exit status. `socket_variable` is the environment variable in which
+    host plugins find the path of the socket; a real xapi needs none, because its path is always the same."""
     try:
         _serve(args, socket_variable)
     except (BadArgument, BadRule, ServerError, StateError) as error:
@@ -75,7 +75,7 @@ def main(args: argparse.Namespace, socket_variable: str = "") -> int:
 
 def _serve(args: argparse.Namespace, socket_variable: str) -> None:
     if args.socket is None and args.http is None and args.https is None:
-        raise BadArgument("say where to serve: --socket, --http or --https")
+        raise BadArgument("one of --socket, --http and --https is required")
     if args.hosts < 1:
         raise BadArgument("--hosts must be at least 1")
     if args.plugins is not None and not os.path.isdir(args.plugins):
@@ -86,7 +86,7 @@ def _serve(args: argparse.Namespace, socket_variable: str) -> None:
     sim.state_path = args.state
     members = _members(sim, first) if args.members else None
     if members is not None:
-        # A plugin talks to its own host, whichever is the coordinator by then.
+        # A plugin connects to its own host, whether or not that is the coordinator by then.
         for host, endpoint in {sim.hosts.coordinator: first, **members}.items():
             sim.plugins.host_environments[host] = _plugin_environment(socket_variable, endpoint)
     server = Server(sim, *first, members=members)
@@ -96,7 +96,7 @@ def _serve(args: argparse.Namespace, socket_variable: str) -> None:
 
 
 def _endpoint(args: argparse.Namespace) -> Endpoint:
-    """Where the coordinator serves."""
+    """The endpoint of the coordinator."""
     http = None if args.http is None else _address("--http", args.http)
     if args.https is None:
         return Endpoint(args.socket, http)
@@ -107,7 +107,7 @@ def _endpoint(args: argparse.Namespace) -> Endpoint:
 
 
 def _members(sim: Simulator, first: Endpoint) -> Dict[str, Endpoint]:
-    """Where the other hosts serve: next to the coordinator."""
+    """The endpoints of the other hosts, derived from that of the coordinator."""
     others = [host for host in sim.db.tables["host"].rows if host != sim.hosts.coordinator]
     return {host: _neighbour(first, number) for number, host in enumerate(others, 1)}
 
@@ -157,12 +157,12 @@ def _simulator(args: argparse.Namespace, environment: Dict[str, str], rules: Lis
     sim = Simulator(clock="virtual", **options)
     start = sim.now()
     pool = build_pool(sim.call, args.hosts, args.srs, args.vms, args.disks, args.seed)
-    # The pool counts as old: a killed xapi must not lose it.
+    # The new pool is on disk, so that a killed xapi does not lose it.
     sim.call("pool.sync_database", pool.session)
     sim.call("session.logout", pool.session)
     sim.run_clock(start, args.speed)
     for rule in rules:
-        # Not earlier, or the faults would apply to building the pool.
+        # After the pool is built, because the faults must not apply to that.
         sim.faults.add(rule)
     return sim
 
@@ -175,7 +175,7 @@ def _save(sim: Simulator, path: str) -> None:
 
 
 def _announce(sim: Simulator, server: Server) -> None:
-    """Print where the server listens; these lines show that it is ready."""
+    """Print the addresses of the server, which shows that it is ready."""
     for number, (host, endpoint) in enumerate(server.endpoints.items()):
         note = " (%s)" % sim.db.row("host", host)["name_label"] if number else ""
         if endpoint.socket is not None:
@@ -200,7 +200,7 @@ def _password(path: Optional[str]) -> str:
 def _address(option: str, text: str) -> Tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
-        raise BadArgument("%s wants HOST:PORT, not %s" % (option, text))
+        raise BadArgument("%s must be HOST:PORT, not %s" % (option, text))
     return host.strip("[]") or "127.0.0.1", int(port)
 
 

@@ -4,7 +4,7 @@ from typing import Dict, List, NamedTuple
 
 
 class SrType(NamedTuple):
-    """One storage plugin, as its SM record describes it. `layout` is vhd, raw, iso or none: how disks lie on it."""
+    """One storage plugin, as its SM record describes it. `layout` is the format of its disks: vhd, raw, iso or none."""
 
     name: str
     label: str
@@ -80,15 +80,15 @@ SR_TYPES: Dict[str, SrType] = {
     )
 }  # fmt: skip
 
-# The versions of features that are not in their first.
+# The versions of features whose version is not 1.
 FEATURE_VERSIONS = {"VDI_RESET_ON_BOOT": 2}
 
-# A device_config without one of these is refused.
+# The key that device_config must have, by type.
 NEEDED_CONFIG = {"file": "location", "iso": "location"}
 
 
 def is_thick(kind: str, sm_config: Dict[str, str], device_config: Dict[str, str]) -> bool:
-    """Whether an SR allocates disks in full: LVM does, unless it is told to be thin (sm: libs/sm/drivers/LVHDSR.py)."""
+    """Whether an SR allocates disks in full: LVM does, unless configured as thin (sm: libs/sm/drivers/LVHDSR.py)."""
     if kind not in SR_TYPES or not SR_TYPES[kind].thick:
         return False
     return sm_config.get("allocation", device_config.get("allocation", "thick")) != "thin"

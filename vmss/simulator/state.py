@@ -22,11 +22,11 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class StateError(Exception):
-    """A file that is no state file; the message says which and why, in one line."""
+    """A file that is not a state file; the message says which and why, in one line."""
 
 
 def save(sim: "Simulator", path: str) -> None:
-    """Write the state beside `path` and rename it there: a crash leaves the old one or the new one."""
+    """Write the state to a file beside `path` and rename it: a crash leaves the old file or the new one."""
     directory = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".", dir=directory)
     try:
@@ -65,7 +65,7 @@ def _write(sim: "Simulator", stream: TextIO) -> None:
 
 
 def _write_members(stream: TextIO, members: Iterator[Tuple[str, Any]]) -> None:
-    """Write an object, some of its members at a time."""
+    """Write a JSON object, a number of its members at a time."""
     separator = "{"
     while True:
         piece = dict(islice(members, PIECE_MEMBERS))
@@ -85,7 +85,7 @@ def _sync_directory(directory: str) -> None:
 
 
 def read(path: str) -> Dict[str, Any]:
-    """Read a state file; StateError when it cannot be read, is cut off, or is something else."""
+    """Read a state file. Raise StateError if it cannot be read, is cut off, or is not a state file."""
     try:
         with open(path, encoding="utf-8") as stream, no_garbage():
             document = json.load(stream)
@@ -112,7 +112,7 @@ def time_of(document: Dict[str, Any]) -> datetime:
 
 
 def restore(sim: "Simulator", document: Dict[str, Any], path: str) -> None:
-    """Fill a new simulator from a document; StateError when its parts do not fit together."""
+    """Fill a new simulator from a document. Raise StateError if its parts are inconsistent."""
     try:
         with no_garbage():
             _restore(sim, document)
@@ -121,10 +121,10 @@ def restore(sim: "Simulator", document: Dict[str, Any], path: str) -> None:
 
 
 def _restore(sim: "Simulator", document: Dict[str, Any]) -> None:
-    """Clear the operations that were running, as a restart of xapi does."""
+    """Restore everything; the operations that were running are cleared, as a restart of xapi does."""
     sim.db.restore(document["tables"])
     sim.this_host = document["host"]
-    # First: what is restored next starts collectors, which draw from it.
+    # First, because the storage manager starts collectors when it is restored, and they draw random numbers.
     sim.random.setstate((3, tuple(document["random"]), None))
     sim.storage.manager.restore(document["storage"])
     for ref, record in document["messages"].items():

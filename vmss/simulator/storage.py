@@ -39,7 +39,7 @@ _WHEN_ATTACHED = ("clone", "snapshot")
 
 
 class Storage:
-    """The locks that xapi takes before it asks the storage manager for anything."""
+    """The locks that xapi takes before each call of the storage manager."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
@@ -49,7 +49,7 @@ class Storage:
     def operation(
         self, call: "Call", sr: str, sr_operation: str, vdi: Optional[str], work: Callable[[], Steps]
     ) -> Steps:
-        """Wait until SR and VDI are free, mark them, run `work`, and let the next one in."""
+        """Wait until SR and VDI are free, mark them, run `work`, and wake the next call that waits."""
         key = call.task_key
         vdi_operation = sr_operation[4:]
 
@@ -70,7 +70,7 @@ class Storage:
             self._unmark("SR", sr, key)
 
     def _check_free(self, sr: str, vdi: Optional[str], operation: str) -> None:
-        """What xapi checks before it starts. Hosts may plug an SR side by side, and nothing else may."""
+        """Xapi's checks before an operation. Only plugs of an SR, by several hosts, may run at the same time."""
         running = self.db.row("SR", sr)["current_operations"]
         if vdi is not None:
             self.db.row("VDI", vdi)
@@ -93,7 +93,7 @@ class Storage:
         return [pbd["host"] for pbd in pbds if pbd["currently_attached"]]
 
     def check_plugged(self, sr: str) -> None:
-        """The coordinator serves a shared SR, and must have it plugged; any other SR is served by the host that has it
+        """Raise unless the host that serves the SR is up and has it plugged. The coordinator serves every shared SR
         (xapi: message_forwarding.ml, choose_pbd_for_sr)."""
         hosts = self._hosts_with(sr)
         if self.db.row("SR", sr)["shared"]:
@@ -103,7 +103,7 @@ class Storage:
         self.sim.hosts.reach(hosts[0])
 
     def is_served(self, sr: str) -> bool:
-        """Whether the host that is to serve an SR does."""
+        """Whether `check_plugged` succeeds."""
         try:
             self.check_plugged(sr)
         except XapiError:
@@ -111,7 +111,7 @@ class Storage:
         return True
 
     def check_vdi(self, vdi: str, operation: str) -> None:
-        """Whether this operation may start on a VDI now; the checks in xapi's order."""
+        """Raise unless this operation may start on a VDI now; the checks are in xapi's order."""
         row = self.db.row("VDI", vdi)
         sr = self.db.row("SR", row["SR"])
         running = {task: name for task, name in row["current_operations"].items() if name != "copy"}

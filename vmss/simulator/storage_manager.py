@@ -1,6 +1,6 @@
-"""The storage manager: what its drivers do to the images of an SR, and what they write into xapi's database.
+"""The storage manager: the operations of its drivers on the images of an SR and on xapi's database.
 
-Each operation is a process of its own, as on a host: it goes on when xapi dies, and then has nobody to tell.
+Each operation is a process of its own, as on a host: it goes on when xapi dies, and then nobody gets its result.
 Sources: sm: libs/sm/drivers/FileSR.py, LVHDSR.py, libs/sm/blktap2.py; the errors are those of a real xapi
 (docs/xapi-facts.md, Storage errors).
 """
@@ -43,7 +43,7 @@ class StorageManager(ImageRecords):
     def __init__(self, sim: "Simulator") -> None:
         super().__init__(sim)
         self.collector = Collector(self)
-        self.paused: List[str] = []  # disks that are paused for a snapshot at this moment
+        self.paused: List[str] = []  # disks that are paused for a snapshot now
 
     # --- running ---
 
@@ -54,14 +54,14 @@ class StorageManager(ImageRecords):
         return (yield Join(steps, DOMAIN))
 
     def _is_orphan(self, life: int) -> bool:
-        """Whether xapi has died since: the driver may have needed it yet, or finishes with nobody to tell."""
+        """Whether xapi has died since the operation began. By chance, raise: the driver needed xapi to go on."""
         if self.sim.life == life:
             return False
         if self.sim.random.random() >= self.sim.durations.orphan_finishes:
             raise failure(202, "General backend error [opterr=xapi is gone]")
         return True
 
-    # --- what xapi asks for ---
+    # --- the operations ---
 
     def create(self, sr: str, fields: Dict[str, Any]) -> Steps:
         """VDI.create: sizes are rounded up to whole VHD blocks."""
@@ -114,7 +114,7 @@ class StorageManager(ImageRecords):
         except Exception:
             self.paused.remove(vdi)
             raise
-        # A killed driver does not come here, and leaves the disk paused.
+        # Not in a finally clause: a killed driver leaves the disk paused.
         self.paused.remove(vdi)
         if orphan or not self.db.exists("VDI", vdi):
             return NULL
@@ -153,7 +153,7 @@ class StorageManager(ImageRecords):
 
     def _check_room(self, repository: Repository, image: Image) -> None:
         if repository.lvm:
-            # The new leaf, a small volume for the copy, two journals; less what the base gives back.
+            # Needed: the new leaf, a small volume for the copy, two journals; less the space that the base frees.
             leaf = logical_volume(image.virtual) if image.inflated else LV_EMPTY
             base = Image(image.virtual)
             base.used = image.used
@@ -163,13 +163,13 @@ class StorageManager(ImageRecords):
             raise failure(81, "Failed to clone VDI [opterr=VDI clone failed error 28]")
 
     def _branch(self, repository: Repository, name: str, copy: str) -> Optional[str]:
-        """Make the images of a snapshot; return the new base copy, if one was needed."""
+        """Create the images of a snapshot; return the new base copy, or None if none was needed."""
         leaf = repository.images[name]
         base: Optional[str] = None
         if repository.fake:
             repository.add(copy, 0)
             return base
-        # An image without data is not used as a base copy: both children get its parent.
+        # A leaf without data does not become a base copy: both children get its parent.
         if leaf.used or leaf.parent is None:
             base = self.db.new_uuid()
             image = repository.add(base, leaf.virtual, leaf.parent)
@@ -195,7 +195,7 @@ class StorageManager(ImageRecords):
             )  # fmt: skip
             self.introduce(sr, fields)
         fields = {key: row[key] for key in (*_COPIED, "SR", "virtual_size")}
-        # A clone has a time too, though it is no snapshot.
+        # A clone has a snapshot_time too.
         now = from_seconds(self.sim.kernel.now())
         fields.update(uuid=copy, location=copy, managed=True, sm_config=config, snapshot_time=now)
         if is_snapshot:
@@ -286,7 +286,7 @@ class StorageManager(ImageRecords):
             repository.resized(name)
 
     def scan(self, sr: str) -> Steps:
-        """SR.scan: bring records and images together, and start the garbage collector."""
+        """SR.scan: make the records match the images, and start the garbage collector."""
         life = self.sim.life
         yield self.sim.draw("sr_scan")
         if self.sim.life != life:
@@ -327,10 +327,10 @@ class StorageManager(ImageRecords):
             self.show(row["SR"], row["location"])
             self.show_space(row["SR"])
 
-    # --- mishaps ---
+    # --- failures ---
 
     def host_lost(self) -> None:
-        """The drivers died too: disks that were paused for a snapshot stay marked, and it may be half made."""
+        """End the drivers with their host: paused disks stay marked, and a snapshot may be left half made."""
         for vdi in self.paused:
             if self.db.exists("VDI", vdi):
                 self._leave_half(vdi)

@@ -1,4 +1,4 @@
-"""One table of the database: its rows, its indexes, and what has changed in it."""
+"""One table of the database: its rows and its indexes."""
 
 import gc
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ WRITE_SECONDS = 300.0
 
 
 class Deletion(NamedTuple):
-    """An object that is gone: when it was made and when it went, in generations."""
+    """A deleted object, with the generations of its creation and of its deletion."""
 
     cls: str
     ref: str
@@ -22,7 +22,7 @@ class Deletion(NamedTuple):
 
 
 class Undo(NamedTuple):
-    """How to take back one change that is not on disk yet: a field's old value, an object's row, or its absence."""
+    """How to undo a change that is not on disk yet: the old value of a field, or the old row of an object, or none."""
 
     cls: str
     ref: str

@@ -22,12 +22,12 @@ SESSIONS_MAX = {"external": 400, "internal": 400, "originator": 500, "name": 500
 
 
 class Upkeep:
-    """Runs at the first event after its time; no timer waits for it."""
+    """The housekeeping. It runs at the first event after it is due; no timer waits for it."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.db = sim.db
-        # Whether a record may have a dangling reference.
+        # Whether any record may have a dangling reference.
         self.dangling = False
         # The progress of old pending tasks in the last round.
         self._progress: Dict[str, float] = {}
@@ -66,7 +66,7 @@ class Upkeep:
                 completed.append((to_seconds(row["finished"]), ref))
         self._progress = progress
         if len(completed) + pending > TASKS_MAX:
-            # xapi subtracts the completed ones where it means the pending ones.
+            # A bug of xapi: it subtracts the completed tasks where it means the pending ones.
             completed.sort(reverse=True)
             for _, ref in completed[max(0, TASKS_MAX - len(completed)) :]:
                 self.db.delete("task", ref)
@@ -90,7 +90,7 @@ class Upkeep:
                     self.sim.sessions.destroy(ref)
 
     def _is_busy(self, session: str, working: Set[str]) -> bool:
-        """Whether a session, or one above it, has a task that has not ended. One above a busy session is not."""
+        """Whether a session or one of its ancestors has a pending task; one of a descendant does not count."""
         rows = self.db.tables["session"].rows
         while session in rows:
             if session in working:
@@ -101,7 +101,7 @@ class Upkeep:
     # --- references ---
 
     def _collect_records(self) -> None:
-        """Remove records that refer to nothing; a CD drive is only emptied."""
+        """Remove records with dangling references; a CD drive is only emptied."""
         db = self.db
         srs, hosts, vms = db.tables["SR"].rows, db.tables["host"].rows, db.tables["VM"].rows
         for ref, row in list(db.tables["VDI"].rows.items()):
@@ -125,13 +125,13 @@ class Upkeep:
 
 
 def _is_over(task: Row, now: float) -> bool:
-    """Whether a completed task is collected: it is old, or task.destroy was called while it was pending."""
+    """Whether a completed task is to be removed: it is old, or task.destroy was called while it was pending."""
     old = now - to_seconds(task["finished"]) > TASK_SECONDS_COMPLETED
     return old or "destroy" in task["current_operations"].values()
 
 
 def _group(row: Row) -> Tuple[str, str]:
-    """The sessions that share a limit."""
+    """The group of sessions with which a session shares an upper limit."""
     if row["pool"]:
         return "internal", ""
     if row["auth_user_name"] not in ("", "root"):

@@ -1,4 +1,4 @@
-"""Values of the data model's types: checking what clients send, and the text the database compares.
+"""Values of the data model's types: checks of values from clients, and the texts that the database compares.
 
 A type is written as in datamodel.json: string, int, float, bool, datetime, "enum NAME", "ref CLASS",
 "record CLASS", "set(T)", "map(K,V)", "option(T)". Texts of failures are those of the OCaml RPC library
@@ -26,7 +26,7 @@ class Count(int):
     """An int that is sent as a real XML-RPC int (valid_ref_counts of event.from; nothing else)."""
 
 
-# After the base comes a digit, not an underscore (OCaml: runtime/ints.c).
+# The prefix of a base is followed by a digit, not by an underscore (OCaml: runtime/ints.c).
 _INT = re.compile(
     r"([-+]?)(0[xX][0-9a-fA-F][0-9a-fA-F_]*|0[oO][0-7][0-7_]*|0[bB][01][01_]*|0[uU][0-9][0-9_]*|[0-9][0-9_]*)\Z"
 )
@@ -74,7 +74,7 @@ def float_text(value: float) -> str:
 
 
 def date_text(value: datetime) -> str:
-    """A datetime as xapi prints it: whole seconds, Z, the offset it was given, or nothing."""
+    """A datetime as xapi prints it: whole seconds, with Z, with the offset that it has, or with neither."""
     text = "%04d%02d%02dT%02d:%02d:%02d" % value.timetuple()[:6]
     offset = value.utcoffset()
     if offset is None:
@@ -104,7 +104,7 @@ def parse_date(text: str) -> datetime:
 
 
 def from_seconds(seconds: float) -> datetime:
-    """Seconds since the epoch as a UTC datetime in whole seconds: what every time in a record is."""
+    """Seconds since the epoch as a UTC datetime in whole seconds, as every time in a record is."""
     return EPOCH + timedelta(seconds=int(seconds))
 
 
@@ -232,7 +232,7 @@ class Types:
         return to_anything
 
     def empty(self, type_name: str) -> Any:
-        """The value of a field without a default until it is set."""
+        """The value that a field without a default has until it is set."""
         if type_name.startswith("ref "):
             return NULL
         if type_name.startswith("set("):
@@ -250,7 +250,7 @@ def quoted(text: str) -> str:
 
 
 def stored_text(value: Any) -> str:
-    """The value as the database keeps it, which is what queries compare (xapi: ocaml/database/)."""
+    """The value as the text that the database stores and that queries compare (xapi: ocaml/database/)."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -267,7 +267,7 @@ def stored_text(value: Any) -> str:
     return "(%s)" % " ".join(quoted(stored_text(item)) for item in value)
 
 
-# --- reading such texts again ---
+# --- reading stored texts ---
 
 _WORD = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|([()]))")
 

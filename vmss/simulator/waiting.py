@@ -1,7 +1,7 @@
 """Waiting for busy objects, as xapi's server does it (xapi: ocaml/xapi/helpers.ml).
 
-A call that finds its object busy sleeps 1 to 20 s at random and tries again, for up to 2 hours. The end of an
-operation wakes one waiter early. When more than 100 wait in the pool, the next is refused.
+A call that finds its object busy sleeps 1 to 20 s at random and retries, for up to 2 hours. The end of an operation
+wakes one waiter early. If more than 100 calls wait in the pool, the next one is refused.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .call import Call
     from .simulator import Simulator
 
-# One more than this can wait: xapi compares before it counts.
+# The upper limit is one higher, because xapi compares before it counts.
 WAITERS_MAX = 100
 WAIT_SECONDS_MAX = 2 * 3600.0
 PAUSE_SECONDS = (1.0, 20.0)
@@ -31,9 +31,9 @@ class Waiting:
         self.conditions: Dict[Tuple[str, str], Condition] = {}
 
     def until_free(self, call: "Call", attempt: Callable[[], Any]) -> Generator[Any, Any, Any]:
-        """Repeat `attempt` until it does not find its object busy; return what it returns.
+        """Retry `attempt` until its object is not busy; return its result.
 
-        `attempt` checks and marks in one go, so that nothing comes between.
+        `attempt` checks and marks in one step, so that no other call comes between.
         """
         kernel = self.sim.kernel
         deadline = kernel.now() + WAIT_SECONDS_MAX
@@ -60,7 +60,7 @@ class Waiting:
         condition = self.conditions.get((cls, ref))
         if condition is None:
             return
-        # On a real host a wake-up is sometimes lost between a waiter's check and its sleep.
+        # On a real host a wake-up is lost if it comes between a waiter's check and its sleep.
         if self.sim.random.random() >= self.sim.durations.lost_wakeup:
             condition.notify_one()
         if not condition.waiters:

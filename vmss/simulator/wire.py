@@ -1,7 +1,7 @@
 """XML-RPC and JSON-RPC on the wire, as xapi reads and writes them.
 
 Sources: ocaml-rpc src/lib/xmlrpc.ml and jsonrpc.ml, xapi ocaml/xapi/api_server.ml. Ints and strings are sent
-without a type tag, a void result is an empty string, API errors are never XML-RPC faults.
+without a type tag, a void result is an empty string, and API errors are never XML-RPC faults.
 """
 
 import io
@@ -27,7 +27,7 @@ class Malformed(Exception):
 
 
 class Request(NamedTuple):
-    """A call as it came in; `version` and `identity` belong to JSON-RPC."""
+    """A call as it was received; `version` is xml or a version of JSON-RPC, and `identity` the id of its request."""
 
     method: str
     params: List[Any]
@@ -38,7 +38,7 @@ class Request(NamedTuple):
 def escape(text: str) -> str:
     """Escape XML characters and drop the control characters XML cannot carry."""
     if text.isprintable() and not ("&" in text or "<" in text or ">" in text or '"' in text):
-        # Twice as fast as the expression for the long texts, of which a pool has many.
+        # For long texts, of which a pool has many, this is twice as fast as the expression.
         return text
     return _SPECIAL.sub(lambda match: _ESCAPES.get(match.group(), ""), text)
 
@@ -101,7 +101,7 @@ def _member(member: Any) -> Tuple[str, Any]:
 
 
 class _Pieces(List[str]):
-    """A text under construction. A bulk read has millions of pieces, which are joined and encoded in between."""
+    """A text under construction. A bulk read has millions of pieces, so they are joined and encoded in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def encode_value(value: Any, out: _Pieces) -> None:
     elif kind is dict:
         out.append("<value><struct>")
         for name, item in value.items():
-            # Member names go out as they are: xapi does not escape them.
+            # Names of members are not escaped, as in xapi.
             out.append("<member><name>%s</name>" % (name,))
             encode_value(item, out)
             out.append("</member>")
@@ -153,7 +153,7 @@ def encode_value(value: Any, out: _Pieces) -> None:
 
 
 def value_text(value: Any) -> str:
-    """A value as the text of its element: what task.result holds."""
+    """A value as the text of its element, as in task.result."""
     out = _Pieces()
     encode_value(value, out)
     return out.body().decode("utf-8")
@@ -187,7 +187,7 @@ def encode_xml_failure(error: XapiError) -> bytes:
 
 
 def encode_plugin_call(function: str, session: str, args: Dict[str, str]) -> str:
-    """The methodCall a plugin gets in its argument; here the member names are escaped too."""
+    """The methodCall that a plugin gets as its argument; here names of members are escaped too."""
     out = _Pieces()
     out += [PROLOGUE, "<methodCall><methodName>", escape(function), "</methodName><params><param>"]
     encode_value(session, out)
@@ -227,7 +227,7 @@ def decode_json(body: bytes) -> Request:
 
 
 def _to_json(value: Any) -> Any:
-    """Of the values, only a datetime has no JSON form."""
+    """The text of a datetime, the only type that JSON does not have."""
     if isinstance(value, datetime):
         return date_text(value)
     raise TypeError("cannot encode %r" % (value,))
@@ -251,7 +251,7 @@ def encode_json_failure(error: XapiError, request: Request) -> bytes:
 
 
 def encode_json_early_failure(error: XapiError, request: Request) -> bytes:
-    """What xapi answers when it refuses a request before it has looked at its id."""
+    """The answer to a request that xapi refuses before it reads the id."""
     if request.version == "2.0":
         return _json_bytes({"jsonrpc": "2.0", "error": error.details, "id": 0})
     return _json_bytes({"result": None, "error": error.details, "id": 0})
