@@ -1,1 +1,1 @@
-"""The behaviour of each API class, in the module that bears its name. `every` imports them all."""
+"""The behaviour of the API classes, each in the module of its name. `every` imports them all."""

@@ -64,36 +64,36 @@ def parse_token(token: str) -> Tuple[int, int]:
 
 @method("event.from")
 def event_from(call: "Call", classes: List[str], token: str, timeout: float) -> Steps:
-    """Answer with what has changed since the token, at once or as soon as something does."""
+    """Answer with the changes since the token, at once or as soon as there are any."""
     subscription = parse_subscription(classes)
     since, messages_since = parse_token(token)
     kernel = call.sim.kernel
     seconds = timeout if 0.0 <= timeout <= TIMEOUT_MAX else TIMEOUT_MAX
     deadline = kernel.now() + seconds
     batch = 0.0 if subscription.only_tasks else BATCH_SECONDS
-    looked = since
+    checked = since
     if batch:
         yield Sleep(batch)
     while True:
         if not call.db.exists("session", call.session):
             raise XapiError("SESSION_INVALID", call.session)
-        # Nothing up to `looked` was relevant, so only later changes can be.
-        if looked == since or _relevant(call, subscription, looked, messages_since):
+        # No change up to `checked` was relevant, so only later ones are checked.
+        if checked == since or _relevant(call, subscription, checked, messages_since):
             with no_garbage():
                 events, newest = _events(call, subscription, since, messages_since)
             if events:
                 return _answer(call, events, newest)
-        looked = call.db.generation
-        left = deadline - kernel.now()
-        if left <= 0:
+        checked = call.db.generation
+        remaining = deadline - kernel.now()
+        if remaining <= 0:
             return _answer(call, [], (since, messages_since))
-        changed = yield Wait(call.sim.changed, left)
+        changed = yield Wait(call.sim.changed, remaining)
         if changed and batch:
             yield Sleep(batch)
 
 
 def _relevant(call: "Call", subscription: Subscription, since: int, messages_since: int) -> bool:
-    """Whether anything the client wants has changed after `since`; looks at those changes only."""
+    """Whether any change after `since` is one that the client has subscribed to."""
     if any(subscription.wants(cls.lower(), ref) for cls, ref, _ in call.db.changed_since(since)):
         return True
     if any(subscription.wants(gone.cls.lower(), gone.ref) for gone in call.db.deleted_since(since)):
@@ -105,7 +105,7 @@ def _relevant(call: "Call", subscription: Subscription, since: int, messages_sin
 def _events(
     call: "Call", subscription: Subscription, since: int, messages_since: int
 ) -> Tuple[List[Dict[str, Any]], Tuple[int, int]]:
-    """The events in xapi's order, messages, then what is new, what has changed, what is gone; and how far they go."""
+    """The events in xapi's order: messages, new, changed and deleted objects; and the token that they lead to."""
     fresh: List[Dict[str, Any]] = []
     newest, newest_message = since, messages_since
     if subscription.wants_class("message"):
@@ -179,9 +179,9 @@ def unregister(call: "Call", classes: List[str]) -> None:
 
 @method("event.next")
 def event_next(call: "Call") -> Steps:
-    """Wait, however long it takes, for events of the classes that the session has registered for.
+    """Wait, without a timeout, for events of the classes that the session has registered for.
 
-    Several changes of one object between two calls are one event here: a real xapi reports each.
+    Several changes of one object between two calls are one event here; a real xapi reports each of them.
     """
     while True:
         if not call.db.exists("session", call.session):
@@ -200,13 +200,13 @@ def event_next(call: "Call") -> Steps:
 
 @method("event.get_current_id")
 def get_current_id(call: "Call") -> int:
-    """The number of the last event of this interface; real ones begin at 0 and count what was delivered."""
+    """The number of the last event of this interface; a real xapi begins at 0 and counts the events delivered."""
     return 0
 
 
 @method("event.inject")
 def inject(call: "Call", cls: str, ref: str) -> str:
-    """Touch an object; the class is spelt as in the data model."""
+    """Make an event for an object; the class is spelt as in the data model."""
     if cls not in call.db.tables or not call.db.exists(cls, ref):
         raise XapiError("HANDLE_INVALID", cls, ref)
     return "%020d,%020d" % (call.db.touch(cls, ref), 0)

@@ -102,7 +102,7 @@ def _create_dom0(sim: "Simulator", host: str, name: str) -> str:
 
 @method("host.create")
 def create(call: "Call", uuid: str, name: str, description: str, hostname: str, address: str, *rest: Any) -> str:
-    """A further host of the pool; fields that the caller leaves out are as with the first."""
+    """Add a host to the pool; fields that the caller leaves out are as in the record of the first host."""
     host = create_host(call.sim, uuid, name, description, hostname, address)
     parameters = call.sim.model.classes["host"].methods["create"].parameters[5:]
     for parameter, value in zip(parameters, rest):
@@ -135,7 +135,7 @@ def get_server_localtime(call: "Call", host: str) -> datetime:
 
 @method("host.call_plugin")
 def call_plugin(call: "Call", host: str, plugin: str, function: str, args: Dict[str, str]) -> Generator[Any, Any, str]:
-    """On another host than the coordinator the plugin gets a session of its own, below the caller's."""
+    """Run a plugin. On another host than the coordinator it gets a session of its own, a child of the caller's."""
     call.sim.hosts.reach(host)
     if host == call.sim.hosts.coordinator:
         return (yield from call.sim.plugins.run(call.session, plugin, function, args))
@@ -154,7 +154,7 @@ def call_plugin(call: "Call", host: str, plugin: str, function: str, args: Dict[
 
 @method("host.restart_agent")
 def restart_agent(call: "Call", host: str) -> Steps:
-    """xapi answers, and starts anew a moment later (on a member nothing is lost: the coordinator has it all)."""
+    """Answer, and restart xapi a moment later. On a member nothing is lost: the coordinator has the whole state."""
     call.sim.hosts.reach(host)
     if host == call.sim.hosts.coordinator:
         seconds = call.sim.draw("restart").seconds
@@ -230,7 +230,7 @@ def get_uncooperative(call: "Call", host: str) -> List[str]:
     return []
 
 
-# --- asking ---
+# --- queries ---
 
 
 @method("host.is_in_emergency_mode")

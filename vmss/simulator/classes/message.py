@@ -45,7 +45,7 @@ def destroy_many(call: "Call", refs: List[str]) -> None:
 
 @method("message.destroy_all")
 def destroy_all(call: "Call", filters: Dict[str, str]) -> None:
-    """The messages before and after given instants, of one priority; a condition that is not given excludes none."""
+    """Destroy the messages that fulfil all given conditions: before an instant, after one, of one priority."""
     unknown = sorted(set(filters) - {"before", "after", "priority"})
     if unknown:
         raise XapiError("INVALID_VALUE", "filter_name", unknown[0])
@@ -98,7 +98,7 @@ def get_by_uuid(call: "Call", uuid: str) -> str:
 
 @method("message.get_all_records_where")
 def get_all_records_where(call: "Call", text: str) -> Records:
-    """An unknown field is no error here: the message does not match."""
+    """Select messages by a query. An unknown field is no error here: the message does not match."""
 
     def reader(name: str) -> Callable[[str, Dict[str, Any]], str]:
         return lambda ref, record: stored_text(record[name])

@@ -30,7 +30,7 @@ def destroy(call: "Call", pbd: str) -> None:
 
 @method("PBD.plug")
 def plug(call: "Call", pbd: str) -> Steps:
-    """The coordinator also scans what it attaches."""
+    """Attach an SR to a host; the coordinator also scans it."""
     row = call.db.row("PBD", pbd)
     host, sr = row["host"], row["SR"]
     call.sim.hosts.reach(host)
@@ -40,7 +40,7 @@ def plug(call: "Call", pbd: str) -> Steps:
 
     def work() -> Steps:
         yield from _attach(call, pbd, True)
-        # Marks on the disks are for the SR's master to remove (sm: libs/sm/resetvdis.py).
+        # The master of an SR removes the marks of dead drivers (sm: libs/sm/resetvdis.py).
         if is_coordinator or not call.db.row("SR", sr)["shared"]:
             call.sim.storage.manager.reset_disks(sr)
 
@@ -50,7 +50,7 @@ def plug(call: "Call", pbd: str) -> Steps:
 
 
 def _attach(call: "Call", pbd: str, attached: bool) -> Steps:
-    """Only a xapi that has not died since records what its driver did."""
+    """Attach or detach an SR; the result is recorded only if xapi has not died meanwhile."""
     call.db.row("PBD", pbd)
     life = call.sim.life
     yield call.sim.draw("pbd_plug")
@@ -71,7 +71,7 @@ def _scan(call: "Call", sr: str) -> Steps:
 
 @method("PBD.unplug")
 def unplug(call: "Call", pbd: str) -> Steps:
-    """Refused, with all disks that a VM of this host uses, while there are any; waits for what runs on the SR."""
+    """Detach an SR, after the operations that run on it; refused if a VM of this host uses any of its disks."""
     row = call.db.row("PBD", pbd)
     call.sim.hosts.reach(row["host"])
 

@@ -56,7 +56,7 @@ def create_pool(sim: "Simulator") -> None:
 
 @method("pool.sync_database")
 def sync_database(call: "Call") -> None:
-    """Write the database out: to the disk of the coordinator, and where the simulator keeps one."""
+    """Write the database to the coordinator's disk, and to the state file if there is one."""
     call.db.written()
     if call.sim.state_path is not None:
         call.sim.save(call.sim.state_path)
@@ -70,7 +70,7 @@ def is_slave(call: "Call", host: str) -> bool:
 
 @method("pool.designate_new_master")
 def designate_new_master(call: "Call", host: str) -> Steps:
-    """Hand the role over; both hosts start their xapi anew, and the caller's connection breaks."""
+    """Make another host the coordinator; both restart their xapi, and the caller's connection breaks."""
     call.sim.hosts.reach(host)
     if host != call.sim.hosts.coordinator:
         yield from lifecycle.restart(call.sim, "clean", call.sim.draw("restart").seconds, host)
@@ -78,7 +78,7 @@ def designate_new_master(call: "Call", host: str) -> Steps:
 
 @method("pool.emergency_transition_to_master")
 def emergency_transition(call: "Call") -> Steps:
-    """A member takes over from a coordinator that is gone, with what it has of the database."""
+    """Make a member the coordinator after the old one has died, with the member's copy of the database."""
     host = call.sim.hosts.at(call.origin)
     if host != call.sim.hosts.coordinator:
         yield from lifecycle.restart(call.sim, "kill", call.sim.draw("restart").seconds, host)

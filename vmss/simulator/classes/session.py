@@ -36,7 +36,7 @@ def local_login_with_password(call: "Call", user: str, password: str) -> Steps:
 
 @method("session.slave_local_login")
 def local_login(call: "Call", secret: str) -> str:
-    """The same for another host of the pool, which knows the pool's secret: here every caller does."""
+    """A session on the host itself for another host of the pool; the pool's secret is not checked here."""
     return _local_session(call)
 
 
@@ -53,7 +53,7 @@ def change_password(call: "Call", old: str, new: str) -> None:
 @method("session.logout", "session.local_logout")
 def logout(call: "Call") -> None:
     if not call.db.exists("session", call.session):
-        # It was not checked, because there is no coordinator.
+        # The session was not checked, because there is no coordinator.
         raise XapiError("SESSION_INVALID", call.session)
     call.sim.sessions.destroy(call.session)
 

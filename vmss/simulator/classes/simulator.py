@@ -16,7 +16,7 @@ Steps = Generator[Any, Any, Any]
 
 @simulator_method("simulator.set_time", ("value", "datetime"))
 def set_time(call: "Call", value: datetime) -> Any:
-    """Step the clock; timers that expire on the way run before the answer. The caller's session does not age."""
+    """Step the clock; the timers that expire run before the answer. The caller's session stays fresh."""
     if call.session in call.sim.sessions.last_used:
         call.sim.sessions.last_used[call.session] = to_seconds(value)
     call.sim.step_clock(to_seconds(value))
@@ -29,7 +29,7 @@ def get_time(call: "Call") -> datetime:
 
 @simulator_method("simulator.get_counts")
 def get_counts(call: "Call") -> Dict[str, Dict[str, int]]:
-    """For each method: calls, and bytes of the HTTP bodies that came and went."""
+    """For each method: the number of calls, and the bytes of the HTTP bodies received and sent."""
     return {name: dict(traffic._asdict()) for name, traffic in call.sim.traffic().items()}
 
 
@@ -62,7 +62,7 @@ def write(call: "Call", vdi: str, count: int) -> None:
     call.sim.storage.manager.write(vdi, count)
 
 
-# --- mishaps ---
+# --- failures ---
 
 
 @simulator_method("simulator.restart", ("way", "string"), ("seconds", "float"))
@@ -90,7 +90,7 @@ def kill_host(call: "Call", host: str) -> None:
 
 @simulator_method("simulator.start_host", ("host", "ref host"))
 def start_host(call: "Call", host: str) -> None:
-    """A host that was dead is back, without its guests."""
+    """Start a dead host; its guests are halted."""
     call.db.row("host", host)
     was_dead = host in call.sim.hosts.dead
     if host == call.sim.hosts.coordinator and was_dead:
@@ -102,7 +102,7 @@ def start_host(call: "Call", host: str) -> None:
 
 @simulator_method("simulator.add_fault", ("rule", "map(string,string)"))
 def add_fault(call: "Call", rule: Dict[str, str]) -> None:
-    """Put a rule in force; its keys are those of a fault in a file (see the manual)."""
+    """Activate a rule; its keys are those of a fault in a file (see the manual)."""
     try:
         call.sim.faults.add(faults.parse_rule(rule))
     except faults.BadRule as error:
@@ -111,7 +111,7 @@ def add_fault(call: "Call", rule: Dict[str, str]) -> None:
 
 @simulator_method("simulator.get_faults")
 def get_faults(call: "Call") -> List[Dict[str, str]]:
-    """The rules in force, and how often each was applied."""
+    """The active rules, and how often each was applied."""
     return call.sim.faults.describe()
 
 

@@ -60,7 +60,7 @@ def create(
     for each in hosts:
         fields = {"host": each, "SR": sr, "device_config": device_config, "currently_attached": True}
         call.db.create("PBD", fields)
-        # xapi plugs through calls of its own, whose tasks stay.
+        # xapi plugs PBDs by calls of its own, whose tasks stay.
         task = call.sim.dispatcher.new_task("Async.PBD.plug", call.session, call.task)
         call.sim.dispatcher.finish_task(task, None, None)
     call.sim.storage.manager.create_repository(sr, physical_size or DEFAULT_SR_SIZE, device_config)
@@ -97,7 +97,7 @@ def _remove(call: "Call", sr: str) -> None:
 
 @method("SR.forget")
 def forget(call: "Call", sr: str) -> None:
-    """The records of the SR and its disks go; VBDs keep their dangling references."""
+    """Remove the records of the SR and its disks; VBDs keep dangling references to them."""
     _check_unplugged(call, sr)
     _remove(call, sr)
 
@@ -106,7 +106,7 @@ def forget(call: "Call", sr: str) -> None:
 def destroy(call: "Call", sr: str) -> None:
     _check_unplugged(call, sr)
     if not call.db.get("SR", sr, "PBDs"):
-        # Nobody could remove what lies on it (xapi: xapi_sr_operations.ml).
+        # No host could remove its content (xapi: xapi_sr_operations.ml).
         raise XapiError("SR_HAS_NO_PBDS", sr)
     if any(call.db.row("VDI", vdi)["managed"] for vdi in call.db.get("SR", sr, "VDIs")):
         raise XapiError("SR_NOT_EMPTY")
@@ -122,7 +122,7 @@ def _check_unplugged(call: "Call", sr: str) -> None:
 
 @method("SR.scan")
 def scan(call: "Call", sr: str) -> Steps:
-    """Bring the figures up to date and start the garbage collector."""
+    """Update the sizes in the records, and start the garbage collector."""
     call.db.row("SR", sr)
 
     def work() -> Steps:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def _check_owner(call: "Call", task: str) -> None:
-    """The same subject may change a task; for others it takes a permission."""
+    """Raise unless the caller may change a task: its own subject may, others need a permission."""
     row = call.db.row("task", task)
     owner = call.db.tables["session"].rows.get(row["session"])
     mine = call.db.row("session", call.session)
@@ -33,7 +33,7 @@ def create(call: "Call", label: str, description: str) -> str:
 
 @method("task.destroy")
 def destroy(call: "Call", task: str) -> None:
-    """A pending task is only marked for destruction; it does not end."""
+    """Remove a task. A pending one is only marked for removal, and goes on."""
     _check_owner(call, task)
     if call.db.row("task", task)["status"] == "pending":
         operations = call.db.row("task", task)["current_operations"]
@@ -55,7 +55,7 @@ def cancel(call: "Call", task: str) -> None:
 
 
 def _mark(call: "Call", task: str, key: str) -> None:
-    """Show who wants a task cancelled, also one that has ended; only the last to ask anything of it is remembered."""
+    """Record a request to cancel a task, even if it has ended. The request replaces any earlier one."""
     call.db.set("task", task, "current_operations", {key: "cancel"})
 
 

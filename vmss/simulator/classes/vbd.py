@@ -36,7 +36,7 @@ def used_devices(db: "Database", vm: str) -> List[str]:
 
 @method("VBD.create")
 def create(call: "Call", fields: Dict[str, Any]) -> str:
-    """The checks are xapi's; "autodetect" takes the first free device."""
+    """Create a VBD after xapi's checks; "autodetect" takes the first free device."""
     vm = call.db.row("VM", fields["VM"])
     if fields["empty"] and fields["type"] != "CD":
         raise XapiError("VBD_NOT_REMOVABLE_MEDIA", "in constructor")
@@ -46,12 +46,12 @@ def create(call: "Call", fields: Dict[str, Any]) -> str:
         call.db.row("VDI", fields["VDI"])
     if fields["type"] == "CD" and fields["mode"] == "RW":
         raise XapiError("VBD_CDS_MUST_BE_READONLY")
-    taken = used_devices(call.db, fields["VM"])
+    used = used_devices(call.db, fields["VM"])
     if fields["userdevice"] == "autodetect":
-        fields["userdevice"] = next(str(n) for n in range(DEVICES_MAX) if str(n) not in taken)
+        fields["userdevice"] = next(str(n) for n in range(DEVICES_MAX) if str(n) not in used)
     if not fields["userdevice"].isdigit() or int(fields["userdevice"]) >= DEVICES_MAX:
         raise XapiError("INVALID_DEVICE", fields["userdevice"])
-    if fields["userdevice"] in taken:
+    if fields["userdevice"] in used:
         raise XapiError("DEVICE_ALREADY_EXISTS", fields["userdevice"])
     fields.update(device="", currently_attached=False, metrics=call.db.new_ref())
     vbd = call.db.create("VBD", fields)
@@ -64,7 +64,7 @@ def create(call: "Call", fields: Dict[str, Any]) -> str:
 
 @method("VBD.destroy")
 def destroy(call: "Call", vbd: str) -> None:
-    """It waits for nothing, and makes a running snapshot fail: seen on a real xapi."""
+    """Remove a VBD without waiting, so that a running snapshot fails (seen on a real xapi)."""
     if call.db.row("VBD", vbd)["currently_attached"]:
         raise XapiError("OPERATION_NOT_ALLOWED", "VBD '%s' still attached to '%s'" % _uuids(call.db, vbd))
     call.db.delete("VBD", vbd)
@@ -112,7 +112,7 @@ def plug(call: "Call", vbd: str) -> None:
 
 
 def set_attached(call: "Call", vbd: str, attached: bool) -> None:
-    """Mark a VBD attached or not, and tell the storage who writes."""
+    """Mark a VBD attached or not, and let the storage manager know whether a guest writes to the disk."""
     row = call.db.row("VBD", vbd)
     call.db.set("VBD", vbd, "currently_attached", attached)
     if not row["empty"]:

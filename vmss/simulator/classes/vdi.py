@@ -103,7 +103,7 @@ def resize(call: "Call", vdi: str, size: int) -> Steps:
 
 @method("VDI.copy")
 def copy(call: "Call", vdi: str, sr: str, base: str, into: str) -> Steps:
-    """An independent copy with all the data; it locks the SR that it is written to, and only marks the original."""
+    """Make an independent copy with all the data. It locks the target SR, and only marks the original disk."""
     call.db.row("VDI", vdi)
     target = into if into != NULL else None
     sr = call.db.row("VDI", target)["SR"] if target is not None else sr
@@ -149,7 +149,7 @@ def set_tracking(call: "Call", vdi: str) -> None:
     "VDI.set_read_only",
     "VDI.set_on_boot",
     "VDI.set_allow_caching",
-    # The fields below belong to the storage manager; xapi believes a client that sets them.
+    # The fields below belong to the storage manager, but xapi lets clients set them.
     "VDI.set_managed",
     "VDI.set_missing",
     "VDI.set_virtual_size",

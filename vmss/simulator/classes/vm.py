@@ -1,6 +1,6 @@
 """VMs: creation, power states, destruction, schedules (xapi: ocaml/xapi/xapi_vm.ml).
 
-What else VMs can do is beside this: vm_copy.py, vm_revert.py, vm_move.py, vm_config.py.
+The other operations are in vm_copy.py, vm_revert.py, vm_move.py and vm_config.py.
 """
 
 from typing import TYPE_CHECKING, Any, Dict, Generator, List
@@ -65,7 +65,7 @@ def announce(call: "Call", vm: str, name: str, text: str) -> None:
 
 
 def on_host(call: "Call", vm: str, word: str) -> str:
-    """The text of a message about something that happened to a VM on its host."""
+    """The text of a message about an operation on a VM, with its host."""
     host = call.db.row("host", call.db.row("VM", vm)["resident_on"])
     name = call.db.row("VM", vm)["name_label"]
     return "VM '%s' %s on host: %s (uuid: %s)" % (name, word, host["name_label"], host["uuid"])
@@ -80,7 +80,7 @@ def _choose_host(call: "Call", vm: str) -> str:
 
 
 def power_on(call: "Call", vm: str, host: str, power_state: str) -> None:
-    """The records of a VM that runs on a host from now on."""
+    """Update the records of a VM that starts to run on a host."""
     guest = {
         "PV_drivers_detected": True,
         "PV_drivers_up_to_date": True,
@@ -105,7 +105,7 @@ def power_on(call: "Call", vm: str, host: str, power_state: str) -> None:
 
 
 def power_off(call: "Call", vm: str, power_state: str) -> None:
-    """The records of a VM that runs no more."""
+    """Update the records of a VM that has stopped."""
     row = call.db.row("VM", vm)
     metrics = row["guest_metrics"]
     call.db.update("VM", vm, power_state=power_state, resident_on=NULL, domid=-1, domarch="", guest_metrics=NULL)
@@ -142,7 +142,7 @@ def start_on(call: "Call", vm: str, host: str, start_paused: bool, force: bool) 
 
 
 def _reach_guest(call: "Call", vm: str) -> None:
-    """Operations on a running guest are carried out by its host."""
+    """Raise if the host of a running guest, which carries out operations on it, cannot be reached."""
     row = call.db.row("VM", vm)
     if row["power_state"] in ("Running", "Paused"):
         call.sim.hosts.reach(row["resident_on"])
@@ -216,7 +216,7 @@ def suspend_sr(call: "Call", vm: str) -> str:
 
 
 def save_memory(call: "Call", vm: str) -> Steps:
-    """Write the memory of a running VM to a new suspend VDI, and let it rest there."""
+    """Suspend a running VM: write its memory to a new suspend VDI."""
     row = call.db.row("VM", vm)
     size = row["memory_dynamic_max"]
     fields = {
@@ -236,7 +236,7 @@ def save_memory(call: "Call", vm: str) -> Steps:
 
 
 def load_memory(call: "Call", vm: str, host: str) -> Steps:
-    """Bring a suspended VM back, and remove its image."""
+    """Resume a suspended VM, and destroy its suspend VDI."""
     row = call.db.row("VM", vm)
     image = row["suspend_VDI"]
     yield Sleep(row["memory_dynamic_max"] / call.sim.durations.memory_bytes_per_second)
@@ -267,7 +267,7 @@ def resume(call: "Call", vm: str, start_paused: bool, force: bool) -> Steps:
     announce(call, vm, "VM_RESUMED", on_host(call, vm, "resumed"))
 
 
-# --- the end ---
+# --- destruction ---
 
 
 def remove(call: "Call", vm: str) -> None:
@@ -294,7 +294,7 @@ def destroy(call: "Call", vm: str) -> Steps:
     yield from run(call, vm, "destroy", at_once(change))
 
 
-# --- asking ---
+# --- queries ---
 
 
 @method("VM.assert_operation_valid")
@@ -310,8 +310,8 @@ def update_allowed_operations(call: "Call", vm: str) -> None:
 @method("VM.get_allowed_VBD_devices")
 def get_allowed_vbd_devices(call: "Call", vm: str) -> List[str]:
     call.db.row("VM", vm)
-    taken = set(vbds.used_devices(call.db, vm))
-    return [str(number) for number in range(vbds.DEVICES_MAX) if str(number) not in taken]
+    used = set(vbds.used_devices(call.db, vm))
+    return [str(number) for number in range(vbds.DEVICES_MAX) if str(number) not in used]
 
 
 @method("VM.get_possible_hosts")
@@ -348,7 +348,7 @@ def set_snapshot_schedule(call: "Call", vm: str, policy: str) -> None:
 
 
 def check_quiesce(call: "Call", vm: str) -> None:
-    """No guest can quiesce any more: the operation was removed from xapi."""
+    """Raise: quiesced snapshots were removed from xapi."""
     require_feature(call.sim, "VSS")
     check_disks(call.db, vm)
     raise XapiError("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm)

@@ -1,4 +1,4 @@
-"""The configuration of VMs: memory, processors and what else has a setter of its own (xapi: ocaml/xapi/xapi_vm.ml)."""
+"""The configuration of VMs: memory, processors and other fields with setters of their own (xapi: xapi_vm.ml)."""
 
 from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 
 
 def _set_memory(call: "Call", vm: str, operation: str, **limits: int) -> Steps:
-    """Change memory limits once nothing else is under way with the VM; they have an order."""
+    """Change memory limits, which must be in order, once no other operation runs on the VM."""
 
     def change() -> None:
         row = call.db.row("VM", vm)
@@ -110,7 +110,7 @@ def set_suspend_vdi(call: "Call", vm: str, vdi: str) -> None:
 
 @method("VM.set_appliance")
 def set_appliance(call: "Call", vm: str, appliance: str) -> None:
-    """There are no appliances here to belong to."""
+    """Accept only the null reference: this pool has no appliances."""
     call.db.row("VM", vm)
     if appliance not in ("", NULL):
         raise XapiError("HANDLE_INVALID", "VM_appliance", appliance)

@@ -39,7 +39,7 @@ def mark_task(call: "Call", vm: str) -> None:
 
 
 def copy_disks(call: "Call", vm: str, vbds: List[str], operation: str) -> Steps:
-    """Snapshot or clone the disks one after another; return VBD -> new disk. One failure undoes all."""
+    """Snapshot or clone the disks one after another; return VBD -> new disk. A failure destroys all new disks."""
     disks: List[Tuple[str, str, int]] = []
     for vbd in vbds:
         row = call.db.row("VBD", vbd)
@@ -61,7 +61,7 @@ def copy_disks(call: "Call", vm: str, vbds: List[str], operation: str) -> Steps:
 
 
 def destroy_disks(call: "Call", disks: List[str]) -> Steps:
-    """Clean up after a failure; what cannot be removed stays."""
+    """Destroy disks after a failure; those that cannot be destroyed stay."""
     for disk in disks:
         try:
             yield from call.sim.dispatcher.subtask(call, "VDI.destroy", disk)
@@ -100,7 +100,7 @@ def _copy_metrics(call: "Call", cls: str, ref: str) -> str:
 
 
 def copy_vbds(call: "Call", copy: str, vbds: List[str], disks: Dict[str, str], ignored: List[str]) -> None:
-    """The copy's VBDs: its own disks, the same CDs, what is ignored left out."""
+    """Create the copy's VBDs, with its own disks and the same CDs, but not those that are ignored."""
     for vbd in vbds:
         row = call.db.row("VBD", vbd)
         if row["VDI"] in ignored and not row["empty"]:
@@ -118,7 +118,7 @@ def finish_copy(
     call: "Call", vm: str, name: str, fields: Dict[str, Any], disks: Dict[str, str], vbds: List[str],
     ignored: List[str],
 ) -> Steps:  # fmt: skip
-    """Make the records of the copy after its disks; a failure here removes both."""
+    """Create the records of the copy after its disks; a failure removes both."""
     copy = NULL
     try:
         copy = copy_record(call, vm, name, fields)
@@ -135,7 +135,7 @@ def finish_copy(
 
 
 def take_snapshot(call: "Call", vm: str, name: str, ignored: List[str], power_state: str, memory: bool) -> Steps:
-    """The part that snapshot and checkpoint share; `power_state` is the VM's when the call came."""
+    """The part that snapshot and checkpoint share; `power_state` is that of the VM when the call began."""
     db = call.db
     vbds = [vbd for vbd in db.pointing_at("VBD", "VM", vm) if db.row("VBD", vbd)["VDI"] not in ignored]
     disks = yield from copy_disks(call, vm, vbds, "VDI.snapshot")
@@ -149,7 +149,7 @@ def take_snapshot(call: "Call", vm: str, name: str, ignored: List[str], power_st
         "snapshot_info": {"disk-snapshot-type": "crash_consistent", "power-state-at-snapshot": power_state},
         "snapshot_metadata": db.metadata_text("VM", vm),
         "parent": db.row("VM", vm)["parent"],
-        # Decided when the disks are done, from the session as it is then.
+        # Decided by the state of the session after the disks are done.
         "is_vmss_snapshot": call.sim.sessions.is_scheduled_snapshot(call.session),
         "power_state": "Suspended" if memory else "Halted",
     }
@@ -161,7 +161,7 @@ def take_snapshot(call: "Call", vm: str, name: str, ignored: List[str], power_st
 
 
 def _copy_memory(call: "Call", vm: str, copy: str, disks: List[str]) -> Steps:
-    """The memory comes last: the checkpoint is there already, and busy (xapi: ocaml/xapi/xapi_vm_clone.ml)."""
+    """Copy the memory last, when the checkpoint exists and is busy (xapi: ocaml/xapi/xapi_vm_clone.ml)."""
     db, key = call.db, call.task_key
     image = db.row("VM", vm)["suspend_VDI"]
     db.update("VM", copy, current_operations={key: "checkpoint"}, allowed_operations=[])
@@ -180,7 +180,7 @@ def _copy_memory(call: "Call", vm: str, copy: str, disks: List[str]) -> Steps:
 
 
 def _begin(call: "Call", vm: str) -> List[str]:
-    """What snapshot and checkpoint do once they may start; return the hosts that could carry them out."""
+    """The first steps of snapshot and checkpoint; return the hosts that could carry them out."""
     hosts = hosts_seeing(call.sim, vm)
     mark_task(call, vm)
     call.allow_cancel()
@@ -227,7 +227,7 @@ def checkpoint(call: "Call", vm: str, name: str) -> Steps:
 
 
 def _checkpoint_now(call: "Call", vm: str, name: str) -> Steps:
-    """A running VM is really suspended, and resumed whatever happens in between."""
+    """Take the checkpoint. A running VM is suspended for it, and resumed even after a failure."""
     row = call.db.row("VM", vm)
     power_state, host = row["power_state"], row["resident_on"]
     if power_state != "Running":

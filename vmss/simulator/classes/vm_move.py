@@ -62,7 +62,7 @@ def _check_host(call: "Call", vm: str, host: str) -> None:
 
 @method("VM.copy")
 def copy(call: "Call", vm: str, name: str, sr: str) -> Steps:
-    """Like a clone, with disks of its own: on one SR, or each where the original is."""
+    """Copy a VM with independent disks: on the given SR, or each on the SR of the original."""
 
     def work() -> Steps:
         hosts_seeing(call.sim, vm)
@@ -86,7 +86,7 @@ def copy(call: "Call", vm: str, name: str, sr: str) -> Steps:
 
 @method("VM.provision")
 def provision(call: "Call", vm: str) -> Steps:
-    """Turn a clone of a template into a VM. Disks that the template describes are not made here."""
+    """Turn a clone of a template into a VM. Disks that the template describes are not supported here."""
 
     def change() -> None:
         if "disks" in call.db.row("VM", vm)["other_config"]:
@@ -130,7 +130,7 @@ def get_cooperative(call: "Call", vm: str) -> bool:
 
 @method("VM.assert_agile")
 def assert_agile(call: "Call", vm: str) -> None:
-    """Whether any host could run it: all its SRs are shared."""
+    """Raise unless any host could run the VM, that is, unless all its SRs are shared."""
     for vbd in call.db.pointing_at("VBD", "VM", vm):
         disk = call.db.tables["VDI"].rows.get(call.db.row("VBD", vbd)["VDI"])
         if disk is not None and not call.db.row("SR", disk["SR"])["shared"]:

@@ -39,7 +39,7 @@ def revert(call: "Call", snapshot: str) -> Steps:
 
 
 def _revert(call: "Call", vm: str, snapshot: str) -> Steps:
-    """New disks from the snapshot's, the old ones destroyed, and the record as it was."""
+    """Clone the snapshot's disks, destroy the old ones, and restore the record."""
     db = call.db
     if db.row("VM", vm)["power_state"] in ("Running", "Paused"):
         yield call.sim.draw("vm_hard_shutdown")
@@ -48,16 +48,16 @@ def _revert(call: "Call", vm: str, snapshot: str) -> Steps:
     vbds = db.pointing_at("VBD", "VM", snapshot)
     copies = yield from copy_disks(call, snapshot, vbds, "VDI.clone")
     old_image = db.row("VM", vm)["suspend_VDI"]
-    image = yield from _memory(call, snapshot)
-    yield from _give_up_disks(call, old_disks, snapshot, copies)
+    image = yield from _copy_memory(call, snapshot)
+    yield from _destroy_replaced(call, old_disks, snapshot, copies)
     if db.exists("VDI", old_image):
         yield from call.sim.dispatcher.subtask(call, "VDI.destroy", old_image)
     copy_vbds(call, vm, vbds, copies, [])
     _restore_record(call, vm, snapshot, image)
 
 
-def _memory(call: "Call", snapshot: str) -> Steps:
-    """Copy the memory of a checkpoint, from which the VM is resumed."""
+def _copy_memory(call: "Call", snapshot: str) -> Steps:
+    """Clone the suspend VDI of a checkpoint, from which the VM can be resumed; NULL if there is none."""
     image = call.db.row("VM", snapshot)["suspend_VDI"]
     if not call.db.exists("VDI", image):
         return NULL
@@ -65,7 +65,7 @@ def _memory(call: "Call", snapshot: str) -> Steps:
 
 
 def _detach_disks(call: "Call", vm: str) -> List[str]:
-    """Remove the VM's attachments, which is the first thing that is done; return what was attached."""
+    """Delete the VBDs of the VM, which is the first step of a revert; return their disks."""
     disks = []
     for vbd in call.db.pointing_at("VBD", "VM", vm):
         disks.append(call.db.row("VBD", vbd)["VDI"])
@@ -73,10 +73,10 @@ def _detach_disks(call: "Call", vm: str) -> List[str]:
     return disks
 
 
-def _give_up_disks(call: "Call", disks: List[str], snapshot: str, copies: Dict[str, str]) -> Steps:
-    """Destroy the old disks that a new one stands for; snapshots of the old ones belong to the new ones.
+def _destroy_replaced(call: "Call", disks: List[str], snapshot: str, copies: Dict[str, str]) -> Steps:
+    """Destroy the old disks that have a replacement, to which their snapshots then belong.
 
-    A disk whose own snapshot is gone stays, attached to nothing: seen on a real xapi.
+    A disk whose snapshot was deleted has none: it stays without a VBD (seen on a real xapi).
     """
     db = call.db
     replaced = _replacements(call, snapshot, copies)
@@ -90,7 +90,7 @@ def _give_up_disks(call: "Call", disks: List[str], snapshot: str, copies: Dict[s
 
 
 def _replacements(call: "Call", snapshot: str, copies: Dict[str, str]) -> Dict[str, str]:
-    """The live disk that each of the snapshot's disks was taken of, and the new disk made from it."""
+    """By live disk of which the snapshot has a copy: the new disk made from that copy."""
     replaced = {}
     for vbd, new in copies.items():
         source = call.db.row("VDI", call.db.row("VBD", vbd)["VDI"])
@@ -100,7 +100,7 @@ def _replacements(call: "Call", snapshot: str, copies: Dict[str, str]) -> Dict[s
 
 
 def _restore_record(call: "Call", vm: str, snapshot: str, image: str) -> None:
-    """The VM's record as the snapshot's metadata has it."""
+    """Restore the VM's record from the snapshot's metadata."""
     db = call.db
     stored = db.read_metadata("VM", db.row("VM", snapshot)["snapshot_metadata"])
     fields: Dict[str, Any] = {name: value for name, value in stored.items() if name not in _KEPT}

@@ -124,14 +124,14 @@ def set_frequency(call: "Call", policy: str, frequency: str) -> None:
 
 @method("VMSS.set_schedule")
 def set_schedule(call: "Call", policy: str, schedule: Schedule) -> None:
-    """New values replace old ones; no key is ever removed here."""
+    """Set the given keys of the schedule; the other keys stay."""
     require_feature(call.sim, "VMSS")
     merged = _merge(schedule, _stored(call, policy))
     call.db.set("VMSS", policy, "schedule", check_schedule(merged, DEFAULTS["weekly"]))
 
 
 def _merge(new: Schedule, stored: Schedule) -> Schedule:
-    """Both; the new values win. Keys that are not stored yet come first, and the first bad one is told."""
+    """Both schedules; new values win. New keys come first, so that an error is about the first bad one of them."""
     merged = {key: value for key, value in new.items() if key not in stored}
     merged.update((key, new.get(key, value)) for key, value in stored.items())
     return merged
@@ -144,7 +144,7 @@ def _stored(call: "Call", policy: str) -> Schedule:
 
 @method("VMSS.add_to_schedule")
 def add_to_schedule(call: "Call", policy: str, key: str, value: str) -> None:
-    """A failure restores what the last remove_from_schedule, of any policy, removed: as in xapi."""
+    """Add a key. As in xapi, a failure restores its value before the last remove_from_schedule, of any policy."""
     require_feature(call.sim, "VMSS")
     try:
         checked = check_schedule(_merge({key: value}, _stored(call, policy)), DEFAULTS["weekly"])
