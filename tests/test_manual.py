@@ -161,7 +161,7 @@ def test_every_character_is_shown(program: List[str]) -> None:
     for text in (
         "--dry-run",
         "VMSS_XAPI=unix:/tmp/pool/xapi.sock vmss run --at 2026-03-01T10:15:00Z",
-        "`vmss xe help COMMAND` tells",
+        "`vmss xe help COMMAND` describes",
         '[{"method": "*VM.snapshot", "skip": 1,',
         'eval "$(vmss completion bash)"',
     ):

@@ -24,7 +24,7 @@ from tests.pool import TestPool
 from tests.test_commands import ROOT, Ended, vmss
 from vmss.cli.commands import xe
 from vmss.core.failures import CATALOGUE
-from vmss.xe.classes import BESIDE, CLASSES
+from vmss.xe.classes import CLASSES, SECOND_RECORDS
 from vmss.xe.commands import COMMANDS
 from vmss.xe.errors import SENTENCES, XeError
 from vmss.xe.fields import BYTES, INTEGER, MAP, ONE, SET
@@ -185,7 +185,7 @@ def test_every_field_is_one_of_xapis(pool: TestPool) -> None:
                 assert field.member[:-2] in methods
                 continue
             assert head in model.classes[cls.api].fields, (cls.api, field.member)
-            assert not tail or tail in model.classes[BESIDE[cls.api, head]].fields, field.member
+            assert not tail or tail in model.classes[SECOND_RECORDS[cls.api, head]].fields, field.member
             if field.writable:
                 wanted = {ONE: ["set_%s"], MAP: ["add_to_%s", "remove_from_%s"], SET: ["add_%s", "remove_%s"]}
                 for form in wanted[field.holds]:

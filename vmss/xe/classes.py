@@ -27,8 +27,10 @@ from vmss.xe.fields import (
 
 
 class Class(NamedTuple):
-    """A class as xe sees it: what its commands begin with, its class in xapi, its fields, which of them a list shows,
-    and which objects of xapi's class are meant: by a field, and the same as an expression for xapi."""
+    """A class of xe. `name` begins its commands, `api` is its class in xapi, and `listed` are the fields in lists.
+
+    `only` are the values of fields that an object of xapi's class must have; `where` is the same as a query for xapi.
+    """
 
     name: str
     api: str
@@ -38,8 +40,8 @@ class Class(NamedTuple):
     where: str = ""
 
 
-# The classes of the records that a record refers to with these members.
-BESIDE = {
+# The class of the second record to which a member of a record refers.
+SECOND_RECORDS = {
     ("VM", "metrics"): "VM_metrics",
     ("VM", "guest_metrics"): "VM_guest_metrics",
     ("host", "metrics"): "host_metrics",

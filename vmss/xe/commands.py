@@ -1,4 +1,4 @@
-"""The commands of xe: the same ones for the fields of every class, and some for single purposes."""
+"""The commands of xe: those that every class has for its fields, and those of single classes."""
 
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -16,7 +16,7 @@ Function = Callable[[Session, Line], Output]
 
 
 class Command(NamedTuple):
-    """What a command needs and may have, what `help` says of it, and what does it. `slow`: xapi may take its time."""
+    """A command: required and optional parameters, its text in `help`, its function. `slow`: it has a long timeout."""
 
     needs: Tuple[str, ...]
     may_have: Tuple[str, ...]
@@ -33,7 +33,7 @@ def run(session: Session, line: Line) -> Output:
 
 
 def command_of(line: Line) -> Command:
-    """The command of a line, which has the parameters it needs. Raise UsageError."""
+    """The command of a line. Raise UsageError if it is unknown or the line lacks a required parameter."""
     command = COMMANDS.get(line.command)
     if command is None:
         raise UsageError("Unknown command: %s" % quoted(line.command))
@@ -42,7 +42,7 @@ def command_of(line: Line) -> Command:
     return command
 
 
-# On every class
+# Commands of every class
 
 
 def _list(cls: Class) -> Function:
@@ -62,7 +62,7 @@ def _list(cls: Class) -> Function:
 
 
 def _candidates(session: Session, cls: Class, line: Line) -> List[Thing]:
-    """The objects among which a list looks: one, where a uuid is given; to read all is slow in a large pool."""
+    """The objects that a list filters: with a uuid only that one, because reading all is slow in a large pool."""
     uuid = line.get("uuid")
     if uuid is None or line.flag("all"):
         return session.all(cls, line.flag("all"))
@@ -155,7 +155,7 @@ def _param_add(cls: Class) -> Function:
         if field.holds == SET:
             key = line.get("param-key")
             if key is None:
-                raise failed("%s is a set: param-key=VALUE says what to add" % field.name)
+                raise failed("%s is a set: param-key=VALUE is required" % field.name)
             session.call("%s.add_%s" % (cls.api, field.member), thing.ref, key)
         else:
             for key, value in line.others("uuid", "param-name", "param-key"):
@@ -224,7 +224,7 @@ def _on_fields(cls: Class) -> Dict[str, Command]:
         "param-get": Command(
             ("uuid", "param-name"),
             ("param-key",),
-            "Shows one field, or with param-key what a map has under that key.",
+            "Shows one field, or with param-key the value of that key of a map.",
             _param_get(cls),
         ),
     }
@@ -254,7 +254,7 @@ def _on_fields(cls: Class) -> Dict[str, Command]:
     return {"%s-%s" % (cls.name, name): command for name, command in commands.items()}
 
 
-# For single purposes
+# Commands of single classes
 
 
 def _vmss_create(session: Session, line: Line) -> Output:
@@ -288,7 +288,7 @@ def _vm_snapshot(session: Session, line: Line) -> Output:
 
 
 def _chosen(session: Session, line: Line) -> Sequence[Thing]:
-    """The VMs that a command is about: by vm=UUID or name, or by their fields as in a list. Raise XeError."""
+    """The VMs that a line selects: by vm=UUID or vm=NAME, or by their fields as in a list. Raise XeError."""
     cls = BY_NAME["vm"]
     found = _candidates(session, cls, line)
     for name, value in list(cls.only) + line.others("new-name-label", "vm"):
@@ -302,7 +302,7 @@ def _chosen(session: Session, line: Line) -> Sequence[Thing]:
     if not found:
         raise failed("No VM matches")
     if len(found) > 1 and not line.flag("multiple"):
-        raise failed("%d VMs match: say --multiple if all of them are meant" % len(found))
+        raise failed("%d VMs match: to select all of them, add --multiple" % len(found))
     return found
 
 
@@ -312,7 +312,7 @@ _OBJECTS = {"vm-uuid": "VM", "host-uuid": "Host", "sr-uuid": "SR", "pool-uuid": 
 def _message_create(session: Session, line: Line) -> Output:
     given = [(cls, line.need(name)) for name, cls in _OBJECTS.items() if line.get(name) is not None]
     if len(given) != 1:
-        raise failed("One of these says what the message is about: %s" % ", ".join(_OBJECTS))
+        raise failed("Exactly one of these parameters is required: %s" % ", ".join(_OBJECTS))
     priority = INTEGER.parse("priority", line.need("priority"))
     session.call("message.create", line.need("name"), priority, given[0][0], given[0][1], line.need("body"))
     return Output()
@@ -329,7 +329,7 @@ def _help(session: Session, line: Line) -> Output:
 
 
 def describe(names: Sequence[str]) -> Output:
-    """What `help` says of these commands, or in general. Raise UsageError."""
+    """The help on these commands, or the overview if there are none. Raise UsageError."""
     if not names:
         return Output(lines=_overview())
     for name in names:
@@ -351,8 +351,8 @@ def describe(names: Sequence[str]) -> Output:
 def _overview() -> Tuple[str, ...]:
     lines = [
         "Usage: vmss xe COMMAND [NAME=VALUE ...] [--minimal]",
-        "       with -s SERVER [-p PORT] -u USER -pwf FILE: not where VMSS_XAPI says, but there, over TLS",
-        "The commands of xe that snapshot schedules need; `vmss xe help COMMAND` tells more of each:",
+        "       with -s SERVER [-p PORT] -u USER -pwf FILE: over TLS to this server instead of VMSS_XAPI",
+        "The commands of xe that snapshot schedules need; `vmss xe help COMMAND` describes one:",
     ]
     for cls in CLASSES:
         prefix = cls.name + "-"
@@ -395,6 +395,6 @@ COMMANDS.update(
             _call_plugin,
             slow=True,
         ),
-        "help": Command((), (), "Tells the usage of the commands that are named after it.", _help),
+        "help": Command((), (), "Shows the usage of the commands given.", _help),
     }
 )

@@ -1,4 +1,4 @@
-"""The errors of the commands of xe, in lines for the user. The exit status is always 1, as with xe."""
+"""The errors of the commands of xe, as lines for the user; the exit status is always 1, as with xe."""
 
 from typing import Callable, List, Sequence
 
@@ -8,9 +8,9 @@ from vmss.core.text import one_line
 from vmss.edges.xapi import Refused
 from vmss.xe.parameters import PARAMETERS
 
-# The sentences of errors that a command can meet and a pass cannot; the others are in the catalogue of failures.
+# The sentences of errors that only a command can meet, or has other words for; the others are in the catalogue.
 SENTENCES = {
-    "INTERNAL_ERROR": "xapi met an error of its own: see /var/log/xensource.log on the coordinator",
+    "INTERNAL_ERROR": "xapi has an internal error: see /var/log/xensource.log on the coordinator",
     "INVALID_VALUE": "This value is not allowed",
     "LICENCE_RESTRICTION": "The licence of the pool does not include this",
     "MAP_DUPLICATE_KEY": "The map has this key already: remove it first, or use param-set",
@@ -31,7 +31,7 @@ class UsageError(XeError):
     """The command is unknown, or lacks a parameter."""
 
     def __str__(self) -> str:
-        return "%s\nvmss xe help tells the usage" % self.args[0]
+        return "%s\nFor usage run: vmss xe help" % self.args[0]
 
 
 def failed(text: str) -> XeError:

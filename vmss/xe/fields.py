@@ -14,18 +14,18 @@ ALWAYS, COSTLY, HIDDEN = range(3)  # a field that is slow to read is left out of
 
 
 class Kind(NamedTuple):
-    """How a value of xapi's reads, and how a text becomes one; `parse` gets the field's name for its errors."""
+    """The conversion of values to text and back; `parse` gets the name of the field for its errors."""
 
     show: Callable[[Any], str]
     parse: Callable[[str, str], Any]
 
 
 class Field(NamedTuple):
-    """One field: where its value comes from, what it is, and whether it can be set.
+    """One field: its source, its kind, and whether it can be set.
 
-    `member` is a member of the record; with a dot in it, one of a second record that the first refers to; with
-    brackets at its end, a method of the class. `of` is the class of references. `missing` is shown where there is
-    no value to be had.
+    `member` is a member of the record; with a dot, a member of a second record to which the first refers; with
+    brackets at its end, a method of the class. `of` is the class of references. `missing` is shown if there is no
+    value.
     """
 
     name: str
@@ -107,7 +107,7 @@ def choice(*values: str) -> Kind:
 
 
 def wording(*values: str) -> Kind:
-    """The same, for values that xe shows in words of its own: Destroy, Core dump and restart."""
+    """The kind of a field whose values xe shows in words of its own, such as "Core dump and restart"."""
     words = {value: value.replace("coredump", "core_dump").replace("_", " ").capitalize() for value in values}
     known = {word.lower(): value for value, word in words.items()}
     known.update((value, value) for value in values)
@@ -124,8 +124,8 @@ def wording(*values: str) -> Kind:
 
 
 def find(fields: Mapping[str, Field], name: str) -> Tuple[Field, Optional[str]]:
-    """Given the fields by name, and what a filter or a parameter is called, return the field that is meant; and for
-    a set or a map what of it: FIELD:KEY, or as in earlier times FIELD-KEY. Raise XeError."""
+    """Given the fields by name, and the name of a filter or a parameter, return its field; and the key, if the name
+    has one: FIELD:KEY, or in the old form FIELD-KEY. Raise XeError."""
     if name in fields:
         return fields[name], None
     head, colon, key = name.partition(":")

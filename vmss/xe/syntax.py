@@ -8,7 +8,7 @@ from vmss.xe.errors import UsageError, XeError, failed
 
 Pairs = List[Tuple[str, str]]
 
-# The parameters of the connection: as an option that takes the next word, and as KEY=VALUE.
+# The parameters of the connection, by option. They can also be given as NAME=VALUE.
 OPTIONS = {"-s": "server", "-h": "server", "-p": "port", "-u": "username", "-pw": "password", "-pwf": "passwordfile"}
 _IGNORED = {"--debug", "--debug-on-fail"}
 
@@ -34,7 +34,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Line(NamedTuple):
-    """A command, its parameters in their order, its bare words, and where and as whom it is to be done."""
+    """A command, its parameters in order, its words without `=`, and the parameters of the connection."""
 
     command: str = ""
     pairs: Tuple[Tuple[str, str], ...] = ()
@@ -43,11 +43,11 @@ class Line(NamedTuple):
     help: bool = False
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A parameter; the first, where it is given twice."""
+        """The value of a parameter; if it is given twice, the first value."""
         return next((value for key, value in self.pairs if key == name), default)
 
     def need(self, name: str) -> str:
-        """A required parameter."""
+        """The value of a required parameter. Raise UsageError."""
         value = self.get(name)
         if value is None:
             raise UsageError("The parameter %s is missing" % name)
@@ -74,7 +74,7 @@ class Line(NamedTuple):
         return found
 
     def others(self, *names: str) -> Pairs:
-        """The parameters besides these and those that every command has."""
+        """The parameters other than these and the standard ones."""
         return [(key, value) for key, value in self.pairs if key not in names and key not in STANDARD]
 
 
@@ -86,7 +86,7 @@ def parse(words: Sequence[str]) -> Line:
         return Line(login=tuple(login), help=wants_help)
     command = rest[0]
     if command.startswith("-") or "=" in command:
-        raise UsageError("Syntax error: %s stands where the command should" % quoted(command))
+        raise UsageError("Syntax error: %s instead of a command" % quoted(command))
     pairs: Pairs = []
     bare: List[str] = []
     for word in rest[1:]:
@@ -107,7 +107,7 @@ def parse(words: Sequence[str]) -> Line:
 
 
 def _login(words: Sequence[str]) -> Tuple[Pairs, List[str]]:
-    """What of the words says where xapi is and who asks; and the others."""
+    """The parameters of the connection among the words, and the other words."""
     login: Pairs = []
     rest: List[str] = []
     queue = list(words)

@@ -5,14 +5,14 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from vmss.core.records import NULL
 from vmss.edges.xapi import Refused, Unanswered, Xapi
-from vmss.xe.classes import BESIDE, Class
+from vmss.xe.classes import SECOND_RECORDS, Class
 from vmss.xe.fields import COSTLY, HIDDEN, LINES, LIST, MAP, NOT_IN_DATABASE, ONE, SET, Field
 from vmss.xe.layout import Row
 
-# After so many uuids of one class that were asked for one by one, the others are read at once.
+# Upper limit on the uuids of one class that are read one by one; after that, all others are read at once.
 _ONE_BY_ONE_MAX = 100
 
-# The errors of an object that has disappeared meanwhile, or of a class that xapi does not have.
+# The errors of an object that was deleted meanwhile, and of a class that xapi does not have.
 _ABSENT = ("HANDLE_INVALID", "MESSAGE_METHOD_UNKNOWN", "MESSAGE_REMOVED", "NOT_IMPLEMENTED")
 
 # Printed in lists in place of a field that is slow to read.
@@ -20,15 +20,15 @@ _COSTLY_TEXT = "<expensive field>"
 
 
 class Session:
-    """A session with xapi, and a cache of what was read."""
+    """A session with xapi, and a cache of references and uuids."""
 
     def __init__(self, xapi: Xapi, shown: Callable[[str, bool], str]) -> None:
-        """`shown` makes a text fit to be shown, given whether it may have several lines."""
+        """`shown` escapes a text for the output; its second argument says whether several lines are allowed."""
         self.call = xapi.call
         self.shown = shown
         self._uuids: Dict[str, Dict[str, str]] = {}  # by class and reference
         self._refs: Dict[str, Dict[str, str]] = {}  # by class and uuid
-        self._met: Dict[str, str] = {}  # the class of objects that a command is about, by reference
+        self._classes: Dict[str, str] = {}  # the class of objects that a command is about, by reference
 
     def all(self, cls: Class, everything: bool = False) -> List["Thing"]:
         """The objects of a class, or all objects of xapi's class."""
@@ -36,7 +36,7 @@ class Session:
             records = self.call(cls.api + ".get_all_records_where", cls.where)
         else:
             records = self.call(cls.api + ".get_all_records")
-        self._met.update((str(ref), cls.api) for ref in records)
+        self._classes.update((str(ref), cls.api) for ref in records)
         return [Thing(self, cls, str(ref), record) for ref, record in records.items()]
 
     def one(self, cls: Class, uuid: str) -> "Thing":
@@ -49,11 +49,11 @@ class Session:
     def ref(self, cls: str, uuid: str) -> str:
         """The reference of the object of xapi's class with this uuid. Raise Refused."""
         ref = str(self.call(cls + ".get_by_uuid", uuid))
-        self._met[ref] = cls
+        self._classes[ref] = cls
         return ref
 
-    def known(self, cls: str, uuid: str) -> str:
-        """The same; "" where there is none."""
+    def find_ref(self, cls: str, uuid: str) -> str:
+        """The reference of the object of xapi's class with this uuid; "" if there is none."""
         refs = self._refs.setdefault(cls, {})
         if uuid not in refs:
             try:
@@ -83,11 +83,11 @@ class Session:
         return known[ref]
 
     def name(self, text: str) -> str:
-        """Given a parameter of an error, return it; its uuid and name, where it is an object at hand."""
-        cls = self._met.get(text)
+        """Given a parameter of an error, return it; for the reference of a known object, its uuid and name."""
+        cls = self._classes.get(text)
         if cls is None:
             return text
-        with suppress(Refused, Unanswered):  # it has disappeared meanwhile
+        with suppress(Refused, Unanswered):  # the object was deleted meanwhile
             uuid = self.uuid(cls, text)
             return uuid if cls == "message" else "%s (%s)" % (uuid, self.call(cls + ".get_name_label", text))
         return text
@@ -101,7 +101,7 @@ class Thing:
         self.ref = ref
         self._session = session
         self._record = record
-        self._beside: Dict[str, Optional[Mapping[str, Any]]] = {}
+        self._second_records: Dict[str, Optional[Mapping[str, Any]]] = {}
         # An older xapi has fewer fields, and its xe too.
         self.fields: Dict[str, Field] = {field.name: field for field in cls.fields if self._has(field)}
 
@@ -109,7 +109,7 @@ class Thing:
         return field.member.endswith("()") or field.member.split(".")[0] in self._record
 
     def row(self, names: Tuple[str, ...], costly: bool = False, first: bool = False) -> Row:
-        """These fields, or all where there are none, in the class's order, to be printed; or the first of them."""
+        """The fields of these names (none: all fields) in the class's order, or with `first` only the first."""
         wanted = [
             field for field in self.fields.values() if field.seen != HIDDEN and (not names or field.name in names)
         ]
@@ -119,11 +119,11 @@ class Thing:
         ]
 
     def text(self, field: Field) -> str:
-        """A field as it is shown."""
+        """The text of a field as it is shown."""
         return self._session.shown(self.plain(field), field.kind is LINES)
 
     def plain(self, field: Field) -> str:
-        """A field as a text."""
+        """The text of a field, not escaped."""
         value = self._value(field)
         if value is None:
             return field.missing
@@ -146,12 +146,12 @@ class Thing:
         return {str(key): self._item(field, member) for key, member in value.items()}
 
     def matches(self, field: Field, key: Optional[str], value: str) -> bool:
-        """Whether a field has a value, or where it is a set or a map, has it in there."""
+        """Whether a field has this value; given a key, whether a map has it there, or a set contains it."""
         alone = field.holds == ONE and key is None
         if field.of and value != NOT_IN_DATABASE and (alone or field.holds == SET and key is not None):
             # One call for the wanted object, instead of one for every reference.
             refs = [self._value(field)] if alone else self._value(field)
-            return self._session.known(field.of, value) in refs
+            return self._session.find_ref(field.of, value) in refs
         if key is None:
             return self.plain(field) == value
         if field.holds == MAP:
@@ -164,7 +164,7 @@ class Thing:
         return field.kind.show(value)
 
     def _value(self, field: Field) -> Any:
-        """The value of a field; None where there is none."""
+        """The value of a field; None if there is none."""
         if field.member.endswith("()"):
             try:
                 return self._session.call(field.member[:-2], self.ref)
@@ -173,17 +173,17 @@ class Thing:
         head, dot, tail = field.member.partition(".")
         if not dot:
             return self._record.get(head)
-        if head not in self._beside:
-            self._beside[head] = self._read_beside(head)
-        record = self._beside[head]
+        if head not in self._second_records:
+            self._second_records[head] = self._read_second_record(head)
+        record = self._second_records[head]
         return None if record is None else record.get(tail)
 
-    def _read_beside(self, member: str) -> Optional[Mapping[str, Any]]:
+    def _read_second_record(self, member: str) -> Optional[Mapping[str, Any]]:
         ref = self._record.get(member)
         if ref in (None, "", NULL):
             return None
         try:
-            record = self._session.call(BESIDE[self.cls.api, member] + ".get_record", ref)
+            record = self._session.call(SECOND_RECORDS[self.cls.api, member] + ".get_record", ref)
         except Refused as refused:
             if refused.code not in _ABSENT:
                 raise

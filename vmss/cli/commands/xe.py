@@ -17,12 +17,12 @@ from vmss.xe.layout import Output, render
 from vmss.xe.syntax import Line, parse
 from vmss.xe.things import Session
 
-# What xapi lists our sessions under: they are not those of the runs.
+# The originator of the sessions in xapi, other than that of the runs.
 _ORIGINATOR = "vmss xe"
 
 
 def main(words: Sequence[str]) -> int:
-    """Do the command and return xe's exit status: 0, or 1 with the reason on standard error."""
+    """Carry out the command and return xe's exit status: 0, or 1 with the reason on standard error."""
     try:
         line = parse([_utf8(word) for word in words])
         minimal = line.flag("minimal")
@@ -62,7 +62,7 @@ def _in_session(line: Line) -> Output:
     xapi = Xapi(where.xapi, settings.verify_tls, settings.ca_file, limit)
     session = Session(xapi, _fit_for_terminal if _on_terminal(sys.stdout) else _as_it_is)
     try:
-        # Over its own socket xapi trusts everybody who may open it.
+        # On its own socket xapi trusts every client.
         xapi.login(where.user, "" if xapi.unix else where.password or "", _ORIGINATOR)
         return run(session, line)
     except Refused as refused:
@@ -77,11 +77,11 @@ def _in_session(line: Line) -> Output:
 
 
 def _end(number: int, frame: object) -> NoReturn:
-    sys.exit(128 + number)  # through everything that has to be closed
+    sys.exit(128 + number)  # SystemExit, so that the session is closed on the way
 
 
 def _place(line: Line) -> Place:
-    """Where xapi is and who asks: by the words of the line, otherwise by the environment."""
+    """The address of xapi and the user: those of the line, otherwise those of the environment."""
     where = place(os.environ)
     login = dict(line.login)
     if "passwordfile" in login:
@@ -112,7 +112,7 @@ def _as_it_is(text: str, lines: bool) -> str:
 
 
 def _fit_for_terminal(text: str, lines: bool) -> str:
-    """A text from the pool, with what could play tricks on a terminal escaped."""
+    """A text from the pool, with the control characters escaped that a terminal could obey."""
     parts = text.split("\n") if lines else [text]
     return "\n".join(one_line(part, len(part)) for part in parts)
 
@@ -122,9 +122,9 @@ def _on_terminal(stream: TextIO) -> bool:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    """Write the text as UTF-8, as xe does whatever the locale; to a terminal, only what it can show."""
+    """Write the text as UTF-8, as xe does in every locale; to a terminal, in its encoding."""
     encoding = stream.encoding if _on_terminal(stream) else "utf-8"
     data = text.encode(encoding, "backslashreplace")
     while data and stream is not None:
-        # Not through Python's buffer: what could not be written would be tried again at the very end.
+        # Not through Python's buffer, which would retry a failed write when the interpreter exits.
         data = data[os.write(stream.fileno(), data) :]
