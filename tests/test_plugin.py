@@ -214,6 +214,31 @@ def test_each_form_of_the_start_runs_a_pass_under_the_name_vmss(pool: TestPool, 
     assert "===Kicking cron job for VMSS===" in pool.log()
 
 
+def test_a_tick_with_nothing_to_do_loads_nothing_that_only_a_run_needs(pool: TestPool) -> None:
+    pool.policy([pool.vm("vm", [pool.sr()])])
+    pool.at(10, 1)
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), TZ="UTC", **files(pool))
+    Path(pool.place.config).unlink()  # most hosts have none
+    done = subprocess.run(
+        [sys.executable, "-c", PACKAGE + "; import sys; print(*sys.modules, sep='\\n')"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert pool.names() == []
+    loaded = set(done.stdout.splitlines())
+    assert "vmss.passes.run" in loaded
+    for_a_run = {"dateutil", "configparser"}
+    for_a_run |= {"vmss.core." + name for name in ("engine", "job", "plan", "outcome", "failures")}
+    for_a_run |= {"vmss.edges.storage"}
+    for_a_run |= {"vmss.passes." + name for name in ("serve", "planning", "deletions", "notes", "orphans")}
+    assert loaded & for_a_run == set()
+    # Everything named is a module, or this would hold nothing.
+    assert all((ROOT / (name.replace(".", "/") + ".py")).exists() for name in for_a_run if name.startswith("vmss."))
+
+
 def test_without_the_package_it_says_so_in_one_line(tmp_path: Path) -> None:
     installed = tmp_path / "deep" / "plugins" / "vmss"
     installed.parent.mkdir(parents=True)

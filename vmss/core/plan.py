@@ -7,7 +7,7 @@ from vmss.core import policy
 from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
 from vmss.core.policy import Policy
-from vmss.core.records import NULL, Disk, Space, Vm
+from vmss.core.records import NULL, Disk, Vm
 from vmss.core.retention import Snapshot, expired
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
@@ -25,6 +25,14 @@ _OF_A_VM = ("user", "system", "ephemeral")
 
 # The token of checkpoints of suspended VMs: xapi picks the host, so one runs at a time.
 _ANY_HOST = "any host"
+
+
+class Space(NamedTuple):
+    """The space on an SR, in bytes. `thick`: each disk occupies its whole size, as on LVM."""
+
+    size: int
+    used: int
+    thick: bool
 
 
 class Need(NamedTuple):

@@ -1,6 +1,6 @@
 """The pool, its VMs and their disks: the values from which a pass decides."""
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Mapping, NamedTuple, Optional, Tuple
 
 from vmss.core.retention import Snapshot
 
@@ -22,14 +22,6 @@ class Pool(NamedTuple):
     suspend_sr: str
 
 
-class Space(NamedTuple):
-    """The space on an SR, in bytes. `thick`: each disk occupies its whole size, as on LVM."""
-
-    size: int
-    used: int
-    thick: bool
-
-
 class Disk(NamedTuple):
     """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes."""
 
@@ -41,14 +33,6 @@ class Disk(NamedTuple):
     managed: bool
     vbds: Tuple[str, ...]
     virtual_size: int = 0
-
-
-class Disks(NamedTuple):
-    """The disks of VMs and snapshots, by their references. `misread` has the VMs and snapshots of which not all disks
-    are known, because the record of a disk or a VBD cannot be understood, and the reason."""
-
-    of: Dict[str, List[Disk]]
-    misread: Dict[str, str]
 
 
 class Vm(NamedTuple):

@@ -3,9 +3,18 @@
 from contextlib import suppress
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.core.records import NULL, Disk, Disks, Space
+from vmss.core.plan import Space
+from vmss.core.records import NULL, Disk
 from vmss.edges.query import CHUNK, int_of, list_of, text_of, where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
+
+
+class Disks(NamedTuple):
+    """The disks of VMs and snapshots, by their references. `misread` has the VMs and snapshots of which not all disks
+    are known, because the record of a disk or a VBD cannot be understood, and the reason."""
+
+    of: Dict[str, List[Disk]]
+    misread: Dict[str, str]
 
 
 class _Vbd(NamedTuple):

@@ -10,7 +10,6 @@ from vmss.core.records import NULL, TAKING, Pool, Vm
 from vmss.core.retention import Snapshot
 from vmss.core.text import is_uuid, one_line
 from vmss.edges.query import int_of, list_of, text_of, where
-from vmss.edges.storage import read_disk
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 
 # The key of VM.other_config with the duration in seconds of the VM's last scheduled snapshot.
@@ -207,6 +206,8 @@ def _taking_task(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
 
 def _memory_sr(xapi: Xapi, record: Mapping[str, Any]) -> str:
     """The SR to which a checkpoint of this VM writes memory, if the VM's own record tells."""
+    from vmss.edges.storage import read_disk  # not needed by an idle tick
+
     for disk in read_disk(xapi, str(record["suspend_VDI"])):
         return disk.sr
     return str(record["suspend_SR"])

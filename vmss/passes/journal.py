@@ -14,7 +14,6 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from vmss.core.records import Disk, Pool
 from vmss.core.text import is_uuid
-from vmss.edges.storage import read_disk
 from vmss.edges.xapi import MISREAD, Refused, Xapi
 
 PREFIX = "vmss-destroying:"
@@ -86,6 +85,8 @@ def still_there(xapi: Xapi, snapshot_uuid: str) -> bool:
 
 def disks(xapi: Xapi, uuids: Sequence[str]) -> List[Disk]:
     """The disks with these uuids that still exist, without memory images of suspended VMs."""
+    from vmss.edges.storage import read_disk  # not needed by an idle tick
+
     found: List[Disk] = []
     for uuid in uuids:
         for ref in _by_uuid(xapi, "VDI", uuid):

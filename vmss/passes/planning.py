@@ -5,10 +5,11 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss.core import plan
 from vmss.core.job import Job
-from vmss.core.plan import Expiry
-from vmss.core.records import NULL, Disk, Disks, Space, Vm
+from vmss.core.plan import Expiry, Space
+from vmss.core.records import NULL, Disk, Vm
 from vmss.core.turn import Turn
 from vmss.edges import storage, world
+from vmss.edges.storage import Disks
 from vmss.edges.xapi import Misunderstood
 from vmss.passes.context import Context
 
