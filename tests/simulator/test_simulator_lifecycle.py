@@ -521,11 +521,6 @@ def test_the_clock_of_a_dead_host_cannot_be_read(pair: Any) -> None:
         assert root.error(method, member) == ["CANNOT_CONTACT_HOST", member]
 
 
-def running_on(root: Client, host: str) -> List[str]:
-    running = root("VM.get_all_records_where", 'field "power__state" = "Running"')
-    return [vm for vm, row in running.items() if row["resident_on"] == host and not row["is_control_domain"]]
-
-
 def test_a_host_that_dies_breaks_off_what_it_does_and_frees_what_it_held(pair: Any) -> None:
     root, _, member = pair
     vm = root.vm("guest")
