@@ -8,7 +8,7 @@ from vmss.simulator.faults import Rule
 from vmss.simulator.images import MIB
 
 from .replay import Trace
-from .replay_looks import Looks
+from .replay_observations import Looks
 from .replay_stage import GIB, REFERENCE
 
 
