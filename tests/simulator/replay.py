@@ -34,7 +34,7 @@ _EPOCH = "19700101T00:00:00Z"
 
 
 class Trace(NamedTuple):
-    """One recorded call, or one look at the host (`observation`)."""
+    """One recorded call, or one observation of the host (`observation`)."""
 
     number: int
     section: str
@@ -300,7 +300,7 @@ class Outcome(NamedTuple):
     details: List[str]
 
 
-UNEXPLAINED = "a look at the host, not an answer of xapi"
+UNEXPLAINED = "an observation of the host, not an answer of xapi"
 SAME, DIFFERENT, MISSING, APART = "same", "different", "not implemented", "not comparable"
 
 
@@ -355,15 +355,15 @@ class Replay:
         return Outcome(trace, DIFFERENT if comparison.differences else SAME, comparison.differences)
 
     def observe(self, trace: Trace) -> Outcome:
-        """A look at the host: compared where a check was written for it."""
-        check: Optional[Callable[[str], List[str]]] = getattr(self, "look_%d" % trace.number, None)
+        """Compare an observation of the host, where there is a check of it."""
+        check: Optional[Callable[[str], List[str]]] = getattr(self, "check_%d" % trace.number, None)
         if check is None:
             return Outcome(trace, APART, [self.reason_apart(trace)])
         differences = check(trace.observation)
         return Outcome(trace, DIFFERENT if differences else SAME, differences)
 
     def reason_apart(self, trace: Trace) -> str:
-        """Why a look at the host cannot be compared."""
+        """Why an observation of the host cannot be compared."""
         return UNEXPLAINED
 
     def log_in_as_recorded(self, trace: Trace) -> None:

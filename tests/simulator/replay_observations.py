@@ -1,4 +1,4 @@
-"""The looks at the host in storage.jsonl: what they say in words and figures, compared with the simulator's state."""
+"""The observations of the host in storage.jsonl, texts with figures, compared with the simulator's state."""
 
 import ast
 import re
@@ -50,8 +50,8 @@ def difference(what: str, recorded: Any, ours: Any) -> List[str]:
     return [] if recorded == ours else ["%s: recorded %s, ours %s" % (what, recorded, ours)]
 
 
-class Looks(Stage):
-    """Compares looks; `look_N` is the check of one."""
+class Observations(Stage):
+    """Compares observations; `check_N` checks that of number N."""
 
     def reason_apart(self, trace: Trace) -> str:
         for start, reason in _TELLS_NOTHING.items():
@@ -81,18 +81,18 @@ class Looks(Stage):
             pairs = [(int(one), other) for one, other in zip(recorded, figures) if one is not None]
             if any(one != other for one, other in pairs):
                 return ["recorded %s, ours %s" % (recorded, figures)]
-        return difference("looks", len(found), len(ours))
+        return difference("depths", len(found), len(ours))
 
-    def look_99(self, text: str) -> List[str]:
+    def check_99(self, text: str) -> List[str]:
         return self._chain(text, self.depths[:3])
 
-    def look_110(self, text: str) -> List[str]:
+    def check_110(self, text: str) -> List[str]:
         return self._chain(text, self.depths[3:13])
 
-    def look_136(self, text: str) -> List[str]:
+    def check_136(self, text: str) -> List[str]:
         return self._chain(text, self.depths[13:])
 
-    def look_114(self, text: str) -> List[str]:
+    def check_114(self, text: str) -> List[str]:
         names = [line.split()[1] for line in text.splitlines()]
         return difference("order", names, [row["name_label"] for row in self._snapshots(self.value(10))])
 
@@ -104,10 +104,10 @@ class Looks(Stage):
         vbds = (self.sim.db.row("VBD", vbd) for vbd in self.sim.db.get("VM", vm, "VBDs"))
         return difference("order", recorded, [vbd["userdevice"] for vbd in vbds])
 
-    def look_270(self, text: str) -> List[str]:
+    def check_270(self, text: str) -> List[str]:
         return self._order(text, self.value(263))
 
-    def look_426(self, text: str) -> List[str]:
+    def check_426(self, text: str) -> List[str]:
         return self._order(text, self.value(419))
 
     # --- what a failure or a cancellation leaves ---
@@ -124,9 +124,9 @@ class Looks(Stage):
         ours = [(row["name_label"], row["is_a_snapshot"], row["managed"]) for row in rows]
         return difference("new disks", Counter(recorded), Counter(ours))
 
-    look_272 = look_330 = look_491 = look_497 = look_502 = look_507 = _new
+    check_272 = check_330 = check_491 = check_497 = check_502 = check_507 = _new
 
-    def look_139(self, text: str) -> List[str]:
+    def check_139(self, text: str) -> List[str]:
         tasks = ast.literal_eval(text[text.index("tasks left: ") + len("tasks left: ") :].strip())
         rows = self.sim.db.tables["task"].rows.values()
         ours = [(row["name_label"], row["status"], row["error_info"]) for row in rows]
@@ -150,7 +150,7 @@ class Looks(Stage):
         names = [(db.row("VM", ref)["name_label"], len(db.pointing_at("VBD", "VM", ref))) for ref in of_vm]
         return difference("disks", recorded, ours) + difference("snapshots", sorted(snapshots), sorted(names))
 
-    look_434 = look_438 = look_452 = look_454 = look_456 = look_460 = look_478 = look_484 = _state
+    check_434 = check_438 = check_452 = check_454 = check_456 = check_460 = check_478 = check_484 = _state
 
     # --- coalescing ---
 
@@ -171,15 +171,15 @@ class Looks(Stage):
         files = Counter(_FILE.findall(text))
         return difference("records", recorded, ours) + (difference("files", files, images) if files else [])
 
-    look_522 = look_529 = look_531 = look_533 = look_539 = look_541 = look_546 = look_547 = _figures
+    check_522 = check_529 = check_531 = check_533 = check_539 = check_541 = check_546 = check_547 = _figures
 
-    def look_568(self, text: str) -> List[str]:
+    def check_568(self, text: str) -> List[str]:
         names = Counter((r["name"], r["cls"], str(r["priority"])) for r in self.sim.messages.records.values())
         return difference("messages", Counter(ast.literal_eval(text)), names)
 
     # --- trees of snapshots ---
 
-    def look_583(self, text: str) -> List[str]:
+    def check_583(self, text: str) -> List[str]:
         db, vm = self.sim.db, self.names.translate(self.first_ref(580))
         ours = set()
         for ref in [*db.get("VM", vm, "snapshots"), vm]:
@@ -189,12 +189,12 @@ class Looks(Stage):
             ours.add("%s parent %s%s" % (row["name_label"], parent, "" if ref == vm else " children %s" % children))
         return difference("tree", set(text.strip().splitlines()), ours)
 
-    def look_585(self, text: str) -> List[str]:
+    def check_585(self, text: str) -> List[str]:
         vm = self.names.translate(self.first_ref(580))
         parent = self.sim.db.row("VM", self.sim.db.row("VM", vm)["parent"])["name_label"]
         return difference("parent", text.strip(), "vm-order parent %r" % parent)
 
-    def look_588(self, text: str) -> List[str]:
+    def check_588(self, text: str) -> List[str]:
         recorded = Counter(ast.literal_eval(text[text.index("Counter(") + len("Counter(") :].strip()[:-1]))
         rows = [self.sim.db.row("VDI", vdi) for vdi in self.sim.db.get("SR", self.value(569), "VDIs")]
         ours = Counter((row["name_label"], row["is_a_snapshot"], row["managed"]) for row in rows)
@@ -207,4 +207,4 @@ class Looks(Stage):
         ours = [(row["name_label"], row["is_vmss_snapshot"]) for row in self._snapshots(vm)]
         return difference("snapshots", recorded, ours[: len(recorded)])
 
-    look_651 = look_654 = look_661 = look_664 = _marks
+    check_651 = check_654 = check_661 = check_664 = _marks

@@ -8,12 +8,12 @@ from vmss.simulator.faults import Rule
 from vmss.simulator.images import MIB
 
 from .replay import Trace
-from .replay_observations import Looks
+from .replay_observations import Observations
 from .replay_stage import GIB, REFERENCE
 
 
-class Storage(Looks):
-    """673 calls and looks at a xapi with the real storage manager below it."""
+class Storage(Observations):
+    """673 calls and observations of a xapi with the real storage manager below it."""
 
     name = "storage"
 
@@ -95,7 +95,7 @@ class Storage(Looks):
         self.meant(359, second)
 
     def _bursts(self) -> Tuple[str, str]:
-        """What the looks 342 to 353 were about: VMs on two SRs, many snapshots at once, twice over."""
+        """The subject of observations 342 to 353: VMs on two SRs, many snapshots at once, twice over."""
         srs = (self.value(340), self.value(341))
         names = (["ma%d" % number for number in range(5)], ["mb%d" % number for number in range(5)])
         rows = [[self.vm(name, sr, [GIB], "{} disk") for name in row] for row, sr in zip(names, srs)]
@@ -175,7 +175,7 @@ class Storage(Looks):
     # --- 6c. destroying at once ---
 
     def before_411(self) -> None:
-        """The looks 404 to 410 were about snapshots that were taken and destroyed at once."""
+        """The subject of observations 404 to 410: snapshots created and destroyed at the same time."""
         self.all_end()
         self.take()
         a, b = self.a, self.b
@@ -196,7 +196,7 @@ class Storage(Looks):
         return disk
 
     def before_418(self) -> None:
-        """The looks 415 and 416: a snapshot beside a VDI.destroy, a VM.destroy twice at once."""
+        """Observations 415 and 416: a snapshot beside a VDI.destroy, a VM.destroy twice at once."""
         self.all_end()
         self.take()
         self.do("VDI.destroy", self.loose_disk(self.a[0]))
@@ -238,7 +238,7 @@ class Storage(Looks):
         self.take()
 
     def before_457(self) -> None:
-        # What the look 456 had found was cleaned up.
+        # The disks that observation 456 had found were cleaned up.
         rows = self.sim.db.tables["VDI"].rows
         for vdi, row in list(rows.items()):
             mine = row["SR"] == self.value(418) and row["is_a_snapshot"]
@@ -399,7 +399,7 @@ class Storage(Looks):
         self.spoil(self.disk(self.gone[1], "1"), "missing")
 
     def before_580(self) -> None:
-        """The looks 578 and 579: attachments that lead nowhere, and the order of things after a clean restart."""
+        """Observations 578 and 579: attachments that lead nowhere, and the order of things after a clean restart."""
         self.let_pass(60)
         self.do("VM.snapshot", self.gone[1], "gone2", [])
         order = self.vm("vm-order", self.value(569), [64 * MIB] * 4)
@@ -477,7 +477,7 @@ class Storage(Looks):
         self.let_pass(1.0)
 
     def before_653(self) -> None:
-        """The look 652: a client closed its connection, and its snapshot was taken all the same."""
+        """Observation 652: a client closed its connection, and its snapshot was created all the same."""
         self.closed = self.do("VM.snapshot", self.names.translate(self.first_ref(646)), "closed", [])
         self.take(vdi_snapshot=3.2)
 

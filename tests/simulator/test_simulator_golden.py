@@ -8,7 +8,7 @@ import pytest
 from .recordings import RECORDINGS, play
 from .replay import APART, DIFFERENT, MISSING, SAME, UNEXPLAINED, described
 
-# How many calls and looks agree. The rest is named, with its reason, by `python -m tests.simulator.replay --all`.
+# The calls and observations that agree. `python -m tests.simulator.replay --all` gives the reason for each of the rest.
 AGREE = {"traces": 476, "storage": 599}
 
 
@@ -20,7 +20,7 @@ def test_every_recorded_call_is_answered_as_it_was(name: str) -> None:
     assert sum(1 for outcome in outcomes if outcome.verdict == SAME) == AGREE[name]
 
 
-def test_only_looks_at_the_host_are_not_compared_and_each_has_a_reason_of_its_own() -> None:
+def test_only_observations_of_the_host_are_not_compared_and_each_has_a_reason_of_its_own() -> None:
     outcomes = [outcome for outcome in play("storage") if outcome.verdict == APART]
     assert all(outcome.trace.observation for outcome in outcomes)
     assert not [outcome.trace for outcome in outcomes if outcome.details == [UNEXPLAINED]]
