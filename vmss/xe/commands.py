@@ -9,8 +9,8 @@ from vmss.xe.classes import BY_NAME, CLASSES, FREQUENCIES, TYPES, Class
 from vmss.xe.errors import UsageError, failed
 from vmss.xe.fields import HIDDEN, INTEGER, MAP, ONE, SET, Field, find
 from vmss.xe.layout import Output
+from vmss.xe.objects import Session, Thing
 from vmss.xe.syntax import Line
-from vmss.xe.things import Session, Thing
 
 Function = Callable[[Session, Line], Output]
 

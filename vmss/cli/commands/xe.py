@@ -14,8 +14,8 @@ from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.xe.commands import command_of, describe, run
 from vmss.xe.errors import XeError, error_lines
 from vmss.xe.layout import Output, render
+from vmss.xe.objects import Session
 from vmss.xe.syntax import Line, parse
-from vmss.xe.things import Session
 
 # The originator of the sessions in xapi, other than that of the runs.
 _ORIGINATOR = "vmss xe"
