@@ -70,7 +70,7 @@ class Storage:
             self._unmark("SR", sr, key)
 
     def _check_free(self, sr: str, vdi: Optional[str], operation: str) -> None:
-        """Xapi's checks before an operation. Only plugs of an SR, by several hosts, may run at the same time."""
+        """xapi's checks before an operation. Only plugs of an SR, by several hosts, may run at the same time."""
         running = self.db.row("SR", sr)["current_operations"]
         if vdi is not None:
             self.db.row("VDI", vdi)

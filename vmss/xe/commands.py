@@ -9,7 +9,7 @@ from vmss.xe.classes import BY_NAME, CLASSES, FREQUENCIES, TYPES, Class
 from vmss.xe.errors import UsageError, failed
 from vmss.xe.fields import HIDDEN, INTEGER, MAP, ONE, SET, Field, find
 from vmss.xe.layout import Output
-from vmss.xe.objects import Session, Thing
+from vmss.xe.objects import Session, XeObject
 from vmss.xe.syntax import Line
 
 Function = Callable[[Session, Line], Output]
@@ -56,12 +56,12 @@ def _list(cls: Class) -> Function:
         wanted = line.get("params")
         names = cls.listed if wanted is None else () if wanted == "all" else tuple(wanted.split(","))
         # A minimal answer has only the first field, so the others are not read.
-        return Output(tuple(thing.row(names, first=line.flag("minimal")) for thing in shown))
+        return Output(tuple(obj.row(names, first=line.flag("minimal")) for obj in shown))
 
     return do
 
 
-def _candidates(session: Session, cls: Class, line: Line) -> List[Thing]:
+def _candidates(session: Session, cls: Class, line: Line) -> List[XeObject]:
     """The objects that a list filters: with a uuid only that one, because reading all is slow in a large pool."""
     uuid = line.get("uuid")
     if uuid is None or line.flag("all"):
@@ -74,35 +74,35 @@ def _candidates(session: Session, cls: Class, line: Line) -> List[Thing]:
         raise
 
 
-def _filtered(things: List[Thing], name: str, value: str) -> List[Thing]:
-    if not things:
+def _filtered(objects: List[XeObject], name: str, value: str) -> List[XeObject]:
+    if not objects:
         return []
     if name.startswith("database:"):
         raise failed("database: is not supported here")
-    field, key = find(things[0].fields, name)
+    field, key = find(objects[0].fields, name)
     if field.holds == SET and key not in (None, "contains"):
         raise failed("A set is filtered with %s:contains=VALUE" % field.name)
-    return [thing for thing in things if field.name in thing.fields and thing.matches(field, key, value)]
+    return [obj for obj in objects if field.name in obj.fields and obj.matches(field, key, value)]
 
 
 def _param_list(cls: Class) -> Function:
     return lambda session, line: Output((session.one(cls, line.need("uuid")).row((), costly=True),))
 
 
-def _field_of(thing: Thing, line: Line) -> Field:
+def _field_of(obj: XeObject, line: Line) -> Field:
     name = line.need("param-name")
-    if name not in thing.fields:
-        raise failed("Missing parameter: %s has no field %s" % (thing.cls.name, quoted(name)))
-    return thing.fields[name]
+    if name not in obj.fields:
+        raise failed("Missing parameter: %s has no field %s" % (obj.cls.name, quoted(name)))
+    return obj.fields[name]
 
 
 def _param_get(cls: Class) -> Function:
     def do(session: Session, line: Line) -> Output:
-        thing = session.one(cls, line.need("uuid"))
-        field, key = _field_of(thing, line), line.get("param-key")
+        obj = session.one(cls, line.need("uuid"))
+        field, key = _field_of(obj, line), line.get("param-key")
         if key is None or field.holds != MAP:
-            return Output(lines=(thing.text(field),))
-        values = thing.map(field)
+            return Output(lines=(obj.text(field),))
+        values = obj.map(field)
         if key not in values:
             raise failed("Key %s not found in map" % quoted(key))
         return Output(lines=(session.shown(values[key], False),))
@@ -112,23 +112,23 @@ def _param_get(cls: Class) -> Function:
 
 def _param_set(cls: Class) -> Function:
     def do(session: Session, line: Line) -> Output:
-        thing = session.one(cls, line.need("uuid"))
+        obj = session.one(cls, line.need("uuid"))
         for name, value in line.others("uuid"):
-            field, key = find(thing.fields, name)
+            field, key = find(obj.fields, name)
             if key is None:
-                _set(session, thing, field, value)
+                _set(session, obj, field, value)
             elif field.holds == SET:
                 raise failed("%s is a set: use %s-param-add and -remove" % (field.name, cls.name))
             elif not field.writable:
                 raise failed("Map field %s is read-only" % quoted(field.name))
             else:
-                _put(session, thing, field, key, value)
+                _put(session, obj, field, key, value)
         return Output()
 
     return do
 
 
-def _set(session: Session, thing: Thing, field: Field, value: str) -> None:
+def _set(session: Session, obj: XeObject, field: Field, value: str) -> None:
     if not field.writable:
         raise failed("Field %s is read-only" % quoted(field.name))
     if field.holds != ONE:
@@ -136,30 +136,30 @@ def _set(session: Session, thing: Thing, field: Field, value: str) -> None:
     new: Any = field.kind.parse(field.name, value)
     if field.of:
         new = session.ref(field.of, value) if value else NULL
-    session.call("%s.set_%s" % (thing.cls.api, field.member), thing.ref, new)
+    session.call("%s.set_%s" % (obj.cls.api, field.member), obj.ref, new)
 
 
-def _put(session: Session, thing: Thing, field: Field, key: str, value: str) -> None:
+def _put(session: Session, obj: XeObject, field: Field, key: str, value: str) -> None:
     """Set the value of a key of a map, the way xe does: xapi's own check of a schedule relies on it."""
     # Read again: a new frequency earlier on the same line changes the schedule.
-    if key in session.call("%s.get_%s" % (thing.cls.api, field.member), thing.ref):
-        session.call("%s.remove_from_%s" % (thing.cls.api, field.member), thing.ref, key)
-    session.call("%s.add_to_%s" % (thing.cls.api, field.member), thing.ref, key, value)
+    if key in session.call("%s.get_%s" % (obj.cls.api, field.member), obj.ref):
+        session.call("%s.remove_from_%s" % (obj.cls.api, field.member), obj.ref, key)
+    session.call("%s.add_to_%s" % (obj.cls.api, field.member), obj.ref, key, value)
 
 
 def _param_add(cls: Class) -> Function:
     def do(session: Session, line: Line) -> Output:
-        thing = session.one(cls, line.need("uuid"))
-        field = _field_of(thing, line)
+        obj = session.one(cls, line.need("uuid"))
+        field = _field_of(obj, line)
         _check_can(field, "add to")
         if field.holds == SET:
             key = line.get("param-key")
             if key is None:
                 raise failed("%s is a set: param-key=VALUE is required" % field.name)
-            session.call("%s.add_%s" % (cls.api, field.member), thing.ref, key)
+            session.call("%s.add_%s" % (cls.api, field.member), obj.ref, key)
         else:
             for key, value in line.others("uuid", "param-name", "param-key"):
-                session.call("%s.add_to_%s" % (cls.api, field.member), thing.ref, key, value)
+                session.call("%s.add_to_%s" % (cls.api, field.member), obj.ref, key, value)
         return Output()
 
     return do
@@ -167,40 +167,40 @@ def _param_add(cls: Class) -> Function:
 
 def _param_remove(cls: Class) -> Function:
     def do(session: Session, line: Line) -> Output:
-        thing = session.one(cls, line.need("uuid"))
-        field, key = _field_of(thing, line), line.need("param-key")
+        obj = session.one(cls, line.need("uuid"))
+        field, key = _field_of(obj, line), line.need("param-key")
         _check_can(field, "remove from")
-        if key not in (thing.items(field) if field.holds == SET else thing.map(field)):
+        if key not in (obj.items(field) if field.holds == SET else obj.map(field)):
             raise failed("Key %s is not in %s %s" % (quoted(key), "set" if field.holds == SET else "map", field.name))
-        _remove(session, thing, field, key)
+        _remove(session, obj, field, key)
         return Output()
 
     return do
 
 
-def _check_can(field: Field, what: str) -> None:
+def _check_can(field: Field, action: str) -> None:
     if field.holds not in (SET, MAP):
-        raise failed("Can only %s parameters of type Set or Map, which %s is not" % (what, field.name))
+        raise failed("Can only %s parameters of type Set or Map, which %s is not" % (action, field.name))
     if not field.writable:
         raise failed("Parameter %s is read-only" % quoted(field.name))
 
 
-def _remove(session: Session, thing: Thing, field: Field, key: str) -> None:
+def _remove(session: Session, obj: XeObject, field: Field, key: str) -> None:
     form = "%s.remove_%s" if field.holds == SET else "%s.remove_from_%s"
-    session.call(form % (thing.cls.api, field.member), thing.ref, key)
+    session.call(form % (obj.cls.api, field.member), obj.ref, key)
 
 
 def _param_clear(cls: Class) -> Function:
     def do(session: Session, line: Line) -> Output:
-        thing = session.one(cls, line.need("uuid"))
-        field = _field_of(thing, line)
+        obj = session.one(cls, line.need("uuid"))
+        field = _field_of(obj, line)
         if not field.writable:
             raise failed("Can only clear RW parameters, which %s is not" % field.name)
         if field.holds == ONE:
-            _set(session, thing, field, "")
+            _set(session, obj, field, "")
         else:
-            for key in thing.items(field) if field.holds == SET else thing.map(field):
-                _remove(session, thing, field, key)
+            for key in obj.items(field) if field.holds == SET else obj.map(field):
+                _remove(session, obj, field, key)
         return Output()
 
     return do
@@ -287,7 +287,7 @@ def _vm_snapshot(session: Session, line: Line) -> Output:
     return Output(lines=tuple(str(session.call("VM.get_uuid", ref)) for ref in made))
 
 
-def _chosen(session: Session, line: Line) -> Sequence[Thing]:
+def _chosen(session: Session, line: Line) -> Sequence[XeObject]:
     """The VMs that a line selects: by vm=UUID or vm=NAME, or by their fields as in a list. Raise XeError."""
     cls = BY_NAME["vm"]
     found = _candidates(session, cls, line)

@@ -8,7 +8,7 @@ from vmss.core.text import one_line
 from vmss.edges.xapi import Refused
 from vmss.xe.parameters import PARAMETERS
 
-# The sentences of errors that only a command can meet, or has other words for; the others are in the catalogue.
+# The sentences of errors that only a command can meet, or that it words otherwise; the others are in the catalogue.
 SENTENCES = {
     "INTERNAL_ERROR": "xapi has an internal error: see /var/log/xensource.log on the coordinator",
     "INVALID_VALUE": "This value is not allowed",

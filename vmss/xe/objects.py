@@ -30,21 +30,21 @@ class Session:
         self._refs: Dict[str, Dict[str, str]] = {}  # by class and uuid
         self._classes: Dict[str, str] = {}  # the class of objects that a command is about, by reference
 
-    def all(self, cls: Class, everything: bool = False) -> List["Thing"]:
+    def all(self, cls: Class, everything: bool = False) -> List["XeObject"]:
         """The objects of a class, or all objects of xapi's class."""
         if cls.where and not everything:
             records = self.call(cls.api + ".get_all_records_where", cls.where)
         else:
             records = self.call(cls.api + ".get_all_records")
         self._classes.update((str(ref), cls.api) for ref in records)
-        return [Thing(self, cls, str(ref), record) for ref, record in records.items()]
+        return [XeObject(self, cls, str(ref), record) for ref, record in records.items()]
 
-    def one(self, cls: Class, uuid: str) -> "Thing":
+    def one(self, cls: Class, uuid: str) -> "XeObject":
         """The object with this uuid. Raise Refused."""
         ref = self.ref(cls.api, uuid)
         record = self.call(cls.api + ".get_record", ref)
         self._uuids.setdefault(cls.api, {})[ref] = str(record["uuid"])
-        return Thing(self, cls, ref, record)
+        return XeObject(self, cls, ref, record)
 
     def ref(self, cls: str, uuid: str) -> str:
         """The reference of the object of xapi's class with this uuid. Raise Refused."""
@@ -93,7 +93,7 @@ class Session:
         return text
 
 
-class Thing:
+class XeObject:
     """One object: its fields as values and as text."""
 
     def __init__(self, session: Session, cls: Class, ref: str, record: Mapping[str, Any]) -> None:
