@@ -81,6 +81,40 @@ def test_a_result_that_xapi_has_lost_is_looked_for_in_the_pool(pool: TestPool) -
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
 
 
+def test_a_snapshot_from_a_time_when_the_clock_was_ahead_is_not_taken_for_a_new_one(pool: TestPool) -> None:
+    vm = due_vm(pool, retained_snapshots="1")
+    pool.at(10, 15, day=4)
+    pool.tick()
+    (ahead,) = pool.snapshots(vm)
+    pool.at(10, 15)
+    pool.tick()  # the clock is right again
+    (good,) = [snapshot for snapshot in pool.snapshots(vm) if snapshot["uuid"] != ahead["uuid"]]
+    fail = {
+        "method": "VM.snapshot",
+        "object": vm,
+        "action": "error",
+        "error": '["CANNOT_CONTACT_HOST", "h"]',
+        "count": "0",
+    }
+    pool.call("simulator.add_fault", fail)
+    pool.at(11, 15)
+    assert pool.tick().status == 1
+    assert good["uuid"] in [snapshot["uuid"] for snapshot in pool.snapshots(vm)]
+    assert "VMSS_SNAPSHOT_FAILED" in pool.names()
+
+
+def test_a_task_of_an_earlier_pass_whose_snapshot_is_dated_in_the_future_serves_no_slot(pool: TestPool) -> None:
+    vm = due_vm(pool)
+    slow(pool, vdi_snapshot=1000.0)
+    direct = front(pool, after=Once("Async.VM.snapshot", lose))
+    with pytest.raises(NoSession):
+        pool.tick()
+    pool.place = pool.place._replace(xapi=direct)
+    front(pool, before=Once("VM.get_snapshot_time", lambda: pool.at(10, 17)))
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 2
+
+
 def test_a_policy_whose_first_run_was_broken_off_is_late_and_not_lost(pool: TestPool) -> None:
     sr = pool.sr()
     vms = [pool.vm(name, [sr]) for name in ("one", "two")]

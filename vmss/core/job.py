@@ -47,8 +47,9 @@ class Job(NamedTuple):
     - `take` is the method that takes the snapshot; empty if the VM has its snapshot of the slot already.
     - `tokens` and `seconds` are those of the snapshot: what it occupies, and how long it is expected to take.
     - `recorded`: what expires is in the journal already, because an earlier pass wrote it there.
-    - `label` is the name of the new snapshot. A scheduled snapshot of the VM that is dated `since` or later is the one
-      that this job takes, even if its result was lost.
+    - `label` is the name of the new snapshot. A scheduled snapshot of the VM that is dated `since` or later, and is not
+      one of `known` (the uuids of those that the VM had at the plan), is the one that this job takes, even if its
+      result was lost.
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
     """
 
@@ -63,6 +64,7 @@ class Job(NamedTuple):
     recorded: bool = False
     label: str = ""
     since: datetime = EPOCH
+    known: FrozenSet[str] = frozenset()
     slot: datetime = EPOCH
     task: str = ""
 

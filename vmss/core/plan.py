@@ -91,6 +91,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         seconds=seconds if vm.took is None else vm.took,
         expired=tuple(_expired(snapshot, disks.get(snapshot.ref, ())) for snapshot in expiry.expired),
         label=snapshot_name(expiry.turn) if take else "",
+        known=frozenset([snapshot.uuid for snapshot in vm.snapshots] + list(vm.suspect)),
         slot=expiry.turn.slot,
         task="" if expiry.turn.forced else vm.task,
     )

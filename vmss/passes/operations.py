@@ -3,7 +3,7 @@
 from math import inf
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
-from vmss.core.datetimes import parse_reading
+from vmss.core.datetimes import CLOCK_TOLERANCE, parse_reading
 from vmss.core.engine import Engine
 from vmss.core.failures import TRANSIENT, failure_of
 from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operation, already_gone
@@ -226,13 +226,16 @@ class Operations:
     # Looking at the pool
 
     def _is_of_an_earlier_slot(self, flight: _Flight, outcome: Outcome) -> bool:
-        """Whether a snapshot that an earlier pass started is one of an earlier slot: then this slot's is taken now."""
+        """Whether a snapshot that an earlier pass started is not one of this slot: then this slot's is taken now.
+
+        One that is dated in the future proves nothing: the clock was wrong when it was taken, or is now.
+        """
         operation = flight.operation
         if operation.action not in TAKES or flight.began is not None or outcome.error:
             return False
         try:
             time = parse_reading(self._context.xapi.call("VM.get_snapshot_time", outcome.value))
-            if time >= self._engine.jobs[operation.job].slot:
+            if self._engine.jobs[operation.job].slot <= time <= self._clock.now() + CLOCK_TOLERANCE:
                 return False
         except (Refused, ValueError):
             pass  # it is gone, or has no time at all
@@ -244,6 +247,7 @@ class Operations:
         """The scheduled snapshot that a job's VM got since the job was planned; empty if there is none."""
         job = self._engine.jobs[operation.job]
         for ref, snapshot in world.read_snapshots(self._context.xapi, [job.vm]).get(job.vm, {}).items():
-            if snapshot.time >= job.since:
+            # By its date alone, one from a time when the clock was ahead would count as new.
+            if snapshot.uuid not in job.known and snapshot.time >= job.since:
                 return ref
         return ""
