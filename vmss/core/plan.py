@@ -7,10 +7,11 @@ from vmss.core import policy
 from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
 from vmss.core.policy import Policy
-from vmss.core.records import NULL, Disk, Vm
+from vmss.core.records import NULL
 from vmss.core.retention import Snapshot, expired
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
+from vmss.core.vms import Disk, Vm
 
 # The expected duration of a snapshot if nothing is known of the VM: seconds for each disk (two snapshots at a time took
 # 3.3 s in xen-api's pull request 2671), and bytes of memory that a checkpoint writes per second.

@@ -6,7 +6,7 @@ as fit one expression.
 
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple
 
-from vmss.edges.xapi import Xapi
+from vmss.edges.xapi import Refused, Xapi
 
 # References in one query. xapi compares every row of the table with every one of them.
 CHUNK = 50
@@ -49,3 +49,13 @@ def list_of(record: Mapping[str, Any], name: str) -> List[Any]:
     if not isinstance(value, list):  # a disk without users may be destroyed: nothing else may pass for an empty list
         raise TypeError(name)
     return value
+
+
+def by_uuid(xapi: Xapi, cls: str, uuid: str) -> List[str]:
+    """The reference of the object with this uuid, in a list that is empty if there is none."""
+    try:
+        return [str(xapi.call(cls + ".get_by_uuid", uuid))]
+    except Refused as refused:
+        if refused.code != "UUID_INVALID":
+            raise
+        return []

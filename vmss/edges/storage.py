@@ -4,8 +4,9 @@ from contextlib import suppress
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.plan import Space
-from vmss.core.records import NULL, Disk
-from vmss.edges.query import CHUNK, int_of, list_of, text_of, where
+from vmss.core.records import NULL
+from vmss.core.vms import Disk
+from vmss.edges.query import CHUNK, by_uuid, int_of, list_of, text_of, where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 
 
@@ -77,6 +78,22 @@ def read_disk(xapi: Xapi, vdi: str) -> List[Disk]:
         if refused.code != "HANDLE_INVALID":
             raise
         return []
+
+
+def remaining_disks(xapi: Xapi, uuids: Sequence[str]) -> List[Disk]:
+    """The disks with these uuids that still exist, without memory images of suspended VMs."""
+    found: List[Disk] = []
+    for uuid in uuids:
+        for ref in by_uuid(xapi, "VDI", uuid):
+            found.extend(disk for disk in read_disk(xapi, ref) if not _is_memory(xapi, disk))
+    return found
+
+
+def _is_memory(xapi: Xapi, disk: Disk) -> bool:
+    # A memory image has no VBD that would tell whose it is.
+    return disk.type == "suspend" and bool(
+        xapi.call("VM.get_all_records_where", 'field "suspend_VDI" = "%s"' % disk.ref)
+    )
 
 
 @understood("VBD")

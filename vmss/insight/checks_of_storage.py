@@ -10,9 +10,9 @@ from vmss.core.retention import Snapshot, expired
 from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line, quoted
 from vmss.core.words import counted
-from vmss.edges import world
 from vmss.edges.query import where
 from vmss.edges.storage import read_space
+from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight import lock_and_log
 from vmss.insight.case import Case
@@ -170,7 +170,7 @@ def retention(case: Case) -> Iterator[Finding]:
             continue  # its run may be under way: the new snapshot comes before the old one goes
         for ref, record in _records(xapi, policy):
             if found < _MAX and len(scheduled.intersection(record.get("snapshots", ()))) > policy.retained:
-                snapshots = list(world.read_snapshots(xapi, [ref]).get(ref, {}).values())
+                snapshots = list(read_snapshots(xapi, [ref]).get(ref, {}).values())
                 finding = beyond(policy, record["name_label"], snapshots, case.now)
                 if finding is not None:
                     found += 1

@@ -6,9 +6,10 @@ from typing import Dict, List, Sequence
 from vmss.core import plan
 from vmss.core.plan import Expiry
 from vmss.core.policy import Policy
-from vmss.core.records import Vm
 from vmss.core.turn import Turn
-from vmss.edges import storage, world
+from vmss.core.vms import Vm
+from vmss.edges import storage
+from vmss.edges.vms import read_vms
 from vmss.insight import history, policies
 from vmss.insight.forecast import Load
 from vmss.insight.history import Run
@@ -21,7 +22,7 @@ def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until:
     known = [entry.policy for entry in entries if entry.policy is not None]
     active = [policy for policy in known if _runs_until(session, policy, until)]
     vms: Dict[str, List[Vm]] = {}
-    for vm in world.read_vms(session.xapi, active):
+    for vm in read_vms(session.xapi, active):
         if not vm.misread:
             vms.setdefault(vm.policy, []).append(vm)
     disks = storage.read_disks(session.xapi, [vm.ref for of_policy in vms.values() for vm in of_policy])

@@ -6,10 +6,10 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 from vmss.core.datetimes import EPOCH, format_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
 from vmss.core.problem import BadInput, UnknownPolicy
-from vmss.core.records import Vm
 from vmss.core.schedule import next_slot, next_tick
 from vmss.core.text import is_uuid, one_line, quoted
-from vmss.edges import world
+from vmss.core.vms import Vm
+from vmss.edges.vms import read_vms, with_snapshots
 from vmss.edges.xapi import Refused, understood
 from vmss.insight import history
 from vmss.insight.history import Run
@@ -125,7 +125,7 @@ def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[dateti
 
 def vms(session: Reading, policy: Policy) -> List[Vm]:
     """The VMs of one schedule, with their scheduled snapshots."""
-    return world.with_snapshots(session.xapi, world.read_vms(session.xapi, [policy]))
+    return with_snapshots(session.xapi, read_vms(session.xapi, [policy]))
 
 
 def _before(now: datetime, time: timedelta) -> datetime:

@@ -11,7 +11,7 @@ from vmss.core.datetimes import parse_datetime
 from vmss.core.plan import snapshot_name
 from vmss.core.policy import Policy
 from vmss.core.turn import Turn
-from vmss.edges import world
+from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight.history import RUN_FAILED, Run
 from vmss.insight.promises import Late
@@ -46,7 +46,7 @@ def late_vms(xapi: Xapi, policy: Policy, slot: datetime) -> List[Late]:
             continue  # it is gone
     suspects = [vm for vm in policy.vms if vm not in served][:_LATE_MAX]
     found = []
-    snapshots = world.read_snapshots(xapi, suspects)
+    snapshots = read_snapshots(xapi, suspects)
     for vm in suspects:
         newest = max((snapshot.time for snapshot in snapshots.get(vm, {}).values()), default=None)
         if newest is not None and newest >= slot - timedelta(seconds=1):

@@ -7,11 +7,12 @@ from vmss.core import plan
 from vmss.core.engine import Engine
 from vmss.core.job import DESTROY_VDI, TAKES, ExpiredSnapshot, Operation, already_gone
 from vmss.core.outcome import RESULT_LOST, TIMED_OUT, UNREADABLE, Error, Outcome
-from vmss.core.records import Disk
 from vmss.core.text import one_line
-from vmss.edges import storage, world
+from vmss.core.vms import Disk
+from vmss.edges import storage
+from vmss.edges.query import by_uuid
+from vmss.edges.vms import is_pinned
 from vmss.edges.xapi import Misunderstood
-from vmss.passes import journal
 from vmss.passes.context import Context
 from vmss.passes.database import write_database
 from vmss.passes.journal import Entries, Journal
@@ -135,13 +136,13 @@ class Deletions:
             gone: List[Tuple[str, List[Disk]]] = []
             undecided: Entries = {}
             for snapshot, uuids in sorted(snapshots.items()):
-                if journal.still_there(self._context.xapi, snapshot):
+                if by_uuid(self._context.xapi, "VM", snapshot):
                     # Nothing of it was destroyed, and retention decides anew; unless its deletion is still under way.
                     if not settled:
                         undecided[snapshot] = uuids
                     continue
                 try:
-                    gone.append((snapshot, journal.disks(self._context.xapi, uuids)))
+                    gone.append((snapshot, storage.remaining_disks(self._context.xapi, uuids)))
                 except Misunderstood as error:
                     undecided[snapshot] = uuids
                     self._log("The disks of snapshot %s, which is gone, are left alone: %s" % (snapshot, error))
@@ -174,7 +175,7 @@ class Deletions:
                 self._log("Snapshot %s is left alone: who uses its disks cannot be told" % snapshot.uuid)
                 spared.add(snapshot.ref)
                 continue
-            if snapshot.suspended and world.is_pinned(self._context.xapi, snapshot.ref):
+            if snapshot.suspended and is_pinned(self._context.xapi, snapshot.ref):
                 spared.add(snapshot.ref)
                 continue
             used = {disk.ref for disk in snapshot.disks if users.get(disk.ref, set()) - {snapshot.ref}}

@@ -8,9 +8,9 @@ from vmss.core.job import Job
 from vmss.core.messages import Victim
 from vmss.core.outcome import UNREADABLE, Error
 from vmss.core.policy import Policy
-from vmss.core.records import Vm
 from vmss.core.text import one_line
 from vmss.core.turn import Served, Turn
+from vmss.core.vms import Vm
 from vmss.core.words import agree, counted
 from vmss.passes.context import Context
 

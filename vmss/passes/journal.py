@@ -10,11 +10,11 @@ as a backup tool. So an entry is believed. Who may write one (role pool-operator
 
 import json
 import os
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
-from vmss.core.records import Disk, Pool
+from vmss.core.records import Pool
 from vmss.core.text import is_uuid
-from vmss.edges.xapi import MISREAD, Refused, Xapi
+from vmss.edges.xapi import MISREAD, Xapi
 
 PREFIX = "vmss-destroying:"
 
@@ -76,38 +76,6 @@ def _parts(entries: Entries) -> Iterator[Entries]:
         part[snapshot] = disks
     if part:
         yield part
-
-
-def still_there(xapi: Xapi, snapshot_uuid: str) -> bool:
-    """Whether a snapshot's record exists."""
-    return bool(_by_uuid(xapi, "VM", snapshot_uuid))
-
-
-def disks(xapi: Xapi, uuids: Sequence[str]) -> List[Disk]:
-    """The disks with these uuids that still exist, without memory images of suspended VMs."""
-    from vmss.edges.storage import read_disk  # not needed by an idle tick
-
-    found: List[Disk] = []
-    for uuid in uuids:
-        for ref in _by_uuid(xapi, "VDI", uuid):
-            found.extend(disk for disk in read_disk(xapi, ref) if not _is_memory(xapi, disk))
-    return found
-
-
-def _is_memory(xapi: Xapi, disk: Disk) -> bool:
-    # A memory image has no VBD that would tell whose it is.
-    return disk.type == "suspend" and bool(
-        xapi.call("VM.get_all_records_where", 'field "suspend_VDI" = "%s"' % disk.ref)
-    )
-
-
-def _by_uuid(xapi: Xapi, cls: str, uuid: str) -> List[str]:
-    try:
-        return [str(xapi.call(cls + ".get_by_uuid", uuid))]
-    except Refused as refused:
-        if refused.code != "UUID_INVALID":
-            raise
-        return []
 
 
 def record(entries: Entries) -> str:

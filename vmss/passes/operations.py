@@ -9,8 +9,8 @@ from vmss.core.failures import TRANSIENT, failure_of
 from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operation, already_gone
 from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.core.text import one_line
-from vmss.edges import world
 from vmss.edges.tasks import Tasks
+from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Unanswered
 from vmss.passes.context import Context
 from vmss.passes.notes import Notes
@@ -246,7 +246,7 @@ class Operations:
     def _new_snapshot(self, operation: Operation) -> str:
         """The scheduled snapshot that a job's VM got since the job was planned; empty if there is none."""
         job = self._engine.jobs[operation.job]
-        for ref, snapshot in world.read_snapshots(self._context.xapi, [job.vm]).get(job.vm, {}).items():
+        for ref, snapshot in read_snapshots(self._context.xapi, [job.vm]).get(job.vm, {}).items():
             # By its date alone, one from a time when the clock was ahead would count as new.
             if snapshot.uuid not in job.known and snapshot.time >= job.since:
                 return ref

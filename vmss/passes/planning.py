@@ -6,10 +6,12 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 from vmss.core import plan
 from vmss.core.job import Job
 from vmss.core.plan import Expiry, Space
-from vmss.core.records import NULL, Disk, Vm
+from vmss.core.records import NULL
 from vmss.core.turn import Turn
-from vmss.edges import storage, world
+from vmss.core.vms import Disk, Vm
+from vmss.edges import storage
 from vmss.edges.storage import Disks
+from vmss.edges.vms import read_vms, with_snapshots
 from vmss.edges.xapi import Misunderstood
 from vmss.passes.context import Context
 
@@ -43,7 +45,7 @@ class Planner:
         self._now = now
         self._spaces: Dict[str, Optional[Space]] = {}
         self._needs: Dict[str, List[plan.Need]] = {}  # by SR, not yet counted in its space
-        self.vms = world.read_vms(context.xapi, [turn.policy for turn in turns])
+        self.vms = read_vms(context.xapi, [turn.policy for turn in turns])
         self.misread = [vm for vm in self.vms if vm.misread]
         for vm in self.misread:
             self._log("VM %s is not served, its record cannot be understood: %s" % (vm.uuid, vm.misread))
@@ -52,7 +54,7 @@ class Planner:
         """The plans, group by group."""
         vms = [vm for vm in self.vms if not vm.misread]
         for start in range(0, len(vms), _GROUP):
-            yield self._plan(world.with_snapshots(self._xapi, vms[start : start + _GROUP]))
+            yield self._plan(with_snapshots(self._xapi, vms[start : start + _GROUP]))
 
     def _plan(self, vms: Sequence[Vm]) -> Planned:
         expiries = [plan.decide(vm, self._turns[vm.policy], self._now) for vm in vms]

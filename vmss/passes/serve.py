@@ -7,10 +7,11 @@ from vmss.core import plan
 from vmss.core.engine import Engine
 from vmss.core.job import Operation
 from vmss.core.outcome import UNREADABLE, Outcome
-from vmss.core.records import Vm
 from vmss.core.turn import Served, Turn
-from vmss.edges import stop, world
+from vmss.core.vms import Vm
+from vmss.edges import stop
 from vmss.edges.lock import Lock
+from vmss.edges.vms import note_took
 from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.context import Context
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
@@ -230,4 +231,4 @@ class Service:
         for number, seconds in self._operations.took.items():
             job = self._engine.jobs[number]
             if plan.worth_noting(job, seconds):
-                world.note_took(self._context.xapi, job.vm, seconds)
+                note_took(self._context.xapi, job.vm, seconds)

@@ -10,7 +10,7 @@ from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
 from vmss.cli.schedules import Field, of_run
 from vmss.cli.tables import Column
 from vmss.core import words
-from vmss.core.records import Vm
+from vmss.core.vms import Vm
 from vmss.insight import policies
 from vmss.insight.reading import Reading, reading
 

@@ -1,0 +1,44 @@
+"""A VM of a policy and its disks: the values from which its snapshot is planned."""
+
+from typing import NamedTuple, Optional, Tuple
+
+from vmss.core.retention import Snapshot
+
+
+class Disk(NamedTuple):
+    """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes."""
+
+    ref: str
+    uuid: str
+    sr: str
+    type: str
+    is_a_snapshot: bool
+    managed: bool
+    vbds: Tuple[str, ...]
+    virtual_size: int = 0
+
+
+class Vm(NamedTuple):
+    """A VM of a policy.
+
+    `snapshots` are its scheduled snapshots, `snapshot_refs` all its snapshots. `suspect` are the uuids of scheduled
+    snapshots whose records contradict each other or cannot be understood; `snapshots` leaves them out. `task` is the
+    pending task, if there is one, that takes a scheduled snapshot of the VM, of a pass that was killed or gave it up.
+    `memory` is in bytes. `took` is the duration in seconds of the last scheduled snapshot, if it is known. `misread` is
+    the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known.
+    """
+
+    ref: str
+    uuid: str
+    name: str
+    policy: str
+    power_state: str
+    host: str
+    suspend_sr: str
+    snapshots: Tuple[Snapshot, ...] = ()
+    suspect: Tuple[str, ...] = ()
+    task: str = ""
+    memory: int = 0
+    took: Optional[float] = None
+    misread: str = ""
+    snapshot_refs: Tuple[str, ...] = ()
