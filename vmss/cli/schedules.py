@@ -4,7 +4,7 @@ from typing import Any, Callable, Dict, List, NamedTuple
 
 from vmss.cli import tables
 from vmss.cli.tables import Column
-from vmss.core.frequencies import DAYS, DAYS_KEY, HOUR_KEY, MINUTE_KEY, Key
+from vmss.core.frequencies import Key, all_keys
 from vmss.core.policy import Policy
 from vmss.insight.history import Run
 from vmss.insight.policies import Details
@@ -34,9 +34,7 @@ def fields(session: Reading) -> List[Field]:
         Field(Column("enabled"), _of_policy(lambda policy: policy.enabled)),
         Field(Column("retained_snapshots"), _of_policy(lambda policy: policy.retained)),
         Field(Column("frequency"), _of_policy(lambda policy: policy.schedule.frequency)),
-        Field(Column("minute"), _of_key(MINUTE_KEY)),
-        Field(Column("hour"), _of_key(HOUR_KEY)),
-        Field(Column("days"), _of_key(DAYS_KEY, lambda days: [DAYS[day] for day in sorted(days)])),
+        *(Field(Column(key.member), _of_key(key)) for key in all_keys()),
         Field(Column("error"), lambda one: one.entry.error or None),
     ]
 
@@ -56,10 +54,10 @@ def of_run(value: Callable[[Run], Any]) -> Callable[[Details], Any]:
     return lambda one: value(one.newest_run) if one.newest_run is not None else None
 
 
-def _of_key(key: Key, shown: Callable[[Any], Any] = lambda value: value) -> Callable[[Details], Any]:
+def _of_key(key: Key) -> Callable[[Details], Any]:
     """A value that a schedule has only if its frequency reads this key."""
 
     def value(policy: Policy) -> Any:
-        return shown(getattr(policy.schedule, key.member)) if policy.schedule.reads(key) else None
+        return key.shown(getattr(policy.schedule, key.member)) if policy.schedule.reads(key) else None
 
     return _of_policy(value)

@@ -58,13 +58,14 @@ class Schedule(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A key of the map VMSS.schedule: its name, the member of `Schedule` for it, its default in xapi, and the reader of
-    its value (ValueError with the value and the rule)."""
+    """A key of the map VMSS.schedule: its name, the member of `Schedule` for it, its default in xapi, the reader of its
+    value (ValueError with the value and the rule), and the form of the member that is printed."""
 
     name: str
     member: str
     default: str
     read: Callable[[Any], Any]
+    shown: Callable[[Any], Any] = lambda value: value
 
 
 class Frequency(NamedTuple):
@@ -125,7 +126,7 @@ def _read_days(value: Any) -> FrozenSet[int]:
 
 MINUTE_KEY = Key("min", "minute", "0", _read_minute)
 HOUR_KEY = Key("hour", "hour", "0", _read_hour)
-DAYS_KEY = Key("days", "days", "Monday", _read_days)
+DAYS_KEY = Key("days", "days", "Monday", _read_days, lambda days: [DAYS[day] for day in sorted(days)])
 
 
 # Slots
@@ -186,3 +187,8 @@ FREQUENCIES: Dict[str, Frequency] = {
         Frequency(WEEKLY, (MINUTE_KEY, HOUR_KEY, DAYS_KEY), 7 * _DAY, _weekly_slots, _weekly_words),
     )
 }
+
+
+def all_keys() -> Tuple[Key, ...]:
+    """The keys of all frequencies, each once."""
+    return tuple({key: None for frequency in FREQUENCIES.values() for key in frequency.keys})

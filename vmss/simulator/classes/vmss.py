@@ -19,6 +19,7 @@ DEFAULTS: Dict[str, Schedule] = {
     "daily": {"hour": "0", "min": "0"},
     "weekly": {"hour": "0", "min": "0", "days": "Monday"},
 }
+ALL_KEYS: Schedule = {key: default for defaults in DEFAULTS.values() for key, default in defaults.items()}
 MINUTES = ("0", "15", "30", "45")
 DAYS = {day.lower(): day for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")}
 RETAINED_MIN, RETAINED_MAX = 1, 10
@@ -127,7 +128,7 @@ def set_schedule(call: "Call", policy: str, schedule: Schedule) -> None:
     """Set the given keys of the schedule; the other keys stay."""
     require_feature(call.sim, "VMSS")
     merged = _merge(schedule, _stored(call, policy))
-    call.db.set("VMSS", policy, "schedule", check_schedule(merged, DEFAULTS["weekly"]))
+    call.db.set("VMSS", policy, "schedule", check_schedule(merged, ALL_KEYS))
 
 
 def _merge(new: Schedule, stored: Schedule) -> Schedule:
@@ -147,7 +148,7 @@ def add_to_schedule(call: "Call", policy: str, key: str, value: str) -> None:
     """Add a key. As in xapi, a failure restores its value before the last remove_from_schedule, of any policy."""
     require_feature(call.sim, "VMSS")
     try:
-        checked = check_schedule(_merge({key: value}, _stored(call, policy)), DEFAULTS["weekly"])
+        checked = check_schedule(_merge({key: value}, _stored(call, policy)), ALL_KEYS)
         call.db.add_to_map("VMSS", policy, "schedule", key, checked[key])
     except XapiError:
         if key not in call.sim.vmss_backup:
