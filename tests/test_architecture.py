@@ -14,7 +14,7 @@ PACKAGE = ROOT / "vmss"
 # Each floor may import from itself and from those below it.
 FLOORS = ("core", "edges", "installation", "passes", "insight", "xe", "cli")
 # What stands on top: it may import from all floors but cli.
-ROOF = ("vmss", "vmss.plugin", "vmss.demo", "vmss.version")
+ENTRY_POINTS = ("vmss", "vmss.plugin", "vmss.demo", "vmss.version")
 # Who may reach for the terminal's words, and who for the embedded xapi.
 MAY_IMPORT_CLI = ("vmss.__main__",)
 MAY_IMPORT_SIMULATOR = ("vmss.demo", "vmss.cli.commands.simulator")
@@ -99,7 +99,7 @@ IMPORTS = [item for name, tree in TREES.items() for item in imports(name, tree)]
 
 
 def floor(module: str) -> int:
-    """The number of a module's floor; those of the roof have one above all but cli's."""
+    """The number of a module's floor; those of the entry points have one above all but cli's."""
     parts = module.split(".")
     if len(parts) > 1 and parts[1] in FLOORS:
         return FLOORS.index(parts[1])
@@ -167,7 +167,7 @@ def test_every_folder_is_a_floor_and_every_module_stands_on_one() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert folders == set(FLOORS) | {"simulator"}
     loose = {name for name in MODULES if len(name.split(".")) <= 2} - {"vmss." + folder for folder in folders}
-    assert loose == set(ROOF) | set(MAY_IMPORT_CLI)
+    assert loose == set(ENTRY_POINTS) | set(MAY_IMPORT_CLI)
 
 
 def test_nobody_reaches_for_the_private_names_of_another_module() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.test_promises import HOUR, MINUTE, NOW, UUID, moment, policy, quick
 from vmss.core import messages
-from vmss.core.retention import Snapshot
+from vmss.core.retention import Keep, Snapshot
 from vmss.insight import lock_and_log
 from vmss.insight.checks_of_passes import complaints
 from vmss.insight.checks_of_storage import beyond, room
@@ -79,11 +79,13 @@ def test_clocks(seconds: int, severity: int) -> None:
 
 def test_snapshots_beyond_retention() -> None:
     snapshots = [Snapshot(str(number), str(number), NOW - number * HOUR) for number in range(3)]
-    found = beyond(policy(), "vm", snapshots, NOW)
+    found = beyond(policy(), Keep(2), "vm", snapshots, NOW)
     assert found is not None and found.evidence == "expired: 2"
-    assert found.text == "'vm' has 1 scheduled snapshot more than the 2 that 'nightly' keeps"
-    assert beyond(policy(), "vm", snapshots[:2], NOW) is None
-    assert beyond(policy(), "vm", [snapshots[0], snapshots[1], snapshots[2]._replace(pinned=True)], NOW) is None
+    assert found.text == "'vm' has 1 scheduled snapshot more than 'nightly' keeps"
+    assert beyond(policy(), Keep(2), "vm", snapshots[:2], NOW) is None
+    assert (
+        beyond(policy(), Keep(2), "vm", [snapshots[0], snapshots[1], snapshots[2]._replace(pinned=True)], NOW) is None
+    )
 
 
 def test_complaints_are_warnings_for_a_day() -> None:

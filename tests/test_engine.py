@@ -47,7 +47,9 @@ def vm(
     recorded: bool = False,
 ) -> Job:
     """A VM with a disk on each SR, which takes as many seconds as it has disks; `srs` has a letter for each disk: AAB
-    is two disks on A and one on B."""
+    is two disks on A and one on B. The youngest that expires makes room for the new snapshot."""
+    if take:
+        expired = list(expired[:-1]) + [snapshot._replace(after_new=True) for snapshot in expired[-1:]]
     tokens = frozenset(srs) | frozenset([host] if host else [])
     return Job(
         policy="policy",
@@ -879,9 +881,10 @@ class Books:
             self.work[token] -= self.pool.jobs[number].seconds
         expired = self.pool.jobs[number].expired
         if error:
-            for doomed in expired[-1:]:
-                self._account(doomed, -1)
-            expired = expired[:-1]
+            for doomed in expired:
+                if doomed.after_new:
+                    self._account(doomed, -1)
+            expired = tuple(doomed for doomed in expired if not doomed.after_new)
         self._expire(number, expired)
 
     def _expire(self, number: int, expired: Sequence[ExpiredSnapshot]) -> None:
@@ -958,8 +961,9 @@ def test_nothing_is_deleted_before_the_new_snapshot_exists_and_is_recorded(pool:
             continue
         if job.take:
             if not books.engine.states[number].snapshot:  # then one more of the old ones stays
-                stays = {job.expired[-1].ref} | {disk.ref for disk in job.expired[-1].disks}
-                assert not stays & {operation.ref for operation in books.started(number)}
+                (stays,) = (snapshot for snapshot in job.expired if snapshot.after_new)
+                refs = {stays.ref} | {disk.ref for disk in stays.disks}
+                assert not refs & {operation.ref for operation in books.started(number)}
             taken = max(index for take in TAKES for index in books.where("end", take, job.vm))
             assert taken < min(deletions)
         assert job.recorded or books.recorded_at[number] <= min(deletions)

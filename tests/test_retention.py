@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss.core.retention import Snapshot, expired
+from vmss.core.retention import Keep, Snapshot, expired
 
 NOW = datetime(2026, 1, 31, 10, 15, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -26,53 +26,53 @@ WEEK = [snapshot("day%d" % days, days) for days in range(7)]  # day0 is of now, 
 
 
 def test_the_oldest_beyond_what_is_retained_expire_oldest_first() -> None:
-    assert names(expired(WEEK, 4, NOW)) == ["day6", "day5", "day4"]
+    assert names(expired(WEEK, Keep(4), NOW)) == ["day6", "day5", "day4"]
 
 
 @pytest.mark.parametrize("retained", [7, 8, 10])
 def test_nothing_expires_as_long_as_no_more_exist_than_are_retained(retained: int) -> None:
-    assert expired(WEEK, retained, NOW) == ()
+    assert expired(WEEK, Keep(retained), NOW) == ()
 
 
 def test_a_vm_without_snapshots_has_none_that_expire() -> None:
-    assert expired([], 1, NOW) == ()
-    assert expired([], 1, NOW, new=1) == ()
+    assert expired([], Keep(1), NOW) == ()
+    assert expired([], Keep(1), NOW, new=1) == ()
 
 
 def test_one_that_is_about_to_be_taken_makes_room_for_itself() -> None:
-    assert names(expired(WEEK, 7, NOW, new=1)) == ["day6"]
-    assert names(expired(WEEK, 8, NOW, new=1)) == []
-    assert names(expired(WEEK[:1], 1, NOW, new=1)) == ["day0"]
+    assert names(expired(WEEK, Keep(7), NOW, new=1)) == ["day6"]
+    assert names(expired(WEEK, Keep(8), NOW, new=1)) == []
+    assert names(expired(WEEK[:1], Keep(1), NOW, new=1)) == ["day0"]
 
 
 def test_after_retention_was_lowered_all_the_surplus_expires_at_once() -> None:
-    assert names(expired(WEEK, 1, NOW, new=1)) == ["day6", "day5", "day4", "day3", "day2", "day1", "day0"]
+    assert names(expired(WEEK, Keep(1), NOW, new=1)) == ["day6", "day5", "day4", "day3", "day2", "day1", "day0"]
 
 
 def test_a_pinned_snapshot_stays_and_does_not_count() -> None:
     pinned = [item._replace(pinned=item.uuid in ("day6", "day1")) for item in WEEK]
-    assert names(expired(pinned, 4, NOW)) == ["day5"]
-    assert names(expired(pinned, 5, NOW)) == []
+    assert names(expired(pinned, Keep(4), NOW)) == ["day5"]
+    assert names(expired(pinned, Keep(5), NOW)) == []
 
 
 def test_a_snapshot_that_is_dated_in_the_future_stays_and_does_not_count() -> None:
     future = [snapshot("tomorrow", -1), snapshot("in a moment", -0.00001)]
-    assert names(expired(WEEK + future, 6, NOW)) == ["day6"]
-    assert names(expired(WEEK + future, 7, NOW)) == []
+    assert names(expired(WEEK + future, Keep(6), NOW)) == ["day6"]
+    assert names(expired(WEEK + future, Keep(7), NOW)) == []
 
 
 def test_a_snapshot_that_is_dated_now_counts() -> None:
-    assert names(expired([snapshot("now", 0), snapshot("old", 9)], 1, NOW)) == ["old"]
+    assert names(expired([snapshot("now", 0), snapshot("old", 9)], Keep(1), NOW)) == ["old"]
 
 
 def test_snapshots_of_the_same_second_expire_in_the_order_of_their_uuids() -> None:
     same = [snapshot("b", 1), snapshot("c", 1), snapshot("a", 1)]
-    assert names(expired(same, 1, NOW)) == ["a", "b"]
+    assert names(expired(same, Keep(1), NOW)) == ["a", "b"]
 
 
 def test_snapshots_that_hold_memory_count_like_any_other() -> None:
     memory = [item._replace(suspended=True, suspend_vdi="OpaqueRef:memory") for item in WEEK[2:5]]
-    assert names(expired(WEEK[:2] + memory + WEEK[5:], 5, NOW)) == ["day6", "day5"]
+    assert names(expired(WEEK[:2] + memory + WEEK[5:], Keep(5), NOW)) == ["day6", "day5"]
 
 
 # Properties
@@ -84,7 +84,7 @@ class Case(NamedTuple):
     new: int
 
     def expired(self) -> Tuple[Snapshot, ...]:
-        return expired(self.snapshots, self.retained, NOW, self.new)
+        return expired(self.snapshots, Keep(self.retained), NOW, self.new)
 
     def counted(self) -> List[Snapshot]:
         return [item for item in self.snapshots if not item.pinned and item.time <= NOW]

@@ -252,10 +252,9 @@ class Engine:
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
         self._expect((token, -job.seconds) for token in job.tokens)
         if outcome.error:
-            # The youngest of them would have made room for the new one.
-            self._no_work(_disks(job.expired[-1:]))
+            self._no_work(_disks([snapshot for snapshot in job.expired if snapshot.after_new]))
             self._update(number, error=outcome.error)
-            self._expire(number, job.expired[:-1])
+            self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new])
         else:
             self._update(number, snapshot=outcome.value)
             self._expire(number, job.expired)

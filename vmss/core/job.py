@@ -30,13 +30,15 @@ class ExpiredDisk(NamedTuple):
 class ExpiredSnapshot(NamedTuple):
     """An expired snapshot and the disks to destroy with it. `ref` is empty where only the disks still exist.
 
-    `suspended`: the snapshot holds memory, so it has to be shut down before it can be destroyed.
+    `suspended`: the snapshot holds memory, so it has to be shut down before it can be destroyed. `after_new`: retention
+    keeps it if the job's new snapshot fails.
     """
 
     ref: str
     uuid: str
     suspended: bool
     disks: Tuple[ExpiredDisk, ...]
+    after_new: bool = False
 
 
 class Job(NamedTuple):

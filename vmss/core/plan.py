@@ -1,14 +1,14 @@
 """The plan of a pass, as values: what each VM gets, what expires, and what must not be touched."""
 
 from datetime import datetime
-from typing import Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from vmss.core import policy
 from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
 from vmss.core.policy import Policy
 from vmss.core.records import NULL
-from vmss.core.retention import Snapshot, expired
+from vmss.core.retention import Keep, Snapshot, expired
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
@@ -45,28 +45,30 @@ class Need(NamedTuple):
 
 
 class Expiry(NamedTuple):
-    """The decision about one VM: whether it has its snapshot of the slot already, what expires, and what would expire
-    if no operation were in progress on it."""
+    """The decision about one VM: whether it has its snapshot of the slot already; what expires, and what of that only
+    once the new snapshot exists; and what would expire if no operation were in progress on it."""
 
     vm: Vm
     turn: Turn
     served: bool
     expired: Tuple[Snapshot, ...]
+    after_new: FrozenSet[Snapshot] = frozenset()
     busy: Tuple[Snapshot, ...] = ()
 
 
-def decide(vm: Vm, turn: Turn, now: datetime) -> Expiry:
-    """Given a VM and its policy's turn, return the decision about it.
+def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
+    """Given a VM, its policy's turn and the rule of retention, return the decision about it.
 
     A VM with a scheduled snapshot that is not older than the slot was served already, by a run that was interrupted.
     """
     # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
     now += CLOCK_TOLERANCE
     served = not turn.forced and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
-    surplus = expired(vm.snapshots, turn.policy.retained, now, new=0 if served else 1)
+    surplus = expired(vm.snapshots, keep, now, new=0 if served else 1)
+    after_new = frozenset(surplus) - frozenset(expired(vm.snapshots, keep, now))
     # xapi would let the deletion wait until a copy or an export ends, which may take hours.
     free = tuple(snapshot for snapshot in surplus if not snapshot.operation)
-    return Expiry(vm, turn, served, free, tuple(snapshot for snapshot in surplus if snapshot.operation))
+    return Expiry(vm, turn, served, free, after_new, tuple(snapshot for snapshot in surplus if snapshot.operation))
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
@@ -90,7 +92,9 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         take=take,
         tokens=frozenset(tokens) if take else frozenset(),
         seconds=seconds if vm.took is None else vm.took,
-        expired=tuple(_expired(snapshot, disks.get(snapshot.ref, ())) for snapshot in expiry.expired),
+        expired=tuple(
+            _expired(snapshot, disks.get(snapshot.ref, ()), snapshot in expiry.after_new) for snapshot in expiry.expired
+        ),
         label=snapshot_name(expiry.turn) if take else "",
         known=frozenset([snapshot.uuid for snapshot in vm.snapshots] + list(vm.suspect)),
         slot=expiry.turn.slot,
@@ -179,10 +183,9 @@ def _take(chosen: Policy, vm: Vm) -> str:
     ]
 
 
-def _expired(snapshot: Snapshot, disks: Sequence[Disk]) -> ExpiredSnapshot:
-    return ExpiredSnapshot(
-        snapshot.ref, snapshot.uuid, snapshot.suspended, tuple(_expired_disk(disk) for disk in disks if ours(disk, 1))
-    )
+def _expired(snapshot: Snapshot, disks: Sequence[Disk], after_new: bool) -> ExpiredSnapshot:
+    mine = tuple(_expired_disk(disk) for disk in disks if ours(disk, 1))
+    return ExpiredSnapshot(snapshot.ref, snapshot.uuid, snapshot.suspended, mine, after_new)
 
 
 def _expired_disk(disk: Disk) -> ExpiredDisk:

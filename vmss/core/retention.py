@@ -21,14 +21,24 @@ class Snapshot(NamedTuple):
     operation: str = ""
 
 
-def expired(snapshots: Sequence[Snapshot], retained: int, now: datetime, new: int = 0) -> Tuple[Snapshot, ...]:
+class Keep(NamedTuple):
+    """The rule of retention: the newest `retained` scheduled snapshots of a VM stay."""
+
+    retained: int
+
+    def may_expire(self, count: int) -> bool:
+        """Whether any of so many snapshots of a VM can have expired."""
+        return count > self.retained
+
+
+def expired(snapshots: Sequence[Snapshot], keep: Keep, now: datetime, new: int = 0) -> Tuple[Snapshot, ...]:
     """Given the scheduled snapshots of one VM, return those that retention no longer keeps, oldest first.
 
-    The newest `retained` stay; `new` of these do not exist yet, but will before anything is deleted. A pinned snapshot
-    stays and does not count; neither does one that is dated in the future, because its age is unknown.
+    `new` of those that stay do not exist yet, but will before anything is deleted. A pinned snapshot stays and does not
+    count; neither does one that is dated in the future, because its age is unknown.
     """
     counted = sorted(
         (snapshot for snapshot in snapshots if not snapshot.pinned and snapshot.time <= now),
         key=lambda snapshot: (snapshot.time, snapshot.uuid),
     )
-    return tuple(counted[: max(0, len(counted) + new - retained)])
+    return tuple(counted[: max(0, len(counted) + new - keep.retained)])

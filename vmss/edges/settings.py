@@ -2,11 +2,15 @@
 
 import os
 import re
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, TextIO, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, TextIO, Tuple
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
 from vmss.edges.zones import time_zone
+
+if TYPE_CHECKING:
+    from vmss.core.policy import Policy
+    from vmss.core.retention import Keep
 
 DEFAULT_XAPI = "unix:/var/lib/xcp/xapi"
 DEFAULT_CONFIG = "/etc/vmss.conf"
@@ -57,6 +61,12 @@ class Settings(NamedTuple):
     waits_per_second: int = 5
     verify_tls: bool = True
     ca_file: str = ""
+
+    def keep(self, policy: "Policy") -> "Keep":
+        """The rule of retention for the VMs of a policy."""
+        from vmss.core.retention import Keep  # not needed by an idle tick
+
+        return Keep(policy.retained)
 
 
 class Setting(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from vmss.core.datetimes import parse_datetime
 from vmss.core.failures import failure_of
 from vmss.core.policy import CHECKPOINT, Policy
-from vmss.core.retention import Snapshot, expired
+from vmss.core.retention import Keep, Snapshot, expired
 from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line, quoted
 from vmss.core.words import counted
@@ -168,10 +168,11 @@ def retention(case: Case) -> Iterator[Finding]:
             continue
         if policy.last_run < latest_slot(policy.schedule, case.zone, case.now):
             continue  # its run may be under way: the new snapshot comes before the old one goes
+        keep = case.settings.keep(policy)
         for ref, record in _records(xapi, policy):
-            if found < _MAX and len(scheduled.intersection(record.get("snapshots", ()))) > policy.retained:
+            if found < _MAX and keep.may_expire(len(scheduled.intersection(record.get("snapshots", ())))):
                 snapshots = list(read_snapshots(xapi, [ref]).get(ref, {}).values())
-                finding = beyond(policy, record["name_label"], snapshots, case.now)
+                finding = beyond(policy, keep, record["name_label"], snapshots, case.now)
                 if finding is not None:
                     found += 1
                     yield finding
@@ -184,16 +185,15 @@ def retention(case: Case) -> Iterator[Finding]:
         )
 
 
-def beyond(policy: Policy, name: str, snapshots: Sequence[Snapshot], now: datetime) -> Optional[Finding]:
+def beyond(policy: Policy, keep: Keep, name: str, snapshots: Sequence[Snapshot], now: datetime) -> Optional[Finding]:
     """Whether a VM has more scheduled snapshots than its policy keeps: pinned ones do not count."""
-    gone = expired(snapshots, policy.retained, now)
+    gone = expired(snapshots, keep, now)
     if not gone:
         return None
     return Finding(
         WARNING,
         "retention",
-        "%s has %s more than the %d that %s keeps"
-        % (quoted(name), counted(len(gone), "scheduled snapshot"), policy.retained, called(policy)),
+        "%s has %s more than %s keeps" % (quoted(name), counted(len(gone), "scheduled snapshot"), called(policy)),
         "expired: %s" % first_names([snapshot.uuid for snapshot in gone]),
         "the next run deletes them: vmss run --policy %s; if they stay, /var/log/VMSSlog says why" % policy.uuid,
     )

@@ -41,6 +41,7 @@ class Planner:
         self._xapi = context.xapi
         self._pool = context.pool
         self._log = context.log
+        self._settings = context.settings
         self._turns = {turn.policy.ref: turn for turn in turns}
         self._now = now
         self._spaces: Dict[str, Optional[Space]] = {}
@@ -57,7 +58,8 @@ class Planner:
             yield self._plan(with_snapshots(self._xapi, vms[start : start + _GROUP]))
 
     def _plan(self, vms: Sequence[Vm]) -> Planned:
-        expiries = [plan.decide(vm, self._turns[vm.policy], self._now) for vm in vms]
+        turns = [self._turns[vm.policy] for vm in vms]
+        expiries = [plan.decide(vm, turn, self._settings.keep(turn.policy), self._now) for vm, turn in zip(vms, turns)]
         disks, misread = self._disks(expiries)
         without_job = [vm._replace(misread=misread[vm.ref]) for vm in vms if vm.ref in misread]
         for vm in without_job:
