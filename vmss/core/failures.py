@@ -102,6 +102,16 @@ CATALOGUE = {
         "The run reached its time limit before it came to this VM",
         "Find the slow operations in /var/log/VMSSlog; spread the schedules, or raise pass_limit.",
     ),
+    "VMSS_STORAGE_STUCK": Failure(
+        OUTCOME_UNKNOWN,
+        "Another operation reached its limit on the storage or the host that this VM needs",
+        "See to the VM whose uuid is in the error first: find its task with: xe task-list.",
+    ),
+    "VMSS_OVERTAKEN_BY_NEXT_SLOT": Failure(
+        OUTCOME_UNKNOWN,
+        "The snapshot of the slot before had not ended when the next slot came",
+        "Find the task that hangs with: xe task-list.",
+    ),
     "VMSS_UNREADABLE_RECORD": Failure(
         PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=UUID."
     ),

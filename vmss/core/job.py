@@ -1,7 +1,7 @@
 """The unit of work of a pass, one VM of one due policy, and the XAPI operations that it is made of."""
 
 from datetime import datetime
-from typing import FrozenSet, NamedTuple, Tuple
+from typing import FrozenSet, Iterable, Iterator, NamedTuple, Tuple
 
 from vmss.core.datetimes import EPOCH
 from vmss.core.outcome import Outcome
@@ -39,6 +39,12 @@ class ExpiredSnapshot(NamedTuple):
     suspended: bool
     disks: Tuple[ExpiredDisk, ...]
     after_new: bool = False
+
+
+def disks_of(snapshots: Iterable[ExpiredSnapshot]) -> Iterator[ExpiredDisk]:
+    """The disks of expired snapshots."""
+    for snapshot in snapshots:
+        yield from snapshot.disks
 
 
 class Job(NamedTuple):

@@ -8,6 +8,8 @@ Error = Tuple[str, ...]
 TIMED_OUT = "VMSS_OPERATION_TIMED_OUT"  # [method, seconds]
 RUN_OVER = "VMSS_RUN_TIMED_OUT"  # [seconds]
 RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
+STORAGE_STUCK = "VMSS_STORAGE_STUCK"  # [method, the uuid of the VM whose operation has reached its limit there]
+OVERTAKEN = "VMSS_OVERTAKEN_BY_NEXT_SLOT"  # [method]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
 
 

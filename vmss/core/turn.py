@@ -1,7 +1,7 @@
 """A policy whose turn it is, and the result of its run."""
 
 from datetime import datetime, tzinfo
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from vmss.core.datetimes import local
 from vmss.core.messages import Victim
@@ -22,7 +22,8 @@ class Served(NamedTuple):
     """The result of one policy's run.
 
     `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone.
-    `victims` are the VMs with an error. `degraded`: plain snapshots were taken instead of quiesced ones.
+    `victims` are the VMs with an error. `degraded`: plain snapshots were taken instead of quiesced ones. `overtaken` is
+    the policy's next slot, if the run had to give up the rest of its VMs for it.
     """
 
     turn: Turn
@@ -32,6 +33,7 @@ class Served(NamedTuple):
     deleted: int = 0
     victims: Tuple[Victim, ...] = ()
     degraded: bool = False
+    overtaken: Optional[datetime] = None
 
     def summary(self, zone: tzinfo) -> str:
         """The run in one sentence, which insight.history reads back."""

@@ -1,12 +1,16 @@
-"""The policies that a pass has in hand: from the admission of a policy to the end of its run."""
+"""The policies that a pass has in hand: from the admission of a policy to the end of its run.
+
+The run of a policy is over when each of its VMs has its snapshot or has failed. What the run deletes is told with it if
+that ends soon after; otherwise the deletions go on, and neither the alert nor the policy's next slot waits for them.
+"""
 
 from datetime import datetime
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence, Set
 
 from vmss.core.engine import Engine
-from vmss.core.job import Job
+from vmss.core.job import Job, Operation
 from vmss.core.messages import Victim
-from vmss.core.outcome import UNREADABLE, Error
+from vmss.core.outcome import OVERTAKEN, UNREADABLE, Error
 from vmss.core.policy import Policy
 from vmss.core.text import one_line
 from vmss.core.turn import Served, Turn
@@ -14,16 +18,23 @@ from vmss.core.vms import Vm
 from vmss.core.words import agree, counted
 from vmss.passes.context import Context
 
+# Seconds that the alert of a run waits for its deletions. Most take seconds; one that hangs takes an hour.
+_DELETIONS_S = 300.0
+
 
 class _Run:
-    """One policy's run: the numbers of its jobs, the VMs that have not ended, and those that got no job."""
+    """One policy's run: the numbers of its jobs, the number of its VMs that have no job yet, and the VMs that get none.
+
+    `settled_at` is the time on the monotonic clock at which the last of its snapshots was taken, or failed.
+    """
 
     def __init__(self, turn: Turn, started: datetime, vms: int) -> None:
         self.turn = turn
         self.started = started
-        self.unfinished = vms
+        self.unplanned = vms
         self.jobs: List[int] = []
         self.victims: List[Victim] = []
+        self.settled_at: Optional[float] = None
 
 
 class InHand:
@@ -36,6 +47,7 @@ class InHand:
         self._context = context
         self._engine = engine
         self._runs: Dict[str, _Run] = {}  # by policy
+        self._of: Dict[int, _Run] = {}  # the run of each job
         self._problems: Dict[int, Error] = {}  # why expired snapshots of a job have to stay
         self._done = 0
         self._total = 0
@@ -60,19 +72,22 @@ class InHand:
         self._total += len(vms)
         served = [] if vms else self._over(policy.ref)
         for vm in vms:
-            served += self.misread(vm) if vm.misread else []
+            served += self.victim(policy.ref, Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread))) if vm.misread else []
         return served
 
-    def misread(self, vm: Vm) -> List[Served]:
-        """A VM gets no job, because its record, or that of a disk, cannot be understood."""
-        run = self._runs[vm.policy]
-        run.victims.append(Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread)))
+    def victim(self, policy: str, victim: Victim) -> List[Served]:
+        """A VM of a policy in hand gets no job, and this is why."""
+        run = self._runs[policy]
+        run.victims.append(victim)
+        run.unplanned -= 1
         self._total -= 1
-        return self._vm_ended(run)
+        return self._if_over(run)
 
     def add(self, number: int, job: Job) -> None:
         """A VM of a policy in hand has become a job of the engine."""
-        self._runs[job.policy].jobs.append(number)
+        run = self._of[number] = self._runs[job.policy]
+        run.jobs.append(number)
+        run.unplanned -= 1
 
     def problem(self, number: int, error: Error) -> None:
         """Expired snapshots of a job have to stay, and this is why."""
@@ -80,14 +95,46 @@ class InHand:
 
     def job_ended(self, number: int) -> List[Served]:
         """A job has ended, be it one of a policy in hand or a leftover's."""
-        job = self._engine.jobs[number]
-        run = self._runs.get(job.policy)
+        run = self._of.get(number)
         if run is None:
             return []
+        job = self._engine.jobs[number]
         self._context.log("Completed processing VM: %s" % job.uuid)
         self._done += 1
         self._context.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), self._result(number)))
-        return self._vm_ended(run)
+        return self._if_over(run)
+
+    # Runs that do not wait for the rest
+
+    def settled(self) -> List[Served]:
+        """The runs that are over although some of their deletions are not."""
+        over: List[Served] = []
+        now = self._context.clock.monotonic()
+        for policy, run in list(self._runs.items()):
+            if run.settled_at is None and not run.unplanned and all(map(self._engine.settled, run.jobs)):
+                run.settled_at = now
+            if run.settled_at is not None and now >= run.settled_at + _DELETIONS_S:
+                over += self._over(policy)
+        return over
+
+    def slot(self, policy: str) -> Optional[datetime]:
+        """The slot that the run of this policy serves; None if the policy is not in hand."""
+        return self._runs[policy].turn.slot if policy in self._runs else None
+
+    def stalled(self, policy: str, slow: Set[Operation]) -> bool:
+        """Whether nothing of the run of this policy goes on but deletions, and snapshots that hang: `slow` operations,
+        and those that wait for them."""
+        run = self._runs[policy]
+        return not run.unplanned and self._engine.stalled(run.jobs, slow)
+
+    def overtake(self, policy: str, slot: datetime) -> List[Served]:
+        """The policy's next slot has come, and its run is stalled: the run is over, and the VMs that have no snapshot
+        yet have failed."""
+        return self._over(policy, slot)
+
+    def unsettled(self, policy: str) -> Set[int]:
+        """The jobs of this policy's run whose snapshots have not ended."""
+        return {number for number in self._runs[policy].jobs if not self._engine.settled(number)}
 
     def _result(self, number: int) -> str:
         error, destroyed = self._error(number), self._engine.states[number].destroyed
@@ -96,13 +143,17 @@ class InHand:
 
     def _error(self, number: int) -> Error:
         """The first error of a job; empty if it met none."""
+        if not self._engine.settled(number):
+            return (OVERTAKEN, self._engine.jobs[number].take)
         return self._engine.states[number].error or self._problems.get(number, ())
 
-    def _vm_ended(self, run: _Run) -> List[Served]:
-        run.unfinished -= 1
-        return [] if run.unfinished else self._over(run.turn.policy.ref)
+    def _if_over(self, run: _Run) -> List[Served]:
+        policy = run.turn.policy.ref
+        if self._runs.get(policy) is not run or run.unplanned:
+            return []
+        return self._over(policy) if all(self._engine.states[number].done for number in run.jobs) else []
 
-    def _over(self, policy: str) -> List[Served]:
+    def _over(self, policy: str, overtaken: Optional[datetime] = None) -> List[Served]:
         run = self._runs.pop(policy)
         mine = [(number, self._engine.jobs[number], self._engine.states[number]) for number in run.jobs]
         failed = [Victim(job.name, job.uuid, self._error(number)) for number, job, _ in mine if self._error(number)]
@@ -115,5 +166,6 @@ class InHand:
                 deleted=sum(state.destroyed for _, _, state in mine),
                 victims=tuple(failed + run.victims),
                 degraded=any(state.degraded for _, _, state in mine),
+                overtaken=overtaken,
             )
         ]

@@ -18,14 +18,18 @@ from vmss.passes.notes import Notes
 # Errors that leave open whether a snapshot was taken: the pool is asked for it.
 _UNDECIDED = (RESULT_LOST, "CANNOT_CONTACT_HOST")
 
+# An operation that takes longer, in seconds, and three times as long as expected, is slow: others do not wait for it.
+_SLOW_S = 300.0
+
 
 class _Flight:
-    """An operation in flight: its start (None for a task of an earlier pass) and its deadline, both on the monotonic
-    clock, and whether it was cancelled."""
+    """An operation in flight: since when it is waited for, and its deadline, both on the monotonic clock; whether its
+    task was `adopted` from an earlier pass, and whether it was cancelled."""
 
-    def __init__(self, operation: Operation, began: Optional[float], deadline: float) -> None:
+    def __init__(self, operation: Operation, since: float, adopted: bool, deadline: float) -> None:
         self.operation = operation
-        self.began = began
+        self.since = since
+        self.adopted = adopted
         self.deadline = deadline
         self.cancelled = False
 
@@ -67,6 +71,15 @@ class Operations:
     def pending(self) -> List[str]:
         """The tasks of ours that have not ended."""
         return list(self._tasks.pending)
+
+    def slow(self) -> Set[Operation]:
+        """The operations in flight that take much longer than expected."""
+        now = self._clock.monotonic()
+        return {
+            flight.operation
+            for flight in self._flights.values()
+            if now >= flight.since + max(_SLOW_S, 3 * self._engine.jobs[flight.operation.job].seconds)
+        }
 
     def enforce_pass_limit(self) -> None:
         """If the pass has reached its limit, let what is in flight be cancelled; every later start fails."""
@@ -110,7 +123,7 @@ class Operations:
             self.lost = True
             raise
         now = self._clock.monotonic()
-        self._flights[task] = _Flight(operation, None if adopted else now, now + self._limit(operation))
+        self._flights[task] = _Flight(operation, now, adopted, now + self._limit(operation))
         return None
 
     def wait(self, timeout_s: float) -> Iterator[Tuple[Operation, Outcome]]:
@@ -216,8 +229,8 @@ class Operations:
 
     def _note_duration(self, flight: _Flight, outcome: Outcome) -> None:
         operation = flight.operation
-        if operation.action in TAKES and not outcome.error and flight.began is not None:
-            self.took[operation.job] = self._clock.monotonic() - flight.began
+        if operation.action in TAKES and not outcome.error and not flight.adopted:
+            self.took[operation.job] = self._clock.monotonic() - flight.since
 
     def _vm_and_error(self, operation: Operation, outcome: Outcome) -> str:
         job = self._engine.jobs[operation.job]
@@ -231,7 +244,7 @@ class Operations:
         One that is dated in the future proves nothing: the clock was wrong when it was taken, or is now.
         """
         operation = flight.operation
-        if operation.action not in TAKES or flight.began is not None or outcome.error:
+        if operation.action not in TAKES or not flight.adopted or outcome.error:
             return False
         try:
             time = parse_reading(self._context.xapi.call("VM.get_snapshot_time", outcome.value))

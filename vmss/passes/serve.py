@@ -5,8 +5,9 @@ from typing import Deque, Dict, Iterator, List, Optional, Sequence
 
 from vmss.core import plan
 from vmss.core.engine import Engine
-from vmss.core.job import Operation
-from vmss.core.outcome import UNREADABLE, Outcome
+from vmss.core.job import Job, Operation
+from vmss.core.messages import Victim
+from vmss.core.outcome import OVERTAKEN, UNREADABLE, Outcome
 from vmss.core.turn import Served, Turn
 from vmss.core.vms import Vm
 from vmss.edges import stop
@@ -50,6 +51,7 @@ class Service:
         self._deletions = Deletions(context, self._engine, journal, notes)
         self._operations = Operations(context, self._engine, notes)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
+        self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
         self._stop_by: Optional[float] = None  # on the monotonic clock, once the pass was told to stop
 
@@ -81,6 +83,7 @@ class Service:
         self._deletions.resume_leftovers(settled)
         while True:
             self._watch_limits()
+            self._pass_by()
             timeout, progress = _WAIT_S, False
             if self._stop_by is None:
                 admitted = self._admit()
@@ -113,8 +116,7 @@ class Service:
         if not self._agenda.seconds_to_tick():
             due = self._agenda.read()
             self._teller.restricted(due.restricted)
-            known = {policy.ref for policy in self._in_hand.policies} | {turn.policy.ref for turn in self._waiting}
-            self._waiting.extend(turn for turn in due.turns if turn.policy.ref not in known)
+            self._line_up(due.turns)
         admitted = False
         while self._waiting and len(self._in_hand.policies) < self._context.settings.max_policies:
             room = self._context.settings.max_policies - len(self._in_hand.policies)
@@ -125,6 +127,30 @@ class Service:
             self._take_in_hand(turns)
             admitted = True
         return admitted
+
+    def _line_up(self, turns: Sequence[Turn]) -> None:
+        waiting = {turn.policy.ref for turn in self._waiting}
+        for turn in turns:
+            slot = self._in_hand.slot(turn.policy.ref)
+            if slot is not None and turn.slot > slot:
+                self._next[turn.policy.ref] = turn
+            elif slot is None and turn.policy.ref not in waiting:
+                self._waiting.append(turn)
+
+    def _pass_by(self) -> None:
+        """Let nothing wait for what hangs: neither operations on other SRs and hosts, nor the alert of a run for its
+        deletions, nor the next slot of a policy for its run."""
+        slow = self._operations.slow()
+        for operation in slow:
+            self._engine.release(operation)
+        self._tell(self._in_hand.settled())
+        for policy, turn in list(self._next.items()):
+            if self._in_hand.stalled(policy, slow):
+                waiting = self._in_hand.unsettled(policy)
+                self._tell(self._in_hand.overtake(policy, turn.slot))
+                self._engine.withdraw(waiting, (OVERTAKEN, "VM.snapshot"))
+                self._end_hopeless()
+                self._waiting.append(turn)
 
     def _take_in_hand(self, turns: Sequence[Turn]) -> None:
         now = self._context.now()
@@ -154,15 +180,27 @@ class Service:
 
     def _take_over(self, planned: Planned) -> None:
         for vm in planned.misread:
-            self._tell(self._in_hand.misread(vm))
-        numbers = self._engine.add(planned.jobs, planned.tight)
-        for number, job in zip(numbers, planned.jobs):
+            self._tell(self._in_hand.victim(vm.policy, Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread))))
+        jobs = list(self._without_doubles(planned.jobs))
+        numbers = self._engine.add(jobs, planned.tight)
+        for number, job in zip(numbers, jobs):
             self._in_hand.add(number, job)
             if job.vm in planned.spared:
                 self._in_hand.problem(number, (UNREADABLE, planned.spared[job.vm]))
         for number in numbers:
             if self._engine.states[number].done:  # it has its snapshot, and nothing of it expires
                 self._job_ended(number)
+
+    def _without_doubles(self, jobs: Sequence[Job]) -> Iterator[Job]:
+        """These jobs, without what goes on for an earlier run of this pass: a VM whose snapshot still hangs gets no
+        second one, and where expired snapshots are still being deleted, the younger ones are left to the next run."""
+        being_taken, being_expired = self._engine.being_taken, self._engine.being_expired
+        for job in jobs:
+            if job.take and job.vm in being_taken:
+                victim = Victim(job.name, job.uuid, (OVERTAKEN, job.take))
+                self._tell(self._in_hand.victim(job.policy, victim))
+            else:
+                yield job._replace(expired=()) if job.vm in being_expired else job
 
     # The operations
 
@@ -213,6 +251,11 @@ class Service:
         number = self._engine.end(operation, outcome)
         if number is not None:
             self._job_ended(number)
+        self._end_hopeless()
+
+    def _end_hopeless(self) -> None:
+        for operation, outcome in self._engine.hopeless():
+            self._operation_ended(operation, outcome)
 
     def _job_ended(self, number: int) -> None:
         self._deletions.job_ended(number)
@@ -224,6 +267,7 @@ class Service:
         for served in over:
             self._teller.run_is_over(served)
             self._agenda.served(served.turn)
+            self._next.pop(served.turn.policy.ref, None)
 
     def _note_durations(self) -> None:
         """Note at the VMs how long their snapshots took, so that the next pass knows which SR has most work. Last, when

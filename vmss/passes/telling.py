@@ -38,6 +38,9 @@ class Teller:
         """Raise the alert of a run, then set last-run-time: in this order a crash between the two repeats the alert,
         and loses none."""
         policy, zone, ended = served.turn.policy, self._log.zone, self._context.clock.now()
+        if served.overtaken is not None:
+            # The next slot is still to be served, also if this pass dies now.
+            ended = min(ended, served.overtaken - timedelta(seconds=1))
         self._log(
             "snapshot start time: %s, end time: %s, Last expected run time: %s"
             % (local(served.started, zone), local(ended, zone), local(served.turn.slot, zone))
