@@ -224,7 +224,7 @@ class Observer:
         elif method == "event.from" and self._stop_asked is not None:
             self._stop_seen = True
         if method in TAKES:
-            self._is_of_a_slot(str(params[2]))
+            self._is_named(str(params[1]), str(params[2]))
         elif method in ("Async.VM.destroy", "Async.VM.hard_shutdown"):
             self._snapshot_goes(str(params[1]))
             self._tried.add(str(params[1]))
@@ -257,14 +257,21 @@ class Observer:
         elif method == "message.get" and answer["Status"] != "Success":
             self._unread = True
 
-    def _is_of_a_slot(self, name: str) -> None:
-        """A snapshot of this name is to be taken: of a policy, and of one of its slots."""
+    def _is_named(self, vm: str, name: str) -> None:
+        """A snapshot of this name is to be taken: of a policy, and of one of its slots, or of the beginning of a run
+        that is late or by hand. No two of a VM have the same name."""
         self._check(1, bool(SLOT_NAME.match(name)), "a snapshot is to be called %r", name)
         label, _, at = name.rpartition(" ")
+        began = self._began.replace(microsecond=0)
         when = datetime.strptime(at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         for row in self._policies.values():
             if row["name_label"] == label:
-                self._check(1, self.latest_slot(row, when) == when, "%s: this is no slot", name)
+                is_slot = self.latest_slot(row, when) == when
+                self._check(
+                    1, is_slot or began <= when or self._jumped, "%s: this is no slot, nor when a run began", name
+                )
+        others = (row["name_label"] for row in self.scheduled().values() if row["snapshot_of"] == vm)
+        self._check(1, name not in others, "%s: there is one of this name", name)
 
     def _snapshot_goes(self, ref: str) -> None:
         row = self._rows("VM").get(ref)

@@ -1,6 +1,6 @@
 """The plan of a pass, as values: what each VM gets, what expires, and what must not be touched."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from vmss.core import policy
@@ -95,7 +95,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         expired=tuple(
             _expired(snapshot, disks.get(snapshot.ref, ()), snapshot in expiry.after_new) for snapshot in expiry.expired
         ),
-        label=snapshot_name(expiry.turn) if take else "",
+        label=_label(expiry) if take else "",
         known=frozenset([snapshot.uuid for snapshot in vm.snapshots] + list(vm.suspect)),
         slot=expiry.turn.slot,
         task="" if expiry.turn.forced else vm.task,
@@ -141,15 +141,21 @@ def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:
     return Job("", "", snapshot_uuid, "", "", frozenset(), 0.0, (gone,), recorded=True)
 
 
-def snapshot_name(turn: Turn) -> str:
-    """The name of a new snapshot: the policy's name, and the slot in UTC, which no clock change makes ambiguous."""
+def snapshot_name(chosen: Policy, instant: datetime) -> str:
+    """The name of a policy's snapshot that stands for an instant: the policy's name, and the instant in UTC, which no
+    clock change makes ambiguous."""
     # XML cannot carry control characters.
-    name = "".join(character for character in turn.policy.name if character.isprintable())[:180]
-    return (
-        "%s %s" % (name, turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        if name
-        else turn.slot.strftime("scheduled %Y-%m-%dT%H:%M:%SZ")
-    )
+    name = "".join(character for character in chosen.name if character.isprintable())[:180]
+    return "%s %s" % (name or "scheduled", instant.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def _label(expiry: Expiry) -> str:
+    """The name of a VM's new snapshot. If an older one has it, because the clock was set back, a second is added."""
+    taken = {snapshot.name for snapshot in expiry.vm.snapshots}
+    instant = expiry.turn.instant
+    while snapshot_name(expiry.turn.policy, instant) in taken:
+        instant += timedelta(seconds=1)
+    return snapshot_name(expiry.turn.policy, instant)
 
 
 def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:

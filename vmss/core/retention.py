@@ -9,7 +9,7 @@ class Snapshot(NamedTuple):
 
     `time` is its snapshot_time. `pinned`: blocked_operations has destroy. `suspended`: it holds memory (a
     checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL. `operation` is in progress on it, a copy or an export
-    for example, but not a deletion; empty if none is.
+    for example, but not a deletion; empty if none is. `name` is its name_label.
     """
 
     ref: str
@@ -19,6 +19,7 @@ class Snapshot(NamedTuple):
     suspended: bool = False
     suspend_vdi: str = "OpaqueRef:NULL"
     operation: str = ""
+    name: str = ""
 
 
 class Keep(NamedTuple):

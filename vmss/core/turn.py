@@ -6,16 +6,29 @@ from typing import NamedTuple, Optional, Tuple
 from vmss.core.datetimes import local
 from vmss.core.messages import Victim
 from vmss.core.policy import Policy
+from vmss.core.schedule import TICK_INTERVAL
 from vmss.core.text import quoted
 from vmss.core.words import agree, counted
 
 
 class Turn(NamedTuple):
-    """A policy whose turn it is, and the slot to serve. `forced`: by hand, whatever its schedule says."""
+    """A policy whose turn it is, and the slot to serve. `forced`: by hand, whatever its schedule says. `begun` is the
+    time at which its turn was found; None stands for that of the slot."""
 
     policy: Policy
     slot: datetime
     forced: bool = False
+    begun: Optional[datetime] = None
+
+    @property
+    def late(self) -> bool:
+        """Whether the turn was found by a later tick than that of the slot."""
+        return self.begun is not None and self.begun >= self.slot + TICK_INTERVAL
+
+    @property
+    def instant(self) -> datetime:
+        """The instant that the snapshots stand for: the slot, or the beginning of a run that is late or by hand."""
+        return self.begun if self.begun is not None and (self.forced or self.late) else self.slot
 
 
 class Served(NamedTuple):

@@ -154,6 +154,7 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
         suspended=record["power_state"] != "Halted",
         suspend_vdi=str(record["suspend_VDI"]),
         operation=next(iter(sorted(set(map(str, record["current_operations"].values())) - _DELETING)), ""),
+        name=str(record["name_label"]),
     )
 
 

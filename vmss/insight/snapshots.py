@@ -10,7 +10,6 @@ from typing import Iterable, List, Optional, Sequence
 from vmss.core.datetimes import parse_datetime
 from vmss.core.plan import snapshot_name
 from vmss.core.policy import Policy
-from vmss.core.turn import Turn
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight.history import RUN_FAILED, Run
@@ -61,7 +60,7 @@ def late_vms(xapi: Xapi, policy: Policy, slot: datetime) -> List[Late]:
 
 def _of_slot(xapi: Xapi, policy: Policy, slot: datetime) -> Optional[List[str]]:
     """The scheduled snapshots that bear the name of a policy's slot; None if xapi cannot be asked for that name."""
-    name = snapshot_name(Turn(policy, slot))
+    name = snapshot_name(policy, slot)
     if '"' in name:
         return None
     with understood("VM"):

@@ -78,7 +78,7 @@ class Agenda:
             since = self.waiting_since if self._known is None or policy.ref in self._known else None
             slot = policy.due(self._context.log.zone, now, since)
             if slot is not None and (policy.ref not in self._served or self._served[policy.ref] < slot):
-                turns.append(Turn(policy, slot))
+                turns.append(Turn(policy, slot, begun=now))
         if self._known is None:
             self._known = {policy.ref for policy in policies}
         return turns
@@ -86,8 +86,8 @@ class Agenda:
     def _wanted(self, uuid: str, policies: Sequence[Policy], errors: Sequence[Tuple[str, str]]) -> Turn:
         for policy in policies:
             if policy.uuid == uuid:
-                slot = latest_slot(policy.schedule, self._context.log.zone, self._context.now())
-                return Turn(policy, slot, forced=True)
+                now = self._context.now()
+                return Turn(policy, latest_slot(policy.schedule, self._context.log.zone, now), forced=True, begun=now)
         for broken, error in errors:
             if broken == uuid:
                 raise BadInput("snapshot schedule %s cannot be understood: %s" % (uuid, error))
