@@ -120,6 +120,36 @@ CATALOGUE = {
     ),
 }
 
+# Errors that no later try changes: somebody has to change the VM, its disks, the schedule or the licence first.
+_LASTING = {
+    "HANDLE_INVALID",
+    "UUID_INVALID",
+    "OPERATION_BLOCKED",
+    "VM_IS_TEMPLATE",
+    "VM_IS_IMMOBILE",
+    "VM_LACKS_FEATURE",
+    "VM_HAS_PCI_ATTACHED",
+    "VM_HAS_VGPU",
+    "VM_HAS_VUSBS",
+    "VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED",
+    "VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION",
+    "VDI_IS_SHARABLE",
+    "VDI_NOT_MANAGED",
+    "SR_OPERATION_NOT_SUPPORTED",
+    "UNIMPLEMENTED_IN_SM_BACKEND",
+    "SR_BACKEND_FAILURE_46",
+    "SR_BACKEND_FAILURE_109",
+    "LICENCE_RESTRICTION",
+    "MESSAGE_REMOVED",
+    "RBAC_PERMISSION_DENIED",
+    "VMSS_UNREADABLE_RECORD",
+}
+
+
+def may_pass(error: Sequence[str]) -> bool:
+    """Whether an operation that failed with this XAPI error array can succeed later by itself."""
+    return bool(error) and error[0] not in _LASTING
+
 
 def failure_of(error: Sequence[str]) -> Failure:
     """Given a XAPI error array, return its kind, sentence and next step."""

@@ -63,7 +63,7 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
     """
     # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
     now += CLOCK_TOLERANCE
-    served = not turn.forced and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
+    served = (turn.missing or not turn.forced) and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
     surplus = expired(vm.snapshots, keep, now, new=0 if served else 1)
     after_new = frozenset(surplus) - frozenset(expired(vm.snapshots, keep, now))
     # xapi would let the deletion wait until a copy or an export ends, which may take hours.

@@ -1,7 +1,7 @@
 """A policy whose turn it is, and the result of its run."""
 
 from datetime import datetime, tzinfo
-from typing import NamedTuple, Optional, Tuple
+from typing import FrozenSet, NamedTuple, Optional, Tuple
 
 from vmss.core.datetimes import local
 from vmss.core.messages import Victim
@@ -12,13 +12,20 @@ from vmss.core.words import agree, counted
 
 
 class Turn(NamedTuple):
-    """A policy whose turn it is, and the slot to serve. `forced`: by hand, whatever its schedule says. `begun` is the
-    time at which its turn was found; None stands for that of the slot."""
+    """A policy whose turn it is, and the slot to serve.
+
+    `forced`: by hand, whatever its schedule says. `begun` is the time at which its turn was found; None stands for that
+    of the slot. `missing`: only VMs without a snapshot of the slot get one, by hand too. `again`: a run of the slot was
+    told already, and some VMs had failed; `only` are the uuids of these, and empty if there are too many.
+    """
 
     policy: Policy
     slot: datetime
     forced: bool = False
     begun: Optional[datetime] = None
+    missing: bool = False
+    again: bool = False
+    only: FrozenSet[str] = frozenset()
 
     @property
     def late(self) -> bool:
@@ -35,8 +42,9 @@ class Served(NamedTuple):
     """The result of one policy's run.
 
     `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone.
-    `victims` are the VMs with an error. `degraded`: plain snapshots were taken instead of quiesced ones. `overtaken` is
-    the policy's next slot, if the run had to give up the rest of its VMs for it.
+    `victims` are the VMs with an error, `without` those of them that have no snapshot of the slot. `degraded`: plain
+    snapshots were taken instead of quiesced ones. `overtaken` is the policy's next slot, if the run had to give up the
+    rest of its VMs for it.
     """
 
     turn: Turn
@@ -45,6 +53,7 @@ class Served(NamedTuple):
     taken: int = 0
     deleted: int = 0
     victims: Tuple[Victim, ...] = ()
+    without: Tuple[Victim, ...] = ()
     degraded: bool = False
     overtaken: Optional[datetime] = None
 

@@ -56,6 +56,7 @@ class Settings(NamedTuple):
     stop_limit: int = 60
     retries: int = 5
     retry_pause: int = 10
+    late_limit: int = 86400
     login_limit: int = 60
     call_limit: int = 300
     waits_per_second: int = 5
@@ -162,6 +163,12 @@ SETTINGS: Tuple[Setting, ...] = (
         "retry_pause",
         _number(1, 600),
         "Pause in seconds before the first retry. Each further one is twice as long. Other operations go on meanwhile.",
+    ),
+    Setting(
+        "late_limit",
+        _number(0, 604800),
+        "Seconds after a slot for which the ticks try again to serve the VMs that failed for a reason that may pass. "
+        "The next slot ends it too.",
     ),
     Setting("login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer."),
     Setting(

@@ -156,7 +156,10 @@ class InHand:
     def _over(self, policy: str, overtaken: Optional[datetime] = None) -> List[Served]:
         run = self._runs.pop(policy)
         mine = [(number, self._engine.jobs[number], self._engine.states[number]) for number in run.jobs]
-        failed = [Victim(job.name, job.uuid, self._error(number)) for number, job, _ in mine if self._error(number)]
+        failed = {
+            number: Victim(job.name, job.uuid, self._error(number)) for number, job, _ in mine if self._error(number)
+        }
+        without = [failed[number] for number, job, state in mine if job.take and not state.snapshot]
         return [
             Served(
                 turn=run.turn,
@@ -164,7 +167,8 @@ class InHand:
                 vms=len(mine) + len(run.victims),
                 taken=sum(1 for _, job, state in mine if state.snapshot or not job.take),
                 deleted=sum(state.destroyed for _, _, state in mine),
-                victims=tuple(failed + run.victims),
+                victims=tuple(list(failed.values()) + run.victims),
+                without=tuple(without + run.victims),
                 degraded=any(state.degraded for _, _, state in mine),
                 overtaken=overtaken,
             )

@@ -46,10 +46,14 @@ class Planner:
         self._now = now
         self._spaces: Dict[str, Optional[Space]] = {}
         self._needs: Dict[str, List[plan.Need]] = {}  # by SR, not yet counted in its space
-        self.vms = read_vms(context.xapi, [turn.policy for turn in turns])
+        self.vms = [vm for vm in read_vms(context.xapi, [turn.policy for turn in turns]) if self._is_wanted(vm)]
         self.misread = [vm for vm in self.vms if vm.misread]
         for vm in self.misread:
             self._log("VM %s is not served, its record cannot be understood: %s" % (vm.uuid, vm.misread))
+
+    def _is_wanted(self, vm: Vm) -> bool:
+        only = self._turns[vm.policy].only
+        return not only or vm.uuid in only
 
     def plans(self) -> Iterator[Planned]:
         """The plans, group by group."""

@@ -20,6 +20,7 @@ from vmss.edges.zones import time_zone
 from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
 from vmss.passes.journal import Journal
+from vmss.passes.owed import Owed
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 class Request(NamedTuple):
     """What a pass is asked for: one policy by its uuid, whatever its schedule, or all that are due.
 
+    `missing`: of that policy, only VMs that have no snapshot of the latest slot.
+
     `dry_run`: say what would be done, and change nothing. `at`: set a simulator's clock to this first; with `dry_run`,
     decide as if it were the present. `kicked`: cron started the pass.
     """
@@ -37,6 +40,7 @@ class Request(NamedTuple):
     dry_run: bool = False
     at: Optional[datetime] = None
     kicked: bool = False
+    missing: bool = False
 
 
 class Report(NamedTuple):
@@ -115,8 +119,9 @@ class Pass:
         self.context = context
         self.log = context.log
         self.xapi = context.xapi
-        self.agenda = Agenda(context)
-        self.teller = Teller(context)
+        owed = Owed(context)
+        self.agenda = Agenda(context, owed)
+        self.teller = Teller(context, owed)
         self.notes: Optional[Notes] = None
         self.pending: List[str] = []  # the tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more, because the answer to its start was lost
@@ -139,7 +144,7 @@ class Pass:
             settled = self._take_over(directory, lock)
             if settled:
                 self._find_orphans(directory)
-            due = self.agenda.read(self.request.policy)
+            due = self.agenda.read(self.request.policy, self.request.missing)
             self.around.started()
             self._tell_logon_failures(directory, due)
             self.batches = Batches(self.context, due)
@@ -239,7 +244,7 @@ class Pass:
         late."""
         self.log("The lock is taken: %s" % held)
         pool = self.context.pool.uuid
-        due = self.agenda.read(self.request.policy)
+        due = self.agenda.read(self.request.policy, self.request.missing)
         # Asked last, because the other pass learns what is due at the same instant as this one.
         in_hand = (directory.holder(pool) or held.holder).get("policies")
         # In turn: of several passes that are put off at the same instant, the second has to find the alert of the
@@ -253,7 +258,7 @@ class Pass:
         from vmss.core.plan import lines
         from vmss.passes.planning import Planner
 
-        due = self.agenda.read(self.request.policy)
+        due = self.agenda.read(self.request.policy, self.request.missing)
         most = self.context.settings.max_policies
         for start in range(0, len(due.turns), most):
             turns = due.turns[start : start + most]

@@ -14,6 +14,7 @@ from vmss.edges.alerts import Alerts
 from vmss.edges.lock import Held
 from vmss.edges.xapi import Refused
 from vmss.passes.context import Context
+from vmss.passes.owed import Owed
 
 # Missed slots that an alert names.
 _MISSED_NAMED = 10
@@ -26,7 +27,8 @@ class Teller:
     repeats its alert. `postscript` is a sentence that the next alert of a run has to carry.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, owed: Owed) -> None:
+        self._owed = owed
         self.runs: List[Served] = []
         self.owing = False
         self.postscript = ""
@@ -45,7 +47,17 @@ class Teller:
             "snapshot start time: %s, end time: %s, Last expected run time: %s"
             % (local(served.started, zone), local(ended, zone), local(served.turn.slot, zone))
         )
+        owing = self._may_pass(served.without)
+        if not served.turn.forced or served.turn.missing:
+            # Before the alert: if this pass dies between the two, the slot is not served yet, and all is done again.
+            self._owed.note(served.turn, owing)
+        if served.turn.again and (owing or not served.vms):
+            self._log("Tried again, without an alert; VMs still without a snapshot of the slot: %d" % len(owing))
+            self._completed(served)
+            return
         summary, self.postscript = served.summary(zone) + self.postscript, ""
+        if served.turn.again:
+            summary += " The snapshot had failed at the slot, and was tried again."
         if served.victims:
             raised = self._alerts.create(messages.FAILED, policy.uuid, messages.failed_body(served.victims, summary))
         else:
@@ -57,8 +69,19 @@ class Teller:
             self._set_last_run_time(policy, ended)
         else:
             self.owing = True
-        self._log("Completed processing policy: %s" % policy.uuid)
+        self._completed(served)
+
+    def _completed(self, served: Served) -> None:
+        self._log("Completed processing policy: %s" % served.turn.policy.uuid)
         self.runs.append(served)
+
+    def _may_pass(self, victims: Sequence[Victim]) -> List[str]:
+        """The uuids of the victims whose reason may pass."""
+        if not victims:
+            return []
+        from vmss.core.failures import may_pass  # not needed by an idle tick
+
+        return [victim.uuid for victim in victims if may_pass(victim.error)]
 
     def restricted(self, turns: Sequence[Turn], alert: bool = True) -> None:
         """The pool's licence does not include scheduled snapshots: tell each policy that was due, once a slot."""
@@ -78,14 +101,14 @@ class Teller:
             body = messages.body(messages.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
             if turn.forced:
                 self._alerts.create(messages.LOCK_FAILED, turn.policy.uuid, body)
-            elif turn.policy.uuid not in in_hand:
+            elif turn.policy.uuid not in in_hand and not turn.again:
                 self._alerts.create_once(messages.LOCK_FAILED, turn.policy.uuid, body, turn.slot)
 
     def logon_failures(self, turns: Sequence[Turn], since: datetime, last: datetime) -> None:
         """Earlier ticks, from `since` to `last`, could not log in: tell the policies that waited for them."""
         period = "No session from %s to %s." % (local(since, self._log.zone), local(last, self._log.zone))
         for turn in turns:
-            if turn.slot <= last:
+            if turn.slot <= last and not turn.again:
                 body = messages.body(messages.LOGON_FAILURE, period)
                 self._alerts.create(messages.LOGON_FAILURE, turn.policy.uuid, body)
 
