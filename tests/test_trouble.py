@@ -191,14 +191,59 @@ def test_a_policy_that_is_deleted_meanwhile_stops_nobody(pool: TestPool) -> None
     clean(pool)
 
 
-def test_a_vm_that_is_deleted_meanwhile_is_named_and_stops_nobody(pool: TestPool) -> None:
+def test_a_vm_that_is_deleted_meanwhile_is_no_failure_and_stops_nobody(pool: TestPool) -> None:
     one, two = pool.vm("one"), pool.vm("two")
     policy = pool.policy([one, two])
     pool.at(10, 15)
     front(pool, before=Once("Async.VM.snapshot", lambda: pool.call("VM.destroy", one)))
-    assert pool.tick().status == 1
-    assert "VM:one " in pool.alerts(policy)[0]["body"] and "'HANDLE_INVALID'" in pool.alerts(policy)[0]["body"]
+    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
     assert len(pool.snapshots(two)) == 1
+    clean(pool)
+
+
+def waiting_checkpoint(pool: TestPool, change: Callable[[str], Any], seconds: float) -> str:
+    """A pass with the checkpoint of a running VM, which waits for its SR so many seconds, while the VM is changed."""
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    vms = [pool.vm(name, [sr], running=True) for name in ("first", "second")]
+    pool.policy(vms, type="checkpoint")
+    slow(pool, vdi_snapshot=seconds)
+    pool.at(10, 15)
+    waits: List[str] = []
+
+    def changed() -> None:
+        # The one that has no snapshot under way.
+        waits.extend(vm for vm in vms if not pool.call("VM.get_current_operations", vm))
+        change(waits[0])
+
+    front(pool, before=Once("event.from", changed, number=2))
+    assert pool.tick().status == 0
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"]
+    return waits[0]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 100.0])
+def test_a_vm_that_is_shut_down_while_its_checkpoint_waits_gets_a_plain_snapshot(
+    pool: TestPool, seconds: float
+) -> None:
+    vm = waiting_checkpoint(pool, lambda vm: pool.call("VM.hard_shutdown", vm), seconds)
+    (snapshot,) = pool.snapshots(vm)
+    assert snapshot["power_state"] == "Halted"
+
+
+def test_a_vm_that_is_taken_off_its_schedule_while_it_waits_gets_no_snapshot(pool: TestPool) -> None:
+    vm = waiting_checkpoint(pool, lambda vm: pool.call("VM.set_snapshot_schedule", vm, "OpaqueRef:NULL"), 100.0)
+    assert pool.snapshots(vm) == []
+    assert any(
+        line.endswith("is not served: it is gone, or off the schedule, since the run began") for line in pool.log()
+    )
+
+
+def test_a_vm_that_is_suspended_while_it_waits_gets_its_checkpoint(pool: TestPool) -> None:
+    vm = waiting_checkpoint(pool, lambda vm: pool.call("VM.suspend", vm), 100.0)
+    (snapshot,) = pool.snapshots(vm)
+    assert snapshot["power_state"] == "Suspended" and pool.call("VM.get_power_state", vm) == "Suspended"
 
 
 # Slots that pass in the middle of a pass

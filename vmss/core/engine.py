@@ -40,7 +40,7 @@ from vmss.core.job import (
     already_gone,
     disks_of,
 )
-from vmss.core.outcome import RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import LEFT, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
 from vmss.core.running import Running
 from vmss.core.waiting import Waiting
 from vmss.core.work import Work
@@ -54,7 +54,7 @@ class State(NamedTuple):
 
     `snapshot` is the reference of the new snapshot; `error` the first error that the job met; `destroyed` the number of
     expired snapshots that are gone with all their disks; `degraded`: a plain snapshot was taken instead of a quiesced
-    one.
+    one; `left`: the VM has left its policy, so it gets no snapshot, which is no failure.
     """
 
     snapshot: str = ""
@@ -62,6 +62,7 @@ class State(NamedTuple):
     destroyed: int = 0
     degraded: bool = False
     done: bool = False
+    left: bool = False
 
 
 class Engine:
@@ -276,7 +277,10 @@ class Engine:
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
         self._work.expect((token, -job.seconds) for token in job.tokens)
         self._unsettled.discard(number)
-        if outcome.error:
+        if outcome.error[:1] == (LEFT,):
+            self._work.no_deletion(disks_of(job.expired))
+            self._update(number, done=True, left=True)
+        elif outcome.error:
             self._work.no_deletion(disks_of([snapshot for snapshot in job.expired if snapshot.after_new]))
             self._update(number, error=outcome.error)
             self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new])

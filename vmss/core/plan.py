@@ -1,7 +1,7 @@
 """The plan of a pass, as values: what each VM gets, what expires, and what must not be touched."""
 
 from datetime import datetime, timedelta
-from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import policy
 from vmss.core.datetimes import CLOCK_TOLERANCE
@@ -100,6 +100,14 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         slot=expiry.turn.slot,
         task="" if expiry.turn.forced else vm.task,
     )
+
+
+def take_anew(job: Job, vm: Optional[Vm]) -> str:
+    """Given the VM of a job as it is right before the snapshot is started, None if it is gone, return the method that
+    takes the snapshot; empty if the VM has left the policy."""
+    if vm is None or vm.policy != job.policy:
+        return ""
+    return TAKE_SNAPSHOT if vm.power_state == "Halted" else job.take
 
 
 def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> Iterator[Tuple[str, Need]]:

@@ -82,6 +82,17 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
     )
 
 
+@understood("VM")
+def read_vm(xapi: Xapi, ref: str) -> Optional[Vm]:
+    """One VM as it is now, without its snapshots; None if it is gone."""
+    try:
+        return _vm(xapi, ref, xapi.call("VM.get_record", ref))
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return None
+
+
 def _misread(ref: str, record: Any, policies: Sequence[Policy], why: str) -> Vm:
     fields = record if isinstance(record, Mapping) else {}
     # The policy's list of VMs tells it too.

@@ -155,7 +155,8 @@ class InHand:
 
     def _over(self, policy: str, overtaken: Optional[datetime] = None) -> List[Served]:
         run = self._runs.pop(policy)
-        mine = [(number, self._engine.jobs[number], self._engine.states[number]) for number in run.jobs]
+        states = ((number, self._engine.states[number]) for number in run.jobs)
+        mine = [(number, self._engine.jobs[number], state) for number, state in states if not state.left]
         failed = {
             number: Victim(job.name, job.uuid, self._error(number)) for number, job, _ in mine if self._error(number)
         }

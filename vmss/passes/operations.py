@@ -1,5 +1,6 @@
 """The XAPI operations in flight: started, awaited together, cancelled at their limits, retried if xapi was busy."""
 
+from datetime import timedelta
 from math import inf
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
@@ -7,16 +8,21 @@ from vmss.core.datetimes import CLOCK_TOLERANCE, parse_reading
 from vmss.core.engine import Engine
 from vmss.core.failures import TRANSIENT, failure_of
 from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operation, already_gone
-from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
+from vmss.core.outcome import LEFT, RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
+from vmss.core.plan import take_anew
 from vmss.core.text import one_line
 from vmss.edges.tasks import Tasks
-from vmss.edges.vms import read_snapshots
-from vmss.edges.xapi import Refused, Unanswered
+from vmss.edges.vms import read_snapshots, read_vm
+from vmss.edges.xapi import Misunderstood, Refused, Unanswered
 from vmss.passes.context import Context
 from vmss.passes.notes import Notes
 
 # Errors that leave open whether a snapshot was taken: the pool is asked for it.
 _UNDECIDED = (RESULT_LOST, "CANNOT_CONTACT_HOST")
+# Errors that tell that a VM is not any more as it was when its snapshot was planned.
+_CHANGED = ("VM_BAD_POWER_STATE", "HANDLE_INVALID")
+# A VM that was read longer ago is read once more before its snapshot is started.
+_FRESH = timedelta(seconds=60)
 
 # An operation that takes longer, in seconds, and three times as long as expected, is slow: others do not wait for it.
 _SLOW_S = 300.0
@@ -56,6 +62,7 @@ class Operations:
         self._flights: Dict[str, _Flight] = {}
         self._parked: Dict[Operation, float] = {}  # to be retried, and when, on the monotonic clock
         self._tries: Dict[Operation, int] = {}
+        self._anew: Dict[int, str] = {}  # jobs that were decided anew, and how: see `_decide_anew`
         self._adopted: Set[int] = set()  # jobs whose task of an earlier pass is, or was, in flight
 
     @property
@@ -107,6 +114,8 @@ class Operations:
         """
         if self._over:
             return self._concluded(operation, Outcome(error=(RUN_OVER, "%d s" % self._settings.pass_limit)))
+        if operation.action in TAKES and self._is_stale(operation) and not self._decide_anew(operation):
+            return Outcome(error=(LEFT,))
         if operation not in self._tries:
             self._announce(operation)
         elif operation.action in TAKES:
@@ -167,7 +176,7 @@ class Operations:
             self._adopted.add(operation.job)
             self._tasks.adopt(job.task, operation.action)
             return job.task, True
-        return self._tasks.start(operation.action, operation.ref, job.label), False
+        return self._tasks.start(self._anew.get(operation.job) or operation.action, operation.ref, job.label), False
 
     def _limit(self, operation: Operation) -> int:
         if operation.action == TAKE_CHECKPOINT:
@@ -187,6 +196,15 @@ class Operations:
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _UNDECIDED:
             snapshot = self._new_snapshot(operation)
             outcome = Outcome(value=snapshot) if snapshot else outcome
+        if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _CHANGED:
+            before = self._anew.get(operation.job) or operation.action
+            anew = self._decide_anew(operation)
+            if not anew:
+                return Outcome(error=(LEFT,))
+            if anew != before and not self._over:
+                self._engine.park(operation)
+                self._engine.resume(operation)
+                return None
         if self._retried(operation, outcome):
             return None
         if operation.action in TAKES:
@@ -237,6 +255,22 @@ class Operations:
         return "%s (%s): %s" % (job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000))
 
     # Looking at the pool
+
+    def _is_stale(self, operation: Operation) -> bool:
+        return self._clock.now() > self._engine.jobs[operation.job].since + _FRESH
+
+    def _decide_anew(self, operation: Operation) -> str:
+        """The method that takes the snapshot of a VM as it is now; empty if the VM has left its policy."""
+        job = self._engine.jobs[operation.job]
+        try:
+            anew = take_anew(job, read_vm(self._context.xapi, job.vm))
+        except (Refused, Misunderstood):
+            return operation.action  # the operation itself will tell
+        self._anew[operation.job] = anew
+        if not anew:
+            self._notes.ended(job.uuid, self._clock.now(), Outcome(error=(LEFT,)))
+            self._log("VM %s is not served: it is gone, or off the schedule, since the run began" % job.uuid)
+        return anew
 
     def _is_of_an_earlier_slot(self, flight: _Flight, outcome: Outcome) -> bool:
         """Whether a snapshot that an earlier pass started is not one of this slot: then this slot's is taken now.
