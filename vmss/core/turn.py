@@ -1,7 +1,7 @@
 """A policy whose turn it is, and the result of its run."""
 
 from datetime import datetime, tzinfo
-from typing import FrozenSet, NamedTuple, Optional, Tuple
+from typing import FrozenSet, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import local
 from vmss.core.messages import Victim
@@ -68,3 +68,14 @@ class Served(NamedTuple):
             self.turn.slot.astimezone(zone).tzname(),
             counted(self.deleted, "expired snapshot"),
         )
+
+
+def totals(runs: Sequence[Served]) -> str:
+    """The results of these runs in one line, for people."""
+    return "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
+        len(runs),
+        sum(served.taken for served in runs),
+        sum(served.vms for served in runs),
+        sum(served.deleted for served in runs),
+        sum(len(served.victims) for served in runs),
+    )

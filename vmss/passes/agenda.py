@@ -59,6 +59,11 @@ class Agenda:
             self.served(turn)
         return Due([], idle, errors, [turn for turn in turns if not turn.again])
 
+    def by_hand(self, uuid: str, missing: bool) -> Turn:
+        """The turn of one policy, whatever its schedule, for a run that was handed over to this pass. Raise BadInput if
+        it does not exist or cannot be understood."""
+        return self._wanted(uuid, *world.read_policies(self._context.xapi), missing)
+
     def served(self, turn: Turn) -> None:
         """The run of a turn is over."""
         self._served[turn.policy.ref] = turn.slot

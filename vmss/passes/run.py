@@ -3,12 +3,12 @@
 import os
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
 from vmss.core.text import one_line, quoted
-from vmss.core.turn import Served
+from vmss.core.turn import Served, totals
 from vmss.edges import sessions
 from vmss.edges.clock import Clock
 from vmss.edges.lock import Held, Lock, LockDirectory
@@ -134,10 +134,9 @@ class Pass:
         """The pass, from the lock to the lock."""
         pool, clock = self.context.pool, self.context.clock
         holder = {"pid": os.getpid(), "since": format_datetime(clock.now()), "session": self.xapi.session}
-        try:
-            lock = directory.acquire(pool.uuid, holder)
-        except Held as held:
-            return self._put_off(held, directory)
+        lock = self._acquire(directory, holder)
+        if isinstance(lock, Report):
+            return lock
         self.journal = Journal(self.xapi, pool)
         complete = False
         try:
@@ -194,10 +193,12 @@ class Pass:
         self.teller.restricted(due.restricted)
         if not due.turns and not self.journal.has_leftovers:
             return True  # most ticks end here
+        from vmss.passes.handover import Inbox
         from vmss.passes.serve import Service  # not needed by an idle tick
 
         notes = self._notes(directory)
-        service = Service(self.context, self.agenda, self.batches, lock, self.journal, notes, self.teller)
+        inbox = Inbox(directory, self.context.pool.uuid)
+        service = Service(self.context, self.agenda, self.batches, lock, self.journal, notes, self.teller, inbox)
         told = len(self.teller.runs)
         try:
             complete = service.serve(due.turns, settled)
@@ -239,6 +240,31 @@ class Pass:
 
     # A pass that does not serve
 
+    def _acquire(self, directory: LockDirectory, holder: Dict[str, Any]) -> Union[Lock, Report]:
+        """The lock; or, if another pass holds it, how this one ends."""
+        try:
+            return directory.acquire(self.context.pool.uuid, holder)
+        except Held as held:
+            report = self._hand_over(held, directory) if self.request.policy is not None else None
+            if report is not None:
+                return report
+        try:  # the other pass may have ended meanwhile
+            return directory.acquire(self.context.pool.uuid, holder)
+        except Held as held:
+            return self._put_off(held, directory)
+
+    def _hand_over(self, held: Held, directory: LockDirectory) -> Optional[Report]:
+        """Hand a run by hand over to the pass that holds the lock, unless that has the policy in hand itself. Return
+        how it ended; None if it was not taken."""
+        wanted, missing, pool = str(self.request.policy), self.request.missing, self.context.pool
+        if wanted in held.policies or not pool.licensed:
+            return None
+        from vmss.passes import handover  # not needed by an idle tick
+
+        self.agenda.by_hand(wanted, missing)  # what does not exist is refused here
+        answer = handover.ask(directory, pool.uuid, self.context.clock, wanted, missing, self.around.started)
+        return None if answer is None else Report(answer.status, answer.line)
+
     def _put_off(self, held: Held, directory: LockDirectory) -> Report:
         """Another pass holds the lock: the policies that are due, and that it has not in hand, are told that they are
         late."""
@@ -246,11 +272,11 @@ class Pass:
         pool = self.context.pool.uuid
         due = self.agenda.read(self.request.policy, self.request.missing)
         # Asked last, because the other pass learns what is due at the same instant as this one.
-        in_hand = (directory.holder(pool) or held.holder).get("policies")
+        in_hand = Held(directory.holder(pool) or held.holder).policies
         # In turn: of several passes that are put off at the same instant, the second has to find the alert of the
         # first.
         with directory.in_turn(pool):
-            self.teller.put_off(due.turns, held, in_hand if isinstance(in_hand, list) else [])
+            self.teller.put_off(due.turns, held, in_hand)
         return Report(EXIT_LOCKED, str(held))
 
     def rehearse(self) -> Report:
@@ -272,13 +298,7 @@ class Pass:
     def _report(self, complete: bool) -> Report:
         runs = tuple(self.teller.runs)
         failed = sum(len(served.victims) for served in runs)
-        line = "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
-            len(runs),
-            sum(served.taken for served in runs),
-            sum(served.vms for served in runs),
-            sum(served.deleted for served in runs),
-            failed,
-        )
+        line = totals(runs)
         if not complete:
             stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
             return Report(EXIT_FAILED, stopped + line, runs)

@@ -8,7 +8,8 @@ from vmss.core.engine import Engine
 from vmss.core.job import Job, Operation
 from vmss.core.messages import Victim
 from vmss.core.outcome import OVERTAKEN, UNREADABLE, Outcome
-from vmss.core.turn import Served, Turn
+from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, Problem
+from vmss.core.turn import Served, Turn, totals
 from vmss.core.vms import Vm
 from vmss.edges import stop
 from vmss.edges.lock import Lock
@@ -16,6 +17,7 @@ from vmss.edges.vms import note_took
 from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.context import Context
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
+from vmss.passes.handover import Answer, Inbox
 from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
 from vmss.passes.notes import Notes
@@ -39,6 +41,7 @@ class Service:
         journal: Journal,
         notes: Notes,
         teller: Teller,
+        inbox: Inbox,
     ) -> None:
         self._context = context
         self._agenda = agenda
@@ -46,6 +49,8 @@ class Service:
         self._lock = lock
         self._notes = notes
         self._teller = teller
+        self._inbox = inbox
+        self._asked: Dict[str, str] = {}  # the ids of requests that were handed over, by policy
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._in_hand = InHand(context, self._engine)
         self._deletions = Deletions(context, self._engine, journal, notes)
@@ -117,6 +122,7 @@ class Service:
             due = self._agenda.read()
             self._teller.restricted(due.restricted)
             self._line_up(due.turns)
+        self._take_over_requests()
         admitted = False
         while self._waiting and len(self._in_hand.policies) < self._context.settings.max_policies:
             room = self._context.settings.max_policies - len(self._in_hand.policies)
@@ -136,6 +142,22 @@ class Service:
                 self._next[turn.policy.ref] = turn
             elif slot is None and turn.policy.ref not in waiting:
                 self._waiting.append(turn)
+
+    def _take_over_requests(self) -> None:
+        """Put runs by hand that other processes ask for first in the line."""
+        for asked in self._inbox.take(self._context.clock.now()):
+            try:
+                turn = self._agenda.by_hand(asked.policy, asked.missing)
+            except Problem as problem:
+                self._inbox.answer(asked.id, Answer(problem.status, str(problem)))
+                continue
+            ref = turn.policy.ref
+            if self._in_hand.slot(ref) is not None or any(waiting.policy.ref == ref for waiting in self._waiting):
+                self._inbox.answer(asked.id, Answer(EXIT_LOCKED, "the schedule is being served at this moment"))
+            else:
+                self._context.log("Asked for by hand: policy %s is served by this pass" % asked.policy)
+                self._asked[ref] = asked.id
+                self._waiting.appendleft(turn)
 
     def _pass_by(self) -> None:
         """Let nothing wait for what hangs: neither operations on other SRs and hosts, nor the alert of a run for its
@@ -268,6 +290,10 @@ class Service:
             self._teller.run_is_over(served)
             self._agenda.served(served.turn)
             self._next.pop(served.turn.policy.ref, None)
+            asked = self._asked.pop(served.turn.policy.ref, None)
+            if asked is not None:
+                self._inbox.answer(asked, Answer(EXIT_FAILED if served.victims else EXIT_OK, totals([served])))
+            self._lock.working_on([policy.uuid for policy in self._in_hand.policies])
 
     def _note_durations(self) -> None:
         """Note at the VMs how long their snapshots took, so that the next pass knows which SR has most work. Last, when
