@@ -21,6 +21,7 @@ from tests.pool import START, UTC, TestPool
 from tests.test_commands import vmss
 from tests.test_hostile import Lie, front, is_safe, junk
 from vmss.cli.commands import doctor, status
+from vmss.core.records import FROZEN_PREFIX
 from vmss.demo import VirtualClock
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
@@ -30,6 +31,9 @@ from vmss.insight.reading import reading
 from vmss.installation.root import Root
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# When the checkpoint began that has left a VM suspended.
+SINCE = "20260302T12:00:00Z"
 
 # What a remedy has to name: something to type, or to look into.
 COMMANDS = ("vmss ", "xe ", "xe-toolstack-restart", "rpm ", "chmod ", "systemctl ", "chronyc ", "timedatectl", "df ")
@@ -593,6 +597,9 @@ def spoil(ward: Ward) -> None:
     pool.call("VBD.destroy", pool.snapshots(ward.vms[1])[0]["VBDs"][0])
     pool.at(12, 50)
     pool.record({"00000000-0000-0000-0000-000000000001": []})
+    down = pool.vm("down", running=True)
+    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], FROZEN_PREFIX + pool.uuid("VM", down), SINCE)
+    pool.simulator.db.set("VM", down, "power_state", "Suspended")
     os.chmod(pool.place.lock_dir, 0o777)
     Path(pool.place.config).write_text("[vmss]\ntimezone = Asia/Tokyo\nlogin_limit = 0\n")
 

@@ -40,7 +40,7 @@ from vmss.core.job import (
     already_gone,
     disks_of,
 )
-from vmss.core.outcome import LEFT, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import OFF_SCHEDULE, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
 from vmss.core.running import Running
 from vmss.core.waiting import Waiting
 from vmss.core.work import Work
@@ -277,7 +277,7 @@ class Engine:
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
         self._work.expect((token, -job.seconds) for token in job.tokens)
         self._unsettled.discard(number)
-        if outcome.error[:1] == (LEFT,):
+        if outcome.error[:1] == (OFF_SCHEDULE,):
             self._work.no_deletion(disks_of(job.expired))
             self._update(number, done=True, left=True)
         elif outcome.error:

@@ -118,6 +118,12 @@ CATALOGUE = {
     "VMSS_RESULT_LOST": Failure(
         OUTCOME_UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."
     ),
+    "VMSS_VM_LEFT_SUSPENDED": Failure(
+        PERMANENT,
+        "The VM ran, and its checkpoint has left it suspended",
+        "Resume it: xe vm-resume uuid=UUID. If an operation is still in progress on it, end that first: "
+        "xe-toolstack-restart on the host where the VM ran.",
+    ),
 }
 
 # Errors that no later try changes: somebody has to change the VM, its disks, the schedule or the licence first.

@@ -52,6 +52,8 @@ class Settings(NamedTuple):
     checkpoint_limit: int = 7200
     destroy_limit: int = 3600
     pass_limit: int = 86400
+    resume: bool = True
+    resume_limit: int = 3600
     cancel_limit: int = 30
     stop_limit: int = 60
     retries: int = 5
@@ -148,6 +150,14 @@ SETTINGS: Tuple[Setting, ...] = (
         "pass. At the limit, operations in flight are cancelled, and the VMs that were not reached are reported. xapi "
         "itself forgets an operation without progress after a day.",
     ),
+    Setting(
+        "resume",
+        _boolean,
+        "Whether a VM is resumed that ran, and that a checkpoint of vmss has left suspended: it failed, was cancelled, "
+        "or xapi was restarted. Such a VM is reported in any case, and one that somebody else has suspended is left "
+        "alone.",
+    ),
+    Setting("resume_limit", _number(10, 86400), "Timeout in seconds of resuming a VM, which reads its memory."),
     Setting(
         "cancel_limit",
         _number(1, 3600),

@@ -51,6 +51,7 @@ CHECKS: Tuple[Check, ...] = (
     Check("schedules", checks_of_schedules.schedules, SESSION),
     Check("clashes", checks_of_schedules.clashes, SESSION),
     Check("last run", checks_of_schedules.last_run, SESSION),
+    Check("suspended VMs", checks_of_passes.suspended_vms, SESSION),
     # What keeps snapshots from being taken, and from being deleted.
     Check("VMs", checks_of_storage.vms, SESSION),
     Check("storage", checks_of_storage.storage, SESSION),

@@ -7,7 +7,7 @@ from typing import Iterator, List
 from vmss.core.text import one_line
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import count_unclosed
-from vmss.insight import lock_and_log
+from vmss.insight import lock_and_log, suspended
 from vmss.insight.case import Case
 from vmss.insight.findings import OK, WARNING, Finding, Moment, skipped
 from vmss.insight.logfile import COMPLAINTS, LogSummary
@@ -90,6 +90,11 @@ def leftovers(case: Case) -> Iterator[Finding]:
         )
     if not records and not sessions:
         yield Finding(OK, "left by passes", "no pass has left anything unfinished")
+
+
+def suspended_vms(case: Case) -> Iterator[Finding]:
+    """Whether a checkpoint has left VMs suspended."""
+    yield from suspended.check(case.open, case.local, case.now)
 
 
 def _open_sessions(case: Case) -> int:

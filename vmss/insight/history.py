@@ -27,6 +27,8 @@ _WORDS = {
     messages.LICENSE_ERROR: "the licence does not include scheduled snapshots",
     messages.LOGON_FAILURE: "no session with xapi",
     messages.NOT_QUIESCED: "plain snapshots instead of quiesced ones",
+    messages.LEFT_SUSPENDED: "a VM is left suspended",
+    messages.RESUMED: "a VM that was left suspended runs again",
 }
 
 # The number of past runs that tell the duration of the next one.

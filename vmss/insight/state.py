@@ -9,7 +9,7 @@ from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Settings, SettingsError, of_pool
-from vmss.insight import lock_and_log, policies, promises, snapshots
+from vmss.insight import lock_and_log, policies, promises, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -35,6 +35,7 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     known = [entry.policy for entry in entries if entry.policy is not None]
     findings = [licence(session.pool.licensed)] + settings_of_pool(session)
     findings += lock_and_log.examine(session, local, known, now)
+    findings += suspended.examine(session, local, now)
     findings += [unreadable(entry) for entry in entries if entry.policy is None]
     fared, late = runs_and_snapshots(session, local.holder, known, now)
     numbers = {

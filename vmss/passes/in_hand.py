@@ -49,6 +49,7 @@ class InHand:
         self._runs: Dict[str, _Run] = {}  # by policy
         self._of: Dict[int, _Run] = {}  # the run of each job
         self._problems: Dict[int, Error] = {}  # why expired snapshots of a job have to stay
+        self._left: Dict[int, Error] = {}  # by job: that its VM was left suspended, and why it still is
         self._done = 0
         self._total = 0
 
@@ -92,6 +93,11 @@ class InHand:
     def problem(self, number: int, error: Error) -> None:
         """Expired snapshots of a job have to stay, and this is why."""
         self._problems[number] = error
+
+    def left_suspended(self, number: int, error: Error) -> None:
+        """Whether a checkpoint of ours has left a job's VM suspended; the error is empty if not."""
+        if error:
+            self._left[number] = error
 
     def job_ended(self, number: int) -> List[Served]:
         """A job has ended, be it one of a policy in hand or a leftover's."""
@@ -142,10 +148,11 @@ class InHand:
         return result + (", %d expired" % destroyed if destroyed else "")
 
     def _error(self, number: int) -> Error:
-        """The first error of a job; empty if it met none."""
+        """The error of a job; empty if it met none. A VM that is down is worse than one without a snapshot."""
+        error = self._engine.states[number].error or self._problems.get(number, ())
         if not self._engine.settled(number):
-            return (OVERTAKEN, self._engine.jobs[number].take)
-        return self._engine.states[number].error or self._problems.get(number, ())
+            error = (OVERTAKEN, self._engine.jobs[number].take)
+        return self._left.get(number, ()) + error
 
     def _if_over(self, run: _Run) -> List[Served]:
         policy = run.turn.policy.ref

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, 
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
+from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.core.turn import Served, totals
 from vmss.edges import sessions
@@ -24,6 +25,7 @@ from vmss.passes.owed import Owed
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
+    from vmss.passes.frozen import FrozenVms
     from vmss.passes.notes import Notes
 
 
@@ -123,6 +125,7 @@ class Pass:
         self.agenda = Agenda(context, owed)
         self.teller = Teller(context, owed)
         self.notes: Optional[Notes] = None
+        self.frozen: Optional[FrozenVms] = None
         self.pending: List[str] = []  # the tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more, because the answer to its start was lost
         self.changed = False  # whether anything in the pool was changed since xapi was last told to write its database
@@ -155,6 +158,7 @@ class Pass:
                 if self.context.too_late():
                     break
                 complete = self._serve(self.agenda.read(), lock, directory, settled)
+            self.teller.down()
         finally:
             self._give_back(directory, lock, complete)
         return self._report(complete)
@@ -191,14 +195,16 @@ class Pass:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its
         end."""
         self.teller.restricted(due.restricted)
-        if not due.turns and not self.journal.has_leftovers:
+        if not due.turns and not self.journal.has_leftovers and not self._is_frozen_noted(directory):
             return True  # most ticks end here
         from vmss.passes.handover import Inbox
         from vmss.passes.serve import Service  # not needed by an idle tick
 
-        notes = self._notes(directory)
+        notes, frozen = self._notes(directory), self._frozen(directory)
         inbox = Inbox(directory, self.context.pool.uuid)
-        service = Service(self.context, self.agenda, self.batches, lock, self.journal, notes, self.teller, inbox)
+        service = Service(
+            self.context, self.agenda, self.batches, lock, self.journal, notes, frozen, self.teller, inbox
+        )
         told = len(self.teller.runs)
         try:
             complete = service.serve(due.turns, settled)
@@ -215,6 +221,20 @@ class Pass:
 
         self.notes = self.notes or Notes(directory, self.context.pool.uuid, self.log)
         return self.notes
+
+    def _is_frozen_noted(self, directory: LockDirectory) -> bool:
+        """Whether earlier passes noted VMs that a checkpoint may have left suspended, and nobody has seen to them."""
+        if self.frozen is not None:
+            return bool(self.frozen.earlier)
+        noted = any(key.startswith(FROZEN_PREFIX) for key in self.context.pool.other_config)
+        return noted or bool(directory.read(self.context.pool.uuid + FROZEN_SUFFIX))
+
+    def _frozen(self, directory: LockDirectory) -> "FrozenVms":
+        from vmss.passes.frozen import FrozenVms  # not needed by an idle tick
+
+        self.frozen = self.frozen or FrozenVms(self.context, directory)
+        self.teller.frozen = self.frozen
+        return self.frozen
 
     def _write_database(self) -> None:
         """Have xapi write its database: what was destroyed must not come back if it dies."""

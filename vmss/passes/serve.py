@@ -17,6 +17,7 @@ from vmss.edges.vms import note_took
 from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.context import Context
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
+from vmss.passes.frozen import FrozenVms
 from vmss.passes.handover import Answer, Inbox
 from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
@@ -40,6 +41,7 @@ class Service:
         lock: Lock,
         journal: Journal,
         notes: Notes,
+        frozen: FrozenVms,
         teller: Teller,
         inbox: Inbox,
     ) -> None:
@@ -54,7 +56,7 @@ class Service:
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._in_hand = InHand(context, self._engine)
         self._deletions = Deletions(context, self._engine, journal, notes)
-        self._operations = Operations(context, self._engine, notes)
+        self._operations = Operations(context, self._engine, notes, frozen)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
         self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
@@ -85,6 +87,7 @@ class Service:
         `settled`: the operations of earlier passes have all ended.
         """
         self._waiting.extend(turns)
+        self._operations.resuming.see_to_earlier()
         self._deletions.resume_leftovers(settled)
         while True:
             self._watch_limits()
@@ -281,6 +284,7 @@ class Service:
 
     def _job_ended(self, number: int) -> None:
         self._deletions.job_ended(number)
+        self._in_hand.left_suspended(number, self._operations.resuming.left(self._engine.jobs[number].uuid))
         self._tell(self._in_hand.job_ended(number))
 
     # The alert

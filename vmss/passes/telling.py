@@ -1,7 +1,7 @@
 """What a pass tells of its runs: the alerts, last-run-time, and the lines of the log that go with them."""
 
 from datetime import datetime, timedelta
-from typing import List, Sequence
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local
@@ -16,6 +16,9 @@ from vmss.edges.xapi import Refused
 from vmss.passes.context import Context
 from vmss.passes.owed import Owed
 
+if TYPE_CHECKING:
+    from vmss.passes.frozen import FrozenVms
+
 # Missed slots that an alert names.
 _MISSED_NAMED = 10
 
@@ -24,7 +27,8 @@ class Teller:
     """Tells of runs that are over, of policies that could not be served, and remembers what it has told.
 
     `runs` are the runs that are over. `owing`: an alert could not be stored, so the policy stays due and the next pass
-    repeats its alert. `postscript` is a sentence that the next alert of a run has to carry.
+    repeats its alert. `postscript` is a sentence that the next alert of a run has to carry. `frozen` are the VMs that
+    checkpoints may have left suspended, as far as this pass has to do with any.
     """
 
     def __init__(self, context: Context, owed: Owed) -> None:
@@ -32,6 +36,7 @@ class Teller:
         self.runs: List[Served] = []
         self.owing = False
         self.postscript = ""
+        self.frozen: Optional[FrozenVms] = None
         self._context = context
         self._log = context.log
         self._alerts = Alerts(context.xapi, context.clock, context.log)
@@ -55,7 +60,7 @@ class Teller:
             self._log("Tried again, without an alert; VMs still without a snapshot of the slot: %d" % len(owing))
             self._completed(served)
             return
-        summary, self.postscript = served.summary(zone) + self.postscript, ""
+        summary, self.postscript = served.summary(zone) + self.postscript + self._of_frozen(served), ""
         if served.turn.again:
             summary += " The snapshot had failed at the slot, and was tried again."
         if served.victims:
@@ -82,6 +87,31 @@ class Teller:
         from vmss.core.failures import may_pass  # not needed by an idle tick
 
         return [victim.uuid for victim in victims if may_pass(victim.error)]
+
+    def down(self) -> None:
+        """Tell of VMs that checkpoints have left suspended, as far as no alert of a run does: of those that are down
+        once a day, of those that were resumed once."""
+        if self.frozen is None:
+            return
+        for sentence in self.frozen.resumed():
+            self._tell_pool(messages.RESUMED, sentence)
+        down = self.frozen.still_down()
+        if down:
+            text = " ".join(self.frozen.sentence(vm) for vm in down)
+            if self._tell_pool(messages.LEFT_SUSPENDED, text):
+                self.frozen.told(down)
+
+    def _tell_pool(self, name: str, text: str) -> bool:
+        return self._alerts.create(name, self._context.pool.uuid, messages.body(name, text), "Pool")
+
+    def _of_frozen(self, served: Served) -> str:
+        """What the alert of a run says of VMs that checkpoints have left suspended: its own, and those resumed."""
+        if self.frozen is None:
+            return ""
+        down = [victim.uuid for victim in served.victims if victim.uuid in self.frozen.down]
+        sentences = self.frozen.resumed() + [self.frozen.sentence(vm) for vm in down]
+        self.frozen.told(down)
+        return "".join(" " + sentence for sentence in sentences)
 
     def restricted(self, turns: Sequence[Turn], alert: bool = True) -> None:
         """The pool's licence does not include scheduled snapshots: tell each policy that was due, once a slot."""
