@@ -231,7 +231,9 @@ def test_a_restart_of_xapi_in_a_checkpoint(ward: Ward) -> None:
     (alert,) = ward.pool.alerts()
     assert alert["name"] == "VMSS_SNAPSHOT_SUCCEEDED"
     assert "VM 'db' (%s) had been left suspended by its checkpoint of 2026-03-02 10:15:0" % ward.uuid in alert["body"]
-    assert any(line == "VM %s (db) was resumed" % ward.uuid for line in ward.pool.log())
+    second = ward.pool.log()[ward.pool.log().index("VM %s (db) was resumed" % ward.uuid) :]
+    assert "Processing VM: %s" % ward.uuid in second
+    assert ward.pool.log().count("Processing VM: %s" % ward.uuid) == 2
     assert not ward.told() and not ward.pool.tasks() and not ward.pool.sessions()
 
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from tests.simulation.power import Power
 from tests.simulation.slots import latest_slot
 from vmss.simulator import Simulator
 
@@ -68,7 +69,8 @@ class Observer:
         """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to."""
         self.sim = sim
         self.found: List[Broken] = []
-        self.checked: Dict[int, int] = dict.fromkeys(range(1, 11), 0)
+        self.checked: Dict[int, int] = dict.fromkeys([*range(1, 11), 14], 0)
+        self.power = Power(sim)
         self._lock_dirs = lock_dirs
         self.lock_dir = lock_dirs[0]  # that of the coordinator
         self._stop_limit = stop_limit
@@ -159,6 +161,7 @@ class Observer:
 
     def begin(self) -> None:
         """A pass begins."""
+        self.power.begin()
         now = self._began = self._latest = self.sim.now()
         self._steady_began = self._steady()
         self._kept = {
@@ -217,6 +220,8 @@ class Observer:
     def asked(self, method: str, params: List[Any]) -> None:
         """The code under test is about to make a call."""
         self._now()
+        meddles = self.power.asked(method, params)
+        self._check(14, not meddles or self._jumped, "a VM is to be resumed that somebody else has suspended")
         if method != "session.login_with_password" and params[0] not in self._rows("session"):
             return  # xapi has been restarted: it refuses whatever this is
         if method.startswith("Async."):
@@ -496,6 +501,9 @@ class Observer:
             )
         if self._disk_full and self._lock_was_there:
             self._check(6, not status.startswith("2 LockError"), "a full disk has ended the pass: %s", status)
+        if status[:1] in "01" and self._stop_asked is None:
+            unsaid = list(self.power.unsaid())
+            self._check(14, not unsaid, "the pass has left VMs suspended, and says nothing of it: %s", unsaid)
         for session in self._open():
             self._check(
                 8,
@@ -599,6 +607,8 @@ class Observer:
                     1, count == 1 or (named and not count), "%s has %d snapshots of %s", it["name_label"], count, slot
                 )
         self._nothing_left()
+        down = list(self.power.down())
+        self._check(14, not down, "VMs that nobody else has suspended are not running: %s", down)
 
     def _nothing_left(self) -> None:
         recorded = self._recorded()

@@ -212,6 +212,10 @@ def _leave_a_task(world: World) -> None:
     )
 
 
+def _leave_a_vm_down(world: World) -> None:
+    world.sim.db.set("VM", world.vms[2], "power_state", "Suspended")
+
+
 def _set_back(world: World) -> None:
     """The policies look as though they had not been served."""
     for policy in world.policies:
@@ -230,6 +234,7 @@ def _set_back(world: World) -> None:
         (8, _leave_a_task),
         (9, _silence),
         (9, _set_back),
+        (14, _leave_a_vm_down),
     ],
 )
 def test_a_world_that_was_spoiled_afterwards_breaks_the_invariant(
@@ -281,6 +286,17 @@ def _names_no_victim(world: World) -> None:
     _notes_the_run_in_silence(world)
 
 
+def _resumes_what_somebody_has_suspended(world: World) -> None:
+    world.outside("VM.suspend", world.vms[2])
+    world.observer.power.suspended_by_others(world.vms[2])
+    _asks(world, "Async.VM.resume", world.vms[2])
+
+
+def _leaves_a_vm_down_in_silence(world: World) -> None:
+    _leave_a_vm_down(world)
+    world.observer.end("1")
+
+
 def _second_pass_runs(world: World) -> None:
     world.observer.first_holds_the_lock = True
     world.observer.second_ended("0 policies served: 1")
@@ -328,6 +344,8 @@ def _keeps_silent_about_the_licence(world: World) -> None:
         (10, _notes_the_run_in_silence),
         (6, _names_no_victim),
         (5, _second_pass_runs),
+        (14, _resumes_what_somebody_has_suspended),
+        (14, _leaves_a_vm_down_in_silence),
         (7, _never_ends),
     ],
 )

@@ -204,14 +204,16 @@ class World:
             raise AssertionError("%s: %s" % (method, answer))
         return answer["Value"]
 
-    def outside(self, method: str, *params: Any) -> None:
-        """What somebody else tries, whatever comes of it."""
+    def outside(self, method: str, *params: Any) -> bool:
+        """What somebody else tries. Return whether it succeeded."""
+        succeeded = False
         with suppress(Lost):
             answer = serve(self.sim, "session.login_with_password", ["root", "", "1.0", "somebody"])
             if answer["Status"] == "Success":
-                serve(self.sim, method, [answer["Value"], *params])
+                succeeded = serve(self.sim, method, [answer["Value"], *params])["Status"] == "Success"
                 if not method.startswith("Async."):  # what was started lives on the session
                     serve(self.sim, "session.logout", [answer["Value"]])
+        return succeeded
 
     def attach(self, vm: str, disk: str) -> None:
         """Give a VM one more disk."""
