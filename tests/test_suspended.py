@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.front import Front
+from tests.front import Front, Once
 from tests.pool import UTC, TestPool
 from vmss.cli.commands import status
 from vmss.core.datetimes import format_datetime
@@ -405,6 +405,38 @@ def test_a_vm_that_somebody_has_suspended_since_stays_so(ward: Ward) -> None:
     assert not ward.status()
     ward.pool.tick()
     assert ward.power == "Suspended" and ward.noted == [False, False] and not ward.told()
+
+
+def test_a_note_from_the_future_proves_nothing(ward: Ward) -> None:
+    ward.pool.at(10, 5)
+    ward.note(datetime(2027, 3, 2, 9, 50, tzinfo=UTC))
+    ward.pool.call("VM.suspend", ward.vm)
+    ward.pool.tick()
+    assert ward.power == "Suspended" and ward.noted == [False, False] and not ward.told()
+    ward.pool.at(10, 10)
+    ward.pool.call("VM.resume", ward.vm, False, False)
+    ward.note(datetime(2027, 3, 2, 9, 50, tzinfo=UTC))
+    ward.pool.simulator.db.set("VM", ward.vm, "power_state", "Suspended")
+    ward.is_reported("xe vm-resume uuid=%s" % ward.uuid)
+    ward.pool.at(10, 14)
+    ward.pool.tick()
+    ward.is_well()
+
+
+def test_a_vm_that_is_down_when_the_run_begins_and_runs_when_it_ends_does_not_fail_it(
+    ward: Ward, tmp_path: Path
+) -> None:
+    ward.pool.call("VMSS.set_type", ward.policy, "snapshot")
+    ward.set(resume=False)
+    ward.pool.at(10, 0)
+    ward.note(datetime(2026, 3, 2, 9, 50, tzinfo=UTC))
+    ward.pool.simulator.db.set("VM", ward.vm, "power_state", "Suspended")
+    resume = Once("event.from", lambda: ward.pool.call("VM.resume", ward.vm, False, False))
+    Front(str(tmp_path / "front"), ward.pool.socket, before=resume)
+    ward.pool.place = ward.pool.place._replace(xapi="unix:%s" % (tmp_path / "front"))
+    ward.pool.at(10, 15)
+    assert ward.pool.tick().status == 0
+    assert ward.pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and not ward.told()
 
 
 def test_a_vm_that_was_reverted_since_to_a_checkpoint_stays_suspended(ward: Ward) -> None:

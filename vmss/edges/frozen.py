@@ -8,7 +8,7 @@ put back by VM.revert, as other_config of the VM would be.
 from datetime import datetime, timedelta
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, parse_reading
+from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime, parse_reading
 from vmss.core.frozen import Frozen, Seen
 from vmss.core.records import FROZEN_PREFIX
 from vmss.core.text import is_uuid, one_line
@@ -18,6 +18,8 @@ from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 # The messages that xapi makes when somebody suspends a VM, or reverts it, which may leave it Suspended. A checkpoint
 # makes neither (docs/xapi-facts.md, A VM that a checkpoint leaves Suspended).
 _BY_OTHERS = {"VM_SUSPENDED", "VM_SNAPSHOT_REVERTED"}
+# And those that it makes when a VM begins to run.
+_RUNS = {"VM_STARTED", "VM_RESUMED", "VM_UNPAUSED", "VM_REBOOTED", "VM_MIGRATED"}
 _TASK = "OpaqueRef:"
 _FILE_ALONE = timedelta(days=1)
 
@@ -75,7 +77,7 @@ def _frozen(value: Any) -> Optional[Frozen]:
 
 
 @understood("VM")
-def look(xapi: Xapi, notes: Sequence[Frozen]) -> Dict[str, Seen]:
+def look(xapi: Xapi, notes: Sequence[Frozen], now: datetime) -> Dict[str, Seen]:
     """How the VMs of these notes are now, by their uuids; those that are gone are left out."""
     of = {frozen.vm: frozen for frozen in notes}
     seen: Dict[str, Seen] = {}
@@ -86,7 +88,7 @@ def look(xapi: Xapi, notes: Sequence[Frozen]) -> Dict[str, Seen]:
             uuid = str(record.get("uuid")) if isinstance(record, Mapping) else ""
             it = Seen(str(ref), "", "", pending=True, error=one_line(repr(error), 200))
         if uuid in of:
-            seen[uuid] = _asked(xapi, of[uuid], it)
+            seen[uuid] = _asked(xapi, of[uuid], it, now)
     return seen
 
 
@@ -95,7 +97,7 @@ def _seen(ref: str, record: Mapping[str, Any]) -> Tuple[str, Seen]:
     return str(record["uuid"]), Seen(str(ref), str(record["name_label"]), str(record["power_state"]), operations)
 
 
-def _asked(xapi: Xapi, frozen: Frozen, seen: Seen) -> Seen:
+def _asked(xapi: Xapi, frozen: Frozen, seen: Seen, now: datetime) -> Seen:
     """What is seen, with what has to be asked for: only of a VM whose state needs an explanation."""
     if seen.error:
         return seen
@@ -103,7 +105,7 @@ def _asked(xapi: Xapi, frozen: Frozen, seen: Seen) -> Seen:
         # In this order: a checkpoint that ends in between has left its VM as it was seen, or resumed it.
         seen = seen._replace(pending=_is_pending(xapi, frozen.task))
         if seen.power_state == "Suspended" and not seen.operations and not seen.pending:
-            seen = seen._replace(by_others=_is_by_others(xapi, frozen))
+            seen = seen._replace(by_others=_is_by_others(xapi, frozen, now))
     except (Refused,) + MISREAD as error:
         seen = seen._replace(error=one_line(str(error), 200))
     return seen
@@ -120,9 +122,17 @@ def _is_pending(xapi: Xapi, task: str) -> bool:
         return False
 
 
-def _is_by_others(xapi: Xapi, frozen: Frozen) -> bool:
-    """Whether somebody has suspended or reverted the VM since the checkpoint began."""
+def _is_by_others(xapi: Xapi, frozen: Frozen, now: datetime) -> bool:
+    """Whether somebody has suspended or reverted the VM since the checkpoint began.
+
+    A note from the future does not tell when that was: then the last of the VM's messages decides.
+    """
+    known = frozen.since <= now + CLOCK_TOLERANCE
     # xapi answers with messages that are strictly later, in whole seconds.
-    after = format_datetime(frozen.since - timedelta(seconds=1))
-    messages = xapi.call("message.get", "VM", frozen.vm, after)
-    return any(record["name"] in _BY_OTHERS for record in messages.values())
+    after = format_datetime(frozen.since - timedelta(seconds=1) if known else EPOCH)
+    messages = list(xapi.call("message.get", "VM", frozen.vm, after).values())
+    names = [record["name"] for record in sorted(messages, key=lambda record: parse_reading(record["timestamp"]))]
+    if known:
+        return any(name in _BY_OTHERS for name in names)
+    last = next((name for name in reversed(names) if name in _BY_OTHERS | _RUNS), "")
+    return last in _BY_OTHERS

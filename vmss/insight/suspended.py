@@ -22,7 +22,7 @@ def examine(session: Reading, local: Local, now: datetime) -> List[Finding]:
     No call is made unless a pass has left a note.
     """
     notes = _notes(session, local)
-    seen = kept.look(session.xapi, notes) if notes else {}
+    seen = kept.look(session.xapi, notes, now) if notes else {}
     limit_s = session.settings.checkpoint_limit + session.settings.cancel_limit
     found = []
     for frozen in notes:

@@ -1,5 +1,6 @@
 """Resumes VMs that a checkpoint of ours has left Suspended: those of earlier passes, and those of this one."""
 
+from contextlib import suppress
 from math import inf
 from typing import Dict, List, Mapping
 
@@ -15,6 +16,8 @@ from vmss.passes.context import Context
 from vmss.passes.frozen import FrozenVms
 
 _RESUME = "VM.resume"
+# Why a VM is not resumed.
+_OVER = "the pass came to its end"
 
 
 class _Resumption:
@@ -62,7 +65,11 @@ class Resuming:
         return vm in self._resumptions
 
     def left(self, vm: str) -> Error:
-        """The error of a VM that is down because of a checkpoint of ours; empty if it is not."""
+        """The error of a VM that is down because of a checkpoint of ours; empty if it is not, or not any more."""
+        if vm in self._vms.down:
+            with suppress(Refused, Misunderstood):
+                for _ in self._vms.look([vm]):
+                    pass
         down = self._vms.down.get(vm)
         return (LEFT_SUSPENDED, down.why) if down is not None else ()
 
@@ -120,7 +127,7 @@ class Resuming:
         if not self._settings.resume:
             self._vms.is_down(one.frozen, one.name, "resume = no")
         elif not self._may_start():
-            self._vms.is_down(one.frozen, one.name, "the pass came to its end")
+            self._vms.is_down(one.frozen, one.name, _OVER)
         else:
             self._vms.tried[vm] = None
             self._resumptions[vm] = one
@@ -150,7 +157,9 @@ class Resuming:
             elif one.task and self._clock.monotonic() >= self._deadline(one):
                 self._overdue(one)
             elif not one.task and not self._may_start():
-                self._failed(one, (TIMED_OUT, _RESUME, "0 s"))
+                del self._resumptions[one.frozen.vm]
+                self._vms.is_down(one.frozen, one.name, _OVER)
+                self._stays_down(one.frozen.vm)
             elif not one.task and self._clock.monotonic() >= one.due:
                 self._start(one)
         return [vm for vm in before if vm not in self._resumptions]
