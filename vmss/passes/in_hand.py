@@ -23,15 +23,17 @@ _DELETIONS_S = 300.0
 
 
 class _Run:
-    """One policy's run: the numbers of its jobs, the number of its VMs that have no job yet, and the VMs that get none.
+    """One policy's run: the numbers of its jobs, and the VMs that get no job.
 
-    `settled_at` is the time on the monotonic clock at which the last of its snapshots was taken, or failed.
+    It counts its VMs that are still `unplanned`, the jobs whose snapshots are `unsettled`, and those that are
+    `unfinished`. `settled_at` is the time on the monotonic clock at which the last of its snapshots was taken, or failed.
     """
 
     def __init__(self, turn: Turn, started: datetime, vms: int) -> None:
         self.turn = turn
         self.started = started
         self.unplanned = vms
+        self.unsettled = self.unfinished = 0
         self.jobs: List[int] = []
         self.victims: List[Victim] = []
         self.settled_at: Optional[float] = None
@@ -89,6 +91,8 @@ class InHand:
         run = self._of[number] = self._runs[job.policy]
         run.jobs.append(number)
         run.unplanned -= 1
+        run.unfinished += 1
+        run.unsettled += not self._engine.settled(number)
 
     def problem(self, number: int, error: Error) -> None:
         """Expired snapshots of a job have to stay, and this is why."""
@@ -107,17 +111,24 @@ class InHand:
         job = self._engine.jobs[number]
         self._context.log("Completed processing VM: %s" % job.uuid)
         self._done += 1
+        run.unfinished -= 1
         self._context.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), self._result(number)))
         return self._if_over(run)
 
     # Runs that do not wait for the rest
+
+    def snapshot_ended(self, number: int) -> None:
+        """The snapshot of a job was taken, or has failed."""
+        run = self._of.get(number)
+        if run is not None:
+            run.unsettled -= 1
 
     def settled(self) -> List[Served]:
         """The runs that are over although some of their deletions are not."""
         over: List[Served] = []
         now = self._context.clock.monotonic()
         for policy, run in list(self._runs.items()):
-            if run.settled_at is None and not run.unplanned and all(map(self._engine.settled, run.jobs)):
+            if run.settled_at is None and not run.unplanned and not run.unsettled:
                 run.settled_at = now
             if run.settled_at is not None and now >= run.settled_at + _DELETIONS_S:
                 over += self._over(policy)
@@ -156,9 +167,9 @@ class InHand:
 
     def _if_over(self, run: _Run) -> List[Served]:
         policy = run.turn.policy.ref
-        if self._runs.get(policy) is not run or run.unplanned:
+        if self._runs.get(policy) is not run or run.unplanned or run.unfinished:
             return []
-        return self._over(policy) if all(self._engine.states[number].done for number in run.jobs) else []
+        return self._over(policy)
 
     def _over(self, policy: str, overtaken: Optional[datetime] = None) -> List[Served]:
         run = self._runs.pop(policy)

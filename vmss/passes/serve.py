@@ -273,7 +273,10 @@ class Service:
 
     def _operation_ended(self, operation: Operation, outcome: Outcome) -> None:
         self._deletions.operation_ended(operation, outcome)
+        settled = self._engine.settled(operation.job)
         number = self._engine.end(operation, outcome)
+        if not settled and self._engine.settled(operation.job):
+            self._in_hand.snapshot_ended(operation.job)
         if number is not None:
             self._job_ended(number)
         self._end_hopeless()
