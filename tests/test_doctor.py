@@ -442,7 +442,7 @@ def test_snapshots_beyond_retention(ward: Ward) -> None:
     ward.pool.call("VMSS.set_retained_snapshots", ward.policy, "1")
     pinned = ward.pool.call("VM.get_snapshots", ward.vms[1])[0]
     ward.pool.call("VM.add_to_blocked_operations", pinned, "destroy", "kept")
-    ward.only("retention", "WARNING", "'vm 0' has 1 scheduled snapshot more than 'policy' keeps")
+    ward.only("retention", "WARNING", "'vm 0' has 1 scheduled snapshot more than 'policy' keeps", "vmss prune")
 
 
 def test_disks_that_are_left_over(ward: Ward) -> None:

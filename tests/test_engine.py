@@ -22,7 +22,7 @@ from vmss.core.job import (
     Operation,
     already_gone,
 )
-from vmss.core.outcome import RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import RESULT_LOST, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
 
 TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
 
@@ -561,6 +561,37 @@ def test_a_snapshot_that_cannot_be_destroyed_keeps_its_disks_and_no_younger_one(
     assert hand.state() == State(
         snapshot="new of vm", error=("VM_BAD_POWER_STATE", "y", "halted", "suspended"), destroyed=2, done=True
     )
+
+
+def test_a_run_deletes_a_few_beyond_the_one_that_the_new_snapshot_replaces() -> None:
+    hand = Hand(vm("vm", expired=[old(name) for name in "abcdef"])._replace(more=2))
+    hand.start()
+    assert hand.follow("vm") == [(DESTROY_VM, "a")]
+    assert hand.follow("a") == [(DESTROY_VM, "b")]
+    assert hand.follow("b") == [(DESTROY_VM, "c")]
+    assert hand.end("c") == 0
+    assert hand.state() == State("new of vm", destroyed=3, done=True, left=3)
+    assert hand.engine.finished
+
+
+def test_a_run_deletes_only_the_few_if_the_new_snapshot_fails() -> None:
+    hand = Hand(vm("vm", expired=[old(name) for name in "abcd"])._replace(more=2))
+    hand.start()
+    assert hand.follow("vm", *FULL) == [(DESTROY_VM, "a")]
+    assert hand.follow("a") == [(DESTROY_VM, "b")]
+    assert hand.end("b") == 0
+    assert hand.state() == State(error=FULL, destroyed=2, done=True, left=1)  # the fourth does not exceed retention
+
+
+def test_what_stays_does_not_count_among_the_few_unless_it_may_be_gone() -> None:
+    hand = Hand(served("vm", *[old(name) for name in "abcdefg"])._replace(more=2))
+    assert hand.start() == [(DESTROY_VM, "a")]
+    assert hand.follow("a", *BLOCKED) == [(DESTROY_VM, "b")]
+    assert hand.follow("b", "INTERNAL_ERROR", "stuck") == [(DESTROY_VM, "c")]
+    assert hand.follow("c", RESULT_LOST, DESTROY_VM) == [(DESTROY_VM, "d")]
+    assert hand.follow("d", "HANDLE_INVALID", "VM", "d") == [(DESTROY_VM, "e")]
+    assert hand.end("e") == 0
+    assert hand.state() == State(error=("INTERNAL_ERROR", "stuck"), destroyed=2, done=True, left=2)
 
 
 @pytest.mark.parametrize("code", [TIMED_OUT, RUN_OVER])

@@ -160,6 +160,32 @@ def test_one_policy_is_shown_with_its_vms(busy: TestPool) -> None:
     assert "schedule\tevery day at 10:15" in lines and lines[-1].startswith("mail\tHalted\t1\t2026-03-02 10:15 UTC")
 
 
+def test_what_exceeds_retention_is_shown_with_what_of_it_the_next_run_deletes(pool: TestPool) -> None:
+    sr = pool.sr()
+    policy = pool.policy([pool.vm("full", [sr]), pool.vm("new", [sr])], retained_snapshots="7")
+    for hour in range(10, 16):
+        pool.at(hour, 15)
+        pool.tick()
+    pool.call("VM.destroy", pool.call("VM.get_snapshots", pool.call("VM.get_by_name_label", "new")[0])[0])
+    (shown,) = ask(pool, "show", "policy")
+    assert (shown["beyond_retention"], [vm["next_deleted"] for vm in shown["vm_list"]]) == (0, [[], []])
+    assert "beyond retention" not in told(pool, "show", "policy")
+    pool.call("VMSS.set_retained_snapshots", policy, "3")
+    (shown,) = ask(pool, "show", "policy")
+    full, new = shown["vm_list"]
+    assert (shown["beyond_retention"], full["beyond_retention"], new["beyond_retention"]) == (5, 3, 2)
+    (vm,) = pool.call("VM.get_by_name_label", "full")
+    oldest = [snapshot["uuid"] for snapshot in pool.snapshots(vm)]
+    assert [snapshot["uuid"] for snapshot in full["next_deleted"]] == oldest[:2]
+    text = told(pool, "show", "policy")
+    assert "beyond retention\t5 snapshots; " in text and "vmss prune --policy %s\n" % shown["uuid"] in text
+    assert "\t3\t%s of 2026-03-02 10:15 UTC; %s of 2026-03-02 11:15 UTC\t" % tuple(oldest[:2]) in text
+    pool.at(16, 15)
+    pool.tick()
+    gone = set(oldest) - {snapshot["uuid"] for snapshot in pool.snapshots(vm)}
+    assert gone == set(oldest[:3])  # those that were shown, and the usual one
+
+
 def test_a_name_that_several_policies_have_is_refused_with_their_uuids(busy: TestPool) -> None:
     twins = [busy.uuid("VMSS", busy.policy(name="twin")) for _ in range(2)]
     with pytest.raises(BadInput) as error:

@@ -212,8 +212,13 @@ def test_a_lower_retention_takes_effect_at_the_next_run_oldest_first(pool: TestP
         pool.tick()
     pool.call("VMSS.set_retained_snapshots", policy, "2")
     pool.at(15, 15)
-    assert pool.tick().served[0].deleted == 4
-    assert [record["name_label"][-9:] for record in pool.snapshots(vm)] == ["14:15:00Z", "15:15:00Z"]
+    (served,) = pool.tick().served
+    assert (served.deleted, served.left) == (3, 1)
+    assert [record["name_label"][-9:] for record in pool.snapshots(vm)] == ["13:15:00Z", "14:15:00Z", "15:15:00Z"]
+    pool.at(16, 15)
+    (served,) = pool.tick().served
+    assert (served.deleted, served.left) == (2, 0)
+    assert [record["name_label"][-9:] for record in pool.snapshots(vm)] == ["15:15:00Z", "16:15:00Z"]
 
 
 def test_a_disk_of_an_expired_snapshot_that_another_vm_uses_stays(pool: TestPool) -> None:

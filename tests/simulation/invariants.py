@@ -27,6 +27,8 @@ JOURNAL = "vmss-destroying:"
 LONGEST_PASS = 5 * 86400.0
 # What a pass still does that was asked to stop, besides waiting for what is in flight.
 STOPPING_SECONDS = 120.0
+# So many snapshots of a VM a run deletes at most: the one that the new snapshot replaces, and two more.
+GO_IN_A_RUN = 3
 
 Row = Dict[str, Any]
 
@@ -109,6 +111,8 @@ class Observer:
         self._taken_away = 0  # in this pass, by others
         self._ever_pinned: Set[str] = set()  # snapshots that were, at some time of this pass
         self._tried: Set[str] = set()  # snapshots that were to be destroyed in this pass, and may not have gone
+        self._of_vm: Dict[str, Set[str]] = {}  # the same, by VM
+        self._names: Dict[str, Set[str]] = {}  # by VM, of the snapshots that were to be taken in this pass
         self.first_holds_the_lock = False  # while a second pass runs
         self._forced = 0  # runs that somebody asked for: they take a snapshot more of a slot
         self._peace_since = self._latest
@@ -180,6 +184,8 @@ class Observer:
         self._taken_away = 0
         self._ever_pinned = set()
         self._tried = set()
+        self._of_vm = {}
+        self._names = {}
         self._mine = set()
         self._disk_full = self._stop_seen = False
         self._lock_was_there = any(self.lock_dir.glob("*.lock"))
@@ -230,6 +236,7 @@ class Observer:
             self._stop_seen = True
         if method in TAKES:
             self._is_named(str(params[1]), str(params[2]))
+            self._names.setdefault(str(params[1]), set()).add(str(params[2]))
         elif method in ("Async.VM.destroy", "Async.VM.hard_shutdown"):
             self._snapshot_goes(str(params[1]))
             self._tried.add(str(params[1]))
@@ -301,6 +308,7 @@ class Observer:
         count = self._taken_away + sum(1 for it in mine.values() if it["snapshot_time"] <= self._latest + A_MINUTE)
         allowed = min(self._retained.get(vm, {10}))
         self._check(2, count > allowed, "%s goes, though there are %d and %d are to stay", name, count, allowed)
+        self._few_go(ref, vm, name)
         older = [
             it["name_label"]
             for other, it in mine.items()
@@ -322,6 +330,17 @@ class Observer:
                 users = self._users_of_disks().get(disk, set()) | self._ever_users.get(disk, set())
                 if it["type"] == "suspend" or users == {ref}:
                     self._doomed_disks[it["uuid"]] = row["uuid"], it["SR"]
+
+    def _few_go(self, ref: str, vm: str, name: str) -> None:
+        """A snapshot of a VM is to go: not more than a run may delete."""
+        tried = self._of_vm.setdefault(vm, set())
+        tried.add(ref)
+        gone = len([other for other in tried if other != ref and other not in self._rows("VM")])
+        # One run of the VM for each name that a snapshot was to get, and one that found the VM served.
+        slot = self._slots.get(self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL))
+        served = slot is not None and any(it.vm == vm and it.time >= slot for it in self._kept.values())
+        runs = max(1, len(self._names.get(vm, ())) + served)
+        self._check(2, gone < runs * GO_IN_A_RUN, "%s goes, as the %d. of its VM in %d runs", name, gone + 1, runs)
 
     def _recorded(self) -> Dict[str, List[str]]:
         """What is recorded to be destroyed: disks by snapshots, uuids both."""

@@ -53,7 +53,8 @@ class PolicyShape(NamedTuple):
 class Shape(NamedTuple):
     """What a world is made of. `vms`: for each the SRs of its disks, whether it runs, its policy (-1: none).
     `steps`: minutes from pass to pass; nothing goes wrong in the first `calm` passes. `start`: when its time begins;
-    None: some time in January."""
+    None: some time in January. `older`: for each VM how many scheduled snapshots it has from before, which may be more
+    than its policy keeps."""
 
     zone: str
     srs: Tuple[str, ...]
@@ -65,6 +66,7 @@ class Shape(NamedTuple):
     calm: int = 0
     hosts: int = 1
     start: Optional[datetime] = None
+    older: Tuple[int, ...] = ()
 
 
 def draw(seed: int) -> Shape:
@@ -108,6 +110,7 @@ def draw(seed: int) -> Shape:
         calm=random.choice((0, 0, 1, 2)),
         hosts=random.choice((1, 1, 2, 3)),
         start=start,
+        older=tuple(random.choice((0, 0, 0, 2, 5, 9)) for _ in vms) if random.random() < 0.3 else (),
     )
 
 
@@ -293,9 +296,21 @@ class World:
             if policy_number >= 0:
                 self.call("VM.set_snapshot_schedule", session, vm, self.policies[policy_number])
             self.vms.append(str(vm))
+        self._take_older()
         for policy_ref in upgraded:
             self.sim.db.set("VMSS", policy_ref, "type", "snapshot_with_quiesce")
         self.call("pool.sync_database", session)
+        self.call("session.logout", session)
+
+    def _take_older(self) -> None:
+        """The scheduled snapshots from before, a day apart: so old that no clock that is set back reaches them."""
+        session = self.call("session.login_with_password", "__dom0__vmss", "", "1.0", "build")
+        for vm, count in zip(self.vms, self.shape.older):
+            for number in range(count):
+                snapshot = self.call("VM.snapshot", session, vm, "from before", [])
+                time = (self.sim.now() - timedelta(days=300 + number)).replace(microsecond=0)
+                self.sim.db.set("VM", snapshot, "snapshot_time", time)
+                self.sim.db.set("VM", snapshot, "name_label", "from before %d" % number)
         self.call("session.logout", session)
 
     # The way of each call

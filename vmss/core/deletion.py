@@ -7,13 +7,14 @@ from vmss.core.job import ExpiredDisk, ExpiredSnapshot, disks_of
 
 
 class Deletion:
-    """The expired snapshots that `remain`, the oldest first.
+    """The expired snapshots that `remain`, the oldest first; at most `most` of them go.
 
     `disks` are the references of those of the first one that are not yet destroyed; `failed`: one of them could not be
     destroyed. `timed_out`: an operation has reached its limit, as further ones probably would.
     """
 
-    def __init__(self, expired: Sequence[ExpiredSnapshot]) -> None:
+    def __init__(self, expired: Sequence[ExpiredSnapshot], most: float) -> None:
+        self.most = most
         self.remaining: Deque[ExpiredSnapshot] = deque(expired)
         self.disks: Set[str] = set()
         self.failed = False

@@ -20,9 +20,11 @@ The order:
 - A snapshot that cannot be destroyed keeps no younger one from being destroyed, unless an operation reached its limit.
 - An operation that takes too long keeps the other tokens than the one that it hangs on from nobody (`release`). Once it
   has reached its limit, what waits for the same SR or host has no hope either (`hopeless`).
+- Of one VM no more go than the job allows; what cannot be destroyed does not count.
 """
 
 from itertools import islice
+from math import inf
 from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.deletion import Deletion
@@ -40,7 +42,7 @@ from vmss.core.job import (
     already_gone,
     disks_of,
 )
-from vmss.core.outcome import OFF_SCHEDULE, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
 from vmss.core.running import Running
 from vmss.core.waiting import Waiting
 from vmss.core.work import Work
@@ -54,7 +56,8 @@ class State(NamedTuple):
 
     `snapshot` is the reference of the new snapshot; `error` the first error that the job met; `destroyed` the number of
     expired snapshots that are gone with all their disks; `degraded`: a plain snapshot was taken instead of a quiesced
-    one; `left`: the VM has left its policy, so it gets no snapshot, which is no failure.
+    one; `left` is the number of those that stay because no more of them may go in one run; `off_schedule`: the VM has
+    left its policy, so it gets no snapshot, which is no failure.
     """
 
     snapshot: str = ""
@@ -62,7 +65,8 @@ class State(NamedTuple):
     destroyed: int = 0
     degraded: bool = False
     done: bool = False
-    left: bool = False
+    left: int = 0
+    off_schedule: bool = False
 
 
 class Engine:
@@ -104,7 +108,7 @@ class Engine:
                 self._unsettled.add(number)
                 self._queue(self._snapshots, Operation(number, job.take, job.vm, job.tokens))
             else:
-                self._expire(number, job.expired)
+                self._expire(number, job.expired, replaced=1)
         return list(range(first, len(self.jobs)))
 
     @property
@@ -279,14 +283,14 @@ class Engine:
         self._unsettled.discard(number)
         if outcome.error[:1] == (OFF_SCHEDULE,):
             self._work.no_deletion(disks_of(job.expired))
-            self._update(number, done=True, left=True)
+            self._update(number, done=True, off_schedule=True)
         elif outcome.error:
             self._work.no_deletion(disks_of([snapshot for snapshot in job.expired if snapshot.after_new]))
             self._update(number, error=outcome.error)
-            self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new])
+            self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new], replaced=0)
         else:
             self._update(number, snapshot=outcome.value)
-            self._expire(number, job.expired)
+            self._expire(number, job.expired, replaced=1)
 
     def _without_quiesce(self, refused: Operation) -> None:
         """The server has no quiescing: plain snapshots for this VM and all that wait."""
@@ -298,11 +302,13 @@ class Engine:
 
     # Deletions
 
-    def _expire(self, number: int, expired: Sequence[ExpiredSnapshot]) -> None:
+    def _expire(self, number: int, expired: Sequence[ExpiredSnapshot], replaced: int) -> None:
+        """Let what expired be deleted; `replaced` of it by the new snapshot."""
         if not expired:
             self._update(number, done=True)
             return
-        self._deleting[number] = Deletion(expired)
+        more = self.jobs[number].more
+        self._deleting[number] = Deletion(expired, inf if more is None else more + replaced)
         if self.jobs[number].recorded:
             self._delete_next(number)
         else:
@@ -312,7 +318,7 @@ class Engine:
     def _delete_next(self, number: int) -> None:
         """Start on the oldest expired snapshot that remains, or end the job."""
         deletion = self._deleting[number]
-        if not deletion.remaining or deletion.timed_out:
+        if not deletion.remaining or deletion.timed_out or not deletion.most:
             self._finish(number)
             return
         snapshot = deletion.remaining[0]
@@ -356,11 +362,13 @@ class Engine:
             # The snapshot still exists, and the policy's next run tries it again.
             self._note(number, error)
             deletion.timed_out = error[0] in _LIMITS
+            deletion.most -= error[0] == RESULT_LOST  # it may be gone
             self._work.no_deletion(deletion.remaining.popleft().disks)
             self._delete_next(number)
         elif operation.action == SHUT_DOWN:
             self._queue(self._deletions, Operation(number, DESTROY_VM, operation.ref, frozenset()))
         else:
+            deletion.most -= 1
             self._destroy_disks(number)
 
     def _snapshot_is_gone(self, number: int) -> None:
@@ -374,8 +382,9 @@ class Engine:
     # States
 
     def _finish(self, number: int) -> None:
-        self._work.no_deletion(disks_of(self._deleting.pop(number).remaining))
-        self._update(number, done=True)
+        deletion = self._deleting.pop(number)
+        self._work.no_deletion(disks_of(deletion.remaining))
+        self._update(number, done=True, left=0 if deletion.most else len(deletion.remaining))
 
     def _note(self, number: int, error: Error) -> None:
         if not self.states[number].error:

@@ -22,7 +22,8 @@ class Failure(NamedTuple):
 _FULL = Failure(
     OPERATOR,
     "The storage repository is full",
-    "Free space on it: delete snapshots or disks, lower the retention, or extend it; coalescing needs space too.",
+    "Free space on it: delete snapshots or disks, lower the retention and run vmss prune, or extend it; coalescing "
+    "needs space too.",
 )
 _GONE = Failure(PERMANENT, "The object no longer exists", "Nothing to do if it was deleted on purpose.")
 _SM = "See /var/log/SMlog on the coordinator."
@@ -90,7 +91,7 @@ CATALOGUE = {
     "SR_BACKEND_FAILURE_109": Failure(
         OPERATOR,
         "The disk's chain of snapshots is too long",
-        "Delete snapshots of the VM and give the storage time to coalesce; lower the retention.",
+        "Delete snapshots of the VM and lower the retention and run vmss prune; give the storage time to coalesce.",
     ),
     "VMSS_OPERATION_TIMED_OUT": Failure(
         OUTCOME_UNKNOWN,

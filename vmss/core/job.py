@@ -1,7 +1,7 @@
 """The unit of work of a pass, one VM of one due policy, and the XAPI operations that it is made of."""
 
 from datetime import datetime
-from typing import FrozenSet, Iterable, Iterator, NamedTuple, Tuple
+from typing import FrozenSet, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 from vmss.core.datetimes import EPOCH
 from vmss.core.outcome import Outcome
@@ -59,6 +59,7 @@ class Job(NamedTuple):
       one of `known` (the uuids of those that the VM had at the plan), is the one that this job takes, even if its
       result was lost.
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
+    - `more`: of what expires, at most so many go beyond the one that the new snapshot replaces; None: all.
     """
 
     policy: str
@@ -75,6 +76,12 @@ class Job(NamedTuple):
     known: FrozenSet[str] = frozenset()
     slot: datetime = EPOCH
     task: str = ""
+    more: Optional[int] = None
+
+    @property
+    def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:
+        """What goes if the new snapshot does not fail, and everything can be deleted."""
+        return self.expired if self.more is None else self.expired[: self.more + 1]
 
 
 class Operation(NamedTuple):

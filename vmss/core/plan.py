@@ -46,7 +46,8 @@ class Need(NamedTuple):
 
 class Expiry(NamedTuple):
     """The decision about one VM: whether it has its snapshot of the slot already; what expires, and what of that only
-    once the new snapshot exists; and what would expire if no operation were in progress on it."""
+    once the new snapshot exists; what would expire if no operation were in progress on it; and how many may go beyond
+    the one that the new snapshot replaces (None: all)."""
 
     vm: Vm
     turn: Turn
@@ -54,6 +55,7 @@ class Expiry(NamedTuple):
     expired: Tuple[Snapshot, ...]
     after_new: FrozenSet[Snapshot] = frozenset()
     busy: Tuple[Snapshot, ...] = ()
+    more: Optional[int] = None
 
 
 def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
@@ -68,7 +70,8 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
     after_new = frozenset(surplus) - frozenset(expired(vm.snapshots, keep, now))
     # xapi would let the deletion wait until a copy or an export ends, which may take hours.
     free = tuple(snapshot for snapshot in surplus if not snapshot.operation)
-    return Expiry(vm, turn, served, free, after_new, tuple(snapshot for snapshot in surplus if snapshot.operation))
+    busy = tuple(snapshot for snapshot in surplus if snapshot.operation)
+    return Expiry(vm, turn, served, free, after_new, busy, keep.more)
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
@@ -99,6 +102,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         known=frozenset([snapshot.uuid for snapshot in vm.snapshots] + list(vm.suspect)),
         slot=expiry.turn.slot,
         task="" if expiry.turn.forced else vm.task,
+        more=expiry.more,
     )
 
 
@@ -184,8 +188,11 @@ def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
         )
         for item in mine:
             what = item.take or "has its snapshot of this slot"
-            gone = ", then delete %s" % ", ".join(snapshot.uuid for snapshot in item.expired) if item.expired else ""
-            text.append("  %s (%s): %s%s" % (one_line(item.name, 100), item.uuid, what, gone))
+            going = item.first_to_go
+            gone = ", then delete %s" % ", ".join(snapshot.uuid for snapshot in going) if going else ""
+            left = len(item.expired) - len(going)
+            later = ", and %d more in later runs" % left if left else ""
+            text.append("  %s (%s): %s%s%s" % (one_line(item.name, 100), item.uuid, what, gone, later))
     return text
 
 

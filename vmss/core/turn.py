@@ -1,7 +1,7 @@
 """A policy whose turn it is, and the result of its run."""
 
 from datetime import datetime, tzinfo
-from typing import FrozenSet, NamedTuple, Optional, Sequence, Tuple
+from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import local
 from vmss.core.messages import Victim
@@ -41,7 +41,8 @@ class Turn(NamedTuple):
 class Served(NamedTuple):
     """The result of one policy's run.
 
-    `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone.
+    `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone, `left`
+    those that exceed retention and are left to later runs.
     `victims` are the VMs with an error, `without` those of them that have no snapshot of the slot. `degraded`: plain
     snapshots were taken instead of quiesced ones. `overtaken` is the policy's next slot, if the run had to give up the
     rest of its VMs for it.
@@ -52,6 +53,7 @@ class Served(NamedTuple):
     vms: int = 0
     taken: int = 0
     deleted: int = 0
+    left: int = 0
     victims: Tuple[Victim, ...] = ()
     without: Tuple[Victim, ...] = ()
     degraded: bool = False
@@ -68,6 +70,16 @@ class Served(NamedTuple):
             self.turn.slot.astimezone(zone).tzname(),
             counted(self.deleted, "expired snapshot"),
         )
+
+    def remarks(self) -> List[str]:
+        """Sentences beside the summary, each for a line of its own."""
+        if not self.left:
+            return []
+        return [
+            "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "
+            "vmss prune --policy %s"
+            % (counted(self.left, "scheduled snapshot"), agree(self.left, "exceeds", "exceed"), self.turn.policy.uuid)
+        ]
 
 
 def totals(runs: Sequence[Served]) -> str:

@@ -67,9 +67,9 @@ class Settings(NamedTuple):
 
     def keep(self, policy: "Policy") -> "Keep":
         """The rule of retention for the VMs of a policy."""
-        from vmss.core.retention import Keep  # not needed by an idle tick
+        from vmss.core.retention import MORE_IN_A_RUN, Keep  # not needed by an idle tick
 
-        return Keep(policy.retained)
+        return Keep(policy.retained, MORE_IN_A_RUN)
 
 
 class Setting(NamedTuple):

@@ -195,7 +195,8 @@ def beyond(policy: Policy, keep: Keep, name: str, snapshots: Sequence[Snapshot],
         "retention",
         "%s has %s more than %s keeps" % (quoted(name), counted(len(gone), "scheduled snapshot"), called(policy)),
         "expired: %s" % first_names([snapshot.uuid for snapshot in gone]),
-        "the next run deletes them: vmss run --policy %s; if they stay, /var/log/VMSSlog says why" % policy.uuid,
+        "delete them now: vmss prune --policy %s; runs delete a few at a time; if they stay, /var/log/VMSSlog says why"
+        % policy.uuid,
     )
 
 

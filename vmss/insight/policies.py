@@ -1,11 +1,13 @@
 """The snapshot schedules of the pool, their runs and their VMs, as the commands for the administrator read them."""
 
 from datetime import datetime, timedelta
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import EPOCH, format_datetime
+from vmss.core import retention
+from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime
 from vmss.core.policy import Policy, PolicyError, from_record
 from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core.retention import Snapshot
 from vmss.core.schedule import next_slot, next_tick
 from vmss.core.text import is_uuid, one_line, quoted
 from vmss.core.vms import Vm
@@ -43,6 +45,15 @@ class Details(NamedTuple):
         if policy is None:
             return "error: " + self.entry.error
         return "disabled" if not policy.enabled else "enabled" if policy.vms else "no VMs"
+
+
+class Surplus(NamedTuple):
+    """A VM, and its scheduled snapshots that exceed retention, oldest first: so many of them, from the oldest on, are
+    deleted by the next run, beside the one that its new snapshot replaces."""
+
+    vm: Vm
+    exceeding: Tuple[Snapshot, ...]
+    next_run: int
 
 
 def read(session: Reading) -> List[Entry]:
@@ -126,6 +137,12 @@ def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[dateti
 def vms(session: Reading, policy: Policy) -> List[Vm]:
     """The VMs of one schedule, with their scheduled snapshots."""
     return with_snapshots(session.xapi, read_vms(session.xapi, [policy]))
+
+
+def surplus(session: Reading, policy: Policy) -> List[Surplus]:
+    """The VMs of one schedule, with their scheduled snapshots, and what of these exceeds retention."""
+    keep, now = session.settings.keep(policy), session.now() + CLOCK_TOLERANCE
+    return [Surplus(vm, *retention.surplus(vm.snapshots, keep, now)) for vm in vms(session, policy)]
 
 
 def _before(now: datetime, time: timedelta) -> datetime:

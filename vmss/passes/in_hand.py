@@ -26,7 +26,8 @@ class _Run:
     """One policy's run: the numbers of its jobs, and the VMs that get no job.
 
     It counts its VMs that are still `unplanned`, the jobs whose snapshots are `unsettled`, and those that are
-    `unfinished`. `settled_at` is the time on the monotonic clock at which the last of its snapshots was taken, or failed.
+    `unfinished`. `settled_at` is the time on the monotonic clock at which the last of its snapshots was taken, or
+    failed.
     """
 
     def __init__(self, turn: Turn, started: datetime, vms: int) -> None:
@@ -174,7 +175,7 @@ class InHand:
     def _over(self, policy: str, overtaken: Optional[datetime] = None) -> List[Served]:
         run = self._runs.pop(policy)
         states = ((number, self._engine.states[number]) for number in run.jobs)
-        mine = [(number, self._engine.jobs[number], state) for number, state in states if not state.left]
+        mine = [(number, self._engine.jobs[number], state) for number, state in states if not state.off_schedule]
         failed = {
             number: Victim(job.name, job.uuid, self._error(number)) for number, job, _ in mine if self._error(number)
         }
@@ -186,6 +187,7 @@ class InHand:
                 vms=len(mine) + len(run.victims),
                 taken=sum(1 for _, job, state in mine if state.snapshot or not job.take),
                 deleted=sum(state.destroyed for _, _, state in mine),
+                left=sum(state.left for _, _, state in mine),
                 victims=tuple(list(failed.values()) + run.victims),
                 without=tuple(without + run.victims),
                 degraded=any(state.degraded for _, _, state in mine),

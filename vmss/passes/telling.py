@@ -63,6 +63,7 @@ class Teller:
         summary, self.postscript = served.summary(zone) + self.postscript + self._of_frozen(served), ""
         if served.turn.again:
             summary += " The snapshot had failed at the slot, and was tried again."
+        summary = "\n".join([summary] + served.remarks())
         if served.victims:
             raised = self._alerts.create(messages.FAILED, policy.uuid, messages.failed_body(served.victims, summary))
         else:
