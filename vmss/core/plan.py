@@ -147,6 +147,12 @@ def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:
         yield sr
 
 
+def deletion(vm: Vm, snapshots: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]]) -> Job:
+    """The job that deletes these snapshots of a VM, on request, and takes none. `disks` are theirs, by reference."""
+    expired = tuple(_expired(snapshot, disks.get(snapshot.ref, ()), after_new=False) for snapshot in snapshots)
+    return Job("", vm.ref, vm.uuid, vm.name, "", frozenset(), 0.0, expired)
+
+
 def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:
     """The job that destroys the remaining disks of a snapshot that an earlier pass destroyed."""
     gone = ExpiredSnapshot("", snapshot_uuid, False, tuple(_expired_disk(disk) for disk in disks if ours(disk, 0)))
@@ -221,17 +227,19 @@ def ours(disk: Disk, vbds: int) -> bool:
     return disk.type in _OF_A_VM and disk.is_a_snapshot and disk.managed and len(disk.vbds) <= vbds
 
 
-def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[str]:
-    """One line for each snapshot, or its disks, that retention would delete and that are left alone."""
-    for uuid in expiry.vm.suspect:
-        yield "Snapshot %s of VM %s is left alone: its records contradict each other" % (uuid, expiry.vm.uuid)
-    for snapshot in expiry.busy:
+def left_alone(
+    vm: Vm, expired: Sequence[Snapshot], busy: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]]
+) -> Iterator[str]:
+    """One line for each snapshot, or its disks, that would be deleted and that are left alone."""
+    for uuid in vm.suspect:
+        yield "Snapshot %s of VM %s is left alone: its records contradict each other" % (uuid, vm.uuid)
+    for snapshot in busy:
         yield "Snapshot %s of VM %s is left for a later run: %s is in progress" % (
             snapshot.uuid,
-            expiry.vm.uuid,
+            vm.uuid,
             one_line(snapshot.operation, 40),
         )
-    for snapshot in expiry.expired:
+    for snapshot in expired:
         left = [disk.uuid for disk in disks.get(snapshot.ref, ()) if not ours(disk, 1)]
         if left:
             yield "Disks of snapshot %s are left alone: %s (in use elsewhere, or no snapshots of a VM's disks)" % (

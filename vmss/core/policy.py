@@ -1,14 +1,15 @@
 """A snapshot schedule as a typed value, read from a VMSS record of XAPI."""
 
 from datetime import datetime, tzinfo
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import frequencies
 from vmss.core.datetimes import EPOCH, parse_datetime
 from vmss.core.frequencies import Schedule
 from vmss.core.ocaml import read_int
+from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.schedule import due_slot
-from vmss.core.text import quoted
+from vmss.core.text import is_uuid, one_line, quoted
 
 SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_with_quiesce")
 
@@ -36,6 +37,22 @@ class Policy(NamedTuple):
         if not self.enabled or not self.vms:
             return None
         return due_slot(self.schedule, zone, self.last_run, now, since)
+
+
+def index_of(known: Sequence[Tuple[str, str]], wanted: str) -> int:
+    """Given the uuids and names of schedules, return the index of the one with this uuid or name. Raise BadInput where
+    there is none, or more than one."""
+    found = [index for index, (uuid, _) in enumerate(known) if uuid == wanted]
+    found = found or [index for index, (_, name) in enumerate(known) if name == wanted]
+    if not found:
+        kind = "uuid" if is_uuid(wanted) else "uuid or the name"
+        raise UnknownPolicy("no snapshot schedule of this pool has the %s %s" % (kind, quoted(wanted)))
+    if len(found) > 1:
+        raise BadInput(
+            "%d snapshot schedules are called %s; give the uuid of one: %s"
+            % (len(found), quoted(wanted), ", ".join(one_line(known[index][0], 80) for index in found))
+        )
+    return found[0]
 
 
 def from_record(ref: str, record: Mapping[str, Any]) -> Policy:

@@ -5,11 +5,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from vmss.core import retention
 from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime
-from vmss.core.policy import Policy, PolicyError, from_record
-from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core.policy import Policy, PolicyError, from_record, index_of
 from vmss.core.retention import Snapshot
 from vmss.core.schedule import next_slot, next_tick
-from vmss.core.text import is_uuid, one_line, quoted
 from vmss.core.vms import Vm
 from vmss.edges.vms import read_vms, with_snapshots
 from vmss.edges.xapi import Refused, understood
@@ -66,17 +64,7 @@ def read(session: Reading) -> List[Entry]:
 
 def find(entries: Sequence[Entry], wanted: str) -> Entry:
     """The schedule of this uuid or name. Raise BadInput where there is none, or more than one."""
-    found = [entry for entry in entries if entry.uuid == wanted]
-    found = found or [entry for entry in entries if entry.name == wanted]
-    if not found:
-        kind = "uuid" if is_uuid(wanted) else "uuid or the name"
-        raise UnknownPolicy("no snapshot schedule of this pool has the %s %s" % (kind, quoted(wanted)))
-    if len(found) > 1:
-        raise BadInput(
-            "%d snapshot schedules are called %s; give the uuid of one: %s"
-            % (len(found), quoted(wanted), ", ".join(one_line(entry.uuid, 80) for entry in found))
-        )
-    return found[0]
+    return entries[index_of([(entry.uuid, entry.name) for entry in entries], wanted)]
 
 
 def details(session: Reading, entry: Entry) -> Details:

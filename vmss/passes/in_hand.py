@@ -12,6 +12,7 @@ from vmss.core.job import Job, Operation
 from vmss.core.messages import Victim
 from vmss.core.outcome import OVERTAKEN, UNREADABLE, Error
 from vmss.core.policy import Policy
+from vmss.core.pruning import Pruned
 from vmss.core.text import one_line
 from vmss.core.turn import Served, Turn
 from vmss.core.vms import Vm
@@ -51,6 +52,7 @@ class InHand:
         self._engine = engine
         self._runs: Dict[str, _Run] = {}  # by policy
         self._of: Dict[int, _Run] = {}  # the run of each job
+        self._on_request: Dict[int, None] = {}  # jobs that delete snapshots on request, and are of no policy in hand
         self._problems: Dict[int, Error] = {}  # why expired snapshots of a job have to stay
         self._left: Dict[int, Error] = {}  # by job: that its VM was left suspended, and why it still is
         self._done = 0
@@ -88,7 +90,12 @@ class InHand:
         return self._if_over(run)
 
     def add(self, number: int, job: Job) -> None:
-        """A VM of a policy in hand has become a job of the engine."""
+        """A VM of a policy in hand, or one of which snapshots are deleted on request, has become a job of the
+        engine."""
+        if not job.policy:
+            self._on_request[number] = None
+            self._total += 1
+            return
         run = self._of[number] = self._runs[job.policy]
         run.jobs.append(number)
         run.unplanned -= 1
@@ -105,16 +112,17 @@ class InHand:
             self._left[number] = error
 
     def job_ended(self, number: int) -> List[Served]:
-        """A job has ended, be it one of a policy in hand or a leftover's."""
+        """A job has ended, be it one of a policy in hand, one on request, or a leftover's."""
         run = self._of.get(number)
-        if run is None:
+        if run is None and number not in self._on_request:
             return []
         job = self._engine.jobs[number]
         self._context.log("Completed processing VM: %s" % job.uuid)
         self._done += 1
-        run.unfinished -= 1
+        if run is not None:
+            run.unfinished -= 1
         self._context.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), self._result(number)))
-        return self._if_over(run)
+        return self._if_over(run) if run is not None else []
 
     # Runs that do not wait for the rest
 
@@ -153,6 +161,17 @@ class InHand:
     def unsettled(self, policy: str) -> Set[int]:
         """The jobs of this policy's run whose snapshots have not ended."""
         return {number for number in self._runs[policy].jobs if not self._engine.settled(number)}
+
+    def pruned(self) -> Pruned:
+        """What came of the deletions on request."""
+        mine = [(number, self._engine.jobs[number]) for number in self._on_request]
+        return Pruned(
+            vms=len(mine),
+            deleted=sum(self._engine.states[number].destroyed for number, _ in mine),
+            victims=tuple(
+                Victim(job.name, job.uuid, self._error(number)) for number, job in mine if self._error(number)
+            ),
+        )
 
     def _result(self, number: int) -> str:
         error, destroyed = self._error(number), self._engine.states[number].destroyed

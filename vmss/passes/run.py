@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
@@ -25,12 +25,16 @@ from vmss.passes.owed import Owed
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
+    from vmss.core.pruning import Prune, Pruned
     from vmss.passes.frozen import FrozenVms
     from vmss.passes.notes import Notes
+    from vmss.passes.planning import Planned
+    from vmss.passes.serve import Service
 
 
 class Request(NamedTuple):
-    """What a pass is asked for: one policy by its uuid, whatever its schedule, or all that are due.
+    """What a pass is asked for: one policy by its uuid, whatever its schedule, or all that are due; or, with `prune`,
+    to delete snapshots and to take none.
 
     `missing`: of that policy, only VMs that have no snapshot of the latest slot.
 
@@ -43,14 +47,18 @@ class Request(NamedTuple):
     at: Optional[datetime] = None
     kicked: bool = False
     missing: bool = False
+    prune: Optional["Prune"] = None
 
 
 class Report(NamedTuple):
-    """How a pass ended: its exit status, one line for people, and the runs of the policies that it served."""
+    """How a pass ended: its exit status, one line for people, and the runs of the policies that it served. What came of
+    a request to delete snapshots; or, of its rehearsal, the uuids of the snapshots that would be deleted."""
 
     status: int
     line: str
     served: Tuple[Served, ...] = ()
+    pruned: Optional["Pruned"] = None
+    listed: Tuple[str, ...] = ()
 
 
 def run(request: Request, around: Surroundings) -> Report:
@@ -72,10 +80,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
     place, settings = around.place, around.settings
     xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit, around.transport)
     if not xapi.unix and not request.dry_run:
-        raise BadInput(
-            "VMSS_XAPI: %s can be read (--dry-run), but snapshots have to be taken in dom0 of the coordinator, over "
-            "xapi's unix socket: from elsewhere xapi does not mark them as scheduled" % quoted(place.xapi)
-        )
+        raise BadInput("VMSS_XAPI: %s can be read (--dry-run), but %s" % (quoted(place.xapi), _why_in_dom0(request)))
     directory = None if request.dry_run else LockDirectory(place.lock_dir)
     try:
         try:
@@ -105,6 +110,18 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             directory.close()
 
 
+def _why_in_dom0(request: Request) -> str:
+    if request.prune is not None:
+        return (
+            "snapshots have to be deleted in dom0 of the coordinator, over xapi's unix socket: the lock that keeps two "
+            "passes apart is there"
+        )
+    return (
+        "snapshots have to be taken in dom0 of the coordinator, over xapi's unix socket: from elsewhere xapi does not "
+        "mark them as scheduled"
+    )
+
+
 def _set_clock(xapi: Xapi, at: datetime) -> None:
     try:
         xapi.call("simulator.set_time", format_datetime(at))
@@ -130,6 +147,8 @@ class Pass:
         self.lost = False  # whether there may be one more, because the answer to its start was lost
         self.changed = False  # whether anything in the pool was changed since xapi was last told to write its database
         self.progress = ""  # how far a pass came that was stopped
+        self.pruned: Optional[Pruned] = None
+        self.owed = False  # whether earlier ticks could not serve what was due, and this pass does not serve it either
 
     # In the order of a pass
 
@@ -143,14 +162,13 @@ class Pass:
         self.journal = Journal(self.xapi, pool)
         complete = False
         try:
+            since = self.agenda.waiting_since
             settled = self._take_over(directory, lock)
-            if settled:
-                self._find_orphans(directory)
-            due = self.agenda.read(self.request.policy, self.request.missing)
-            self.around.started()
-            self._tell_logon_failures(directory, due)
-            self.batches = Batches(self.context, due)
-            complete = self._serve(due, lock, directory, settled)
+            if self.request.prune is not None:
+                self.owed = self.agenda.waiting_since < since
+                complete = self._prune(self.request.prune, lock, directory, settled)
+            else:
+                complete = self._serve_first(lock, directory, settled)
             # While this pass held the lock, other ticks were put off. So before it gives the lock back, it serves what
             # has become due since.
             while complete and self.changed:
@@ -162,6 +180,41 @@ class Pass:
         finally:
             self._give_back(directory, lock, complete)
         return self._report(complete)
+
+    def _serve_first(self, lock: Lock, directory: LockDirectory, settled: bool) -> bool:
+        """Serve what is due as the pass begins. Return whether all came to its end."""
+        if settled:
+            self._find_orphans(directory)
+        due = self.agenda.read(self.request.policy, self.request.missing)
+        self.around.started()
+        self._tell_logon_failures(directory, due)
+        self.batches = Batches(self.context, due)
+        return self._serve(due, lock, directory, settled)
+
+    def _prune(self, prune: "Prune", lock: Lock, directory: LockDirectory, settled: bool) -> bool:
+        """Delete snapshots on request. Return whether all came to its end.
+
+        What is due as the pass begins is left to the next tick, for nobody asked for a snapshot now. What becomes due
+        later is served, as by every pass: while this one holds the lock, no tick can.
+        """
+        from vmss.passes.pruning import Pruner
+
+        pruner = Pruner(self.context, prune)
+        due = self.agenda.read()
+        for turn in due.turns:
+            self.agenda.served(turn)
+        self.around.started()
+        self.batches = Batches(self.context, due._replace(turns=[], restricted=[]))
+        service = self._service(lock, directory)
+        try:
+            return self._carry_out(service, due._replace(turns=[], restricted=[]), settled, pruner.plans())
+        finally:
+            pruned = service.pruned
+            self.pruned = pruned._replace(
+                vms=pruned.vms + len(pruner.misread),
+                victims=pruned.victims + tuple(pruner.misread),
+                stay=tuple(pruner.stay),
+            )
 
     def _take_over(self, directory: LockDirectory, lock: Lock) -> bool:
         """Close the sessions that earlier passes left open, and learn since when ticks could not serve what was due.
@@ -197,17 +250,22 @@ class Pass:
         self.teller.restricted(due.restricted)
         if not due.turns and not self.journal.has_leftovers and not self._is_frozen_noted(directory):
             return True  # most ticks end here
+        return self._carry_out(self._service(lock, directory), due, settled)
+
+    def _service(self, lock: Lock, directory: LockDirectory) -> "Service":
         from vmss.passes.handover import Inbox
         from vmss.passes.serve import Service  # not needed by an idle tick
 
         notes, frozen = self._notes(directory), self._frozen(directory)
         inbox = Inbox(directory, self.context.pool.uuid)
-        service = Service(
-            self.context, self.agenda, self.batches, lock, self.journal, notes, frozen, self.teller, inbox
-        )
+        return Service(self.context, self.agenda, self.batches, lock, self.journal, notes, frozen, self.teller, inbox)
+
+    def _carry_out(
+        self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
+    ) -> bool:
         told = len(self.teller.runs)
         try:
-            complete = service.serve(due.turns, settled)
+            complete = service.serve(due.turns, settled, on_request)
         finally:
             self.pending += service.pending
             self.lost = self.lost or service.lost
@@ -255,7 +313,7 @@ class Pass:
                 sessions.leave_open(self.xapi, directory, pool, [], self.log)
         finally:
             # A pass that has no time to serve what has become due leaves that to the next one.
-            done = complete and not self.teller.owing and not self.context.too_late()
+            done = complete and not self.teller.owing and not self.owed and not self.context.too_late()
             lock.release(None if done else {"since": format_datetime(self.agenda.waiting_since)})
 
     # A pass that does not serve
@@ -289,6 +347,8 @@ class Pass:
         """Another pass holds the lock: the policies that are due, and that it has not in hand, are told that they are
         late."""
         self.log("The lock is taken: %s" % held)
+        if self.request.prune is not None:
+            return Report(EXIT_LOCKED, str(held))
         pool = self.context.pool.uuid
         due = self.agenda.read(self.request.policy, self.request.missing)
         # Asked last, because the other pass learns what is due at the same instant as this one.
@@ -301,21 +361,17 @@ class Pass:
 
     def rehearse(self) -> Report:
         """Say what a pass would do now, and change nothing."""
-        from vmss.core.plan import lines
-        from vmss.passes.planning import Planner
+        from vmss.passes import rehearsal  # not needed by an idle tick
 
+        if self.request.prune is not None:
+            line, listed = rehearsal.of_prune(self.context, self.request.prune)
+            return Report(EXIT_OK, line, listed=listed)
         due = self.agenda.read(self.request.policy, self.request.missing)
-        most = self.context.settings.max_policies
-        for start in range(0, len(due.turns), most):
-            turns = due.turns[start : start + most]
-            planner = Planner(self.context, turns, self.context.now())
-            for line in lines([job for planned in planner.plans() for job in planned.jobs], turns):
-                self.around.say(line)
-        return Report(
-            EXIT_OK, "policies that would run: %d of %d; nothing was changed" % (len(due.turns), due.policies)
-        )
+        return Report(EXIT_OK, rehearsal.of_what_is_due(self.context, due))
 
     def _report(self, complete: bool) -> Report:
+        if self.pruned is not None:
+            return self._report_of_prune(self.pruned, complete)
         runs = tuple(self.teller.runs)
         failed = sum(len(served.victims) for served in runs)
         line = totals(runs)
@@ -323,3 +379,15 @@ class Pass:
             stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
             return Report(EXIT_FAILED, stopped + line, runs)
         return Report(EXIT_FAILED if failed else EXIT_OK, line if runs else "no policy is due", runs)
+
+    def _report_of_prune(self, pruned: "Pruned", complete: bool) -> Report:
+        from vmss.passes.pruning import summary
+
+        runs = tuple(self.teller.runs)
+        failed = bool(pruned.victims) or any(served.victims for served in runs)
+        line = summary(pruned)
+        if runs:
+            line += "; policies that became due meanwhile and were served: %d" % len(runs)
+        if not complete:
+            line = "stopped before the end: %s, call it again for the rest; %s" % (self.progress, line)
+        return Report(EXIT_OK if complete and not failed else EXIT_FAILED, line, runs, pruned)

@@ -1,7 +1,7 @@
 """Serves the schedules that are due, in the order: what is due, the plan, the operations, their outcomes, the alert."""
 
 from collections import deque
-from typing import Deque, Dict, Iterator, List, Optional, Sequence
+from typing import Deque, Dict, Iterable, Iterator, List, Optional, Sequence
 
 from vmss.core import plan
 from vmss.core.engine import Engine
@@ -9,6 +9,7 @@ from vmss.core.job import Job, Operation
 from vmss.core.messages import Victim
 from vmss.core.outcome import OVERTAKEN, UNREADABLE, Outcome
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, Problem
+from vmss.core.pruning import Pruned
 from vmss.core.turn import Served, Turn, totals
 from vmss.core.vms import Vm
 from vmss.edges import stop
@@ -81,12 +82,20 @@ class Service:
         """How far it has come, in words."""
         return self._in_hand.progress()
 
-    def serve(self, turns: Sequence[Turn], settled: bool) -> bool:
-        """Finish what earlier passes left over, and serve these turns. Return whether all came to its end.
+    @property
+    def pruned(self) -> Pruned:
+        """What came of the deletions on request."""
+        return self._in_hand.pruned()
+
+    def serve(self, turns: Sequence[Turn], settled: bool, on_request: Optional[Iterable[Planned]] = None) -> bool:
+        """Finish what earlier passes left over, serve these turns, and carry out these plans of deletions that somebody
+        requests. Return whether all came to its end.
 
         `settled`: the operations of earlier passes have all ended.
         """
         self._waiting.extend(turns)
+        if on_request is not None:
+            self._plans.append(iter(on_request))
         self._operations.resuming.see_to_earlier()
         self._deletions.resume_leftovers(settled)
         while True:
@@ -110,7 +119,7 @@ class Service:
                 return False
             elif not progress and self._operations.parked:
                 self._context.clock.sleep(timeout)
-        if self._waiting or self._in_hand.policies:
+        if self._waiting or self._in_hand.policies or self._plans:
             return False
         self._note_durations()
         return True
