@@ -290,6 +290,33 @@ def test_it_takes_those_of_vms_on_no_schedule_and_of_vms_that_are_gone_too(pool:
     assert len(uuids(pool, vm)) == 3
 
 
+def test_a_run_says_once_a_day_what_is_dated_in_the_future_and_how_it_goes(pool: TestPool) -> None:
+    vm = ahead(pool)
+    hours(pool, 13, 15)
+    hours(pool, 10, 11, day=3)
+    said = [alert["body"].split("\n")[-1] for alert in pool.alerts() if alert["timestamp"] < "20270101"]
+    told = ["3 scheduled snapshots are dated in the future" in line for line in said]
+    assert told == [True, False, False, True, False]
+    assert said[0].endswith(": vmss prune --dated-in-future")
+    assert pool.log().count("Snapshots of VM %s are dated in the future: 3" % pool.uuid("VM", vm)) == 5
+    assert command(pool, *said[0].split(": ")[-1].split()[2:]).status == 0
+    hours(pool, 10, 10, day=4)
+    assert newest(pool).endswith("1 expired snapshot deleted.") and len(uuids(pool, vm)) == 3
+
+
+def newest(pool: TestPool) -> str:
+    """The last line about the newest run, without those of the time when the clock was ahead."""
+    bodies = [alert["body"] for alert in pool.alerts() if alert["timestamp"] < "20270101"]
+    return str(bodies[-1]).split("\n")[-1]
+
+
+def test_a_run_whose_vm_has_no_snapshot_but_those_of_the_future_does_not_offer_to_delete_them(pool: TestPool) -> None:
+    ahead(pool)
+    pool.call("simulator.add_fault", {"method": "VM.snapshot", "action": "error", "error": '["X"]', "count": "0"})
+    hours(pool, 13, 13)
+    assert "future" not in [alert["body"] for alert in pool.alerts() if alert["timestamp"] < "20270101"][-1]
+
+
 # What belongs to no schedule any more
 
 

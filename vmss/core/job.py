@@ -60,6 +60,7 @@ class Job(NamedTuple):
       result was lost.
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
     - `more`: of what expires, at most so many go beyond the one that the new snapshot replaces; None: all.
+    - `future` is the number of the VM's scheduled snapshots that are dated in the future.
     """
 
     policy: str
@@ -77,6 +78,7 @@ class Job(NamedTuple):
     slot: datetime = EPOCH
     task: str = ""
     more: Optional[int] = None
+    future: int = 0
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

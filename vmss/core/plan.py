@@ -8,7 +8,7 @@ from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
 from vmss.core.policy import Policy
 from vmss.core.records import NULL
-from vmss.core.retention import Keep, Snapshot, expired
+from vmss.core.retention import Keep, Snapshot, expired, in_future
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
@@ -47,7 +47,8 @@ class Need(NamedTuple):
 class Expiry(NamedTuple):
     """The decision about one VM: whether it has its snapshot of the slot already; what expires, and what of that only
     once the new snapshot exists; what would expire if no operation were in progress on it; and how many may go beyond
-    the one that the new snapshot replaces (None: all)."""
+    the one that the new snapshot replaces (None: all). `future` is the number of its snapshots that are dated in the
+    future, without pinned ones."""
 
     vm: Vm
     turn: Turn
@@ -56,6 +57,7 @@ class Expiry(NamedTuple):
     after_new: FrozenSet[Snapshot] = frozenset()
     busy: Tuple[Snapshot, ...] = ()
     more: Optional[int] = None
+    future: int = 0
 
 
 def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
@@ -63,6 +65,7 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
 
     A VM with a scheduled snapshot that is not older than the slot was served already, by a run that was interrupted.
     """
+    future = sum(1 for snapshot in vm.snapshots if not snapshot.pinned and in_future(snapshot, now))
     # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
     now += CLOCK_TOLERANCE
     served = (turn.missing or not turn.forced) and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
@@ -71,7 +74,7 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
     # xapi would let the deletion wait until a copy or an export ends, which may take hours.
     free = tuple(snapshot for snapshot in surplus if not snapshot.operation)
     busy = tuple(snapshot for snapshot in surplus if snapshot.operation)
-    return Expiry(vm, turn, served, free, after_new, busy, keep.more)
+    return Expiry(vm, turn, served, free, after_new, busy, keep.more, future)
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
@@ -103,6 +106,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         slot=expiry.turn.slot,
         task="" if expiry.turn.forced else vm.task,
         more=expiry.more,
+        future=expiry.future,
     )
 
 

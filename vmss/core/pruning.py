@@ -5,7 +5,7 @@ from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.messages import Victim
-from vmss.core.retention import Keep, Snapshot, expired
+from vmss.core.retention import Keep, Snapshot, expired, in_future
 from vmss.core.vms import Vm
 
 # What is to be deleted: what exceeds retention, what is dated in the future, or what belongs to no schedule any more.
@@ -61,11 +61,6 @@ def going(vm: Vm, prune: Prune, keep: Keep, now: datetime) -> Going:
         tuple(snapshot for snapshot in wanted if snapshot.operation),
         last,
     )
-
-
-def in_future(snapshot: Snapshot, now: datetime) -> bool:
-    """Whether a snapshot is dated later than now, by more than clocks differ."""
-    return snapshot.time > now + CLOCK_TOLERANCE
 
 
 def _by_age(snapshots: Sequence[Snapshot]) -> List[Snapshot]:

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import NamedTuple, Optional, Sequence, Tuple
 
+from vmss.core.datetimes import CLOCK_TOLERANCE
+
 # Beyond the one that the new snapshot replaces, a run deletes at most so many snapshots of a VM: a VM that came from a
 # schedule that keeps more, or a number that was mistyped, costs a few of them, and there is time to see it.
 MORE_IN_A_RUN = 2
@@ -56,3 +58,8 @@ def surplus(snapshots: Sequence[Snapshot], keep: Keep, now: datetime) -> Tuple[T
     wait for an operation; and how many of them, from the oldest on, the next run deletes beyond the usual one."""
     free = tuple(snapshot for snapshot in expired(snapshots, keep, now) if not snapshot.operation)
     return free, len(free) if keep.more is None else min(keep.more, len(free))
+
+
+def in_future(snapshot: Snapshot, now: datetime) -> bool:
+    """Whether a snapshot is dated later than now, by more than clocks differ."""
+    return snapshot.time > now + CLOCK_TOLERANCE

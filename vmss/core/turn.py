@@ -42,7 +42,7 @@ class Served(NamedTuple):
     """The result of one policy's run.
 
     `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone, `left`
-    those that exceed retention and are left to later runs.
+    those that exceed retention and are left to later runs, `future` those that are dated in the future.
     `victims` are the VMs with an error, `without` those of them that have no snapshot of the slot. `degraded`: plain
     snapshots were taken instead of quiesced ones. `overtaken` is the policy's next slot, if the run had to give up the
     rest of its VMs for it.
@@ -54,6 +54,7 @@ class Served(NamedTuple):
     taken: int = 0
     deleted: int = 0
     left: int = 0
+    future: int = 0
     victims: Tuple[Victim, ...] = ()
     without: Tuple[Victim, ...] = ()
     degraded: bool = False
@@ -71,15 +72,26 @@ class Served(NamedTuple):
             counted(self.deleted, "expired snapshot"),
         )
 
-    def remarks(self) -> List[str]:
-        """Sentences beside the summary, each for a line of its own."""
-        if not self.left:
-            return []
-        return [
-            "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "
-            "vmss prune --policy %s"
-            % (counted(self.left, "scheduled snapshot"), agree(self.left, "exceeds", "exceed"), self.turn.policy.uuid)
-        ]
+    def remarks(self, of_the_day: bool) -> List[str]:
+        """Sentences beside the summary, each for a line of its own; `of_the_day`: also what is said once a day."""
+        said = []
+        if self.left:
+            said.append(
+                "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "
+                "vmss prune --policy %s"
+                % (
+                    counted(self.left, "scheduled snapshot"),
+                    agree(self.left, "exceeds", "exceed"),
+                    self.turn.policy.uuid,
+                )
+            )
+        if self.future and of_the_day:
+            said.append(
+                "%s %s dated in the future, because the clock was wrong, and retention leaves them alone; if the clock "
+                "is right now: vmss prune --dated-in-future"
+                % (counted(self.future, "scheduled snapshot"), agree(self.future, "is", "are"))
+            )
+        return said
 
 
 def totals(runs: Sequence[Served]) -> str:

@@ -207,6 +207,8 @@ class InHand:
                 taken=sum(1 for _, job, state in mine if state.snapshot or not job.take),
                 deleted=sum(state.destroyed for _, _, state in mine),
                 left=sum(state.left for _, _, state in mine),
+                # Of a VM that has no other snapshot `vmss prune --dated-in-future` leaves one, so that is not offered.
+                future=sum(job.future for _, job, state in mine if state.snapshot or not job.take),
                 victims=tuple(list(failed.values()) + run.victims),
                 without=tuple(without + run.victims),
                 degraded=any(state.degraded for _, _, state in mine),

@@ -80,6 +80,8 @@ class Planner:
         for expiry in expiries:
             for line in plan.left_alone(expiry.vm, expiry.expired, expiry.busy, disks):
                 self._log(line)
+            if expiry.future:
+                self._log("Snapshots of VM %s are dated in the future: %d" % (expiry.vm.uuid, expiry.future))
         jobs = [self._job(expiry, disks) for expiry in expiries]
         tight = self._tight(expiries, jobs, disks)
         # Where room is short, the jobs that make room go first.

@@ -1,10 +1,10 @@
 """What a pass tells of its runs: the alerts, last-run-time, and the lines of the log that go with them."""
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, List, Optional, Sequence
 
 from vmss.core import messages
-from vmss.core.datetimes import format_datetime, local
+from vmss.core.datetimes import format_datetime, local, wall_clock
 from vmss.core.messages import Victim
 from vmss.core.policy import Policy
 from vmss.core.schedule import next_slot
@@ -60,10 +60,11 @@ class Teller:
             self._log("Tried again, without an alert; VMs still without a snapshot of the slot: %d" % len(owing))
             self._completed(served)
             return
+        remarks = served.remarks(of_the_day=not _same_day(policy.last_run, ended, zone))
         summary, self.postscript = served.summary(zone) + self.postscript + self._of_frozen(served), ""
         if served.turn.again:
             summary += " The snapshot had failed at the slot, and was tried again."
-        summary = "\n".join([summary] + served.remarks())
+        summary = "\n".join([summary] + remarks)
         if served.victims:
             raised = self._alerts.create(messages.FAILED, policy.uuid, messages.failed_body(served.victims, summary))
         else:
@@ -166,3 +167,8 @@ class Teller:
             self._context.xapi.call("VMSS.set_last_run_time", policy.ref, format_datetime(ended))
         except Refused as refused:
             self._log("last-run-time of policy %s could not be set: %s" % (policy.uuid, refused))
+
+
+def _same_day(last_run: Optional[datetime], now: datetime, zone: tzinfo) -> bool:
+    """Whether a policy's last run was on the day that the wall clock shows now."""
+    return last_run is not None and wall_clock(zone, last_run).date() == wall_clock(zone, now).date()
