@@ -113,6 +113,7 @@ class Observer:
         self._tried: Set[str] = set()  # snapshots that were to be destroyed in this pass, and may not have gone
         self._of_vm: Dict[str, Set[str]] = {}  # the same, by VM
         self._names: Dict[str, Set[str]] = {}  # by VM, of the snapshots that were to be taken in this pass
+        self._pruning = False  # this pass was asked to delete what exceeds retention, and to take nothing
         self.first_holds_the_lock = False  # while a second pass runs
         self._forced = 0  # runs that somebody asked for: they take a snapshot more of a slot
         self._peace_since = self._latest
@@ -186,6 +187,7 @@ class Observer:
         self._tried = set()
         self._of_vm = {}
         self._names = {}
+        self._pruning = False
         self._mine = set()
         self._disk_full = self._stop_seen = False
         self._lock_was_there = any(self.lock_dir.glob("*.lock"))
@@ -276,6 +278,12 @@ class Observer:
         label, _, at = name.rpartition(" ")
         began = self._began.replace(microsecond=0)
         when = datetime.strptime(at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        self._check(
+            1,
+            not self._pruning or when > self._began or self._jumped,
+            "%s is to be taken by a pass that was to prune",
+            name,
+        )
         for row in self._policies.values():
             if row["name_label"] == label:
                 is_slot = self.latest_slot(row, when) == when
@@ -335,6 +343,8 @@ class Observer:
         """A snapshot of a VM is to go: not more than a run may delete."""
         tried = self._of_vm.setdefault(vm, set())
         tried.add(ref)
+        if self._pruning:
+            return
         gone = len([other for other in tried if other != ref and other not in self._rows("VM")])
         # One run of the VM for each name that a snapshot was to get, and one that found the VM served.
         slot = self._slots.get(self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL))
@@ -478,6 +488,12 @@ class Observer:
     def forced(self) -> None:
         """Somebody asks for a run of a policy whatever its schedule."""
         self._forced += 1
+        self._quiet = False
+
+    def pruned(self) -> None:
+        """Somebody asks to delete what exceeds retention, at once; the pass has just begun. What is due is nothing to
+        such a pass, so it tells nobody that the licence does not allow it."""
+        self._pruning = True
         self._quiet = False
 
     def peace(self) -> None:

@@ -14,6 +14,7 @@ from tests.simulation.faults import Drawn, Fault, Listed, meet
 from tests.simulation.invariants import Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss.core.problem import Problem
+from vmss.core.pruning import Prune
 from vmss.edges import stop
 from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
@@ -373,10 +374,14 @@ class World:
         """All of it: passes with faults, the end of the faults, two quiet ticks; the invariants after each."""
         with chance(self.seed), self.disk.in_place():
             random, status = Random("hands %d" % self.seed), "0"
+            prunes = Random("prunes %d" % self.seed)
             for step in self.shape.steps:
                 # After a run that failed somebody may start another by hand, while its operations are under way.
                 self.wait(1 if status[0] != "0" and random.random() < 0.5 else step)
                 status = self.tick(random.choice(self.policies) if random.random() < 0.05 else "")
+                if prunes.random() < 0.1:
+                    self.wait(1)
+                    self.tick(prune=True)
             self.calm_down()
             for step in (15, 1440, 75):
                 self.wait(step)
@@ -392,9 +397,9 @@ class World:
             seconds = (seconds // 900 + 1) * 900
         self.sim.set_time(datetime.fromtimestamp(seconds, UTC))
 
-    def tick(self, policy: str = "") -> str:
-        """One pass, and the check of what has to hold after it; of one policy, if somebody asks for it. Return how it
-        ended."""
+    def tick(self, policy: str = "", prune: bool = False) -> str:
+        """One pass, and the check of what has to hold after it; of one policy, if somebody asks for it, or to delete
+        what exceeds retention. Return how it ended."""
         self.calls = self.clock.looks = 0
         self.disk.clear()
         stop._requested = False
@@ -402,7 +407,9 @@ class World:
         self._depth += 1
         self.observer.lock_dir = Path(self.place.lock_dir)
         self.observer.begin()
-        status = self._run(self._request(policy))
+        if prune:
+            self.observer.pruned()
+        status = self._run(Request(prune=Prune()) if prune else self._request(policy))
         self._depth -= 1
         self.note("pass %d ended: %s" % (self.passes, status))
         self.observer.end(status)
