@@ -346,10 +346,13 @@ class Observer:
         if self._pruning:
             return
         gone = len([other for other in tried if other != ref and other not in self._rows("VM")])
-        # One run of the VM for each name that a snapshot was to get, and one that found the VM served.
-        slot = self._slots.get(self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL))
+        # One run of the VM for each name that a snapshot was to get, and one that found the VM served: by an earlier
+        # pass, or by this one before the VM was moved to another policy.
+        policy = self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL)
+        slot = self._slots.get(policy)
+        moved = vm not in self._members.get(policy, ())
         served = slot is not None and any(it.vm == vm and it.time >= slot for it in self._kept.values())
-        runs = max(1, len(self._names.get(vm, ())) + served)
+        runs = max(1, len(self._names.get(vm, ())) + (served or moved))
         self._check(2, gone < runs * GO_IN_A_RUN, "%s goes, as the %d. of its VM in %d runs", name, gone + 1, runs)
 
     def _recorded(self) -> Dict[str, List[str]]:
