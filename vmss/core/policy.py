@@ -7,7 +7,7 @@ from vmss.core import frequencies
 from vmss.core.datetimes import EPOCH, parse_datetime
 from vmss.core.frequencies import Schedule
 from vmss.core.ocaml import read_int
-from vmss.core.schedule import due_slot
+from vmss.core.schedule import due_slot, next_tick
 from vmss.core.text import quoted
 
 SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_with_quiesce")
@@ -36,6 +36,12 @@ class Policy(NamedTuple):
         if not self.enabled or not self.vms:
             return None
         return due_slot(self.schedule, zone, self.last_run, now, since)
+
+    def late(self, zone: tzinfo, now: datetime) -> bool:
+        """Whether the next tick is to serve a slot that has passed. It is never so for a policy that never ran: only
+        the tick of its slot serves it, and that one began at the slot."""
+        slot = self.due(zone, next_tick(now))
+        return slot is not None and slot <= now
 
 
 def from_record(ref: str, record: Mapping[str, Any]) -> Policy:

@@ -118,7 +118,7 @@ def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[dateti
     no VM."""
     if not policy.enabled or not policy.vms:
         return None
-    if policy.due(session.zone, now) is not None:
+    if policy.late(session.zone, now):
         return next_tick(now)
     return next_slot(policy.schedule, session.zone, now)
 
