@@ -4,7 +4,7 @@ from datetime import datetime, tzinfo
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from vmss.core import frequencies
-from vmss.core.datetimes import EPOCH, parse_datetime
+from vmss.core.datetimes import EPOCH, in_future, parse_datetime
 from vmss.core.frequencies import Schedule
 from vmss.core.ocaml import read_int
 from vmss.core.schedule import due_slot, next_tick
@@ -29,6 +29,10 @@ class Policy(NamedTuple):
     schedule: Schedule
     last_run: Optional[datetime]
     vms: Tuple[str, ...]
+
+    def ran(self, now: datetime) -> Optional[datetime]:
+        """The end of the last run; None if it never ran, and also if that lies in the future: it proves nothing."""
+        return None if self.last_run is None or in_future(self.last_run, now) else self.last_run
 
     def due(self, zone: tzinfo, now: datetime, since: Optional[datetime] = None) -> Optional[datetime]:
         """The slot that is to be served now, or None, also if the policy is disabled or has no VM. `since` is the first

@@ -10,6 +10,7 @@ from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
 from vmss.cli.schedules import Field, of_run
 from vmss.cli.tables import Column
 from vmss.core import words
+from vmss.core.datetimes import in_future
 from vmss.core.vms import Vm
 from vmss.insight import policies
 from vmss.insight.reading import Reading, reading
@@ -44,7 +45,7 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     entry = policies.find(policies.read(session), arguments.policy)
     fields = _fields(session)
     row = schedules.row(fields, policies.details(session, entry))
-    row["vm_list"] = [_vm_row(vm) for vm in policies.vms(session, entry.policy)] if entry.policy else []
+    row["vm_list"] = [_vm_row(vm, session.now()) for vm in policies.vms(session, entry.policy)] if entry.policy else []
     columns = [field.column for field in fields] + [Column("vm_list", show=_names)]
     if not tables.for_people(arguments):
         tables.write(columns, [row], arguments, out)
@@ -93,13 +94,14 @@ def _vm_columns(session: Reading) -> List[Column]:
     ]
 
 
-def _vm_row(vm: Vm) -> Dict[str, Any]:
-    """One VM, with the number of its scheduled snapshots and the time of the newest."""
+def _vm_row(vm: Vm, now: datetime) -> Dict[str, Any]:
+    """One VM, with the number of its scheduled snapshots and the time of the newest that is not of the future."""
+    times = [snapshot.time for snapshot in vm.snapshots if not in_future(snapshot.time, now)]
     return {
         "name": vm.name,
         "uuid": vm.uuid,
         "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
         "snapshots": len(vm.snapshots),
-        "newest_snapshot": max([snapshot.time for snapshot in vm.snapshots], default=None),
+        "newest_snapshot": max(times, default=None),
         "seconds": vm.took,
     }
