@@ -60,7 +60,7 @@ def run(victims: Sequence[Victim] = (), vms: int = 3, at: datetime = NOW) -> Lis
     """The message of a run, read back from what a pass writes."""
     served = Served(Turn(policy(), at), at, vms=vms, taken=vms - len(victims), victims=tuple(victims))
     name = messages.FAILED if victims else messages.SUCCEEDED
-    summary = served.summary(UTC)
+    summary = served.summary(UTC, at)
     body = messages.failed_body(victims, summary) if victims else messages.body(name, summary)
     return history.runs(
         {

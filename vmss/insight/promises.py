@@ -59,9 +59,9 @@ def promise(policy: Policy, zone: tzinfo, now: datetime, duration: timedelta, in
     return Promise(missed=(slot,) if served_before else (before, slot))
 
 
-def last_duration(runs: Sequence[Run], zone: tzinfo) -> timedelta:
+def last_duration(runs: Sequence[Run]) -> timedelta:
     """The duration of the newest run whose message tells it; zero if none does."""
-    seconds = durations(runs, zone)
+    seconds = durations(runs)
     return timedelta(seconds=seconds[0]) if seconds else timedelta(0)
 
 

@@ -128,7 +128,7 @@ def runs_and_snapshots(
     for policy in known:
         runs = _last_runs(session, policy)
         findings += promises.last_run(policy, runs, session.moment) or [_calm(session, policy, runs, now)]
-        duration = promises.last_duration(runs, session.zone)
+        duration = promises.last_duration(runs)
         promise = promises.promise(policy, session.zone, now, duration, policy in busy)
         findings += promises.missed(policy, promise, session.moment)
         if promise.slot is not None and not snapshots.all_taken(session.xapi, policy, promise.slot, runs):

@@ -42,7 +42,7 @@ class Teller:
             "snapshot start time: %s, end time: %s, Last expected run time: %s"
             % (local(served.started, zone), local(ended, zone), local(served.turn.slot, zone))
         )
-        summary, self.postscript = served.summary(zone) + self.postscript, ""
+        summary, self.postscript = served.summary(zone, ended) + self.postscript, ""
         if served.victims:
             raised = self._alerts.create(messages.FAILED, policy.uuid, messages.failed_body(served.victims, summary))
         else:
