@@ -96,7 +96,7 @@ def running(
     has come."""
     if holder is None:
         return Finding(OK, "pass", "no pass is running")
-    since = _since(holder, now)
+    since = held_since(holder, now)
     process = "process %s" % one_line(str(holder.get("pid")), 20)
     text = "a pass is running"
     if since is not None:
@@ -122,7 +122,7 @@ def in_hand(holder: Optional[Mapping[str, Any]], known: Sequence[Policy]) -> Lis
     return [policy for policy in known if policy.uuid in uuids] if isinstance(uuids, list) else []
 
 
-def _since(holder: Mapping[str, Any], now: datetime) -> Optional[datetime]:
+def held_since(holder: Mapping[str, Any], now: datetime) -> Optional[datetime]:
     """When the holder of the lock took it, as it says; None if that cannot be."""
     try:
         since = parse_reading(holder.get("since"))
@@ -134,7 +134,7 @@ def _since(holder: Mapping[str, Any], now: datetime) -> Optional[datetime]:
 def _progress(session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], now: datetime) -> str:
     """How far a pass has come that is running: the VMs that have got a snapshot since it took the lock."""
     policies = in_hand(holder, known)
-    since = _since(holder, now) if holder is not None else None
+    since = held_since(holder, now) if holder is not None else None
     if not policies or since is None:
         return ""
     done = 0

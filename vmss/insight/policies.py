@@ -16,7 +16,7 @@ from vmss.insight.history import Run
 from vmss.insight.reading import Reading
 
 # The alert is raised before last-run-time is set, and clocks differ.
-_EARLIER = timedelta(minutes=1)
+EARLIER = timedelta(minutes=1)
 
 
 class Entry(NamedTuple):
@@ -123,7 +123,7 @@ def last_runs(session: Reading, entry: Entry) -> List[Run]:
     last = entry.policy.ran(session.now()) if entry.policy else None
     if last is None:
         return runs(session, entry.uuid)
-    return runs(session, entry.uuid, last - _EARLIER)
+    return runs(session, entry.uuid, last - EARLIER)
 
 
 def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[datetime]:
