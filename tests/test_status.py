@@ -412,7 +412,7 @@ def test_what_it_costs_does_not_grow_with_the_vms_that_are_well_beside_one_that_
     pool.call("VM.add_to_blocked_operations", refs[0], "snapshot", "no")
     pool.at(11, 15)
     pool.tick()
-    assert len(asked(pool, 1)) == 10
+    assert len(asked(pool, 1)) == 11
 
 
 @pytest.mark.parametrize("vms", [3, 30])
@@ -490,6 +490,23 @@ def test_a_vm_for_another_is_no_late_one(pool: TestPool) -> None:
     # And one more of which somebody has deleted the snapshot.
     pool.call("VM.destroy", pool.call("VM.get_snapshots", refs[1])[0])
     assert "vm 1" in Said(pool).first
+
+
+def test_a_newcomer_that_is_well_excuses_no_other(pool: TestPool) -> None:
+    """One VM more than the run counted, from another schedule; and one of the others whose snapshot is gone."""
+    refs = served(pool)
+    other = pool.vm("other", [pool.sr()])
+    pool.policy([other], name="other", schedule={"min": "30"})
+    pool.at(10, 30)
+    pool.tick()
+    pool.at(11, 15)
+    pool.tick()
+    pool.call("VM.set_snapshot_schedule", other, pool.call("VMSS.get_by_name_label", "policy")[0])
+    pool.at(11, 20)
+    assert Said(pool).status == 0  # it has one of 10:30, and waits for 12:15
+    pool.call("VM.destroy", pool.call("VM.get_by_uuid", pool.snapshots(refs[1])[-1]["uuid"]))
+    said = Said(pool)
+    assert said.status == 1 and "1 of 4 VMs of 'policy' has no snapshot since 2026-03-02 11:15 UTC: vm 1" in said.first
 
 
 def test_two_schedules_of_one_name_do_not_stand_in_for_each_other(pool: TestPool) -> None:

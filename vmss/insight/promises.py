@@ -32,11 +32,13 @@ class Promise(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A VM without a snapshot since the promised slot; `newest` is its newest scheduled one, if it has any."""
+    """A VM without a snapshot since the promised slot; `newest` is its newest scheduled one, if it has any, and `own`
+    whether that has a name that the policy gives."""
 
     name: str
     uuid: str
     newest: Optional[datetime] = None
+    own: bool = False
 
 
 def promise(policy: Policy, zone: tzinfo, now: datetime, length: timedelta, known: Optional[datetime]) -> Promise:
@@ -167,15 +169,16 @@ def without_newcomers(
 ) -> List[Late]:
     """Of the VMs that have no scheduled snapshot since the promised slot, those that were assigned when it was served.
 
-    When a VM was assigned is not known. As many as there are now more than the last run counted may be new. Where none
-    did count, those that have no scheduled snapshot at all; but no VM is new if the policy is being served, or was due
-    and could not be served.
+    When a VM was assigned is not known. None is new that a run has named, or that has a snapshot by this policy. Of the
+    others as many may be as there are now more than the last run counted. Where none did count, those that have no
+    scheduled snapshot at all; but no VM is new if the policy is being served, or was due and could not be served.
     """
     named = {victim.uuid for run in runs for victim in run.victims}
     new = _newcomers_max(policy, late, runs, slot, in_hand)
-    # One that a run has named is not new; those without any snapshot are the likeliest to be.
-    likeliest_first = sorted(late, key=lambda vm: (vm.uuid in named, vm.newest is not None, vm.name, vm.uuid))
-    return [vm for number, vm in enumerate(likeliest_first) if number >= new or vm.uuid in named]
+    old = [vm for vm in late if vm.own or vm.uuid in named]
+    # Those without any snapshot are the likeliest to be new.
+    likeliest_first = sorted(set(late) - set(old), key=lambda vm: (vm.newest is not None, vm.name, vm.uuid))
+    return old + likeliest_first[new:]
 
 
 def _newcomers_max(policy: Policy, late: Sequence[Late], runs: Sequence[Run], slot: datetime, in_hand: bool) -> int:

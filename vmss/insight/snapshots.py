@@ -13,6 +13,7 @@ from vmss.core import messages
 from vmss.core.datetimes import EPOCH, format_datetime, in_future, parse_datetime, wall_to_instants
 from vmss.core.plan import snapshot_name
 from vmss.core.policy import Policy
+from vmss.core.retention import Snapshot
 from vmss.core.turn import Turn
 from vmss.edges.query import CHUNK, by_uuid, where
 from vmss.edges.vms import read_snapshots
@@ -48,9 +49,9 @@ def late_vms(
     victims = _victims(policy, [run for _, run in since])
     if victims is not None and _as_claimed(xapi, names, since):
         asked = {ref for uuid in victims for ref in by_uuid(xapi, "VM", uuid)}
-        return _without(xapi, [vm for vm in policy.vms if vm in asked], slot, now), False
+        return _without(xapi, policy, [vm for vm in policy.vms if vm in asked], slot, now), False
     served = _served(xapi, names, slot, now)
-    return _without(xapi, [vm for vm in policy.vms if vm not in served], slot, now), True
+    return _without(xapi, policy, [vm for vm in policy.vms if vm not in served], slot, now), True
 
 
 def count_since(xapi: Xapi, policy: Policy, slots: Iterable[datetime], since: datetime) -> int:
@@ -153,27 +154,34 @@ def _many(xapi: Xapi, refs: Sequence[str]) -> Iterator[Tuple[str, str]]:
             continue  # it is gone
 
 
-def _without(xapi: Xapi, vms: Sequence[str], slot: datetime, now: datetime) -> List[Late]:
-    """Of these VMs, those that have no scheduled snapshot since a slot, by whatever name."""
+def _without(xapi: Xapi, policy: Policy, vms: Sequence[str], slot: datetime, now: datetime) -> List[Late]:
+    """Of these VMs of a policy, those that have no scheduled snapshot since a slot, by whatever name."""
     found: List[Late] = []
     for start in range(0, len(vms), CHUNK):
         some = vms[start : start + CHUNK]
         snapshots = read_snapshots(xapi, some)
         for vm in some:
-            times = [snapshot.time for snapshot in snapshots.get(vm, {}).values() if not in_future(snapshot.time, now)]
-            newest = max(times, default=None)
-            if newest is None or newest < slot:
-                found += _late(xapi, vm, newest)
+            mine = [one for one in snapshots.get(vm, {}).values() if not in_future(one.time, now)]
+            newest = max(mine, key=lambda one: one.time, default=None)
+            if newest is None or newest.time < slot:
+                found += _late(xapi, policy, vm, newest)
         if len(found) >= _LATE_MAX:
             break
     return found
 
 
-def _late(xapi: Xapi, vm: str, newest: Optional[datetime]) -> List[Late]:
+def _late(xapi: Xapi, policy: Policy, vm: str, newest: Optional[Snapshot]) -> List[Late]:
+    """A VM without a snapshot; none if it is gone."""
     try:
-        return [Late(str(xapi.call("VM.get_name_label", vm)), str(xapi.call("VM.get_uuid", vm)), newest)]
+        name, uuid = str(xapi.call("VM.get_name_label", vm)), str(xapi.call("VM.get_uuid", vm))
+        if newest is None:
+            return [Late(name, uuid)]
+        # All names of one policy differ in the time at the end only.
+        own = snapshot_name(Turn(policy, EPOCH)).rpartition(" ")[0]
+        bears = str(xapi.call("VM.get_name_label", newest.ref)).rpartition(" ")[0]
+        return [Late(name, uuid, newest.time, bears == own)]
     except Refused:
-        return []  # it is gone
+        return []
 
 
 def _is_since(xapi: Xapi, snapshot: str, since: datetime) -> bool:
