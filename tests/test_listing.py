@@ -291,6 +291,27 @@ def test_what_runs_next_and_for_how_long_by_past_runs(busy: TestPool) -> None:
     assert 0 < runs[0]["seconds"] < 60 and runs[0]["ends"] > runs[0]["time"]
 
 
+def test_runs_by_hand_tell_nothing_of_the_length_of_the_next(pool: TestPool) -> None:
+    """As it was seen: a run by hand five days after its slot was taken for one that had lasted so long."""
+    policy = pool.policy([pool.vm("vm", [pool.sr()])], frequency="weekly", schedule={"days": "Monday", "hour": "10"})
+    pool.at(10)
+    pool.tick()
+    ran = pool.last_run(policy) - pool.simulator.now().replace(hour=10, minute=0, second=0, microsecond=0)
+    pool.at(16, 6, day=7)
+    pool.tick(policy=pool.uuid("VMSS", policy))
+    (run,) = ask(pool, "next", "--hours", "168")
+    assert run["runs"] == 1 and abs(run["seconds"] - ran.total_seconds()) <= 1
+    told = ask(pool, "history")
+    assert [one["start"] for one in told] == ["by hand", "at its slot"]
+    assert all(0 < one["seconds"] < 60 for one in told)
+    (vm,) = pool.call("VM.get_by_name_label", "vm")
+    pool.call("VM.add_to_blocked_operations", vm, "snapshot", "no")
+    pool.at(10, 45, day=9)
+    pool.tick()
+    assert "The run was started late, at 2026-03-09 10:45:00 (UTC), and took " in pool.alerts(policy)[-1]["body"]
+    assert [one["start"] for one in ask(pool, "history", "--last", "1")] == ["late"]
+
+
 def test_an_overlap_is_told_with_the_command_that_ends_it(busy: TestPool) -> None:
     ended = vmss(busy.folder, "next", VMSS_XAPI=busy.place.xapi, TZ="UTC")
     uuid = busy.uuid("VMSS", busy.call("VMSS.get_by_name_label", "nightly")[0])

@@ -1,6 +1,6 @@
 """A policy whose turn it is, and the result of its run."""
 
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import local
@@ -60,16 +60,17 @@ class Served(NamedTuple):
     degraded: bool = False
     overtaken: Optional[datetime] = None
 
-    def summary(self, zone: tzinfo) -> str:
-        """The run in one sentence, which insight.history reads back."""
-        return "%s: %d of %s %s snapshot of %s (%s); %s deleted." % (
+    def summary(self, zone: tzinfo, ended: datetime) -> str:
+        """The run in two sentences, which insight.history reads back: what it did; how it was started, and how long
+        it took."""
+        return "%s: %d of %s %s snapshot of %s; %s deleted. %s" % (
             quoted(self.turn.policy.name),
             self.taken,
             counted(self.vms, "VM"),
             agree(self.taken, "has its", "have their"),
-            local(self.turn.slot, zone),
-            self.turn.slot.astimezone(zone).tzname(),
+            _with_zone(self.turn.slot, zone),
             counted(self.deleted, "expired snapshot"),
+            self._course(zone, ended),
         )
 
     def remarks(self, of_the_day: bool) -> List[str]:
@@ -92,6 +93,22 @@ class Served(NamedTuple):
                 % (counted(self.future, "scheduled snapshot"), agree(self.future, "is", "are"))
             )
         return said
+
+    def _course(self, zone: tzinfo, ended: datetime) -> str:
+        # Of a clock that was set back meanwhile, no length is known but that it was not negative.
+        took = "took %s" % counted(round(max(timedelta(0), ended - self.started).total_seconds()), "second")
+        if self.turn.forced:
+            return "The run was started by hand at %s and %s." % (_with_zone(self.started, zone), took)
+        if self.turn.again:
+            return "The run was started again, at %s, and %s." % (_with_zone(self.started, zone), took)
+        if self.started >= self.turn.slot + TICK_INTERVAL:
+            return "The run was started late, at %s, and %s." % (_with_zone(self.started, zone), took)
+        return "The run was started at its slot and %s." % took
+
+
+def _with_zone(instant: datetime, zone: tzinfo) -> str:
+    """An instant on the wall clock, to the second, and the name of the zone."""
+    return "%s (%s)" % (local(instant.replace(microsecond=0), zone), instant.astimezone(zone).tzname())
 
 
 def totals(runs: Sequence[Served]) -> str:

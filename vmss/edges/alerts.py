@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Optional
 
-from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, local
+from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, in_future, local, parse_datetime
 from vmss.core.messages import PRIORITIES, log_lines
 from vmss.core.records import NULL
 from vmss.edges.clock import Clock
@@ -45,12 +45,18 @@ class Alerts:
             self.create(name, policy, text)
 
     def _exists(self, name: str, policy: str, text: Optional[str], since: datetime, cls: str = "VMSS") -> bool:
-        """Whether the policy has had an alert of this name since an instant; with this body, unless it is None."""
+        """Whether the policy has had an alert of this name since an instant; with this body, unless it is None. One
+        from a time when the clock was ahead is none of these."""
         # xapi answers with messages that are strictly later, in whole seconds.
-        after = format_datetime(since - timedelta(seconds=1))
+        after, now = format_datetime(since - timedelta(seconds=1)), self._clock.now()
         try:
             messages = self._xapi.call("message.get", cls, policy, after)
         except Refused:
             return False
         with understood("message.get"):
-            return any(record["name"] == name and text in (None, record["body"]) for record in messages.values())
+            return any(
+                record["name"] == name
+                and text in (None, record["body"])
+                and not in_future(parse_datetime(record["timestamp"]), now)
+                for record in messages.values()
+            )

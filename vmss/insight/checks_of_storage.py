@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import parse_datetime
+from vmss.core.datetimes import CLOCK_TOLERANCE, in_future, parse_datetime
 from vmss.core.failures import failure_of
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.retention import Keep, Snapshot, expired
@@ -160,7 +160,7 @@ def room(name: str, uuid: str, size: int, used: int) -> Optional[Finding]:
 
 def retention(case: Case) -> Iterator[Finding]:
     """Whether VMs have more scheduled snapshots than their policies keep."""
-    xapi, found = case.open.xapi, 0
+    xapi, found, ahead = case.open.xapi, 0, False
     scheduled = set(_refs_where(xapi, "VM", 'field "is_vmss_snapshot" = "true"'))
     busy = lock_and_log.in_hand(case.local.holder, case.known)
     for policy in case.known:
@@ -172,6 +172,7 @@ def retention(case: Case) -> Iterator[Finding]:
         for ref, record in _records(xapi, policy):
             if found < _MAX and keep.may_expire(len(scheduled.intersection(record.get("snapshots", ())))):
                 snapshots = list(read_snapshots(xapi, [ref]).get(ref, {}).values())
+                ahead = ahead or any(in_future(snapshot.time, case.now) for snapshot in snapshots)
                 finding = beyond(policy, keep, record["name_label"], snapshots, case.now)
                 if finding is not None:
                     found += 1
@@ -180,14 +181,15 @@ def retention(case: Case) -> Iterator[Finding]:
         yield Finding(
             OK,
             "retention",
-            "no VM has more scheduled snapshots than its schedule keeps",
+            "no VM has more scheduled snapshots than its schedule keeps%s"
+            % (", but for those dated in the future" if ahead else ""),
             "scheduled snapshots: %d" % len(scheduled),
         )
 
 
 def beyond(policy: Policy, keep: Keep, name: str, snapshots: Sequence[Snapshot], now: datetime) -> Optional[Finding]:
     """Whether a VM has more scheduled snapshots than its policy keeps: pinned ones do not count."""
-    gone = expired(snapshots, keep, now)
+    gone = expired(snapshots, keep, now + CLOCK_TOLERANCE)
     if not gone:
         return None
     return Finding(
@@ -211,7 +213,8 @@ def disks(case: Case) -> Iterator[Finding]:
         except Refused:
             continue  # it is gone
         with understood("VDI"):
-            if parse_datetime(record["snapshot_time"]) > case.now - _MAKING:
+            made = parse_datetime(record["snapshot_time"])
+            if made > case.now - _MAKING and not in_future(made, case.now):
                 continue  # it may get its VM yet
             if record["type"] in ("user", "system") and not record["current_operations"]:
                 uuids.append(str(record["uuid"]))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.core.datetimes import format_datetime
+from vmss.core.datetimes import format_datetime, in_future
 from vmss.core.policy import Policy
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.schedule import latest_slot, next_tick
@@ -76,7 +76,7 @@ class Agenda:
         now = self._context.now()
         turns = []
         for policy in policies:
-            if policy.last_run is not None and policy.last_run > now:
+            if policy.last_run is not None and in_future(policy.last_run, now):
                 self._context.log(
                     "Warning: the last run of policy %s, %s, lies in the future: taken as never"
                     % (policy.uuid, format_datetime(policy.last_run))

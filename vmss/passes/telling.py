@@ -61,7 +61,7 @@ class Teller:
             self._completed(served)
             return
         remarks = served.remarks(of_the_day=not _same_day(policy.last_run, ended, zone))
-        summary, self.postscript = served.summary(zone) + self.postscript + self._of_frozen(served), ""
+        summary, self.postscript = served.summary(zone, ended) + self.postscript + self._of_frozen(served), ""
         if served.turn.again:
             summary += " The snapshot had failed at the slot, and was tried again."
         summary = "\n".join([summary] + remarks)

@@ -10,6 +10,7 @@ from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
 from vmss.cli.schedules import Field, of_run
 from vmss.cli.tables import Column
 from vmss.core import words
+from vmss.core.datetimes import in_future
 from vmss.insight import policies
 from vmss.insight.policies import Entry, Surplus
 from vmss.insight.reading import Reading, reading
@@ -45,7 +46,7 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     fields = _fields(session)
     row = schedules.row(fields, policies.details(session, entry))
     surplus = policies.surplus(session, entry.policy) if entry.policy else []
-    row["vm_list"] = [_vm_row(one) for one in surplus]
+    row["vm_list"] = [_vm_row(one, session.now()) for one in surplus]
     row["beyond_retention"] = sum(len(one.exceeding) for one in surplus)
     columns = [field.column for field in fields]
     columns += [Column("beyond_retention", "beyond retention", _beyond(entry)), Column("vm_list", show=_names)]
@@ -116,16 +117,17 @@ def _vm_columns(session: Reading, beyond: bool) -> List[Column]:
     ]
 
 
-def _vm_row(surplus: Surplus) -> Dict[str, Any]:
-    """One VM, with the number of its scheduled snapshots, the time of the newest, and what goes of those that exceed
-    retention."""
+def _vm_row(surplus: Surplus, now: datetime) -> Dict[str, Any]:
+    """One VM, with the number of its scheduled snapshots, the time of the newest that is not of the future, and what
+    goes of those that exceed retention."""
     vm = surplus.vm
+    times = [snapshot.time for snapshot in vm.snapshots if not in_future(snapshot.time, now)]
     return {
         "name": vm.name,
         "uuid": vm.uuid,
         "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
         "snapshots": len(vm.snapshots),
-        "newest_snapshot": max([snapshot.time for snapshot in vm.snapshots], default=None),
+        "newest_snapshot": max(times, default=None),
         "seconds": vm.took,
         "beyond_retention": len(surplus.exceeding),
         "next_deleted": [
