@@ -103,7 +103,9 @@ def missed(policy: Policy, promised: Promise, in_hand: bool, moment: Moment) -> 
         remedy = "see what the pass waits for: /var/log/VMSSlog, xe task-list"
     else:
         text = "%s has missed its run of %s"
-        remedy = "see what /var/log/VMSSlog says about that time; run it now: vmss run --policy %s" % policy.uuid
+        remedy = (
+            "see what /var/log/VMSSlog says about that time; run it now: vmss run --policy %s --missing" % policy.uuid
+        )
     return [
         Finding(
             CRITICAL if len(slots) > 1 else WARNING,
@@ -230,7 +232,10 @@ def overdue(
     evidence = "no scheduled snapshot at all"
     if newest:
         evidence = "%s: %s" % (agree(len(newest), "last snapshot", "oldest of the last snapshots"), moment(min(newest)))
-    remedy = "vmss history %s tells why; snapshot the VMs now: vmss run --policy %s" % (policy.uuid, policy.uuid)
+    remedy = "vmss history %s tells why; snapshot the VMs now: vmss run --policy %s --missing" % (
+        policy.uuid,
+        policy.uuid,
+    )
     if in_hand:
         remedy = "the pass goes on with them; what it waits for: /var/log/VMSSlog, xe task-list"
     return [Finding(CRITICAL if critical else WARNING, "snapshots", text, evidence, remedy)]
