@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.front import Front, Lose
 from tests.pool import TestPool
+from vmss.core.left_over import NAMELESS, SUSPECT, Item, sentences, stuck
 from vmss.core.outcome import TIMED_OUT, Outcome
 from vmss.core.problem import Problem
 from vmss.core.records import NULL
@@ -19,7 +20,7 @@ from vmss.edges.lock import LockDirectory
 from vmss.edges.log import Log
 from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.passes.notes import Attempt, Notes
-from vmss.passes.orphans import OURS, SUSPECT, Candidate, Orphan, is_nameless, judge, summary
+from vmss.passes.orphans import OURS, Candidate, is_nameless, judge
 from vmss.passes.run import Request, run
 
 UTC = timezone.utc
@@ -107,9 +108,10 @@ def test_a_disk_that_says_anything_of_itself_is_not_nameless(change: Dict[str, A
     assert is_nameless(NAMELESS_DISK) and not is_nameless(NAMELESS_DISK._replace(**change))
 
 
-def test_an_alert_names_ten_disks_and_none_that_is_destroyed() -> None:
-    assert summary([Orphan(OURS, "gone", "sr", 1, "vm", "OpaqueRef:x")]) == ""
-    text = summary([Orphan(SUSPECT, "disk%d" % number, "sr", 1, "vm") for number in range(12)])
+def test_an_alert_names_ten_disks() -> None:
+    assert sentences([]) == ""
+    mark = stuck((), SINCE)
+    text = sentences([Item((SUSPECT, NAMELESS)[number % 2], "disk%d" % number, "vm", mark) for number in range(12)])
     assert ": 12 (disk0, " in text and "disk9, and more)" in text and "disk10" not in text
 
 
@@ -620,6 +622,7 @@ def test_a_look_costs_calls_by_the_number_of_vms_that_were_under_way(pool: TestP
         "VDI.get_all_records_where",
         "SR.get_uuid",
         "VDI.get_all_records_where",
+        "pool.add_to_other_config",
     ]
 
 

@@ -38,7 +38,7 @@ from vmss.core.job import (
     Tokens,
     already_gone,
 )
-from vmss.core.outcome import RUN_OVER, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import RUN_OVER, SPARED, TIMED_OUT, Error, Outcome
 from vmss.core.waiting import Waiting
 
 # The expected duration of destroying a disk, in seconds. Only its order of magnitude matters, beside that of snapshots.
@@ -311,8 +311,8 @@ class Engine:
         number = operation.job
         deletion = self._deleting[number]
         error = () if already_gone(operation, outcome) else outcome.error
-        if error and operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
-            # Pinned since it was read: it stays with its disks, which is no failure.
+        if error[:1] == (SPARED,) or (operation.action == DESTROY_VM and error[:1] == ("OPERATION_BLOCKED",)):
+            # Pinned since it was read, or somebody reads it: it stays with its disks, which is no failure.
             self._no_work(deletion.remaining.popleft().disks)
             self._delete_next(number)
         elif operation.action == DESTROY_VDI:

@@ -9,6 +9,8 @@ TIMED_OUT = "VMSS_OPERATION_TIMED_OUT"  # [method, seconds]
 RUN_OVER = "VMSS_RUN_TIMED_OUT"  # [seconds]
 RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
+# No error: it was not started, because the snapshot is pinned or somebody reads it.
+SPARED = "VMSS_SPARED"
 
 
 class Outcome(NamedTuple):

@@ -17,6 +17,8 @@ from vmss.passes.notes import Notes
 
 # Errors that leave open whether a snapshot was taken: the pool is asked for it.
 _UNDECIDED = (RESULT_LOST, "CANNOT_CONTACT_HOST")
+# Errors of a deletion that may have been carried out, or may yet be.
+_MAYBE_CARRIED_OUT = (*_UNDECIDED, TIMED_OUT, "TASK_CANCELLED")
 
 
 class _Flight:
@@ -33,11 +35,13 @@ class _Flight:
 class Operations:
     """Carries out the operations of one engine.
 
-    `changed`: an operation was started. `lost`: the answer to a start was lost, so there may be one more task than
-    `pending` knows. `took` is the duration of each job's snapshot in seconds.
+    `worked`: an operation was started. `changed`: something in the pool was changed, or may have been. `lost`: the
+    answer to a start was lost, so there may be one more task than `pending` knows. `took` is the duration of each job's
+    snapshot in seconds.
     """
 
     def __init__(self, context: Context, engine: Engine, notes: Notes) -> None:
+        self.worked = False
         self.changed = False
         self.lost = False
         self.took: Dict[int, float] = {}
@@ -101,7 +105,7 @@ class Operations:
             snapshot = self._new_snapshot(operation)
             if snapshot:
                 return self._concluded(operation, Outcome(value=snapshot))
-        self.changed = True
+        self.worked = True
         try:
             task, adopted = self._task(operation)
         except Refused as refused:
@@ -176,6 +180,9 @@ class Operations:
             outcome = Outcome(value=snapshot) if snapshot else outcome
         if self._retried(operation, outcome):
             return None
+        # What xapi refuses to delete is as it was.
+        if operation.action in TAKES or not outcome.error or outcome.error[0] in _MAYBE_CARRIED_OUT:
+            self.changed = True
         if operation.action in TAKES:
             self._notes.ended(job.uuid, self._clock.now(), outcome)
         if outcome.error and not already_gone(operation, outcome):

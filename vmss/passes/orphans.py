@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, parse_datetime
+from vmss.core.left_over import NAMELESS, SUSPECT
 from vmss.core.records import NULL, TAKING
 from vmss.core.text import is_uuid, one_line
 from vmss.edges import storage
@@ -19,17 +20,14 @@ from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 from vmss.passes.context import Context
 from vmss.passes.journal import Entries, Journal
+from vmss.passes.left_over import LeftOver
 from vmss.passes.notes import Attempt, Notes, lost_name
 
-# Why a disk counts as an orphan.
+# Why a disk counts as an orphan; one that is SUSPECT or NAMELESS is only reported.
 OURS = "ours"  # it was seen on a scheduled snapshot that no longer exists: it is destroyed
-SUSPECT = "suspect"  # a snapshot of a disk, made during an attempt of ours, that no VM has: it is reported
-NAMELESS = "nameless"  # the form that a scan gives to a disk whose record was lost: it is reported
 
 # Disks whose records were lost reappear when somebody scans their SR: hence a second search.
 _SECOND_SEARCH_AFTER = timedelta(days=1)
-# Upper limit on the disks that an alert names.
-_DISKS_NAMED = 10
 
 _TYPES = ("user", "system")
 
@@ -102,8 +100,9 @@ def is_nameless(disk: Candidate) -> bool:
     )
 
 
-def find_orphans(context: Context, notes: Notes, journal: Journal) -> List[Orphan]:
-    """Search for the orphans of earlier passes' attempts, log them, and put those that are ours into the journal.
+def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOver) -> None:
+    """Search for the orphans of earlier passes' attempts, log them, and put those that are ours into the journal, the
+    others on the list of what is left over.
 
     No call is made unless there are such attempts and their time has come.
     """
@@ -111,9 +110,8 @@ def find_orphans(context: Context, notes: Notes, journal: Journal) -> List[Orpha
     limit_s = max(settings.snapshot_limit, settings.checkpoint_limit) + settings.cancel_limit
     due = [attempt for attempt in notes.earlier if _is_time(attempt, now)]
     if not due:
-        return []
+        return
     again = [attempt for attempt in notes.earlier if attempt not in due]
-    found: List[Orphan] = []
     try:
         started = _started(xapi, context.pool.coordinator)
         due = [attempt for attempt in due if _died(attempt, started)]
@@ -121,6 +119,9 @@ def find_orphans(context: Context, notes: Notes, journal: Journal) -> List[Orpha
         found, busy = _search(xapi, bounded, notes.disks, started is not None)
         for one in found:
             log(one.line)
+            if one.why != OURS:
+                left.found(one.why, one.disk, one.vm, now)
+        left.save()
         journal.add_leftovers(_proven(found))
         again += [
             old if old.vm in busy else new for old, new in zip(due, bounded) if old.until is None or old.vm in busy
@@ -129,16 +130,6 @@ def find_orphans(context: Context, notes: Notes, journal: Journal) -> List[Orpha
         log("Disks that a xapi that died has left cannot be looked for: %s" % one_line(str(error), 300))
         again += [attempt._replace(until=now) for attempt in due if attempt.until is None]
     notes.searched(again)
-    return found
-
-
-def summary(found: Sequence[Orphan]) -> str:
-    """A sentence for an alert; empty if there are no disks to report."""
-    disks = [one.disk for one in found if one.why != OURS]
-    if not disks:
-        return ""
-    named = disks[:_DISKS_NAMED] + ["and more"] * (len(disks) > _DISKS_NAMED)
-    return " Disks that a xapi that died may have left: %d (%s); see the log." % (len(disks), ", ".join(named))
 
 
 # Searching

@@ -19,10 +19,11 @@ from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.edges.zones import time_zone
 from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
-from vmss.passes.journal import Journal
+from vmss.passes.journal import LEFT_OVER, Journal
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
+    from vmss.passes.left_over import LeftOver
     from vmss.passes.notes import Notes
 
 
@@ -118,8 +119,10 @@ class Pass:
         self.agenda = Agenda(context)
         self.teller = Teller(context)
         self.notes: Optional[Notes] = None
+        self.left: Optional[LeftOver] = None
         self.pending: List[str] = []  # the tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more, because the answer to its start was lost
+        self.worked = False  # whether anything was done since it was last looked at what is due
         self.changed = False  # whether anything in the pool was changed since xapi was last told to write its database
         self.progress = ""  # how far a pass came that was stopped
 
@@ -133,7 +136,8 @@ class Pass:
             lock = directory.acquire(pool.uuid, holder)
         except Held as held:
             return self._put_off(held, directory)
-        self.journal = Journal(self.xapi, pool)
+        # Who starts a pass by hand does not want to wait for the end of a pause.
+        self.journal = Journal(self.xapi, pool, clock.now(), at_once=not self.request.kicked)
         complete = False
         try:
             settled = self._take_over(directory, lock)
@@ -146,8 +150,10 @@ class Pass:
             complete = self._serve(due, lock, directory, settled)
             # While this pass held the lock, other ticks were put off. So before it gives the lock back, it serves what
             # has become due since.
-            while complete and self.changed:
-                self._write_database()
+            while complete and self.worked:
+                self.worked = False
+                if self.changed:
+                    self._write_database()
                 if self.context.too_late():
                     break
                 complete = self._serve(self.agenda.read(), lock, directory, settled)
@@ -174,8 +180,7 @@ class Pass:
         if directory.read(self.context.pool.uuid + ".taking"):
             from vmss.passes import orphans
 
-            found = orphans.find_orphans(self.context, self._notes(directory), self.journal)
-            self.teller.postscript = orphans.summary(found)
+            orphans.find_orphans(self.context, self._notes(directory), self.journal, self._left_over())
 
     def _tell_logon_failures(self, directory: LockDirectory, due: Due) -> None:
         failures = sessions.failed_logins(directory, self.around.place)
@@ -187,22 +192,39 @@ class Pass:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its
         end."""
         self.teller.restricted(due.restricted)
-        if not due.turns and not self.journal.has_leftovers:
+        if not due.turns and not self.journal.has_leftovers and not self._is_time_to_retry():
             return True  # most ticks end here
         from vmss.passes.serve import Service  # not needed by an idle tick
 
-        notes = self._notes(directory)
-        service = Service(self.context, self.agenda, self.batches, lock, self.journal, notes, self.teller)
+        left, notes = self._left_over(), self._notes(directory)
+        left.refresh()
+        self.teller.left_over = left.sentences
+        service = Service(self.context, self.agenda, self.batches, lock, self.journal, left, notes, self.teller)
         told = len(self.teller.runs)
         try:
             complete = service.serve(due.turns, settled)
         finally:
             self.pending += service.pending
             self.lost = self.lost or service.lost
+            self.worked = service.worked or len(self.teller.runs) > told
             self.changed = self.changed or service.changed or len(self.teller.runs) > told
+        left.save()
         if not complete:
             self.progress = service.progress()
         return complete
+
+    def _is_time_to_retry(self) -> bool:
+        """Whether there are snapshots that could not be deleted, and of which the pause is over."""
+        if self.left is None and not any(key.startswith(LEFT_OVER) for key in self.context.pool.other_config):
+            return False
+        return self._left_over().has_ripe(self.context.clock.now())
+
+    def _left_over(self) -> "LeftOver":
+        from vmss.passes.left_over import LeftOver  # not needed by an idle tick
+
+        at_once = not self.request.kicked
+        self.left = self.left or LeftOver(self.xapi, self.context.pool, self.journal, at_once)
+        return self.left
 
     def _notes(self, directory: LockDirectory) -> "Notes":
         from vmss.passes.notes import Notes  # not needed by an idle tick

@@ -17,9 +17,11 @@ from vmss.passes.context import Context
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
 from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
+from vmss.passes.left_over import LeftOver
 from vmss.passes.notes import Notes
 from vmss.passes.operations import Operations
 from vmss.passes.planning import Planned, Planner
+from vmss.passes.retrying import jobs_again
 from vmss.passes.telling import Teller
 
 # Upper limit on one wait for events, so that a request to stop is seen.
@@ -36,6 +38,7 @@ class Service:
         batches: Batches,
         lock: Lock,
         journal: Journal,
+        left: LeftOver,
         notes: Notes,
         teller: Teller,
     ) -> None:
@@ -43,20 +46,26 @@ class Service:
         self._agenda = agenda
         self._batches = batches
         self._lock = lock
+        self._left = left
         self._notes = notes
         self._teller = teller
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._in_hand = InHand(context, self._engine)
-        self._deletions = Deletions(context, self._engine, journal, notes)
+        self._deletions = Deletions(context, self._engine, journal, left, notes)
         self._operations = Operations(context, self._engine, notes)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
         self._stop_by: Optional[float] = None  # on the monotonic clock, once the pass was told to stop
 
     @property
+    def worked(self) -> bool:
+        """Whether any operation was started."""
+        return self._operations.worked
+
+    @property
     def changed(self) -> bool:
-        """Whether anything in the pool was changed."""
-        return self._operations.changed or self._deletions.changed
+        """Whether anything in the pool was changed that has to be on the coordinator's disk."""
+        return self._operations.changed
 
     @property
     def lost(self) -> bool:
@@ -79,6 +88,7 @@ class Service:
         """
         self._waiting.extend(turns)
         self._deletions.resume_leftovers(settled)
+        self._engine.add(jobs_again(self._context, self._left, [turn.policy.ref for turn in turns]))
         while True:
             self._watch_limits()
             timeout, progress = _WAIT_S, False
@@ -172,8 +182,9 @@ class Service:
         started = False
         while True:
             operations = self._engine.start()
+            stopped = self._deletions.stopped(operations)
             for operation in operations:
-                outcome = self._operations.start(operation)
+                outcome = stopped.get(operation) or self._operations.start(operation)
                 if outcome is not None:
                     self._operation_ended(operation, outcome)
             if operations:

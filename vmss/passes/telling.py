@@ -1,7 +1,7 @@
 """What a pass tells of its runs: the alerts, last-run-time, and the lines of the log that go with them."""
 
 from datetime import datetime, timedelta
-from typing import List, Sequence
+from typing import Callable, List, Sequence
 
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local
@@ -23,13 +23,13 @@ class Teller:
     """Tells of runs that are over, of policies that could not be served, and remembers what it has told.
 
     `runs` are the runs that are over. `owing`: an alert could not be stored, so the policy stays due and the next pass
-    repeats its alert. `postscript` is a sentence that the next alert of a run has to carry.
+    repeats its alert. `left_over` gives the sentences that the next alert of a run has to carry.
     """
 
     def __init__(self, context: Context) -> None:
         self.runs: List[Served] = []
         self.owing = False
-        self.postscript = ""
+        self.left_over: Callable[[], str] = str
         self._context = context
         self._log = context.log
         self._alerts = Alerts(context.xapi, context.clock, context.log)
@@ -42,7 +42,8 @@ class Teller:
             "snapshot start time: %s, end time: %s, Last expected run time: %s"
             % (local(served.started, zone), local(ended, zone), local(served.turn.slot, zone))
         )
-        summary, self.postscript = served.summary(zone) + self.postscript, ""
+        # Once in a pass: a hundred schedules need not all say it.
+        summary, self.left_over = served.summary(zone) + self.left_over(), str
         if served.victims:
             raised = self._alerts.create(messages.FAILED, policy.uuid, messages.failed_body(served.victims, summary))
         else:
