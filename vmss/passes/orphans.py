@@ -15,6 +15,7 @@ from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, parse_datetime
 from vmss.core.left_over import NAMELESS, SUSPECT
 from vmss.core.records import NULL, TAKING
 from vmss.core.text import is_uuid, one_line
+from vmss.core.vms import Disk
 from vmss.edges import storage
 from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
@@ -33,7 +34,8 @@ _TYPES = ("user", "system")
 
 
 class Candidate(NamedTuple):
-    """A VDI that may be an orphan. `of` is the reference of its source; `size` is in bytes."""
+    """A VDI that may be an orphan. `of` is the reference of its source; `size` is in bytes; `parent` is the uuid of its
+    base copy."""
 
     ref: str
     uuid: str
@@ -46,6 +48,7 @@ class Candidate(NamedTuple):
     used: bool
     time: datetime
     size: int
+    parent: str = ""
 
 
 class Orphan(NamedTuple):
@@ -86,11 +89,30 @@ def judge(disk: Candidate, attempt: Attempt, seen: bool, restarted: bool) -> str
     """
     if disk.used or not disk.managed or not disk.is_a_snapshot or disk.type not in _TYPES:
         return ""
-    if attempt.until is None:
-        return ""
-    if not attempt.since - CLOCK_TOLERANCE <= disk.time <= attempt.until + CLOCK_TOLERANCE:
+    if not _is_of(disk, attempt):
         return ""
     return OURS if seen and restarted else SUSPECT
+
+
+def is_unentered(disk: Candidate, source: Disk, attempt: Attempt) -> bool:
+    """Whether a disk that names no source has the form that is left where xapi is stopped in a snapshot of this source:
+    the storage has made the record, and xapi has not entered all of it.
+
+    It bears the name of the source, and has its size and its storage. If it is not marked as a snapshot it has no time
+    either: then it has to share the base copy with the source, as the disk of a fresh snapshot does.
+    """
+    if disk.used or not disk.managed or disk.of != NULL or disk.type not in _TYPES or disk.ref == source.ref:
+        return False
+    if (disk.name, disk.sr, disk.size) != (source.name, source.sr, source.virtual_size):
+        return False
+    return _is_of(disk, attempt) if disk.is_a_snapshot else bool(disk.parent) and disk.parent == source.parent
+
+
+def _is_of(disk: Candidate, attempt: Attempt) -> bool:
+    """Whether a disk was made during an attempt."""
+    if attempt.until is None:
+        return False
+    return attempt.since - CLOCK_TOLERANCE <= disk.time <= attempt.until + CLOCK_TOLERANCE
 
 
 def is_nameless(disk: Candidate) -> bool:
@@ -181,10 +203,27 @@ def _search(
         why = OURS if OURS in whys else SUSPECT if SUSPECT in whys else ""
         if why:
             found.append(Orphan(why, disk.uuid, _sr(xapi, disk.sr, names), disk.size, vm, snapshot))
+    found += _unentered(xapi, attempts, [(disk, vms[vm]) for vm, mine in disks.items() for disk in mine], names)
     for disk in _candidates(xapi, "SR", srs, '(field "name__label" = "") and (field "is_a_snapshot" = "false")'):
         if disk.sr in srs and is_nameless(disk):
             found.append(Orphan(NAMELESS, disk.uuid, _sr(xapi, disk.sr, names), disk.size))
     return found, busy
+
+
+def _unentered(
+    xapi: Xapi, attempts: Sequence[Attempt], sources: Sequence[Tuple[Disk, str]], names: Dict[str, str]
+) -> Iterator[Orphan]:
+    """The orphans of these attempts that name no source; `sources` are the disks of the VMs, with the VMs' uuids."""
+    # A query cannot carry a quote.
+    labels = sorted({disk.name for disk, _ in sources if disk.name and '"' not in disk.name})
+    for disk in _candidates(xapi, "name__label", labels, 'field "snapshot_of" = "%s"' % NULL):
+        of = [
+            vm
+            for source, vm in sources
+            if any(attempt.vm == vm and is_unentered(disk, source, attempt) for attempt in attempts)
+        ]
+        if of:
+            yield Orphan(SUSPECT, disk.uuid, _sr(xapi, disk.sr, names), disk.size, of[0])
 
 
 def _proven(found: Sequence[Orphan]) -> Entries:
@@ -233,6 +272,7 @@ def _candidate(ref: str, record: Mapping[str, Any]) -> Candidate:
         used=record["VBDs"] != [] or record["current_operations"] != {},
         time=parse_datetime(record["snapshot_time"]),
         size=int(record["virtual_size"]),
+        parent=storage.parent_of(record),
     )
 
 
