@@ -522,7 +522,7 @@ def test_a_disk_that_may_have_been_left_has_three_remedies(ward: Ward) -> None:
     pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], LEFT_OVER + "0", json.dumps(items))
     pool.at(11, 15)
     pool.tick()
-    pool.at(11, 20)
+    pool.at(11, 40)  # an hour later they are too old to be in the making
     ward.started(pool.simulator.now())
     bad = ward.bad()
     assert [finding.check for finding in bad] == ["left over"] * 3  # not once more among the disks without a VM

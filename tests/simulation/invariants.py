@@ -9,6 +9,7 @@ import json
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -26,6 +27,8 @@ JOURNAL = "vmss-destroying:"
 LONGEST_PASS = 5 * 86400.0
 # What a pass still does that was asked to stop, besides waiting for what is in flight.
 STOPPING_SECONDS = 120.0
+# Before a disk is destroyed it is asked who uses it, and not longer before than this; a call may take a moment itself.
+LOOK_SECONDS = 6.0
 
 Row = Dict[str, Any]
 
@@ -96,7 +99,7 @@ class Observer:
         self._kept: Dict[str, Kept] = {}
         self._users: Dict[str, Set[str]] = {}
         self._ever_users: Dict[str, Set[str]] = {}  # at some time of this pass
-        self._users_when_recorded: Dict[str, Dict[str, Set[str]]] = {}
+        self._users_since: Dict[Tuple[str, str], float] = {}  # by disk and VM, on the steady clock
         self._policies: Dict[str, Row] = {}
         self._members: Dict[str, Set[str]] = {}
         self._slots: Dict[str, datetime] = {}
@@ -167,7 +170,7 @@ class Observer:
         }
         self._users = self._users_of_disks()
         self._ever_users = {}
-        self._users_when_recorded = {}
+        self._users_since = {}
         self._policies = {ref: dict(row) for ref, row in self._rows("VMSS").items()}
         self._members = {ref: self._vms_of(ref) for ref in self._policies}
         self._slots = {ref: self.latest_slot(row, now) for ref, row in self._policies.items()}
@@ -207,6 +210,8 @@ class Observer:
                 self._ever_pinned.add(snapshot)
             elif snapshot in self._kept:
                 self._kept[snapshot] = self._kept[snapshot]._replace(pinned=False)
+        users = {(disk, vm) for disk, vms in self._users_of_disks().items() for vm in vms}
+        self._users_since = {use: self._users_since.get(use, self._steady()) for use in users}
         self.about_to_change()
 
     def restarted(self) -> None:
@@ -230,8 +235,6 @@ class Observer:
             self._tried.add(str(params[1]))
         elif method == "Async.VDI.destroy":
             self._disk_goes(str(params[1]))
-        elif method == "pool.add_to_other_config":
-            self._is_recorded(str(params[2]), str(params[3]))
         elif method == "VMSS.set_last_run_time":
             self._run_is_over(str(params[1]), str(params[2]))
 
@@ -321,20 +324,9 @@ class Observer:
         return recorded
 
     def _others(self, disk: str) -> Set[str]:
-        """Who uses a disk, and did so when it was recorded to be destroyed. Later ones may have come after the last
-        look."""
+        """Who uses a disk, and has done so for longer than a look at it may be old."""
         now = {row["VM"] for row in self._rows("VBD").values() if row["VDI"] == disk}
-        return now & self._users_when_recorded.get(self._rows("VDI")[disk]["uuid"], self._users).get(disk, set())
-
-    def _is_recorded(self, key: str, text: str) -> None:
-        """Something is about to be recorded."""
-        if key.startswith(JOURNAL):
-            users = self._users_of_disks()
-            snapshots = {row["uuid"]: ref for ref, row in self._rows("VM").items()}
-            for snapshot, disks in json.loads(text)["destroying"].items():
-                for uuid in disks:
-                    others = {disk: vms - {snapshots.get(snapshot, "")} for disk, vms in users.items()}
-                    self._users_when_recorded.setdefault(uuid, others)
+        return {vm for vm in now if self._steady() - self._users_since.get((disk, vm), inf) > LOOK_SECONDS}
 
     def _disk_goes(self, ref: str) -> None:
         row = self._rows("VDI").get(ref)

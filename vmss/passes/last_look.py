@@ -115,20 +115,20 @@ class LastLook:
         now = self._context.clock.monotonic()
         spared: Set[str] = set()
         for question in questions:
-            self._asked.update((ref, now) for ref in _refs(question))
             snapshot = question.snapshot
+            stays = {disk.ref for disk in question.disks if users.get(disk.ref, set()) - {snapshot.ref}}
             if question.itself and snapshot.ref in held:
+                stays = {snapshot.ref}
                 if held[snapshot.ref]:
                     self._log(
                         "Snapshot %s is left for a later run: %s is in progress" % (snapshot.uuid, held[snapshot.ref])
                     )
-                spared.add(snapshot.ref)
-                continue
-            used = {disk.ref for disk in question.disks if users.get(disk.ref, set()) - {snapshot.ref}}
-            if used - self._in_use:
-                self._in_use |= used
-                self._log("Disks of snapshot %s are left alone: %d (in use elsewhere)" % (snapshot.uuid, len(used)))
-            spared |= used
+            elif stays - self._in_use:
+                self._in_use |= stays
+                self._log("Disks of snapshot %s are left alone: %d (in use elsewhere)" % (snapshot.uuid, len(stays)))
+            # What must stay is looked at again when its turn comes.
+            self._asked.update((ref, now) for ref in _refs(question) if ref not in stays)
+            spared |= stays
         return spared
 
 

@@ -15,7 +15,7 @@ from vmss.core.outcome import Error
 from vmss.core.records import Pool
 from vmss.core.text import is_uuid
 from vmss.edges.query import where
-from vmss.edges.xapi import MISREAD, Xapi
+from vmss.edges.xapi import Misunderstood, Refused, Xapi, understood
 from vmss.passes import journal
 from vmss.passes.journal import LEFT_OVER, Entry, Journal, parse_stuck, written
 
@@ -88,9 +88,13 @@ class LeftOver:
     # The whole
 
     def refresh(self) -> None:
-        """Look what of it is still there, and drop the rest."""
+        """Look what of it is still there, and drop the rest. If xapi does not tell, all of it stays."""
         items = self.items()
-        self._missing = {item.uuid for item in items} - {item.uuid for item in still_there(self._xapi, items)}
+        try:
+            there = still_there(self._xapi, items)
+        except (Refused, Misunderstood):
+            return
+        self._missing = {item.uuid for item in items} - {item.uuid for item in there}
         for uuid in self._missing:
             self.gone(uuid)
 
@@ -130,17 +134,15 @@ def read(other_config: Mapping[str, str]) -> List[Item]:
 def still_there(xapi: Xapi, items: Sequence[Item]) -> List[Item]:
     """Those of these items that are still there and left over: no VM has got the disk, nobody has pinned the snapshot.
 
-    One query for 50 of them; none if there is none.
+    One query for 50 of them; none if there is none. Raise Refused or Misunderstood.
     """
     found: Set[str] = set()
-    for cls, field in (("VDI", _is_left_disk), ("VM", _is_left_snapshot)):
+    for cls, is_left in (("VDI", _is_left_disk), ("VM", _is_left_snapshot)):
         wanted = {item.uuid: item for item in items if (item.kind == SNAPSHOT) == (cls == "VM")}
-        for _, record in where(xapi, cls, "uuid", sorted(wanted)):
-            try:
-                if record["uuid"] in wanted and field(wanted[record["uuid"]], record):
+        with understood(cls):
+            for _, record in where(xapi, cls, "uuid", sorted(wanted)):
+                if record["uuid"] in wanted and is_left(wanted[record["uuid"]], record):
                     found.add(record["uuid"])
-            except MISREAD:
-                found.update(wanted)  # nothing can be said of it: so it is not said to be gone
     return [item for item in items if item.uuid in found]
 
 
