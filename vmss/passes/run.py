@@ -192,7 +192,7 @@ class Pass:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its
         end."""
         self.teller.restricted(due.restricted)
-        if not due.turns and not self.journal.has_leftovers and not self._is_time_to_retry():
+        if not due.turns and not self.journal.has_leftovers and not (settled and self._is_time_to_retry()):
             return True  # most ticks end here
         from vmss.passes.serve import Service  # not needed by an idle tick
 

@@ -88,7 +88,8 @@ class Service:
         """
         self._waiting.extend(turns)
         self._deletions.resume_leftovers(settled)
-        self._engine.add(jobs_again(self._context, self._left, [turn.policy.ref for turn in turns]))
+        if settled:  # else it may be under way still
+            self._engine.add(jobs_again(self._context, self._left, [turn.policy.ref for turn in turns]))
         while True:
             self._watch_limits()
             timeout, progress = _WAIT_S, False
