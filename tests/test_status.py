@@ -527,4 +527,45 @@ def test_a_slot_whose_run_failed_to_delete_is_still_told(pool: TestPool) -> None
     pool.at(11, 15)
     pool.tick()
     assert len(pool.snapshots(refs[0])) == 2
-    assert Said(pool).first.startswith("VMSS WARNING: last run of 'policy' failed: 1 of 3 VMs")
+    said = Said(pool).first
+    assert said.startswith("VMSS WARNING: ") and "last run of 'policy' failed: 1 of 3 VMs" in said
+
+
+# What is left over
+
+
+def test_what_cannot_be_deleted_is_a_warning_until_it_is_gone(pool: TestPool) -> None:
+    (vm,) = served(pool, vms=1, retained_snapshots="1")
+    (old,) = pool.snapshots(vm)
+    disk = pool.uuid("VDI", pool.call("VBD.get_VDI", old["VBDs"][0]))
+    error = '["SR_BACKEND_FAILURE_80", "", "no", ""]'
+    rule = {"method": "VDI.destroy", "object": disk, "action": "error", "count": "0", "error": error}
+    pool.call("simulator.add_fault", rule)
+    for hour in (11, 12):
+        pool.at(hour, 15)
+        pool.tick()
+    assert pool.names()[-1] == "VMSS_SNAPSHOT_SUCCEEDED"  # of the run of 12:15, which had nothing to do with it
+    said = Said(pool)
+    assert said.status == 1 and "left_over=1" in said.numbers
+    text = "1 disk could not be destroyed with its snapshot: The storage reports an error: %s" % disk
+    assert said.first == "VMSS WARNING: " + text
+    (line,) = [line for line in said.lines if line.startswith("WARNING: left over")]
+    assert "; since 2026-03-02 11:15 UTC, tries: 2, the next one in " in line and line.endswith(": vmss run")
+    pool.call("simulator.clear_faults")
+    pool.tick(kicked=False)
+    said = Said(pool)
+    assert said.status == 0 and "left_over=0" in said.numbers
+
+
+def test_what_is_left_over_costs_a_query_for_fifty(pool: TestPool, tmp_path: Path) -> None:
+    vms = served(pool, vms=30)
+    disks = [pool.call("VDI.snapshot", pool.call("VBD.get_VDI", pool.call("VM.get_VBDs", vm)[0]), {}) for vm in vms]
+    mark = {"since": "20260302T10:15:00Z", "tried": "20260302T10:15:00Z", "tries": 0, "error": [], "kind": "suspect"}
+    items = [dict(mark, uuid=pool.uuid("VDI", disk), of="") for disk in disks]
+    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], "vmss-left-over:0", json.dumps(items))
+    path = str(tmp_path / "front")
+    front = Front(path, pool.socket)
+    said = Said(pool, xapi="unix:" + path)
+    assert said.status == 1 and "left_over=30" in said.numbers
+    assert len([line for line in said.lines if line.startswith("WARNING: left over")]) == 11
+    assert len(front.calls) <= 6 + 2 + 1, front.calls

@@ -310,13 +310,13 @@ def test_a_suspended_vms_memory_is_not_destroyed_by_a_forged_record(pool: TestPo
 def test_what_is_destroyed_is_recorded_in_calls_that_xapi_takes(pool: TestPool) -> None:
     # Retention lowered from 10 to 1 on 300 VMs of four disks: more than one call may carry.
     entries = {str(uuid4()): [str(uuid4()) for _ in range(4)] for _ in range(2700)}
-    journal = Journal(pool.xapi, world.read_pool(pool.xapi))
+    journal = Journal(pool.xapi, world.read_pool(pool.xapi), pool.simulator.now())
     keys = journal.write(entries)
     values = pool.other_config()
     assert max(len(values[key]) for key in keys) < 40000
     found: Dict[str, List[str]] = {}
-    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi)).leftovers():
-        found.update(record or {})
+    for _, entry in Journal(pool.xapi, world.read_pool(pool.xapi), pool.simulator.now()).leftovers():
+        found.update(entry.disks if entry else {})
     assert found == entries
     for key in keys:
         journal.remove(key)
@@ -331,10 +331,10 @@ def test_a_record_stays_while_its_snapshots_end_is_still_under_way(pool: TestPoo
     def export() -> None:
         pool.simulator.db.set("VM", old, "current_operations", {"OpaqueRef:foreign": "export"})
 
-    # Somebody begins to export it after the plan: our destroy has to wait, and the run is told to stop meanwhile.
+    # Somebody begins to export it after the last look: our destroy has to wait, and the run is told to stop meanwhile.
     pool.at(10, 40)
     words = ("--policy", pool.uuid("VMSS", pool.call("VMSS.get_all")[0]))
-    stopped(pool, "Async.VM.destroy", *words, before=Once("Async.VM.snapshot", export))
+    stopped(pool, "Async.VM.destroy", *words, before=Once("Async.VM.destroy", export))
     records = [key for key in pool.other_config() if key.startswith("vmss-destroying:")]
     assert len(records) == 1
     pool.at(10, 45)

@@ -9,6 +9,7 @@ import json
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -29,6 +30,8 @@ LONGEST_PASS = 5 * 86400.0
 STOPPING_SECONDS = 120.0
 # So many snapshots of a VM a run deletes at most: the one that the new snapshot replaces, and two more.
 GO_IN_A_RUN = 3
+# Before a disk is destroyed it is asked who uses it, and not longer before than this; a call may take a moment itself.
+LOOK_SECONDS = 6.0
 
 Row = Dict[str, Any]
 
@@ -100,7 +103,7 @@ class Observer:
         self._kept: Dict[str, Kept] = {}
         self._users: Dict[str, Set[str]] = {}
         self._ever_users: Dict[str, Set[str]] = {}  # at some time of this pass
-        self._users_when_recorded: Dict[str, Dict[str, Set[str]]] = {}
+        self._users_since: Dict[Tuple[str, str], float] = {}  # by disk and VM, on the steady clock
         self._policies: Dict[str, Row] = {}
         self._members: Dict[str, Set[str]] = {}
         self._slots: Dict[str, datetime] = {}
@@ -112,6 +115,7 @@ class Observer:
         self._ever_pinned: Set[str] = set()  # snapshots that were, at some time of this pass
         self._tried: Set[str] = set()  # snapshots that were to be destroyed in this pass, and may not have gone
         self._of_vm: Dict[str, Set[str]] = {}  # the same, by VM
+        self._stuck: Set[str] = set()  # the same, in earlier passes
         self._names: Dict[str, Set[str]] = {}  # by VM, of the snapshots that were to be taken in this pass
         self._pruning = False  # this pass was asked to delete what exceeds retention, and to take nothing
         self.first_holds_the_lock = False  # while a second pass runs
@@ -175,7 +179,7 @@ class Observer:
         }
         self._users = self._users_of_disks()
         self._ever_users = {}
-        self._users_when_recorded = {}
+        self._users_since = {}
         self._policies = {ref: dict(row) for ref, row in self._rows("VMSS").items()}
         self._members = {ref: self._vms_of(ref) for ref in self._policies}
         self._slots = {ref: self.latest_slot(row, now) for ref, row in self._policies.items()}
@@ -184,6 +188,8 @@ class Observer:
         self._disturbed = False
         self._taken_away = 0
         self._ever_pinned = set()
+        # What could not be deleted before is tried again beside a run.
+        self._stuck |= self._tried
         self._tried = set()
         self._of_vm = {}
         self._names = {}
@@ -218,6 +224,8 @@ class Observer:
                 self._ever_pinned.add(snapshot)
             elif snapshot in self._kept:
                 self._kept[snapshot] = self._kept[snapshot]._replace(pinned=False)
+        users = {(disk, vm) for disk, vms in self._users_of_disks().items() for vm in vms}
+        self._users_since = {use: self._users_since.get(use, self._steady()) for use in users}
         self.about_to_change()
 
     def restarted(self) -> None:
@@ -244,8 +252,6 @@ class Observer:
             self._tried.add(str(params[1]))
         elif method == "Async.VDI.destroy":
             self._disk_goes(str(params[1]))
-        elif method == "pool.add_to_other_config":
-            self._is_recorded(str(params[2]), str(params[3]))
         elif method == "VMSS.set_last_run_time":
             self._run_is_over(str(params[1]), str(params[2]))
 
@@ -345,14 +351,16 @@ class Observer:
         tried.add(ref)
         if self._pruning:
             return
-        gone = len([other for other in tried if other != ref and other not in self._rows("VM")])
+        gone = len([other for other in tried - self._stuck if other != ref and other not in self._rows("VM")])
         # One run of the VM for each name that a snapshot was to get, and one that found the VM served: by an earlier
         # pass, or by this one before the VM was moved to another policy.
         policy = self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL)
         slot = self._slots.get(policy)
         moved = vm not in self._members.get(policy, ())
         served = slot is not None and any(it.vm == vm and it.time >= slot for it in self._kept.values())
-        runs = max(1, len(self._names.get(vm, ())) + (served or moved))
+        # A run whose snapshots were not even tried has no name: each tick that the pass has lived through may be one.
+        ticks = int((self._latest - self._began).total_seconds()) // 900
+        runs = max(1, len(self._names.get(vm, ())) + (served or moved)) + ticks
         self._check(2, gone < runs * GO_IN_A_RUN, "%s goes, as the %d. of its VM in %d runs", name, gone + 1, runs)
 
     def _recorded(self) -> Dict[str, List[str]]:
@@ -361,24 +369,14 @@ class Observer:
         for pool in self._rows("pool").values():
             for key, text in pool["other_config"].items():
                 if key.startswith(JOURNAL):
-                    recorded.update(json.loads(text)["destroying"])
+                    for snapshot, disks in json.loads(text)["destroying"].items():
+                        recorded.setdefault(snapshot, []).extend(disks)
         return recorded
 
     def _others(self, disk: str) -> Set[str]:
-        """Who uses a disk, and did so when it was recorded to be destroyed. Later ones may have come after the last
-        look."""
+        """Who uses a disk, and has done so for longer than a look at it may be old."""
         now = {row["VM"] for row in self._rows("VBD").values() if row["VDI"] == disk}
-        return now & self._users_when_recorded.get(self._rows("VDI")[disk]["uuid"], self._users).get(disk, set())
-
-    def _is_recorded(self, key: str, text: str) -> None:
-        """Something is about to be recorded."""
-        if key.startswith(JOURNAL):
-            users = self._users_of_disks()
-            snapshots = {row["uuid"]: ref for ref, row in self._rows("VM").items()}
-            for snapshot, disks in json.loads(text)["destroying"].items():
-                for uuid in disks:
-                    others = {disk: vms - {snapshots.get(snapshot, "")} for disk, vms in users.items()}
-                    self._users_when_recorded.setdefault(uuid, others)
+        return {vm for vm in now if self._steady() - self._users_since.get((disk, vm), inf) > LOOK_SECONDS}
 
     def _disk_goes(self, ref: str) -> None:
         row = self._rows("VDI").get(ref)

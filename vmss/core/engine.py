@@ -42,7 +42,7 @@ from vmss.core.job import (
     already_gone,
     disks_of,
 )
-from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, SPARED, STORAGE_STUCK, TIMED_OUT, Error, Outcome
 from vmss.core.running import Running
 from vmss.core.waiting import Waiting
 from vmss.core.work import Work
@@ -345,8 +345,8 @@ class Engine:
         number = operation.job
         deletion = self._deleting[number]
         error = () if already_gone(operation, outcome) else outcome.error
-        if error and operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
-            # Pinned since it was read: it stays with its disks, which is no failure.
+        if error[:1] == (SPARED,) or (operation.action == DESTROY_VM and error[:1] == ("OPERATION_BLOCKED",)):
+            # Pinned since it was read, or somebody reads it: it stays with its disks, which is no failure.
             self._work.no_deletion(deletion.remaining.popleft().disks)
             self._delete_next(number)
         elif operation.action == DESTROY_VDI:

@@ -59,6 +59,7 @@ CHECKS: Tuple[Check, ...] = (
     Check("storage", checks_of_storage.storage, SESSION),
     Check("retention", checks_of_storage.retention, SESSION),
     Check("disks", checks_of_storage.disks, SESSION),
+    Check("left over", checks_of_passes.left_over, SESSION),
     Check("left by passes", checks_of_passes.leftovers, SESSION),
 )
 

@@ -1,7 +1,7 @@
 """Checks of VMs and their storage: what keeps snapshots from being taken, and what should be deleted and is not."""
 
 from datetime import datetime, timedelta
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, in_future, parse_datetime
 from vmss.core.failures import failure_of
@@ -14,10 +14,11 @@ from vmss.edges.query import where
 from vmss.edges.storage import read_space
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
-from vmss.insight import lock_and_log
+from vmss.insight import left_over, lock_and_log
 from vmss.insight.case import Case
 from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
 from vmss.insight.names import called, first_names
+from vmss.passes.left_over import KEEP_KEY
 
 # Upper limits on what is examined one by one: VMs, storage repositories and unused disks; and disks of VMs.
 _MAX = 200
@@ -163,6 +164,7 @@ def retention(case: Case) -> Iterator[Finding]:
     xapi, found, ahead = case.open.xapi, 0, False
     scheduled = set(_refs_where(xapi, "VM", 'field "is_vmss_snapshot" = "true"'))
     busy = lock_and_log.in_hand(case.local.holder, case.known)
+    told = {item.uuid for item in left_over.read(case.open)}  # which no ordinary run will delete
     for policy in case.known:
         if not policy.enabled or policy in busy or policy.last_run is None:
             continue
@@ -173,7 +175,7 @@ def retention(case: Case) -> Iterator[Finding]:
             if found < _MAX and keep.may_expire(len(scheduled.intersection(record.get("snapshots", ())))):
                 snapshots = list(read_snapshots(xapi, [ref]).get(ref, {}).values())
                 ahead = ahead or any(in_future(snapshot.time, case.now) for snapshot in snapshots)
-                finding = beyond(policy, keep, record["name_label"], snapshots, case.now)
+                finding = beyond(policy, keep, record["name_label"], snapshots, case.now, told)
                 if finding is not None:
                     found += 1
                     yield finding
@@ -187,9 +189,17 @@ def retention(case: Case) -> Iterator[Finding]:
         )
 
 
-def beyond(policy: Policy, keep: Keep, name: str, snapshots: Sequence[Snapshot], now: datetime) -> Optional[Finding]:
-    """Whether a VM has more scheduled snapshots than its policy keeps: pinned ones do not count."""
-    gone = expired(snapshots, keep, now + CLOCK_TOLERANCE)
+def beyond(
+    policy: Policy,
+    keep: Keep,
+    name: str,
+    snapshots: Sequence[Snapshot],
+    now: datetime,
+    told: AbstractSet[str] = frozenset(),
+) -> Optional[Finding]:
+    """Whether a VM has more scheduled snapshots than its policy keeps. Pinned ones do not count; those of `told`, by
+    uuid, are told of elsewhere."""
+    gone = [snapshot for snapshot in expired(snapshots, keep, now + CLOCK_TOLERANCE) if snapshot.uuid not in told]
     if not gone:
         return None
     return Finding(
@@ -207,6 +217,7 @@ def disks(case: Case) -> Iterator[Finding]:
     xapi = case.open.xapi
     unused = '(field "is_a_snapshot" = "true") and (field "managed" = "true") and (field "VBDs" = "()")'
     uuids, size = [], 0
+    told = {item.uuid for item in left_over.read(case.open)}
     for vdi in _refs_where(xapi, "VDI", unused)[:_MAX]:
         try:
             record = xapi.call("VDI.get_record", vdi)
@@ -216,6 +227,8 @@ def disks(case: Case) -> Iterator[Finding]:
             made = parse_datetime(record["snapshot_time"])
             if made > case.now - _MAKING and not in_future(made, case.now):
                 continue  # it may get its VM yet
+            if record["uuid"] in told or KEEP_KEY in record["other_config"]:
+                continue
             if record["type"] in ("user", "system") and not record["current_operations"]:
                 uuids.append(str(record["uuid"]))
                 size += int(record["virtual_size"])

@@ -1,4 +1,4 @@
-"""What `vmss status` examines: the licence, the lock and the log, how the last runs fared, and what is overdue."""
+"""What `vmss status` examines: licence, lock and log, how the last runs fared, what is overdue, what is left over."""
 
 from datetime import datetime
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -9,7 +9,7 @@ from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Settings, SettingsError, of_pool
-from vmss.insight import history, lock_and_log, policies, promises, snapshots, suspended
+from vmss.insight import history, left_over, lock_and_log, policies, promises, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -39,11 +39,14 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     findings += suspended.examine(session, local, now)
     findings += [unreadable(entry) for entry in entries if entry.policy is None]
     fared, late = runs_and_snapshots(session, local.holder, known, now)
+    left = left_over.read(session)
+    findings += left_over.findings(left, session.moment, now)
     numbers = {
         "policies": len(entries),
         "vms": sum(len(policy.vms) for policy in known),
         "runs_failed": sum(1 for finding in fared if finding.severity and finding.check == "last run"),
         "vms_late": late,
+        "left_over": len(left),
     }
     return Tally(findings + fared, dict(numbers, **_local_numbers(local, now)), _well(numbers, local, now))
 

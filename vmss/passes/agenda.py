@@ -67,6 +67,8 @@ class Agenda:
     def served(self, turn: Turn) -> None:
         """The run of a turn is over."""
         self._served[turn.policy.ref] = turn.slot
+        if turn.again:
+            self._owed.put_off(turn.policy.uuid)
 
     def seconds_to_tick(self) -> float:
         """The time until policies can become due that were not when `read` was last called; 0 if it has come."""

@@ -29,6 +29,9 @@ _FRESH = timedelta(seconds=60)
 # An operation that takes longer, in seconds, and three times as long as expected, is slow: others do not wait for it.
 _SLOW_S = 300.0
 
+# Errors of a deletion that may have been carried out, or may yet be.
+_MAYBE_CARRIED_OUT = (*_UNDECIDED, TIMED_OUT, "TASK_CANCELLED")
+
 
 class _Flight:
     """An operation in flight: since when it is waited for, and its deadline, both on the monotonic clock; whether its
@@ -45,11 +48,13 @@ class _Flight:
 class Operations:
     """Carries out the operations of one engine.
 
-    `lost`: the answer to a start was lost, so there may be one more task than `pending` knows. `took` is the duration
-    of each job's snapshot in seconds. `resuming` sees to VMs that a checkpoint has left suspended.
+    `lost`: the answer to a start was lost, so there may be one more task than
+    `pending` knows. `took` is the duration of each job's snapshot in seconds. `resuming` sees to VMs that a checkpoint
+    has left suspended.
     """
 
     def __init__(self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms) -> None:
+        self._worked = False
         self._changed = False
         self.lost = False
         self.took: Dict[int, float] = {}
@@ -73,6 +78,11 @@ class Operations:
     def changed(self) -> bool:
         """Whether an operation was started."""
         return self._changed or self.resuming.changed
+
+    @property
+    def worked(self) -> bool:
+        """Whether an operation was started."""
+        return self._worked or self.resuming.changed
 
     @property
     def in_flight(self) -> bool:
@@ -136,7 +146,7 @@ class Operations:
             snapshot = self._new_snapshot(operation)
             if snapshot:
                 return self._concluded(operation, Outcome(value=snapshot))
-        self._changed = True
+        self._worked = True
         try:
             task, adopted = self._task(operation)
         except Refused as refused:
@@ -235,6 +245,9 @@ class Operations:
                 return None
         if self._retried(operation, outcome):
             return None
+        # What xapi refuses to delete is as it was.
+        if operation.action in TAKES or not outcome.error or outcome.error[0] in _MAYBE_CARRIED_OUT:
+            self._changed = True
         if operation.action in TAKES:
             self._notes.ended(job.uuid, self._clock.now(), outcome)
         if outcome.error and not already_gone(operation, outcome):

@@ -47,6 +47,10 @@ class Owed:
             return None
         return Turn(policy, slot, begun=now, missing=True, again=True, only=vms)
 
+    def put_off(self, policy: str) -> None:
+        """This pass tries the policy with this uuid again at a later tick only."""
+        self._tried[policy] = self._context.now()
+
     def note(self, turn: Turn, vms: Sequence[str]) -> None:
         """After a run: these VMs, by their uuids, still lack their snapshot of the slot."""
         uuid = turn.policy.uuid

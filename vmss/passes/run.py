@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optiona
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
-from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.core.turn import Served, totals
 from vmss.edges import sessions
@@ -21,13 +20,12 @@ from vmss.edges.zones import time_zone
 from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
 from vmss.passes.journal import Journal
+from vmss.passes.kept import Kept
 from vmss.passes.owed import Owed
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
     from vmss.core.pruning import Prune, Pruned
-    from vmss.passes.frozen import FrozenVms
-    from vmss.passes.notes import Notes
     from vmss.passes.planning import Planned
     from vmss.passes.serve import Service
 
@@ -141,10 +139,9 @@ class Pass:
         owed = Owed(context)
         self.agenda = Agenda(context, owed)
         self.teller = Teller(context, owed)
-        self.notes: Optional[Notes] = None
-        self.frozen: Optional[FrozenVms] = None
         self.pending: List[str] = []  # the tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more, because the answer to its start was lost
+        self.worked = False  # whether anything was done since it was last looked at what is due
         self.changed = False  # whether anything in the pool was changed since xapi was last told to write its database
         self.progress = ""  # how far a pass came that was stopped
         self.pruned: Optional[Pruned] = None
@@ -159,7 +156,10 @@ class Pass:
         lock = self._acquire(directory, holder)
         if isinstance(lock, Report):
             return lock
-        self.journal = Journal(self.xapi, pool)
+        # Who starts a pass by hand does not want to wait for the end of a pause.
+        at_once = not self.request.kicked
+        self.journal = Journal(self.xapi, pool, clock.now(), at_once)
+        self.kept = Kept(self.context, directory, self.journal, at_once)
         complete = False
         try:
             since = self.agenda.waiting_since
@@ -171,8 +171,10 @@ class Pass:
                 complete = self._serve_first(lock, directory, settled)
             # While this pass held the lock, other ticks were put off. So before it gives the lock back, it serves what
             # has become due since.
-            while complete and self.changed:
-                self._write_database()
+            while complete and self.worked:
+                self.worked = False
+                if self.changed:
+                    self._write_database()
                 if self.context.too_late():
                     break
                 complete = self._serve(self.agenda.read(), lock, directory, settled)
@@ -235,8 +237,7 @@ class Pass:
         if directory.read(self.context.pool.uuid + ".taking"):
             from vmss.passes import orphans
 
-            found = orphans.find_orphans(self.context, self._notes(directory), self.journal)
-            self.teller.postscript = orphans.summary(found)
+            orphans.find_orphans(self.context, self.kept.notes, self.journal, self.kept.left_over)
 
     def _tell_logon_failures(self, directory: LockDirectory, due: Due) -> None:
         failures = sessions.failed_logins(directory, self.around.place)
@@ -248,7 +249,8 @@ class Pass:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its
         end."""
         self.teller.restricted(due.restricted)
-        if not due.turns and not self.journal.has_leftovers and not self._is_frozen_noted(directory):
+        to_retry = settled and self.kept.has_ripe()
+        if not (due.turns or self.journal.has_leftovers or self.kept.has_frozen() or to_retry):
             return True  # most ticks end here
         return self._carry_out(self._service(lock, directory), due, settled)
 
@@ -256,9 +258,10 @@ class Pass:
         from vmss.passes.handover import Inbox
         from vmss.passes.serve import Service  # not needed by an idle tick
 
-        notes, frozen = self._notes(directory), self._frozen(directory)
+        self.kept.left_over.refresh()
+        self.teller.left_over, self.teller.frozen = self.kept.left_over.sentences, self.kept.frozen
         inbox = Inbox(directory, self.context.pool.uuid)
-        return Service(self.context, self.agenda, self.batches, lock, self.journal, notes, frozen, self.teller, inbox)
+        return Service(self.context, self.agenda, self.batches, lock, self.journal, self.kept, self.teller, inbox)
 
     def _carry_out(
         self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
@@ -269,37 +272,19 @@ class Pass:
         finally:
             self.pending += service.pending
             self.lost = self.lost or service.lost
+            self.worked = service.worked or len(self.teller.runs) > told
             self.changed = self.changed or service.changed or len(self.teller.runs) > told
+        self.kept.save()
         if not complete:
             self.progress = service.progress()
         return complete
-
-    def _notes(self, directory: LockDirectory) -> "Notes":
-        from vmss.passes.notes import Notes  # not needed by an idle tick
-
-        self.notes = self.notes or Notes(directory, self.context.pool.uuid, self.log)
-        return self.notes
-
-    def _is_frozen_noted(self, directory: LockDirectory) -> bool:
-        """Whether earlier passes noted VMs that a checkpoint may have left suspended, and nobody has seen to them."""
-        if self.frozen is not None:
-            return bool(self.frozen.earlier)
-        noted = any(key.startswith(FROZEN_PREFIX) for key in self.context.pool.other_config)
-        return noted or bool(directory.read(self.context.pool.uuid + FROZEN_SUFFIX))
-
-    def _frozen(self, directory: LockDirectory) -> "FrozenVms":
-        from vmss.passes.frozen import FrozenVms  # not needed by an idle tick
-
-        self.frozen = self.frozen or FrozenVms(self.context, directory)
-        self.teller.frozen = self.frozen
-        return self.frozen
 
     def _write_database(self) -> None:
         """Have xapi write its database: what was destroyed must not come back if it dies."""
         from vmss.passes.database import write_database  # not needed by an idle tick
 
         self.changed = False
-        write_database(self.context, self.notes)
+        write_database(self.context, self.kept.notes)
 
     def _give_back(self, directory: LockDirectory, lock: Lock, complete: bool) -> None:
         """Close the session, or write it down for a later pass, and release the lock."""

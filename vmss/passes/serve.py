@@ -18,13 +18,13 @@ from vmss.edges.vms import note_took
 from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.context import Context
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
-from vmss.passes.frozen import FrozenVms
 from vmss.passes.handover import Answer, Inbox
 from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
-from vmss.passes.notes import Notes
+from vmss.passes.kept import Kept
 from vmss.passes.operations import Operations
 from vmss.passes.planning import Planned, Planner
+from vmss.passes.retrying import jobs_again
 from vmss.passes.telling import Teller
 
 # Upper limit on one wait for events, so that a request to stop is seen.
@@ -41,8 +41,7 @@ class Service:
         batches: Batches,
         lock: Lock,
         journal: Journal,
-        notes: Notes,
-        frozen: FrozenVms,
+        kept: Kept,
         teller: Teller,
         inbox: Inbox,
     ) -> None:
@@ -50,23 +49,29 @@ class Service:
         self._agenda = agenda
         self._batches = batches
         self._lock = lock
-        self._notes = notes
+        self._left = left = kept.left_over
+        self._notes = notes = kept.notes
         self._teller = teller
         self._inbox = inbox
         self._asked: Dict[str, str] = {}  # the ids of requests that were handed over, by policy
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._in_hand = InHand(context, self._engine)
-        self._deletions = Deletions(context, self._engine, journal, notes)
-        self._operations = Operations(context, self._engine, notes, frozen)
+        self._deletions = Deletions(context, self._engine, journal, left, notes)
+        self._operations = Operations(context, self._engine, notes, kept.frozen)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
         self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
         self._stop_by: Optional[float] = None  # on the monotonic clock, once the pass was told to stop
 
     @property
+    def worked(self) -> bool:
+        """Whether any operation was started."""
+        return self._operations.worked
+
+    @property
     def changed(self) -> bool:
-        """Whether anything in the pool was changed."""
-        return self._operations.changed or self._deletions.changed
+        """Whether anything in the pool was changed that has to be on the coordinator's disk."""
+        return self._operations.changed
 
     @property
     def lost(self) -> bool:
@@ -98,6 +103,9 @@ class Service:
             self._plans.append(iter(on_request))
         self._operations.resuming.see_to_earlier()
         self._deletions.resume_leftovers(settled)
+        # Else it may be under way still; and a request to delete tries all that it is about by itself.
+        if settled and on_request is None:
+            self._engine.add(jobs_again(self._context, self._left, [turn.policy.ref for turn in turns]))
         while True:
             self._watch_limits()
             self._pass_by()
@@ -245,8 +253,9 @@ class Service:
         started = False
         while True:
             operations = self._engine.start()
+            stopped = self._deletions.stopped(operations)
             for operation in operations:
-                outcome = self._operations.start(operation)
+                outcome = stopped.get(operation) or self._operations.start(operation)
                 if outcome is not None:
                     self._operation_ended(operation, outcome)
             if operations:

@@ -1,7 +1,7 @@
 """What a pass tells of its runs: the alerts, last-run-time, and the lines of the log that go with them."""
 
 from datetime import datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, List, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, List, Optional, Sequence
 
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, wall_clock
@@ -27,15 +27,15 @@ class Teller:
     """Tells of runs that are over, of policies that could not be served, and remembers what it has told.
 
     `runs` are the runs that are over. `owing`: an alert could not be stored, so the policy stays due and the next pass
-    repeats its alert. `postscript` is a sentence that the next alert of a run has to carry. `frozen` are the VMs that
-    checkpoints may have left suspended, as far as this pass has to do with any.
+    repeats its alert. `left_over` gives the sentences that the next alert of a run has to carry. `frozen` are the VMs
+    that checkpoints may have left suspended, as far as this pass has to do with any.
     """
 
     def __init__(self, context: Context, owed: Owed) -> None:
         self._owed = owed
         self.runs: List[Served] = []
         self.owing = False
-        self.postscript = ""
+        self.left_over: Callable[[], str] = str
         self.frozen: Optional[FrozenVms] = None
         self._context = context
         self._log = context.log
@@ -61,7 +61,8 @@ class Teller:
             self._completed(served)
             return
         remarks = served.remarks(of_the_day=not _same_day(policy.last_run, ended, zone))
-        summary, self.postscript = served.summary(zone, ended) + self.postscript + self._of_frozen(served), ""
+        # Once in a pass: a hundred schedules need not all say what is left over.
+        summary, self.left_over = served.summary(zone, ended) + self.left_over() + self._of_frozen(served), str
         if served.turn.again:
             summary += " The snapshot had failed at the slot, and was tried again."
         summary = "\n".join([summary] + remarks)
