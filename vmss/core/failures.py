@@ -25,6 +25,7 @@ _FULL = Failure(
     "Free space on it: delete snapshots or disks, lower the retention, or extend it; coalescing needs space too.",
 )
 _GONE = Failure(PERMANENT, "The object no longer exists", "Nothing to do if it was deleted on purpose.")
+_UNATTACHED = "Which one, and the command that attaches it: vmss doctor."
 _SM = "See /var/log/SMlog on the coordinator."
 
 CATALOGUE = {
@@ -37,9 +38,7 @@ CATALOGUE = {
     "CANNOT_CONTACT_HOST": Failure(TRANSIENT, "A host of the pool does not answer", "Check the host and its network."),
     "HOST_OFFLINE": Failure(PERMANENT, "The VM's host is offline", "Bring the host back."),
     "NO_HOSTS_AVAILABLE": Failure(
-        PERMANENT,
-        "No host sees all storage repositories of the VM",
-        "Check that they are plugged on a live host: xe pbd-list sr-uuid=UUID.",
+        PERMANENT, "No host sees all storage repositories of the VM, those of its CDs included", _UNATTACHED
     ),
     "HANDLE_INVALID": _GONE,
     "UUID_INVALID": _GONE,
@@ -72,7 +71,8 @@ CATALOGUE = {
     "UNIMPLEMENTED_IN_SM_BACKEND": Failure(
         PERMANENT, "The storage cannot snapshot a disk of this VM", "Move the disk, or take the VM off the schedule."
     ),
-    "SR_HAS_NO_PBDS": Failure(PERMANENT, "The storage repository is not plugged", "Plug it: xe pbd-plug uuid=UUID."),
+    "SR_HAS_NO_PBDS": Failure(PERMANENT, "The storage repository is not attached", _UNATTACHED),
+    "SR_NOT_ATTACHED": Failure(PERMANENT, "The storage repository is not attached", _UNATTACHED),
     "NOT_SUPPORTED_DURING_UPGRADE": Failure(PERMANENT, "The pool is being upgraded", "Finish the upgrade."),
     "LICENCE_RESTRICTION": Failure(OPERATOR, "The pool's licence does not include the operation", "Check the licence."),
     "MESSAGE_REMOVED": Failure(OPERATOR, "The server no longer has this call", "Set the schedule's type to snapshot."),

@@ -72,8 +72,9 @@ def failure_line(victim: Victim) -> str:
     return "VM:%s UUID:%s Error:[%s]," % (_element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items)
 
 
-def failed_body(victims: Sequence[Victim], summary: str) -> str:
-    """The body of an alert about VMs that were not served: lines that XenCenter parses, then text for people."""
+def failed_body(victims: Sequence[Victim], summary: str, reasons: Sequence[str] = ()) -> str:
+    """The body of an alert about VMs that were not served: lines that XenCenter parses, then text for people.
+    `reasons` are what was found out about these failures beyond their errors."""
     lines: List[str] = []
     size = 0
     for victim in victims:
@@ -84,7 +85,7 @@ def failed_body(victims: Sequence[Victim], summary: str) -> str:
             lines.append("%s failed: see /var/log/VMSSlog." % counted(len(victims) - len(lines), "more VM"))
             break
         lines.append(line)
-    return "\n".join(lines + [_plain(summary)] + _advice(victims)[:20])
+    return "\n".join(lines + [_plain(summary)] + _advice(victims)[:20] + [_plain(reason) for reason in reasons[:20]])
 
 
 def body(name: str, summary: str) -> str:
