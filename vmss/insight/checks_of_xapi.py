@@ -36,13 +36,7 @@ def settings(case: Case) -> Iterator[Finding]:
 def xapi(case: Case) -> Iterator[Finding]:
     """Whether xapi answers."""
     if case.session is None or case.xapi_error:
-        yield Finding(
-            UNKNOWN,
-            "xapi",
-            case.xapi_error,
-            one_line(case.where.xapi),
-            "xe-toolstack-restart; see /var/log/xensource.log; VMSS_XAPI says where xapi is",
-        )
+        yield Finding(UNKNOWN, "xapi", case.xapi_error, one_line(case.where.xapi), case.xapi_remedy)
     else:
         yield Finding(OK, "xapi", "xapi answers, and lets us in", one_line(case.where.xapi))
 

@@ -48,7 +48,7 @@ def _text(key: str, begins: str, meaning: str, remedy: str) -> Complaint:
 
 
 COMPLAINTS: Tuple[Complaint, ...] = (
-    _alert(messages.LOGON_FAILURE, "xe-toolstack-restart; see /var/log/xensource.log"),
+    _alert(messages.LOGON_FAILURE, "vmss doctor tells whether xapi answers now; the log has the reason below"),
     _alert(messages.FAILED, "vmss history tells which VMs and why; see /var/log/xensource.log and /var/log/SMlog"),
     _alert(messages.LOCK_FAILED, "vmss next tells which schedules clash, and how to move them"),
     _alert(messages.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),

@@ -8,8 +8,8 @@ from vmss.core.messages import SUCCEEDED
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
-from vmss.edges.settings import Settings, SettingsError, of_pool
-from vmss.insight import lock_and_log, policies, promises, snapshots
+from vmss.edges.settings import Place, Settings, SettingsError, of_pool
+from vmss.insight import lock_and_log, no_session, policies, promises, snapshots
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -46,13 +46,13 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     return Tally(findings + fared, dict(numbers, **_local_numbers(local, now)), _well(numbers, local, now))
 
 
-def without_session(problem: Problem) -> Tally:
+def without_session(problem: Problem, place: Place) -> Tally:
     """The one finding where no session can be opened."""
     # Without its settings no pass begins; of anything else nothing is known.
     if isinstance(problem, SettingsError):
         severity, remedy = CRITICAL, "correct the file: /etc/vmss.conf.example has all settings"
     else:
-        severity, remedy = UNKNOWN, "vmss doctor; xe-toolstack-restart; see /var/log/xensource.log"
+        severity, remedy = UNKNOWN, no_session.remedy(problem, place)
     return Tally([Finding(severity, "session", str(problem), "", remedy)])
 
 
