@@ -32,8 +32,19 @@ from vmss.installation.root import Root
 ROOT = Path(__file__).resolve().parent.parent
 
 # What a remedy has to name: something to type, or to look into.
-COMMANDS = ("vmss ", "xe ", "xe-toolstack-restart", "rpm ", "chmod ", "systemctl ", "chronyc ", "timedatectl", "df ")
-FILE = re.compile(r"/(etc|var|usr)/[a-zA-Z]+")
+COMMANDS = (
+    "vmss ",
+    "xe ",
+    "xe-toolstack-restart",
+    "rpm ",
+    "chmod ",
+    "chown ",
+    "systemctl ",
+    "chronyc ",
+    "timedatectl",
+    "df ",
+)
+FILE = re.compile(r"/(etc|var|usr)/[a-zA-Z]+|/vmss\.conf\b")
 
 
 class Ward:
@@ -133,7 +144,7 @@ def test_a_settings_file_with_a_mistake(ward: Ward) -> None:
 def test_a_setting_of_the_pool_with_a_mistake(ward: Ward) -> None:
     ref = ward.pool.call("pool.get_all")[0]
     ward.pool.call("pool.add_to_other_config", ref, "vmss:quiesce", "maybe")
-    ward.only("settings", "WARNING", "quiesce: 'maybe'", "vmss:NAME")
+    ward.only("settings", "WARNING", "quiesce: 'maybe'", "param-key=vmss:quiesce")
 
 
 def test_no_xapi(ward: Ward) -> None:

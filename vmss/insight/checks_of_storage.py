@@ -45,13 +45,14 @@ def vms(case: Case) -> Iterator[Finding]:
         error = disks.get(ref) or (_refusal(xapi, policy, ref, record) if bad < _MAX else None)
         if error:
             bad += 1
-            failure = failure_of(error)
+            uuid = one_line(str(record["uuid"]), 40)
+            failure = failure_of(error, uuid, policy.uuid)
             yield Finding(
                 WARNING,
                 "VMs",
                 "%s of %s cannot be snapshotted: %s" % (quoted(record["name_label"]), called(policy), failure.sentence),
                 one_line(" ".join(error), 200),
-                "%s xe vm-param-list uuid=%s" % (failure.remedy, one_line(str(record["uuid"]), 40)),
+                "%s See the VM: xe vm-param-list uuid=%s" % (failure.remedy, uuid),
             )
     for finding, number in unattached(xapi, case.open.pool, examined):
         bad += number

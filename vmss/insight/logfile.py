@@ -53,7 +53,7 @@ COMPLAINTS: Tuple[Complaint, ...] = (
     _alert(messages.LOCK_FAILED, "vmss next tells which schedules clash, and how to move them"),
     _alert(messages.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),
     _alert(messages.LICENSE_ERROR, "check the licence of every host: xe host-license-view host-uuid=UUID"),
-    _alert(messages.NOT_QUIESCED, "vmss xe vmss-param-set uuid=UUID type=snapshot"),
+    _alert(messages.NOT_QUIESCED, "the check schedules of vmss doctor names the schedule, and has the command"),
     _text(
         "error of its own",
         "The run ended in an error of its own",

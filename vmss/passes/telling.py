@@ -44,7 +44,7 @@ class Teller:
         )
         summary, self.postscript = served.summary(zone) + self.postscript, ""
         if served.victims:
-            body = messages.failed_body(served.victims, summary, self._reasons(served))
+            body = messages.failed_body(served.victims, summary, policy.uuid, self._reasons(served))
             raised = self._alerts.create(messages.FAILED, policy.uuid, body)
         else:
             raised = self._alerts.create(messages.SUCCEEDED, policy.uuid, messages.body(messages.SUCCEEDED, summary))
