@@ -39,6 +39,8 @@ def access(seen: Dict[str, str], unplugged: Sequence[str] = (), shared: str = ""
         ({"x": "A", "y": "B"}, ["xB"], "", "xy", "", "NO_HOSTS_AVAILABLE", "x", ["pbd-xB"]),
         ({"x": "A", "y": "B"}, [], "", "x", "", "", "", []),
         # The operations of a shared SR are the coordinator's.
+        ({"x": ""}, ["xA", "xB"], "x", "x", "", "NO_HOSTS_AVAILABLE", "x", ["pbd-xA"]),
+        ({"x": "", "y": "B"}, ["xA", "xB"], "x", "xy", "", "NO_HOSTS_AVAILABLE", "x", ["pbd-xA", "pbd-xB"]),
         ({"x": "B"}, ["xA"], "x", "x", "", "SR_HAS_NO_PBDS", "x", ["pbd-xA"]),
         ({"x": "B"}, ["xA"], "", "x", "", "", "", []),
         # A VM that runs is resumed where it runs.
@@ -66,14 +68,23 @@ def test_a_cd_is_taken_out_only_if_nothing_else_is_in_the_way() -> None:
     assert found is not None and found.cds == (Need("x", "cd", 1),)
     both = obstacle(dark, [Need("x", "cd", 1), Need("x")])
     assert both is not None and both.cds == ()
-    assert "eject" not in remedy(dark, both, [("vm", ())], ["sr"])
+    assert "eject" not in remedy(dark, both, [("vm", ())], {"x": "sr"})
+
+
+def test_each_sr_has_its_own_step() -> None:
+    """A CD whose SR has no PBD is taken out, while the SR of the disk is attached."""
+    dark = access({"x": "", "y": ""}, ["yA"])
+    found = obstacle(dark, [Need("x", "cd", 1), Need("y")])
+    assert found is not None and not found.only_cds
+    text = remedy(dark, found, [("vm", found.cds)], {"x": "sr x", "y": "sr y"})
+    assert text == "attach it: xe pbd-plug uuid=pbd-yA; take the CD out: xe vm-cd-eject uuid=vm"
 
 
 def test_a_vm_with_several_drives_has_another_command() -> None:
     dark = access({"x": ""})
     found = obstacle(dark, [Need("x", "cd", 2)])
     assert found is not None
-    assert remedy(dark, found, [("vm", found.cds)], ["sr"]) == "take the CD out: xe vbd-eject uuid=cd"
+    assert remedy(dark, found, [("vm", found.cds)], {"x": "sr"}) == "take the CD out: xe vbd-eject uuid=cd"
 
 
 # On a pool

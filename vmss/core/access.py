@@ -5,7 +5,7 @@ running VM on the VM's own host. An operation on a disk of a shared SR takes pla
 (docs/xapi-facts.md, Where a snapshot is taken).
 """
 
-from typing import FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import FrozenSet, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.text import quoted
 from vmss.core.words import agree, listed
@@ -55,41 +55,59 @@ class Access(NamedTuple):
 
 
 class Obstacle(NamedTuple):
-    """Why a VM's snapshot fails: xapi's error, the SRs that have to be attached, and the uuids of the PBDs that attach
-    them; empty where there is no PBD. `cds` are the VBDs of the CDs that are in the way, if nothing else is."""
+    """Why a VM's snapshot fails.
+
+    `code` is xapi's error; `srs` are the SRs that have to be attached, `pbds` the uuids of the PBDs that attach them,
+    and `lacking` those of the SRs for which there is no PBD. `cds` are the CDs in the way whose SR nothing else needs.
+    """
 
     code: str
     srs: Tuple[str, ...]
     pbds: Tuple[str, ...] = ()
+    lacking: Tuple[str, ...] = ()
     cds: Tuple[Need, ...] = ()
+
+    @property
+    def only_cds(self) -> bool:
+        """Whether nothing but CDs is in the way."""
+        return {cd.sr for cd in self.cds} == set(self.srs)
 
 
 def obstacle(access: Access, needs: Sequence[Need], host: str = "") -> Optional[Obstacle]:
     """Given what a VM needs, return what keeps its snapshot from being taken. `host`: its host, if a checkpoint is
     taken of it while it runs, so that it has to be resumed there."""
     srs = {need.sr for need in needs}
-    missing = {each: frozenset(sr for sr in srs if each not in access.seen.get(sr, _NONE)) for each in access.hosts}
-    if host:
-        missing = {host: missing.get(host, frozenset(srs))}
+    # The snapshot of each disk is an operation of the SR; a CD is not snapshotted.
+    shared = access.shared.intersection(need.sr for need in needs if not need.vbd)
+    unserved = _unseen(access, shared, access.coordinator)
+    missing = {each: _unseen(access, srs, each) for each in ({host} if host else access.hosts)}
     if srs and all(missing.values()):
         # The host on which the least has to be plugged; one that lacks a PBD comes last.
-        chosen = min(missing, key=lambda each: (not _can_plug(access, missing[each], each), len(missing[each]), each))
-        return _obstacle(access, NOT_ATTACHED if host else NO_HOST, missing[chosen], chosen, needs)
-    # The snapshot of each disk is an operation of the SR; a CD is not snapshotted.
-    disks = {need.sr for need in needs if not need.vbd}
-    unserved = frozenset(sr for sr in disks & access.shared if access.coordinator not in access.seen.get(sr, _NONE))
-    return _obstacle(access, NOT_PLUGGED, unserved, access.coordinator, needs) if unserved else None
+        ways = [missing[each] | unserved for each in sorted(missing)]
+        return _obstacle(
+            access, NOT_ATTACHED if host else NO_HOST, min(ways, key=lambda way: _cost(access, way)), needs
+        )
+    return _obstacle(access, NOT_PLUGGED, unserved, needs) if unserved else None
 
 
-def _can_plug(access: Access, srs: FrozenSet[str], host: str) -> bool:
-    return all((sr, host) in access.unplugged for sr in srs)
+def _unseen(access: Access, srs: Iterable[str], host: str) -> FrozenSet[Tuple[str, str]]:
+    return frozenset((sr, host) for sr in srs if host not in access.seen.get(sr, _NONE))
 
 
-def _obstacle(access: Access, code: str, srs: FrozenSet[str], host: str, needs: Sequence[Need]) -> Obstacle:
-    pbds = tuple(sorted(access.unplugged[sr, host] for sr in srs)) if _can_plug(access, srs, host) else ()
-    in_the_way = [need for need in needs if need.sr in srs]
-    cds = tuple(sorted(in_the_way)) if all(need.vbd for need in in_the_way) else ()
-    return Obstacle(code, tuple(sorted(srs)), pbds, cds)
+def _cost(access: Access, way: FrozenSet[Tuple[str, str]]) -> Tuple[bool, int]:
+    return not way.issubset(access.unplugged), len(way)
+
+
+def _obstacle(access: Access, code: str, way: FrozenSet[Tuple[str, str]], needs: Sequence[Need]) -> Obstacle:
+    srs = {sr for sr, _host in way}
+    only = srs - {need.sr for need in needs if not need.vbd}
+    return Obstacle(
+        code,
+        tuple(sorted(srs)),
+        tuple(sorted(access.unplugged[pair] for pair in way if pair in access.unplugged)),
+        tuple(sorted({sr for sr, host in way if (sr, host) not in access.unplugged})),
+        tuple(sorted(need for need in needs if need.sr in only)),
+    )
 
 
 def describe(found: Obstacle, names: Sequence[str]) -> str:
@@ -97,32 +115,41 @@ def describe(found: Obstacle, names: Sequence[str]) -> str:
     return "the storage %s %s%s %s not attached" % (
         agree(len(names), "repository", "repositories"),
         listed([quoted(name) for name in names]),
-        ", from which a CD is in the drive," if found.cds else "",
+        ", from which a CD is in the drive," if found.only_cds else "",
         agree(len(names), "is", "are"),
     )
 
 
-def remedy(access: Access, found: Obstacle, vms: Sequence[Tuple[str, Sequence[Need]]], srs: Sequence[str]) -> str:
+def remedy(access: Access, found: Obstacle, vms: Sequence[Tuple[str, Sequence[Need]]], srs: Mapping[str, str]) -> str:
     """What removes an obstacle that is the same for these VMs, given the uuid of each and the CDs that are in its way,
     and the uuids of the SRs."""
     plug = "; ".join("xe pbd-plug uuid=%s" % pbd for pbd in found.pbds)
-    if found.cds and (len(vms) <= _NAMED or not plug):
-        eject = "; ".join(_eject(uuid, cd) for uuid, cds in vms[:_NAMED] for cd in cds)
-        eject += "; and so for the other VMs" if len(vms) > _NAMED else ""
-        return "take the CD out: %s%s" % (eject, "; or, to keep it in: %s" % plug if plug else "")
-    if plug:
-        return "attach it: %s" % plug
-    if access.down.intersection(found.srs):
-        return "bring back the host that has it attached: xe pbd-list %s" % _where(srs)
-    if any(access.seen.get(sr) for sr in found.srs):
-        return "move the disks of each VM to storage that one host sees: xe pbd-list %s" % _where(srs)
-    return "no host has a PBD for it: xe pbd-create %s host-uuid=UUID device-config:…, then xe pbd-plug" % _where(srs)
+    if found.only_cds:
+        if found.lacking or not plug:
+            return "take the CD out: %s" % _ejects(vms, found.srs)
+        if len(vms) <= _NAMED:
+            return "take the CD out: %s; or, to keep it in: %s" % (_ejects(vms, found.srs), plug)
+    steps = ["attach it: %s" % plug] if plug else []
+    of_cds = {cd.sr for cd in found.cds}.intersection(found.lacking)
+    if of_cds:
+        steps.append("take the CD out: %s" % _ejects(vms, of_cds))
+    return "; ".join(steps + [_without_pbd(access, sr, srs[sr]) for sr in found.lacking if sr not in of_cds])
+
+
+def _without_pbd(access: Access, sr: str, uuid: str) -> str:
+    if sr in access.down:
+        return "bring back the host that has it attached: xe pbd-list sr-uuid=%s" % uuid
+    if access.seen.get(sr):
+        return "move the disks of each VM to storage that one host sees: xe pbd-list sr-uuid=%s" % uuid
+    return "no host has a PBD for it: xe pbd-create sr-uuid=%s host-uuid=UUID device-config:…, then xe pbd-plug" % uuid
+
+
+def _ejects(vms: Sequence[Tuple[str, Sequence[Need]]], srs: Iterable[str]) -> str:
+    of = set(srs)
+    lines = [_eject(uuid, cd) for uuid, cds in vms[:_NAMED] for cd in cds if cd.sr in of]
+    return "; ".join(lines + ["and so for the other VMs"] * (len(vms) > _NAMED))
 
 
 def _eject(vm: str, cd: Need) -> str:
     # xe refuses vm-cd-eject for a VM with several drives.
     return "xe vm-cd-eject uuid=%s" % vm if cd.drives == 1 else "xe vbd-eject uuid=%s" % cd.vbd
-
-
-def _where(srs: Sequence[str]) -> str:
-    return "sr-uuid=%s" % (srs[0] if srs else "UUID")

@@ -60,7 +60,9 @@ def blocked(xapi: Xapi, pool: Pool, vms: Mapping[str, Asked]) -> List[Blocked]:
         found = access.obstacle(seen, of_vm, "" if vms[ref].host == NULL else vms[ref].host)
         if found is not None:
             # The CDs are each VM's own: VMs that need the same SR are told together.
-            groups.setdefault(found._replace(cds=found.cds and (Need(""),)), []).append((ref, found.cds))
+            groups.setdefault(found._replace(cds=tuple(sorted({Need(cd.sr) for cd in found.cds}))), []).append(
+                (ref, found.cds)
+            )
     return [_told(xapi, seen, found, vms, group) for found, group in groups.items()]
 
 
@@ -89,7 +91,7 @@ def _told(
 ) -> Blocked:
     srs = [_named(xapi, sr) for sr in found.srs]
     cds = [(vms[ref].uuid, of_vm) for ref, of_vm in group]
-    remedy = access.remedy(seen, found, cds, [uuid for _, uuid in srs])
+    remedy = access.remedy(seen, found, cds, {sr: uuid for sr, (_, uuid) in zip(found.srs, srs)})
     return Blocked([ref for ref, _ in group], found.code, access.describe(found, [name for name, _ in srs]), remedy)
 
 
