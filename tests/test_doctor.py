@@ -532,6 +532,8 @@ READ = [
     "SR.get_physical_size",
     "SM.get_all_records",
     "SR.get_all_where",
+    "PBD.get_all_records",
+    "host_metrics.get_all_where",
     "VBD.get_all_records_where",
     "VM.assert_operation_valid",
     "VM.get_snapshot_of",
@@ -555,6 +557,7 @@ def test_whatever_the_server_says_there_are_findings(lies: List[Lie]) -> None:
         ward = Ward(pool)
         pool.call("VM.add_to_blocked_operations", ward.vms[0], "snapshot", "no")
         pool.call("VM.destroy", pool.call("VM.get_snapshots", ward.vms[1])[0])
+        pool.call("PBD.unplug", pool.call("SR.get_PBDs", pool.call("VDI.get_SR", disk_of(ward, ward.vms[1])))[0])
         with front(pool, lies):
             findings = ward.findings()
             for finding in findings:

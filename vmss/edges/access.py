@@ -130,7 +130,7 @@ def read_access(xapi: Xapi, pool: Pool) -> Access:
             if pbd["currently_attached"] is True:
                 of_sr.add(host)
             else:
-                unplugged[sr, host] = text_of(pbd, "uuid")
+                unplugged[sr, host] = one_line(text_of(pbd, "uuid"), 40)
     frozen = {sr: frozenset(of_sr) for sr, of_sr in seen.items()}
     return Access(pool.coordinator, frozenset(hosts - dead), frozen, unplugged, frozenset(shared), frozenset(down))
 
@@ -170,7 +170,9 @@ def _read_needs(xapi: Xapi, vms: Mapping[str, Asked], disks: Mapping[str, str]) 
         sr = disks.get(text_of(vbd, "VDI"))
         if sr is not None and not vbd["empty"]:
             is_cd = vbd["type"] == "CD"
-            needs[vbd["VM"]].append(Need(sr, text_of(vbd, "uuid") if is_cd else "", drives[vbd["VM"]] if is_cd else 0))
+            needs[vbd["VM"]].append(
+                Need(sr, one_line(text_of(vbd, "uuid"), 40) if is_cd else "", drives[vbd["VM"]] if is_cd else 0)
+            )
     for ref, vm in vms.items():
         if vm.image in disks:
             needs[ref].append(Need(disks[vm.image]))
