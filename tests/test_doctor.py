@@ -37,8 +37,19 @@ ROOT = Path(__file__).resolve().parent.parent
 SINCE = "20260302T12:00:00Z"
 
 # What a remedy has to name: something to type, or to look into.
-COMMANDS = ("vmss ", "xe ", "xe-toolstack-restart", "rpm ", "chmod ", "systemctl ", "chronyc ", "timedatectl", "df ")
-FILE = re.compile(r"/(etc|var|usr)/[a-zA-Z]+")
+COMMANDS = (
+    "vmss ",
+    "xe ",
+    "xe-toolstack-restart",
+    "rpm ",
+    "chmod ",
+    "chown ",
+    "systemctl ",
+    "chronyc ",
+    "timedatectl",
+    "df ",
+)
+FILE = re.compile(r"/(etc|var|usr)/[a-zA-Z]+|/vmss\.conf\b")
 
 
 class Ward:
@@ -138,7 +149,7 @@ def test_a_settings_file_with_a_mistake(ward: Ward) -> None:
 def test_a_setting_of_the_pool_with_a_mistake(ward: Ward) -> None:
     ref = ward.pool.call("pool.get_all")[0]
     ward.pool.call("pool.add_to_other_config", ref, "vmss:quiesce", "maybe")
-    ward.only("settings", "WARNING", "quiesce: 'maybe'", "vmss:NAME")
+    ward.only("settings", "WARNING", "quiesce: 'maybe'", "param-key=vmss:quiesce")
 
 
 def test_no_xapi(ward: Ward) -> None:
@@ -605,6 +616,8 @@ READ = [
     "SR.get_physical_size",
     "SM.get_all_records",
     "SR.get_all_where",
+    "PBD.get_all_records",
+    "host_metrics.get_all_where",
     "VBD.get_all_records_where",
     "VM.assert_operation_valid",
     "VM.get_snapshot_of",
@@ -628,6 +641,7 @@ def test_whatever_the_server_says_there_are_findings(lies: List[Lie]) -> None:
         ward = Ward(pool)
         pool.call("VM.add_to_blocked_operations", ward.vms[0], "snapshot", "no")
         pool.call("VM.destroy", pool.call("VM.get_snapshots", ward.vms[1])[0])
+        pool.call("PBD.unplug", pool.call("SR.get_PBDs", pool.call("VDI.get_SR", disk_of(ward, ward.vms[1])))[0])
         with front(pool, lies):
             findings = ward.findings()
             for finding in findings:

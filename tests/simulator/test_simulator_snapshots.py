@@ -336,6 +336,47 @@ def test_an_sr_that_no_host_sees_leaves_no_host(root: Client, vm: str) -> None:
     root("VM.snapshot", vm, "x")
 
 
+def unplugged_iso(root: Client, vm: str) -> str:
+    """Put a CD of an ISO SR into the VM's drive, and unplug the SR; its PBD."""
+    isos = root.sr("iso")
+    iso = root("VDI.introduce", "", "a.iso", "", isos, "user", False, True, {}, "a.iso", {}, {}, True, "1000000")
+    drive = [v for v in root("VM.get_VBDs", vm) if root("VBD.get_type", v) == "CD"][0]
+    root("VBD.insert", drive, iso)
+    (pbd,) = root("SR.get_PBDs", isos)
+    root("PBD.unplug", pbd)
+    return str(pbd)
+
+
+def test_a_cd_of_an_sr_that_no_host_sees_leaves_no_host(root: Client, vm: str) -> None:
+    unplugged_iso(root, vm)
+    assert root.error("VM.snapshot", vm, "x") == ["NO_HOSTS_AVAILABLE"]
+    drive = [v for v in root("VM.get_VBDs", vm) if root("VBD.get_type", v) == "CD"][0]
+    root("VBD.eject", drive)
+    root("VM.snapshot", vm, "x")
+
+
+def test_a_suspended_vm_needs_the_sr_of_its_memory_image(root: Client, vm: str) -> None:
+    images = root.sr("nfs")
+    root("VM.set_suspend_SR", vm, images)
+    root("VM.start", vm, False, False)
+    root("VM.suspend", vm)
+    assert root("VDI.get_SR", root("VM.get_suspend_VDI", vm)) == images
+    (pbd,) = root("SR.get_PBDs", images)
+    root("PBD.unplug", pbd)
+    assert root.error("VM.snapshot", vm, "x") == ["NO_HOSTS_AVAILABLE"]
+    root("PBD.plug", pbd)
+    root("VM.snapshot", vm, "x")
+
+
+def test_a_checkpoint_is_taken_where_the_vm_runs_whatever_its_host_sees(root: Client, vm: str) -> None:
+    pbd = unplugged_iso(root, vm)
+    root("PBD.plug", pbd)
+    root("VM.start", vm, False, False)
+    root.sim.db.set("PBD", pbd, "currently_attached", False)  # as after a start of xapi that could not attach it
+    assert root.error("VM.snapshot", vm, "x") == ["NO_HOSTS_AVAILABLE"]
+    root("VM.checkpoint", vm, "x")
+
+
 def test_vm_destroy_touches_no_disk_and_vdi_destroy_takes_the_vbds_along(root: Client, vm: str) -> None:
     snap = root("VM.snapshot", vm, "snap")
     disks = [root("VBD.get_VDI", v) for v in root("VM.get_VBDs", snap) if root("VBD.get_type", v) == "Disk"]

@@ -5,6 +5,8 @@ xapi's data model documents the codes and their parameters; what xapi sends diff
 
 from typing import NamedTuple, Sequence
 
+from vmss.core.text import is_uuid
+
 TRANSIENT = "transient"  # busy: retry
 PERMANENT = "permanent"  # this VM, this time: report it
 OUTCOME_UNKNOWN = "unknown"  # no answer, or a timeout: the state of the pool tells how it ended
@@ -12,75 +14,93 @@ OPERATOR = "operator"  # licence or configuration: an administrator has to chang
 
 
 class Failure(NamedTuple):
-    """The kind of an error, one sentence without a full stop, and the reader's next step."""
+    """The kind of an error, one sentence without a full stop, and the reader's next step.
+
+    In its commands VM and SCHEDULE stand for the uuids of these; whoever knows them fills them in. Other words in
+    capitals are for the reader: OTHER is the uuid of another schedule, N a number, DISK the uuid of a disk.
+    """
 
     kind: str
     sentence: str
     remedy: str
 
 
+_FEWER = "vmss xe vmss-param-set retained-snapshots=N uuid=SCHEDULE"
 _FULL = Failure(
     OPERATOR,
     "The storage repository is full",
-    "Free space on it: delete snapshots or disks, lower the retention and run vmss prune, or extend it; coalescing "
-    "needs space too.",
+    "Free space on it: delete snapshots or disks, keep fewer (%s, then vmss prune --policy SCHEDULE), or extend it; "
+    "coalescing needs space too." % _FEWER,
 )
 _GONE = Failure(PERMANENT, "The object no longer exists", "Nothing to do if it was deleted on purpose.")
+_OFF = "xe vm-param-set snapshot-schedule= uuid=VM"
+_TAKE_OFF = "Move the disk, or take the VM off the schedule: %s." % _OFF
+_DISKS_ONLY = "Put the VM on a schedule of type snapshot: xe vm-param-set snapshot-schedule=OTHER uuid=VM."
+_SET_TYPE = "Set the schedule's type: vmss xe vmss-param-set type=snapshot uuid=SCHEDULE."
+_AGAIN = "The next run takes it; to have it now: vmss run --policy SCHEDULE."
+_UNATTACHED = "Which one, and the command that attaches it: vmss doctor."
 _SM = "See /var/log/SMlog on the coordinator."
 
 CATALOGUE = {
     "OTHER_OPERATION_IN_PROGRESS": Failure(
-        TRANSIENT, "Another operation holds the object", "Wait, or find it with: xe task-list."
+        TRANSIENT, "Another operation holds the object", "Wait until it has ended; what it is: xe task-list."
     ),
-    "TOO_MANY_PENDING_TASKS": Failure(TRANSIENT, "Too many operations wait in xapi", "Find them with: xe task-list."),
-    "VDI_IN_USE": Failure(TRANSIENT, "The disk is in use", "See which VM uses it: xe vbd-list vdi-uuid=UUID."),
+    "TOO_MANY_PENDING_TASKS": Failure(
+        TRANSIENT, "Too many operations wait in xapi", "Wait until they have ended; which they are: xe task-list."
+    ),
+    "VDI_IN_USE": Failure(
+        TRANSIENT,
+        "The disk is in use",
+        "See who has its disks: xe vm-disk-list uuid=VM, then xe vbd-list vdi-uuid=DISK.",
+    ),
     "HOST_STILL_BOOTING": Failure(TRANSIENT, "xapi is still starting", "Wait for it."),
     "CANNOT_CONTACT_HOST": Failure(TRANSIENT, "A host of the pool does not answer", "Check the host and its network."),
     "HOST_OFFLINE": Failure(PERMANENT, "The VM's host is offline", "Bring the host back."),
     "NO_HOSTS_AVAILABLE": Failure(
-        PERMANENT,
-        "No host sees all storage repositories of the VM",
-        "Check that they are plugged on a live host: xe pbd-list sr-uuid=UUID.",
+        PERMANENT, "No host sees all storage repositories of the VM, those of its CDs included", _UNATTACHED
     ),
     "HANDLE_INVALID": _GONE,
     "UUID_INVALID": _GONE,
-    "VM_BAD_POWER_STATE": Failure(PERMANENT, "The VM is in the wrong power state", "Start or stop it."),
+    "VM_BAD_POWER_STATE": Failure(PERMANENT, "The VM is in the wrong power state", _AGAIN),
     "OPERATION_BLOCKED": Failure(
         PERMANENT,
         "An administrator has blocked the operation on this VM",
-        "Unblock it: xe vm-param-remove param-name=blocked-operations param-key=OPERATION uuid=UUID.",
+        "Unblock it: xe vm-param-remove param-name=blocked-operations param-key=snapshot uuid=VM "
+        "(where memory is saved: param-key=checkpoint).",
     ),
     "OPERATION_NOT_ALLOWED": Failure(PERMANENT, "The operation is not allowed", "See the reason in the error."),
-    "VM_IS_IMMOBILE": Failure(PERMANENT, "The VM cannot be suspended", "Use a schedule of type snapshot."),
-    "VM_LACKS_FEATURE": Failure(PERMANENT, "The VM lacks the guest tools", "Install them, or use type snapshot."),
-    "VM_NON_SUSPENDABLE": Failure(PERMANENT, "The guest cannot be suspended now", "Use type snapshot."),
-    "VM_HAS_PCI_ATTACHED": Failure(PERMANENT, "The VM has a PCI device", "Use a schedule of type snapshot."),
-    "VM_HAS_VGPU": Failure(PERMANENT, "The VM has a virtual GPU", "Use a schedule of type snapshot."),
-    "VM_HAS_VUSBS": Failure(PERMANENT, "The VM has a USB device", "Detach it, or take the VM off the schedule."),
-    "VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED": Failure(
-        OPERATOR, "The pool has no quiesced snapshots", "Set the schedule's type to snapshot."
+    "VM_IS_IMMOBILE": Failure(PERMANENT, "The VM cannot be suspended", _DISKS_ONLY),
+    "VM_LACKS_FEATURE": Failure(PERMANENT, "The VM lacks the guest tools", "Install them, or: " + _DISKS_ONLY),
+    "VM_NON_SUSPENDABLE": Failure(PERMANENT, "The guest cannot be suspended now", _DISKS_ONLY),
+    "VM_HAS_PCI_ATTACHED": Failure(PERMANENT, "The VM has a PCI device", _DISKS_ONLY),
+    "VM_HAS_VGPU": Failure(PERMANENT, "The VM has a virtual GPU", _DISKS_ONLY),
+    "VM_HAS_VUSBS": Failure(
+        PERMANENT,
+        "The VM has a USB device",
+        "Detach it (xe vusb-list vm-uuid=VM, xe vusb-destroy uuid=VUSB), or take the VM off the schedule: %s." % _OFF,
     ),
+    "VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED": Failure(OPERATOR, "The pool has no quiesced snapshots", _SET_TYPE),
     "VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION": Failure(
-        PERMANENT, "A disk of the VM is reset on boot", "Take the VM off the schedule, or set on-boot=persist."
+        PERMANENT,
+        "A disk of the VM is reset on boot",
+        "Take the VM off the schedule: %s; or let the disk keep its state: xe vdi-param-set on-boot=persist uuid=DISK."
+        % _OFF,
     ),
-    "VDI_IS_SHARABLE": Failure(PERMANENT, "A disk of the VM is shared", "Take the VM off the schedule."),
+    "VDI_IS_SHARABLE": Failure(PERMANENT, "A disk of the VM is shared", "Take the VM off the schedule: %s." % _OFF),
     "VDI_NOT_MANAGED": Failure(PERMANENT, "The disk belongs to the storage layer", "Nothing to do."),
     "SR_OPERATION_NOT_SUPPORTED": Failure(
-        PERMANENT,
-        "The storage repository does not support the operation",
-        "Move the disk, or take the VM off the schedule.",
+        PERMANENT, "The storage repository does not support the operation", _TAKE_OFF
     ),
-    "UNIMPLEMENTED_IN_SM_BACKEND": Failure(
-        PERMANENT, "The storage cannot snapshot a disk of this VM", "Move the disk, or take the VM off the schedule."
-    ),
-    "SR_HAS_NO_PBDS": Failure(PERMANENT, "The storage repository is not plugged", "Plug it: xe pbd-plug uuid=UUID."),
+    "UNIMPLEMENTED_IN_SM_BACKEND": Failure(PERMANENT, "The storage cannot snapshot a disk of this VM", _TAKE_OFF),
+    "SR_HAS_NO_PBDS": Failure(PERMANENT, "The storage repository is not attached", _UNATTACHED),
+    "SR_NOT_ATTACHED": Failure(PERMANENT, "The storage repository is not attached", _UNATTACHED),
     "NOT_SUPPORTED_DURING_UPGRADE": Failure(PERMANENT, "The pool is being upgraded", "Finish the upgrade."),
     "LICENCE_RESTRICTION": Failure(OPERATOR, "The pool's licence does not include the operation", "Check the licence."),
-    "MESSAGE_REMOVED": Failure(OPERATOR, "The server no longer has this call", "Set the schedule's type to snapshot."),
+    "MESSAGE_REMOVED": Failure(OPERATOR, "The server no longer has this call", _SET_TYPE),
     "RBAC_PERMISSION_DENIED": Failure(
         OPERATOR, "The session lacks the permission", "Run it in dom0 of the coordinator."
     ),
-    "TASK_CANCELLED": Failure(PERMANENT, "The operation was cancelled", "XenCenter's log shows who cancelled it."),
+    "TASK_CANCELLED": Failure(PERMANENT, "The operation was cancelled", _AGAIN),
     "SR_FULL": _FULL,
     "SR_BACKEND_FAILURE_44": _FULL,
     "SR_BACKEND_FAILURE_46": Failure(PERMANENT, "A disk of the VM is missing from its storage", _SM),
@@ -91,17 +111,20 @@ CATALOGUE = {
     "SR_BACKEND_FAILURE_109": Failure(
         OPERATOR,
         "The disk's chain of snapshots is too long",
-        "Delete snapshots of the VM and lower the retention and run vmss prune; give the storage time to coalesce.",
+        "Keep fewer (%s, then vmss prune --policy SCHEDULE), delete other snapshots of the VM, and give the storage "
+        "time to coalesce." % _FEWER,
     ),
     "VMSS_OPERATION_TIMED_OUT": Failure(
         OUTCOME_UNKNOWN,
         "The operation did not end in time",
-        "Find its task with: xe task-list. If it is only slow, raise the limit.",
+        "Find its task: xe task-list. If it is only slow, raise snapshot_limit or checkpoint_limit: "
+        "xe pool-param-set other-config:vmss:snapshot_limit=N uuid=POOL.",
     ),
     "VMSS_RUN_TIMED_OUT": Failure(
         PERMANENT,
         "The run reached its time limit before it came to this VM",
-        "Find the slow operations in /var/log/VMSSlog; spread the schedules, or raise pass_limit.",
+        "Spread the schedules: vmss next. Or raise the limit: "
+        "xe pool-param-set other-config:vmss:pass_limit=N uuid=POOL.",
     ),
     "VMSS_STORAGE_STUCK": Failure(
         OUTCOME_UNKNOWN,
@@ -114,7 +137,7 @@ CATALOGUE = {
         "Find the task that hangs with: xe task-list.",
     ),
     "VMSS_UNREADABLE_RECORD": Failure(
-        PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=UUID."
+        PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=VM."
     ),
     "VMSS_RESULT_LOST": Failure(
         OUTCOME_UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."
@@ -158,8 +181,19 @@ def may_pass(error: Sequence[str]) -> bool:
     return bool(error) and error[0] not in _LASTING
 
 
-def failure_of(error: Sequence[str]) -> Failure:
-    """Given a XAPI error array, return its kind, sentence and next step."""
+def failure_of(error: Sequence[str], vm: str = "", schedule: str = "") -> Failure:
+    """Given a XAPI error array, return its kind, sentence and next step. `vm` and `schedule` are the uuids that the
+    next step's commands are to have, where they are known."""
+    failure = _failure_of(error)
+    remedy = failure.remedy
+    if is_uuid(vm):
+        remedy = remedy.replace("uuid=VM", "uuid=" + vm)
+    if is_uuid(schedule):
+        remedy = remedy.replace("uuid=SCHEDULE", "uuid=" + schedule).replace("policy SCHEDULE", "policy " + schedule)
+    return failure._replace(remedy=remedy)
+
+
+def _failure_of(error: Sequence[str]) -> Failure:
     code = error[0] if error else ""
     if code in ("SR_BACKEND_FAILURE_81", "SR_BACKEND_FAILURE_82") and _no_space(error):
         return _FULL

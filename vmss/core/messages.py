@@ -79,8 +79,11 @@ def failure_line(victim: Victim) -> str:
     return "VM:%s UUID:%s Error:[%s]," % (_element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items)
 
 
-def failed_body(victims: Sequence[Victim], summary: str) -> str:
-    """The body of an alert about VMs that were not served: lines that XenCenter parses, then text for people."""
+def failed_body(victims: Sequence[Victim], summary: str, schedule: str = "", reasons: Sequence[str] = ()) -> str:
+    """The body of an alert about VMs that were not served: lines that XenCenter parses, then text for people.
+
+    `schedule` is the uuid of the policy; `reasons` are what was found out about these failures beyond their errors.
+    """
     lines: List[str] = []
     size = 0
     for victim in victims:
@@ -91,7 +94,9 @@ def failed_body(victims: Sequence[Victim], summary: str) -> str:
             lines.append("%s failed: see /var/log/VMSSlog." % counted(len(victims) - len(lines), "more VM"))
             break
         lines.append(line)
-    return "\n".join(lines + [_plain(summary)] + _advice(victims)[:20])
+    return "\n".join(
+        lines + [_plain(summary)] + _advice(victims, schedule)[:20] + [_plain(reason) for reason in reasons[:20]]
+    )
 
 
 def body(name: str, summary: str) -> str:
@@ -99,16 +104,21 @@ def body(name: str, summary: str) -> str:
     return "%s.\n%s" % (SENTENCES[name], _plain(summary))
 
 
-def _advice(victims: Sequence[Victim]) -> List[str]:
-    """One line for each different error: its sentence and the next step."""
+def _advice(victims: Sequence[Victim], schedule: str) -> List[str]:
+    """One line for each different error: its sentence and the next step, for the VM if it is the only one."""
     from vmss.core.failures import failure_of  # few passes need it
 
-    lines: Dict[str, None] = {}
+    vms: Dict[str, List[Victim]] = {}
     for victim in victims:
         failure = failure_of(victim.error)
         code = _element(victim.error[0] if victim.error else "", 80)
-        lines["%s: %s. %s" % (code, _element(failure.sentence, 200), failure.remedy)] = None
-    return list(lines)
+        vms.setdefault("%s: %s. %s" % (code, _element(failure.sentence, 200), failure.remedy), []).append(victim)
+    lines = []
+    for same in vms.values():
+        failure = failure_of(same[0].error, same[0].uuid if len(same) == 1 else "", schedule)
+        code = _element(same[0].error[0] if same[0].error else "", 80)
+        lines.append("%s: %s. %s" % (code, _element(failure.sentence, 200), failure.remedy))
+    return lines
 
 
 def _element(text: str, length_max: int) -> str:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import stat
 import time
 from contextlib import contextmanager, suppress
@@ -19,7 +20,11 @@ _RETRY_PAUSE_S = 0.05
 
 
 class LockError(Problem):
-    """The lock directory cannot be used."""
+    """The lock directory cannot be used; `remedy` is what to do about it."""
+
+    def __init__(self, text: str, remedy: str = "see whether its disk is full, or read-only: df /var/lock") -> None:
+        Problem.__init__(self, text)
+        self.remedy = remedy
 
 
 class Held(Exception):
@@ -55,18 +60,25 @@ class LockDirectory:
             status = os.fstat(self._descriptor)
             around = os.stat(os.pardir, dir_fd=self._descriptor)
         except OSError as error:
-            raise LockError("%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror))
+            raise LockError(
+                "%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror),
+                "run this as root; if something else is there: mv {0} {0}.away".format(shlex.quote(one_line(path))),
+            )
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             os.close(self._descriptor)
             raise LockError(
                 "%s: the lock directory has to belong to the user that runs vmss, and nobody else may write to it"
-                % one_line(path)
+                % one_line(path),
+                "chown root:root {0} && chmod 0700 {0}".format(shlex.quote(one_line(path))),
             )
 
         if around.st_mode & 0o002 and not around.st_mode & stat.S_ISVTX:
             os.close(self._descriptor)
             # With a directory each, two passes would not see each other's lock.
-            raise LockError("%s: everybody may put another directory in place of the lock directory" % one_line(path))
+            raise LockError(
+                "%s: everybody may put another directory in place of the lock directory" % one_line(path),
+                "chmod +t %s" % shlex.quote(one_line(os.path.dirname(os.path.abspath(path)))),
+            )
 
     def close(self) -> None:
         """Close the directory; locks that are held stay held."""

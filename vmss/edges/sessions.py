@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, parse_reading
@@ -26,9 +26,13 @@ _SNAPSHOT_TASKS = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async
 
 
 class NoSession(Problem):
-    """xapi cannot be reached, or refuses the login."""
+    """xapi cannot be reached, or refuses the login; `error` is what it answered, or that it did not."""
 
     status = EXIT_NO_SESSION
+
+    def __init__(self, text: str, error: Union[Unanswered, Refused]) -> None:
+        Problem.__init__(self, text)
+        self.error = error
 
 
 def log_in(
@@ -42,13 +46,14 @@ def log_in(
     while True:
         try:
             return xapi.login(user, password)
-        except Unanswered as error:
-            reason, final = str(error), error.final
+        except Unanswered as unanswered:
+            error: Union[Unanswered, Refused] = unanswered
+            final = unanswered.final
         except Refused as refused:
-            reason, final = str(refused), refused.code != "HOST_STILL_BOOTING"
+            error, final = refused, refused.code != "HOST_STILL_BOOTING"
         if final or stop.requested() or clock.monotonic() + pause > give_up:
-            raise NoSession("%s: no session: %s" % (one_line(place.xapi), reason))
-        say("xapi does not answer at %s (%s): trying again" % (one_line(place.xapi), reason))
+            raise NoSession("%s: no session: %s" % (one_line(place.xapi), error), error)
+        say("xapi does not answer at %s (%s): trying again" % (one_line(place.xapi), error))
         clock.sleep(pause)
         pause = min(2 * pause, 15.0)
 

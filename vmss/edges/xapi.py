@@ -36,7 +36,7 @@ class Refused(Exception):
 class Unanswered(Exception):
     """No answer came that can be trusted. The call may have been carried out, or not.
 
-    `final`: a retry would be in vain.
+    `final`: a retry would be in vain. `__cause__` is what went wrong with the connection, if it was that.
     """
 
     def __init__(self, reason: str, final: bool = False) -> None:
@@ -133,7 +133,7 @@ class Xapi:
             final = isinstance(error, (PermissionError, ssl.SSLError))
             hint = " (no such socket: xapi is not running, or this is not its dom0; VMSS_XAPI sets its address)"
             missing = isinstance(error, FileNotFoundError)
-            raise Unanswered("%s: %s%s" % (method, reason_of(error), hint if missing else ""), final)
+            raise Unanswered("%s: %s%s" % (method, reason_of(error), hint if missing else ""), final) from error
         except (ExpatError, xmlrpc.client.Error) + MISREAD as error:
             self._close()
-            raise Unanswered("%s: not an answer of xapi: %s" % (method, one_line(str(error), 200)))
+            raise Unanswered("%s: not an answer of xapi: %s" % (method, one_line(str(error), 200))) from error

@@ -12,7 +12,7 @@ from vmss.edges.settings import Place, Settings, SettingsError, load
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered
 from vmss.edges.zones import time_zone
-from vmss.insight import logfile, policies
+from vmss.insight import logfile, no_session, policies
 from vmss.insight.lock_and_log import Local, read_local
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
@@ -26,7 +26,7 @@ class Case(NamedTuple):
     """What the checks examine.
 
     `dom0`: this machine is one, with its files below `root`; `xapi_error`: why there is no session, or no list of
-    policies; `settings_error`: the mistake in the settings file.
+    policies, and `xapi_remedy` what to do about it; `settings_error`: the mistake in the settings file.
     """
 
     where: Place
@@ -39,6 +39,7 @@ class Case(NamedTuple):
     entries: Sequence[Entry] = ()
     session: Optional[Reading] = None
     xapi_error: str = ""
+    xapi_remedy: str = ""
     settings_error: str = ""
 
     @property
@@ -72,25 +73,26 @@ def opened(around: Surroundings, root: Root, dom0: bool) -> Iterator[Case]:
         try:
             session = stack.enter_context(reading(around))
         except Problem as problem:
-            case = _without_session(around, root, dom0, str(problem))
+            case = _without_session(around, root, dom0, problem)
         else:
             case = _with_session(around, root, dom0, session)
         yield case._replace(settings_error=settings_error)
 
 
-def _without_session(around: Surroundings, root: Root, dom0: bool, xapi_error: str) -> Case:
+def _without_session(around: Surroundings, root: Root, dom0: bool, problem: Problem) -> Case:
     where, settings = around.place, around.settings
     clock, zone = around.clock or Clock(), time_zone(settings.timezone or None)
     log = None if where.xapi.startswith("https:") else logfile.read(where.log, zone, clock.now())
     local = Local("there is no session with xapi, which tells whose lock it is", cron=dom0, log=log)
-    return Case(where, settings, root, dom0, clock.now(), zone, local, xapi_error=xapi_error)
+    remedy = no_session.remedy(problem, where)
+    return Case(where, settings, root, dom0, clock.now(), zone, local, xapi_error=str(problem), xapi_remedy=remedy)
 
 
 def _with_session(around: Surroundings, root: Root, dom0: bool, session: Reading) -> Case:
-    now, entries, xapi_error = session.now(), [], ""
+    now, entries, why, remedy = session.now(), [], "", ""
     local = read_local(around.place, session, now)
     try:
         entries = policies.read(session)
     except (Refused, Unanswered) as error:
-        xapi_error = str(error)
-    return Case(around.place, session.settings, root, dom0, now, session.zone, local, entries, session, xapi_error)
+        why, remedy = str(error), no_session.remedy_of(error, around.place)
+    return Case(around.place, session.settings, root, dom0, now, session.zone, local, entries, session, why, remedy)

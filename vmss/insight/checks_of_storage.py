@@ -1,7 +1,7 @@
 """Checks of VMs and their storage: what keeps snapshots from being taken, and what should be deleted and is not."""
 
 from datetime import datetime, timedelta
-from typing import AbstractSet, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, in_future, parse_datetime
 from vmss.core.failures import failure_of
@@ -10,12 +10,14 @@ from vmss.core.retention import Keep, Snapshot, expired
 from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line, quoted
 from vmss.core.words import counted
+from vmss.edges.access import refs_where
 from vmss.edges.query import where
 from vmss.edges.storage import read_space
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight import left_over, lock_and_log
 from vmss.insight.case import Case
+from vmss.insight.checks_of_access import Examined, unattached
 from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
 from vmss.insight.names import called, first_names
 from vmss.passes.left_over import KEEP_KEY
@@ -32,24 +34,32 @@ _MAKING = timedelta(hours=1)
 
 def vms(case: Case) -> Iterator[Finding]:
     """Whether a snapshot can be taken of each VM."""
-    xapi, seen, bad = case.open.xapi, 0, 0
+    xapi, bad = case.open.xapi, 0
     disks = _bad_disks(xapi)
-    for policy in case.known:
-        for ref, record in _records(xapi, policy) if policy.enabled else ():
-            seen += 1
-            error = disks.get(ref) or (_refusal(xapi, policy, ref, record) if bad < _MAX else None)
-            if error:
-                bad += 1
-                failure = failure_of(error)
-                yield Finding(
-                    WARNING,
-                    "VMs",
-                    "%s of %s cannot be snapshotted: %s"
-                    % (quoted(record["name_label"]), called(policy), failure.sentence),
-                    one_line(" ".join(error), 200),
-                    "%s xe vm-param-list uuid=%s" % (failure.remedy, one_line(str(record["uuid"]), 40)),
-                )
+    examined = {
+        ref: Examined(policy, record)
+        for policy in case.known
+        if policy.enabled
+        for ref, record in _records(xapi, policy)
+    }
+    for ref, (policy, record) in examined.items():
+        error = disks.get(ref) or (_refusal(xapi, policy, ref, record) if bad < _MAX else None)
+        if error:
+            bad += 1
+            uuid = one_line(str(record["uuid"]), 40)
+            failure = failure_of(error, uuid, policy.uuid)
+            yield Finding(
+                WARNING,
+                "VMs",
+                "%s of %s cannot be snapshotted: %s" % (quoted(record["name_label"]), called(policy), failure.sentence),
+                one_line(" ".join(error), 200),
+                "%s See the VM: xe vm-param-list uuid=%s" % (failure.remedy, uuid),
+            )
+    for finding, number in unattached(xapi, case.open.pool, examined):
+        bad += number
+        yield finding
     if not bad:
+        seen = len(examined)
         text = "all %d VMs can be snapshotted" % seen if seen > 1 else "the one VM can be snapshotted"
         yield Finding(OK, "VMs", text if seen else "no enabled schedule has a VM")
 
@@ -81,9 +91,9 @@ def _bad_disks(xapi: Xapi) -> Dict[str, Tuple[str, ...]]:
     """By VM, the error that the snapshot of a disk of its would end with: as far as the disk's record, or the type of
     its storage, tells that."""
     errors: Dict[str, Tuple[str, ...]] = {}  # by disk
-    for vdi in _refs_where(xapi, "VDI", '(field "on_boot" = "reset") and (field "is_a_snapshot" = "false")'):
+    for vdi in refs_where(xapi, "VDI", '(field "on_boot" = "reset") and (field "is_a_snapshot" = "false")'):
         errors[vdi] = ("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION",)
-    for vdi in _refs_where(xapi, "VDI", '(field "sharable" = "true") and (field "is_a_snapshot" = "false")'):
+    for vdi in refs_where(xapi, "VDI", '(field "sharable" = "true") and (field "is_a_snapshot" = "false")'):
         errors[vdi] = ("VDI_IS_SHARABLE", vdi)
     with understood("SM"):
         unable = sorted(
@@ -94,8 +104,8 @@ def _bad_disks(xapi: Xapi) -> Dict[str, Tuple[str, ...]]:
             }
         )
     for kind in unable:
-        for sr in _refs_where(xapi, "SR", 'field "type" = "%s"' % kind.replace('"', "")):
-            for vdi in _refs_where(xapi, "VDI", '(field "SR" = "%s") and (not (field "VBDs" = "()"))' % sr):
+        for sr in refs_where(xapi, "SR", 'field "type" = "%s"' % kind.replace('"', "")):
+            for vdi in refs_where(xapi, "VDI", '(field "SR" = "%s") and (not (field "VBDs" = "()"))' % sr):
                 errors.setdefault(vdi, ("SR_OPERATION_NOT_SUPPORTED", sr))
     by_vm: Dict[str, Tuple[str, ...]] = {}
     for _, vbd in where(xapi, "VBD", "VDI", list(errors)[:_DISKS_MAX]):
@@ -103,12 +113,6 @@ def _bad_disks(xapi: Xapi) -> Dict[str, Tuple[str, ...]]:
             if vbd["type"] == "Disk":
                 by_vm.setdefault(str(vbd["VM"]), errors.get(str(vbd["VDI"]), ()))
     return by_vm
-
-
-def _refs_where(xapi: Xapi, cls: str, expression: str) -> List[str]:
-    """The references of the objects that a query finds."""
-    with understood(cls):
-        return sorted(str(ref) for ref in xapi.call(cls + ".get_all_where", expression))
 
 
 # Room
@@ -162,7 +166,7 @@ def room(name: str, uuid: str, size: int, used: int) -> Optional[Finding]:
 def retention(case: Case) -> Iterator[Finding]:
     """Whether VMs have more scheduled snapshots than their policies keep."""
     xapi, found, ahead = case.open.xapi, 0, False
-    scheduled = set(_refs_where(xapi, "VM", 'field "is_vmss_snapshot" = "true"'))
+    scheduled = set(refs_where(xapi, "VM", 'field "is_vmss_snapshot" = "true"'))
     busy = lock_and_log.in_hand(case.local.holder, case.known)
     told = {item.uuid for item in left_over.read(case.open)}  # which no ordinary run will delete
     for policy in case.known:
@@ -218,7 +222,7 @@ def disks(case: Case) -> Iterator[Finding]:
     unused = '(field "is_a_snapshot" = "true") and (field "managed" = "true") and (field "VBDs" = "()")'
     uuids, size = [], 0
     told = {item.uuid for item in left_over.read(case.open)}
-    for vdi in _refs_where(xapi, "VDI", unused)[:_MAX]:
+    for vdi in refs_where(xapi, "VDI", unused)[:_MAX]:
         try:
             record = xapi.call("VDI.get_record", vdi)
         except Refused:

@@ -7,6 +7,7 @@ from vmss.core import words
 from vmss.core.datetimes import CLOCK_TOLERANCE, format_iso, parse_reading
 from vmss.core.text import one_line, quoted
 from vmss.edges.clock import Clock
+from vmss.edges.settings import POOL_PREFIX
 from vmss.edges.xapi import Refused, understood
 from vmss.edges.zones import time_zone as zone_by_name
 from vmss.insight import state
@@ -34,13 +35,7 @@ def settings(case: Case) -> Iterator[Finding]:
 def xapi(case: Case) -> Iterator[Finding]:
     """Whether xapi answers."""
     if case.session is None or case.xapi_error:
-        yield Finding(
-            UNKNOWN,
-            "xapi",
-            case.xapi_error,
-            one_line(case.where.xapi),
-            "xe-toolstack-restart; see /var/log/xensource.log; VMSS_XAPI says where xapi is",
-        )
+        yield Finding(UNKNOWN, "xapi", case.xapi_error, one_line(case.where.xapi), case.xapi_remedy)
     else:
         yield Finding(OK, "xapi", "xapi answers, and lets us in", one_line(case.where.xapi))
 
@@ -144,8 +139,19 @@ def time_zone(case: Case) -> Iterator[Finding]:
             "schedules do not run on the coordinator's clock, which XenCenter shows, "
             "but on that of %s" % one_line(place, 60),
             evidence,
-            "remove timezone from /etc/vmss.conf and pool.other_config; or set the zone of dom0: timedatectl",
+            _zone_remedy(case),
         )
+
+
+def _zone_remedy(case: Case) -> str:
+    """How schedules come to run on the coordinator's clock, by where the other zone was set."""
+    pool = case.open.pool
+    if POOL_PREFIX + "timezone" in pool.other_config:
+        key = "param-name=other-config param-key=%stimezone" % POOL_PREFIX
+        return "remove the setting: xe pool-param-remove uuid=%s %s" % (pool.uuid, key)
+    if case.settings.timezone:
+        return "remove the line timezone from %s" % one_line(case.where.config)
+    return "set the zone of dom0: timedatectl set-timezone ZONE"
 
 
 def _shown(now: datetime, zone: tzinfo) -> str:

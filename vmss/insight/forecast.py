@@ -70,7 +70,7 @@ class Move(NamedTuple):
     @property
     def command(self) -> str:
         """The command line that sets this time."""
-        words = ["vmss", "xe", "vmss-param-set", "uuid=" + self.policy.uuid]
+        words = ["vmss xe vmss-param-set uuid=%s" % self.policy.uuid]
         if self.schedule.hour != self.policy.schedule.hour:
             words.append("schedule:hour=%d" % self.schedule.hour)
         if self.schedule.minute != self.policy.schedule.minute:

@@ -2,7 +2,7 @@
 
 import os
 from datetime import datetime, timedelta
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss.core import words
 from vmss.core.datetimes import format_iso, in_future, parse_reading
@@ -26,8 +26,8 @@ TICK_WARNING, TICK_CRITICAL = 2 * TICK_INTERVAL, 4 * TICK_INTERVAL
 class Local(NamedTuple):
     """The holder of the lock, None if nobody holds it, and a summary of the log.
 
-    `hidden`: why neither can be seen from here; `lock_error`: why the lock directory cannot be used; `cron`: whether
-    cron is expected to start passes on this machine.
+    `hidden`: why neither can be seen from here; `lock_error`: why the lock directory cannot be used, and `lock_remedy`
+    what to do about it; `cron`: whether cron is expected to start passes on this machine.
     """
 
     hidden: str = ""
@@ -36,6 +36,7 @@ class Local(NamedTuple):
     holder: Optional[Dict[str, Any]] = None
     log: Optional[LogSummary] = None
     lock_dir: str = ""
+    lock_remedy: str = ""
 
 
 def read_local(where: Place, session: Reading, now: datetime) -> Local:
@@ -44,20 +45,21 @@ def read_local(where: Place, session: Reading, now: datetime) -> Local:
         return Local("the lock and the log are on the coordinator, and cannot be seen over https")
     if where.local and not on_coordinator():
         return Local("this host is not the pool's coordinator, which has the lock and the log")
-    holder, error = _read_holder(where.lock_dir, session.pool.uuid)
-    return Local("", error, where.local, holder, logfile.read(where.log, session.zone, now), where.lock_dir)
-
-
-def _read_holder(path: str, pool: str) -> Tuple[Optional[Dict[str, Any]], str]:
-    """What the holder of the pool's lock says of itself, None if nobody holds it; and why that cannot be read."""
-    if not os.path.lexists(path):  # to open it would make it
-        return None, ""
+    log = logfile.read(where.log, session.zone, now)
     try:
-        directory = LockDirectory(path)
+        holder = _read_holder(where.lock_dir, session.pool.uuid)
     except LockError as error:
-        return None, str(error)
+        return Local("", str(error), where.local, None, log, where.lock_dir, error.remedy)
+    return Local("", "", where.local, holder, log, where.lock_dir)
+
+
+def _read_holder(path: str, pool: str) -> Optional[Dict[str, Any]]:
+    """What the holder of the pool's lock says of itself, None if nobody holds it. Raise LockError."""
+    if not os.path.lexists(path):  # to open it would make it
+        return None
+    directory = LockDirectory(path)
     try:
-        return directory.holder(pool), ""
+        return directory.holder(pool)
     finally:
         directory.close()
 
@@ -77,13 +79,7 @@ def examine(session: Reading, local: Local, known: Sequence[Policy], now: dateti
 def running_pass(session: Reading, local: Local, known: Sequence[Policy], now: datetime) -> Finding:
     """Whether a pass is running, since when, and how far it has come; or why no pass can take the lock."""
     if local.lock_error:
-        return Finding(
-            CRITICAL,
-            "lock",
-            local.lock_error,
-            "no pass begins without the lock",
-            "chown root:root and chmod 0700 %s" % one_line(local.lock_dir),
-        )
+        return Finding(CRITICAL, "lock", local.lock_error, "no pass begins without the lock", local.lock_remedy)
     names = {policy.uuid: policy.name for policy in known}
     progress = _progress(session, local.holder, known, now)
     return running(local.holder, names, progress, session.settings.pass_limit, now)
@@ -97,7 +93,8 @@ def running(
     if holder is None:
         return Finding(OK, "pass", "no pass is running")
     since = held_since(holder, now)
-    process = "process %s" % one_line(str(holder.get("pid")), 20)
+    pid = holder.get("pid")
+    process = "process %s" % one_line(str(pid), 20)
     text = "a pass is running"
     if since is not None:
         text = "a pass has been running for %s" % words.duration((now - since).total_seconds())
@@ -111,7 +108,8 @@ def running(
             "pass",
             text,
             "%s, longer than pass_limit (%s)" % (process, words.duration(pass_limit_s)),
-            "see what it waits for in /var/log/VMSSlog and with xe task-list; then end it: kill PID",
+            "see what it waits for in /var/log/VMSSlog and with xe task-list; then end it: kill %s"
+            % (pid if isinstance(pid, int) else "PID"),
         )
     return Finding(OK, "pass", text, process)
 

@@ -48,12 +48,12 @@ def _text(key: str, begins: str, meaning: str, remedy: str) -> Complaint:
 
 
 COMPLAINTS: Tuple[Complaint, ...] = (
-    _alert(messages.LOGON_FAILURE, "xe-toolstack-restart; see /var/log/xensource.log"),
+    _alert(messages.LOGON_FAILURE, "vmss doctor tells whether xapi answers now; the log has the reason below"),
     _alert(messages.FAILED, "vmss history tells which VMs and why; see /var/log/xensource.log and /var/log/SMlog"),
     _alert(messages.LOCK_FAILED, "vmss next tells which schedules clash, and how to move them"),
     _alert(messages.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),
     _alert(messages.LICENSE_ERROR, "check the licence of every host: xe host-license-view host-uuid=UUID"),
-    _alert(messages.NOT_QUIESCED, "vmss xe vmss-param-set uuid=UUID type=snapshot"),
+    _alert(messages.NOT_QUIESCED, "the check schedules of vmss doctor names the schedule, and has the command"),
     _alert(messages.LEFT_SUSPENDED, "vmss doctor names the VM; xe vm-resume uuid=UUID"),
     _alert(messages.RESUMED, "see /var/log/xensource.log for what ended the checkpoint"),
     _text(

@@ -161,7 +161,8 @@ def _failed(policy: Policy, run: Run, moment: Moment) -> Finding:
         text += ": %d of %s" % (failed, counted(max(vms, failed), "VM"))
     remedy = "vmss history %s" % policy.uuid
     if run.victims:
-        remedy = "%s %s" % (failure_of(run.victims[0].error).remedy, remedy)
+        first = run.victims[0]
+        remedy = "%s %s" % (failure_of(first.error, first.uuid, policy.uuid).remedy, remedy)
     severity = CRITICAL if failed >= vms else WARNING
     return Finding(severity, "last run", text, "%s: %s" % (moment(run.at), run.story), remedy)
 

@@ -55,7 +55,7 @@ def reading(around: Surroundings) -> Iterator[Reading]:
         finally:
             sessions.log_out(xapi)
     except (Unanswered, Refused) as error:
-        raise NoSession("%s: %s" % (one_line(around.place.xapi), error))
+        raise NoSession("%s: %s" % (one_line(around.place.xapi), error), error)
     finally:
         xapi.close()
 

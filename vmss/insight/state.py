@@ -1,5 +1,6 @@
 """What `vmss status` examines: licence, lock and log, how the last runs fared, what is overdue, what is left over."""
 
+import shlex
 from datetime import datetime
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -8,8 +9,8 @@ from vmss.core.messages import FAILED, SUCCEEDED
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
-from vmss.edges.settings import Settings, SettingsError, of_pool
-from vmss.insight import history, left_over, lock_and_log, policies, promises, snapshots, suspended
+from vmss.edges.settings import Place, Settings, SettingsError, of_pool
+from vmss.insight import history, left_over, lock_and_log, no_session, policies, promises, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -51,13 +52,13 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     return Tally(findings + fared, dict(numbers, **_local_numbers(local, now)), _well(numbers, local, now))
 
 
-def without_session(problem: Problem) -> Tally:
+def without_session(problem: Problem, place: Place) -> Tally:
     """The one finding where no session can be opened."""
     # Without its settings no pass begins; of anything else nothing is known.
     if isinstance(problem, SettingsError):
         severity, remedy = CRITICAL, "correct the file: /etc/vmss.conf.example has all settings"
     else:
-        severity, remedy = UNKNOWN, "vmss doctor; xe-toolstack-restart; see /var/log/xensource.log"
+        severity, remedy = UNKNOWN, no_session.remedy(problem, place)
     return Tally([Finding(severity, "session", str(problem), "", remedy)])
 
 
@@ -99,16 +100,27 @@ def licence(licensed: bool) -> Finding:
 
 def settings_of_pool(session: Reading) -> List[Finding]:
     """The mistakes among the settings in pool.other_config."""
-    return [
-        Finding(
-            WARNING,
-            "settings",
-            "pool.other_config: %s" % mistake,
-            "the setting is ignored",
-            "xe pool-param-remove uuid=POOL param-name=other-config param-key=vmss:NAME",
-        )
-        for mistake in of_pool(Settings(), session.pool.other_config)[1]
-    ]
+    found = []
+    for key, value in sorted(session.pool.other_config.items()):
+        for mistake in of_pool(Settings(), {key: value})[1]:
+            command = "xe pool-param-remove uuid=%s param-name=other-config param-key=%s" % (
+                session.pool.uuid,
+                shlex.quote(one_line(key, 100)),
+            )
+            text = "pool.other_config: %s" % mistake
+            found.append(Finding(WARNING, "settings", text, "the setting is ignored", command))
+    return found
+
+
+# Values that a field of a schedule may have, by the beginning of the text that says what is wrong with it.
+_EXAMPLES = {
+    "frequency": "frequency=daily",
+    "type": "type=snapshot",
+    "retained_snapshots": "retained-snapshots=7",
+    "schedule:min": "schedule:min=0",
+    "schedule:hour": "schedule:hour=0",
+    "schedule:days": "schedule:days=Monday",
+}
 
 
 def unreadable(entry: Entry) -> Finding:
@@ -118,8 +130,15 @@ def unreadable(entry: Entry) -> Finding:
         "schedules",
         "%s cannot be understood, and does not run: %s" % (one_line(entry.name, 60) or entry.uuid, entry.error),
         "VMSS %s" % one_line(entry.uuid, 40),
-        "set the field again: vmss xe vmss-param-set uuid=%s" % entry.uuid,
+        _set_again(entry),
     )
+
+
+def _set_again(entry: Entry) -> str:
+    uuid, field = one_line(entry.uuid, 40), entry.error.split(": ")[0]
+    if field in _EXAMPLES:
+        return "set the field again, for example: vmss xe vmss-param-set uuid=%s %s" % (uuid, _EXAMPLES[field])
+    return "xapi would not store that: see /var/log/xensource.log, and vmss xe vmss-param-list uuid=%s" % uuid
 
 
 def runs_and_snapshots(

@@ -26,8 +26,6 @@ _CHANGED = ("VM_BAD_POWER_STATE", "HANDLE_INVALID")
 # A VM that was read longer ago is read once more before its snapshot is started.
 _FRESH = timedelta(seconds=60)
 
-# An operation that takes longer, in seconds, and three times as long as expected, is slow: others do not wait for it.
-_SLOW_S = 300.0
 
 # Errors of a deletion that may have been carried out, or may yet be.
 _MAYBE_CARRIED_OUT = (*_UNDECIDED, TIMED_OUT, "TASK_CANCELLED")
@@ -48,7 +46,7 @@ class _Flight:
 class Operations:
     """Carries out the operations of one engine.
 
-    `lost`: the answer to a start was lost, so there may be one more task than
+    `over`: the pass has reached its limit. `lost`: the answer to a start was lost, so there may be one more task than
     `pending` knows. `took` is the duration of each job's snapshot in seconds. `resuming` sees to VMs that a checkpoint
     has left suspended.
     """
@@ -64,7 +62,7 @@ class Operations:
         self._settings = context.settings
         self._engine = engine
         self._notes = notes
-        self._over = False  # the pass has reached its limit
+        self.over = False
         self._tasks = Tasks(context.xapi, context.clock, context.settings.waits_per_second)
         self.resuming = Resuming(context, self._tasks, frozen)
         self._flights: Dict[str, _Flight] = {}
@@ -98,20 +96,21 @@ class Operations:
         """The tasks of ours that have not ended."""
         return list(self._tasks.pending)
 
-    def slow(self) -> Set[Operation]:
-        """The operations in flight that take much longer than expected, and those whose VM is being resumed."""
+    def slow(self, seconds: float) -> Set[Operation]:
+        """The operations in flight that take more than so many seconds, and three times as long as expected; and those
+        whose VM is being resumed."""
         now = self._clock.monotonic()
         return {
             flight.operation
             for flight in self._flights.values()
-            if now >= flight.since + max(_SLOW_S, 3 * self._engine.jobs[flight.operation.job].seconds)
+            if now >= flight.since + max(seconds, 3 * self._engine.jobs[flight.operation.job].seconds)
         }.union(operation for operation, _ in self._held)
 
     def enforce_pass_limit(self) -> None:
         """If the pass has reached its limit, let what is in flight be cancelled; every later start fails."""
-        if self._over or self._clock.monotonic() < self._context.until:
+        if self.over or self._clock.monotonic() < self._context.until:
             return
-        self._over = True
+        self.over = True
         for flight in self._flights.values():
             flight.deadline = min(flight.deadline, self._context.until)
         for operation in self._parked:
@@ -131,7 +130,7 @@ class Operations:
 
         Raise Unanswered if it is not known whether it was started.
         """
-        if self._over:
+        if self.over:
             return self._concluded(operation, Outcome(error=(RUN_OVER, "%d s" % self._settings.pass_limit)))
         if operation.action in TAKES and self.resuming.holds(self._engine.jobs[operation.job].uuid):
             self._engine.park(operation)
@@ -239,7 +238,7 @@ class Operations:
             anew = self._decide_anew(operation)
             if not anew:
                 return Outcome(error=(OFF_SCHEDULE,))
-            if anew != before and not self._over:
+            if anew != before and not self.over:
                 self._engine.park(operation)
                 self._engine.resume(operation)
                 return None
@@ -272,7 +271,7 @@ class Operations:
         retries = self._tries.get(operation, 0)
         if not outcome.error or failure_of(outcome.error).kind != TRANSIENT or retries >= self._settings.retries:
             return False
-        if self._over:
+        if self.over:
             return False
         pause = self._settings.retry_pause * 2**retries
         self._tries[operation] = retries + 1

@@ -97,7 +97,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         except (Unanswered, Refused) as error:
             # The pass handles what concerns one VM or one policy; this concerns the session itself.
             log("The pass ends here: %s" % error)
-            raise NoSession("%s: %s" % (one_line(place.xapi), error))
+            raise NoSession("%s: %s" % (one_line(place.xapi), error), error)
         finally:
             sessions.log_out(xapi)
             if note is not None:

@@ -29,6 +29,9 @@ from vmss.passes.telling import Teller
 
 # Upper limit on one wait for events, so that a request to stop is seen.
 _WAIT_S = 10.0
+# An operation that takes longer, in seconds, keeps no token that others could use; and one that takes longer than the
+# second number counts as hanging when the next slot of its policy comes. xapi makes most snapshots in seconds.
+_SLOW_S, _HANGS_S = 300.0, 900.0
 
 
 class Service:
@@ -182,12 +185,12 @@ class Service:
     def _pass_by(self) -> None:
         """Let nothing wait for what hangs: neither operations on other SRs and hosts, nor the alert of a run for its
         deletions, nor the next slot of a policy for its run."""
-        slow = self._operations.slow()
-        for operation in slow:
+        for operation in self._operations.slow(_SLOW_S):
             self._engine.release(operation)
         self._tell(self._in_hand.settled())
+        hangs = self._operations.slow(_HANGS_S) if self._next else set()
         for policy, turn in list(self._next.items()):
-            if self._in_hand.stalled(policy, slow):
+            if self._in_hand.stalled(policy, hangs):
                 waiting = self._in_hand.unsettled(policy)
                 self._tell(self._in_hand.overtake(policy, turn.slot))
                 self._engine.withdraw(waiting, (OVERTAKEN, "VM.snapshot"))
@@ -302,6 +305,8 @@ class Service:
 
     def _end_hopeless(self) -> None:
         for operation, outcome in self._engine.hopeless():
+            if self._operations.over:  # what was cancelled for that says nothing about its storage
+                outcome = self._operations.start(operation) or outcome
             self._operation_ended(operation, outcome)
 
     def _job_ended(self, number: int) -> None:

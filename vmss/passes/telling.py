@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Callable, List, Optional, Sequence
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, wall_clock
 from vmss.core.messages import Victim
-from vmss.core.policy import Policy
+from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.schedule import next_slot
 from vmss.core.text import quoted
 from vmss.core.turn import Served, Turn
 from vmss.edges.alerts import Alerts
 from vmss.edges.lock import Held
-from vmss.edges.xapi import Refused
+from vmss.edges.xapi import Misunderstood, Refused
 from vmss.passes.context import Context
 from vmss.passes.owed import Owed
 
@@ -67,7 +67,8 @@ class Teller:
             summary += " The snapshot had failed at the slot, and was tried again."
         summary = "\n".join([summary] + remarks)
         if served.victims:
-            raised = self._alerts.create(messages.FAILED, policy.uuid, messages.failed_body(served.victims, summary))
+            body = messages.failed_body(served.victims, summary, policy.uuid, self._reasons(served))
+            raised = self._alerts.create(messages.FAILED, policy.uuid, body)
         else:
             raised = self._alerts.create(messages.SUCCEEDED, policy.uuid, messages.body(messages.SUCCEEDED, summary))
         if served.degraded:
@@ -144,6 +145,20 @@ class Teller:
             if turn.slot <= last and not turn.again:
                 body = messages.body(messages.LOGON_FAILURE, period)
                 self._alerts.create(messages.LOGON_FAILURE, turn.policy.uuid, body)
+
+    def _reasons(self, served: Served) -> List[str]:
+        """Which SRs are not attached, where that made VMs fail: their errors name no SR, or only its reference."""
+        from vmss.core.access import ERRORS  # few passes need it
+        from vmss.edges.access import reasons
+
+        failed = {victim.uuid: victim.name for victim in served.victims if set(victim.error[:1]).intersection(ERRORS)}
+        if not failed:
+            return []
+        try:
+            return reasons(self._context.xapi, self._context.pool, failed, served.turn.policy.type == CHECKPOINT)
+        except (Refused, Misunderstood) as error:
+            self._log("What keeps VMs from being snapshotted cannot be looked for: %s" % error)
+            return []
 
     def _not_quiesced(self, policy: Policy, summary: str, ended: datetime) -> None:
         self._log("%s: %s" % (messages.NOT_QUIESCED, messages.SENTENCES[messages.NOT_QUIESCED]))

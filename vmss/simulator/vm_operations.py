@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Generator, Lis
 
 from .errors import XapiError
 from .kernel import Sleep
+from .values import NULL
 from .waiting import check_not_busy
 
 if TYPE_CHECKING:
@@ -226,14 +227,17 @@ def at_once(change: Callable[[], Any]) -> Callable[[], Steps]:
 
 
 def hosts_seeing(sim: "Simulator", vm: str) -> List[str]:
-    """The live hosts that see every SR of the VM's disks; NO_HOSTS_AVAILABLE if there are none."""
+    """The live hosts that see every SR of the VM's disks and CDs, and of its memory image if it is suspended;
+    NO_HOSTS_AVAILABLE if there are none (xapi: ocaml/xapi/xapi_vm_helpers.ml)."""
     db = sim.db
+    vbds = [db.row("VBD", vbd) for vbd in db.pointing_at("VBD", "VM", vm)]
+    vdis = [row["VDI"] for row in vbds if not row["empty"]]
+    machine = db.row("VM", vm)
+    if machine["power_state"] == "Suspended" and machine["suspend_VDI"] != NULL:
+        vdis.append(machine["suspend_VDI"])
     needed = set()
-    for vbd in db.pointing_at("VBD", "VM", vm):
-        row = db.row("VBD", vbd)
-        if row["empty"]:
-            continue
-        disk = db.tables["VDI"].rows.get(row["VDI"])
+    for vdi in vdis:
+        disk = db.tables["VDI"].rows.get(vdi)
         if disk is None:
             raise XapiError("NO_HOSTS_AVAILABLE")
         needed.add(disk["SR"])

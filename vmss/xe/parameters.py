@@ -31,6 +31,7 @@ PARAMETERS: Dict[str, Tuple[str, ...]] = {
     "SESSION_INVALID": ("handle",),
     "SR_FULL": ("requested", "maximum"),
     "SR_HAS_NO_PBDS": ("sr",),
+    "SR_NOT_ATTACHED": ("sr",),
     "SR_OPERATION_NOT_SUPPORTED": ("sr",),
     "TASK_CANCELLED": ("task",),
     "TOO_MANY_PENDING_TASKS": (),

@@ -130,7 +130,7 @@ def _row(entry: Entry, run: Run) -> Dict[str, Any]:
                 "uuid": victim.uuid,
                 "error": list(victim.error),
                 "reason": failure_of(victim.error).sentence,
-                "remedy": failure_of(victim.error).remedy,
+                "remedy": failure_of(victim.error, victim.uuid, run.policy).remedy,
             }
             for victim in run.victims
         ],

@@ -40,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Show it."""
+    where = place(os.environ)
     try:
-        where = place(os.environ)
         settings = load(where.config)
         settings = settings._replace(call_limit=min(settings.call_limit, CALL_LIMIT))
         with reading(Surroundings(where, settings)) as session:
@@ -49,7 +49,7 @@ def do(arguments: argparse.Namespace) -> int:
     except tables.WriteError:
         raise
     except Problem as problem:
-        return _report(state.without_session(problem), arguments, sys.stdout)
+        return _report(state.without_session(problem, where), arguments, sys.stdout)
 
 
 def show(session: Reading, where: Place, arguments: argparse.Namespace, out: TextIO) -> int:

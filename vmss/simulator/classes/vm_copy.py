@@ -181,18 +181,20 @@ def _copy_memory(call: "Call", vm: str, copy: str, disks: List[str]) -> Steps:
         call.sim.waiting.released("VM", copy)
 
 
-def _begin(call: "Call", vm: str) -> List[str]:
-    """The first steps of snapshot and checkpoint; return the hosts that could carry them out."""
-    hosts = hosts_seeing(call.sim, vm)
+def _begin(call: "Call", vm: str, host: str = NULL) -> str:
+    """The first steps of snapshot and checkpoint; return the host that carries them out: if none is given, any one that
+    sees the VM's disks."""
+    if host == NULL:
+        host = call.sim.random.choice(hosts_seeing(call.sim, vm))
     mark_task(call, vm)
     call.allow_cancel()
-    return hosts
+    return host
 
 
 @method("VM.snapshot")
 def snapshot(call: "Call", vm: str, name: str, ignore_vdis: List[str]) -> Steps:
     def work() -> Steps:
-        host = call.sim.random.choice(_begin(call, vm))
+        host = _begin(call, vm)
         power_state = call.db.row("VM", vm)["power_state"]
         steps = take_snapshot(call, vm, name, ignore_vdis, power_state, memory=False)
         return (yield from call.sim.hosts.run_on(host, steps))
@@ -214,9 +216,8 @@ def checkpoint(call: "Call", vm: str, name: str) -> Steps:
     require_feature(call.sim, "Checkpoint")
 
     def work() -> Steps:
-        seeing = _begin(call, vm)
-        row = call.db.row("VM", vm)
-        host = row["resident_on"] if row["resident_on"] != NULL else call.sim.random.choice(seeing)
+        # That of a running VM is taken where it runs, whatever its host sees (xapi: message_forwarding.ml).
+        host = _begin(call, vm, call.db.row("VM", vm)["resident_on"])
         yield from call.sim.checkpoints.enter(call, host)
         try:
             return (yield from call.sim.hosts.run_on(host, _checkpoint_now(call, vm, name)))

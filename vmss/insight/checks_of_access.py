@@ -1,0 +1,33 @@
+"""The check whether each SR of a VM's disks and CDs is attached where the VM's snapshot is taken."""
+
+from typing import Any, Iterator, Mapping, NamedTuple, Tuple
+
+from vmss.core.policy import CHECKPOINT, Policy
+from vmss.core.records import Pool
+from vmss.core.text import quoted
+from vmss.core.words import counted, listed
+from vmss.edges.access import asked, blocked
+from vmss.edges.xapi import Xapi
+from vmss.insight.findings import WARNING, Finding
+from vmss.insight.names import called, first_names
+
+
+class Examined(NamedTuple):
+    """A VM that is to be snapshotted: its policy and its record."""
+
+    policy: Policy
+    record: Mapping[str, Any]
+
+
+def unattached(xapi: Xapi, pool: Pool, vms: Mapping[str, Examined]) -> Iterator[Tuple[Finding, int]]:
+    """Findings about SRs that are not attached where VMs need them, one for all VMs that need the same; and the number
+    of these VMs."""
+    ordered = sorted(vms, key=lambda ref: (str(vms[ref].record["name_label"]), ref))
+    asking = {ref: asked(vms[ref].record, vms[ref].policy.type == CHECKPOINT) for ref in ordered}
+    for found in blocked(xapi, pool, asking):
+        group = [vms[ref] for ref in found.vms]
+        names = [str(item.record["name_label"]) for item in group]
+        who = quoted(names[0]) if len(group) == 1 else counted(len(group), "VM")
+        policies = listed(sorted({called(item.policy) for item in group}))
+        text = "%s of %s cannot be snapshotted: %s" % (who, policies, found.text)
+        yield Finding(WARNING, "VMs", text, "%s: %s" % (found.code, first_names(names)), found.remedy), len(group)
