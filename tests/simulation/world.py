@@ -204,14 +204,16 @@ class World:
             raise AssertionError("%s: %s" % (method, answer))
         return answer["Value"]
 
-    def outside(self, method: str, *params: Any) -> None:
-        """What somebody else tries, whatever comes of it."""
+    def outside(self, method: str, *params: Any) -> Any:
+        """What somebody else tries. Return what came of it, None if nothing did."""
+        value = None
         with suppress(Lost):
-            answer = serve(self.sim, "session.login_with_password", ["root", "", "1.0", "somebody"])
-            if answer["Status"] == "Success":
-                serve(self.sim, method, [answer["Value"], *params])
+            login = serve(self.sim, "session.login_with_password", ["root", "", "1.0", "somebody"])
+            if login["Status"] == "Success":
+                value = serve(self.sim, method, [login["Value"], *params]).get("Value")
                 if not method.startswith("Async."):  # what was started lives on the session
-                    serve(self.sim, "session.logout", [answer["Value"]])
+                    serve(self.sim, "session.logout", [login["Value"]])
+        return value
 
     def attach(self, vm: str, disk: str) -> None:
         """Give a VM one more disk."""
@@ -284,7 +286,7 @@ class World:
                 ),
             )
             for device, sr in enumerate(disks):
-                vdi = self.call("VDI.create", session, vdi_record("disk", self.srs[sr], GIB))
+                vdi = self.call("VDI.create", session, vdi_record("disk on sr %d" % sr, self.srs[sr], GIB))
                 self.call("VBD.create", session, vbd_record(vm, vdi, str(device)))
             if running:
                 self.call("VM.start", session, vm, False, False)
@@ -423,13 +425,14 @@ class World:
         return {path: path.read_bytes() for path in paths if path.exists()}
 
     def _bury(self) -> None:
-        """Make the files what they were when the process died. Its locks are free: they were closed."""
+        """Make the files what they were when the process died. They are new ones: so its locks are free, also where
+        what runs on the way out did not come to closing them."""
         self._dead = False
         for path in self._files():
-            if path not in self._left:
-                path.unlink()
+            path.unlink()
         for path, content in self._left.items():
             path.write_bytes(content)
+            path.chmod(0o600)
 
     def second_pass(self, policy: str) -> None:
         """Another pass, while ours holds the lock or is about to take it."""
