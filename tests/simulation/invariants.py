@@ -9,6 +9,7 @@ import json
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -63,15 +64,23 @@ class Observer:
     """Sees every call of the pass on its way, and looks at the pool before, between and after."""
 
     def __init__(
-        self, sim: Simulator, lock_dirs: Sequence[Path], zone: str, steady: Callable[[], float], stop_limit: float
+        self,
+        sim: Simulator,
+        lock_dirs: Sequence[Path],
+        zone: str,
+        steady: Callable[[], float],
+        stop_limit: float,
+        look_again: float = inf,
     ) -> None:
-        """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to."""
+        """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to. Who
+        destroys a disk has to have looked for its users no longer ago than `look_again`."""
         self.sim = sim
         self.found: List[Broken] = []
         self.checked: Dict[int, int] = dict.fromkeys(range(1, 11), 0)
         self._lock_dirs = lock_dirs
         self.lock_dir = lock_dirs[0]  # that of the coordinator
         self._stop_limit = stop_limit
+        self._look_again = look_again
         self._steady = steady
         self._steady_began = steady()
         self._zone = zone
@@ -84,6 +93,7 @@ class Observer:
         self._lock_was_there = False
         self._stop_asked: Optional[float] = None
         self._others_began = 0.0
+        self._users_before: Dict[str, Set[str]] = {}
         self._stop_seen = False  # it has waited since it was asked to stop, and so has had the time to look
         self._unlicensed = False  # as it was from the beginning of the pass to its end
         self._quiet = True  # nobody else has changed anything in this pass, and no alert was lost
@@ -97,6 +107,7 @@ class Observer:
         self._users: Dict[str, Set[str]] = {}
         self._ever_users: Dict[str, Set[str]] = {}  # at some time of this pass
         self._users_when_recorded: Dict[str, Dict[str, Set[str]]] = {}
+        self._came: Dict[Tuple[str, str], float] = {}  # when other people gave a disk to a VM, in this pass
         self._policies: Dict[str, Row] = {}
         self._members: Dict[str, Set[str]] = {}
         self._slots: Dict[str, datetime] = {}
@@ -111,6 +122,7 @@ class Observer:
         self._forced = 0  # runs that somebody asked for: they take a snapshot more of a slot
         self._peace_since = self._latest
         self._last_runs: Dict[str, datetime] = {}  # then
+        self._counts: Dict[str, int] = {}  # then: how many snapshots each VM had that retention counts
 
     def broken(self, number: int, text: str) -> None:
         """An invariant does not hold."""
@@ -132,8 +144,8 @@ class Observer:
 
     def _disks(self, vm: str) -> Set[str]:
         """The disks of a VM or snapshot, its memory's included."""
-        rows = self._rows("VBD").values()
-        disks = {row["VDI"] for row in rows if row["VM"] == vm and row["type"] == "Disk" and not row["empty"]}
+        rows = [self._rows("VBD")[vbd] for vbd in self.sim.db.pointing_at("VBD", "VM", vm)]
+        disks = {row["VDI"] for row in rows if row["type"] == "Disk" and not row["empty"]}
         return {disk for disk in disks | {self._rows("VM")[vm]["suspend_VDI"]} if disk in self._rows("VDI")}
 
     def _vms_of(self, policy: str) -> Set[str]:
@@ -168,6 +180,7 @@ class Observer:
         self._users = self._users_of_disks()
         self._ever_users = {}
         self._users_when_recorded = {}
+        self._came = {}
         self._policies = {ref: dict(row) for ref, row in self._rows("VMSS").items()}
         self._members = {ref: self._vms_of(ref) for ref in self._policies}
         self._slots = {ref: self.latest_slot(row, now) for ref, row in self._policies.items()}
@@ -296,6 +309,7 @@ class Observer:
             and other in self._kept
             and other not in self._ever_pinned
             and other not in self._tried
+            and not it["current_operations"]  # somebody copies it
         ]
         self._check(2, not older, "%s goes before the older %s", name, older)
         newer = [it for it in mine.values() if it["snapshot_time"] > time]
@@ -321,10 +335,11 @@ class Observer:
         return recorded
 
     def _others(self, disk: str) -> Set[str]:
-        """Who uses a disk, and did so when it was recorded to be destroyed. Later ones may have come after the last
-        look."""
+        """Who uses a disk, and did so when it was recorded to be destroyed, or a good while ago. Later ones may have
+        come after the last look."""
         now = {row["VM"] for row in self._rows("VBD").values() if row["VDI"] == disk}
-        return now & self._users_when_recorded.get(self._rows("VDI")[disk]["uuid"], self._users).get(disk, set())
+        seen = {vm for vm in now if self._steady() - self._came.get((disk, vm), inf) > self._look_again}
+        return seen | now & self._users_when_recorded.get(self._rows("VDI")[disk]["uuid"], self._users).get(disk, set())
 
     def _is_recorded(self, key: str, text: str) -> None:
         """Something is about to be recorded."""
@@ -396,12 +411,16 @@ class Observer:
         for snapshot in snapshots:
             self._scheduled_disks |= {self._rows("VDI")[disk]["uuid"] for disk in self._disks(snapshot)}
         self._others_began = self._steady()
+        self._users_before = self._users_of_disks()
         return {snapshot: row["uuid"] for snapshot, row in snapshots.items()}
 
     def others_acted(self, before: Dict[str, str]) -> None:
         """Others have changed something; `before` are the scheduled snapshots that there were."""
         if self._stop_asked is not None:
             self._stop_asked += self._steady() - self._others_began  # that was their time, not the pass's
+        for disk, users in self._users_of_disks().items():
+            for vm in users - self._users_before.get(disk, set()):
+                self._came[disk, vm] = self._steady()
         gone = set(before) - set(self.scheduled())
         self._taken_away += len(gone)
         self._disturbed = self._disturbed or bool(gone)
@@ -427,6 +446,10 @@ class Observer:
         if self._stop_asked is None:
             self._stop_asked = self._steady()
 
+    def clock_was_set_back(self) -> None:
+        """Between two passes: what was said and taken before may be said and taken again."""
+        self._jumped = True
+
     def disk_is_full(self) -> None:
         """From now on, and until the pass has ended, it can write nothing down. What earlier ones have written down
         must not be lost."""
@@ -446,6 +469,7 @@ class Observer:
         """The faults have ended."""
         self._peace_since = self.sim.now()
         self._last_runs = {ref: row["last_run_time"].replace(tzinfo=UTC) for ref, row in self._rows("VMSS").items()}
+        self._counts = self._counted()
         self.restarted()
 
     def second_ended(self, status: str) -> None:
@@ -584,7 +608,23 @@ class Observer:
                 self._check(
                     1, count == 1 or (named and not count), "%s has %d snapshots of %s", it["name_label"], count, slot
                 )
+                self._keeps_no_more(vm, row, len(mine), named)
         self._nothing_left()
+
+    def _counted(self) -> Dict[str, int]:
+        """How many snapshots each VM has that retention counts."""
+        counts: Dict[str, int] = {}
+        for it in self.scheduled().values():
+            if "destroy" not in it["blocked_operations"] and it["snapshot_time"] <= self.sim.now():
+                counts[it["snapshot_of"]] = counts.get(it["snapshot_of"], 0) + 1
+        return counts
+
+    def _keeps_no_more(self, vm: str, policy: Row, runs: int, named: bool) -> None:
+        """After runs in which nothing went wrong, a VM has no more than are to be kept; but beyond the usual one, a run
+        deletes no more than two."""
+        count = self._counted().get(vm, 0)
+        most = max(int(policy["retained_snapshots"]), self._counts.get(vm, 0) - 2 * runs)
+        self._check(2, named or count <= most, "%s keeps %d, not %d", self._rows("VM")[vm]["name_label"], count, most)
 
     def _nothing_left(self) -> None:
         recorded = self._recorded()
@@ -606,3 +646,7 @@ class Observer:
             # What a host keeps that is no coordinator any more is nobody's concern.
             kept = self._files(pattern, [self.lock_dir])
             self._check(8, not kept, "something is left in the lock: %s", kept)
+
+    def check_left(self) -> None:
+        """A world of weeks has ended: none of the passes has left anything of its own."""
+        self._nothing_left()

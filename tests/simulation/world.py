@@ -5,13 +5,14 @@ import socket
 import time
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Drawn, Fault, Listed, meet
-from tests.simulation.invariants import Observer, lock_is_held
+from tests.simulation.invariants import TAKES, Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss.core.problem import Problem
 from vmss.edges import stop
@@ -53,7 +54,7 @@ class PolicyShape(NamedTuple):
 class Shape(NamedTuple):
     """What a world is made of. `vms`: for each the SRs of its disks, whether it runs, its policy (-1: none).
     `steps`: minutes from pass to pass; nothing goes wrong in the first `calm` passes. `start`: when its time begins;
-    None: some time in January."""
+    None: some time in January. `look_again`: the age in seconds of the last look for users of a disk that goes."""
 
     zone: str
     srs: Tuple[str, ...]
@@ -65,6 +66,7 @@ class Shape(NamedTuple):
     calm: int = 0
     hosts: int = 1
     start: Optional[datetime] = None
+    look_again: float = inf
 
 
 def draw(seed: int) -> Shape:
@@ -78,7 +80,7 @@ def draw(seed: int) -> Shape:
             random.random() < 0.6,
             random.choice([-1] + 5 * list(range(len(policies)))),
         )
-        for _ in range(random.randint(1, 6))
+        for _ in range(random.randint(1, random.choice((6, 6, 6, 6, 6, 30))))
     )
     longest = random.choice((0.5, 3.0, 3.0, 60.0, 400.0, 600.0))
     limit = random.choice((60, 600, 3600))
@@ -132,16 +134,17 @@ def _at_night(policy: PolicyShape, random: Random) -> PolicyShape:
 def chance(seed: int) -> Iterator[None]:
     """Let what comes from the machine come from the seed: the names of records, the process's number, the host's."""
     random = Random("machine %d" % seed)
-    before = os.urandom, os.getpid, socket.gethostname, time.sleep
+    before = os.urandom, os.getpid, socket.gethostname, time.sleep, stop.install
     stop._requested = False
     os.urandom = lambda size: bytes(random.getrandbits(8) for _ in range(size))
     os.getpid = lambda: 4711
     socket.gethostname = lambda: "dom0"
     time.sleep = lambda seconds: None  # whoever finds the lock taken looks again in a moment
+    stop.install = lambda: None  # signals are this process's, and not that of a command in it
     try:
         yield
     finally:
-        os.urandom, os.getpid, socket.gethostname, time.sleep = before
+        os.urandom, os.getpid, socket.gethostname, time.sleep, stop.install = before
         stop._requested = False
 
 
@@ -159,6 +162,8 @@ class World:
         self.at_peace = False
         self._depth = 0
         self._dead = False
+        self._wrong_value: Optional[str] = None  # of the next snapshot that ends
+        self._altering: Tuple[str, ...] = ()  # how it has to end for that
         self._left: Dict[Path, bytes] = {}  # the files when the process died
         random = Random("start %d" % seed)
         january = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=15 * random.randrange(4 * 24 * 7))
@@ -188,6 +193,7 @@ class World:
             self.shape.zone,
             self.clock.monotonic,
             self.shape.settings.stop_limit,
+            self.shape.look_again,
         )
 
     @property
@@ -314,7 +320,7 @@ class World:
         served: List[Answer] = []
 
         def served_now() -> Answer:
-            answer = serve_it()
+            answer = self._altered(serve_it())
             served.append(answer)
             self.observer.answered(method, params, answer)
             return answer
@@ -330,6 +336,23 @@ class World:
                 "%d.%d %s %s%s%s"
                 % (number, call, method, outcome, " (acted)" if served else "", " <- %s" % fault.kind if fault else "")
             )
+
+    def alter(self, value: str, feigned: bool) -> None:
+        """Let the task of the next snapshot that ends tell this value; `feigned`: also if it has failed."""
+        self._wrong_value, self._altering = value, ("success", "failure") if feigned else ("success",)
+
+    def _altered(self, answer: Answer) -> Answer:
+        """An answer; or what became of it on its way."""
+        value = answer.get("Value")
+        if self._wrong_value is None or not isinstance(value, dict):
+            return answer
+        tasks = [event.get("snapshot", {}) for event in value.get("events", ()) if event["class"] == "task"]
+        ended = (task for task in tasks if task.get("status") in self._altering)
+        task = next((task for task in ended if task["name_label"] in TAKES), None)
+        if task is not None:
+            task.update(status="success", result=self._wrong_value, error_info=[])
+            self._wrong_value = None
+        return answer
 
     def _struck(self, fault: Fault, method: str, params: List[Any], serve_it: Serve) -> Answer:
         self.struck.append(fault)
@@ -381,6 +404,7 @@ class World:
         """One pass, and the check of what has to hold after it; of one policy, if somebody asks for it. Return how it
         ended."""
         self.calls = self.clock.looks = 0
+        self._wrong_value = None
         self.disk.clear()
         stop._requested = False
         self.here = self.sim.this_host  # passes run in dom0 of the coordinator, with its lock and its log
