@@ -80,7 +80,7 @@ def draw(seed: int) -> Shape:
             random.random() < 0.6,
             random.choice([-1] + 5 * list(range(len(policies)))),
         )
-        for _ in range(random.randint(1, random.choice((6, 6, 6, 6, 6, 30))))
+        for _ in range(random.randint(1, random.choice((6,) * 9 + (30,))))
     )
     longest = random.choice((0.5, 3.0, 3.0, 60.0, 400.0, 600.0))
     limit = random.choice((60, 600, 3600))
