@@ -140,6 +140,21 @@ CASES: Dict[str, Case] = {
         ),
         {"11 told": "a snapshot and a message that are dated in the future stand for all that comes before (rule 14)"},
     ),
+    "runs fail while the clock is ahead, and after": Case(
+        world_of(
+            TWO,
+            [DAILY],
+            [
+                Trouble(4 * DAY, 2 * DAY, "clock_ahead", choosing(0, 3)),
+                Trouble(5 * DAY, DAY + 4 * HOUR, "sr_away", choosing(0, 2)),
+            ],
+            days=8,
+        ),
+        {
+            "11 tried again": _ONCE,
+            "16 named": "a FAILED message of the future hides the runs since, and their remedy (rule 14)",
+        },
+    ),
     "a checkpoint hangs": Case(
         world_of(
             [((0,), True, 0), ((1,), True, 0)],

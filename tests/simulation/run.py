@@ -258,10 +258,18 @@ def _weeks(args: argparse.Namespace) -> int:
 
 
 def _show_case(words: str, show: bool) -> int:
-    """Run the cases of this name, and print what they found."""
+    """Run the cases of this name, and print what they found: of each check that lapsed, the first time."""
     for name, case in CASES.items():
         if words in name:
             outcome = live_weeks(1, shape=case.shape)
+            counts: Dict[str, int] = {}
+            first: Dict[str, str] = {}
+            for lapse in outcome.lapses:
+                first.setdefault(lapse.check, str(lapse))
+                _add(counts, {lapse.check: 1})
             print(name)
-            print("\n".join((outcome.history if show else []) + [str(it) for it in outcome.lapses + outcome.found]))
+            print("\n".join(outcome.history if show else []))
+            for check, text in first.items():
+                print("  %s (%d times; %s)" % (text, counts[check], case.marks.get(check, "not marked")))
+            print("\n".join("  " + str(broken) for broken in outcome.found))
     return 0

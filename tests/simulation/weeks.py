@@ -363,7 +363,8 @@ class Weeks(World):
             self._check("11 left told", code != 0, "status is OK, but %s" % "; ".join(verdict.left[:3]))
         elif verdict.well:
             self._check("11 calm", code == 0, "all is well, but status says %s" % line)
-        if verdict.missing and not self._depth and self.ledger.given_up(verdict.missing) and self.ledger.untroubled():
+        given_up = bool(verdict.missing) and self.ledger.given_up(verdict.missing) and self.ledger.untroubled()
+        if code and given_up and not self._depth:
             self._try_remedies(verdict.missing, text)
 
     def _check(self, check: str, holds: bool, text: str) -> None:
@@ -376,7 +377,9 @@ class Weeks(World):
         other VM has lost any."""
         before = self.ledger.snapshots()
         commands = sorted(set(re.findall(r"vmss (run --policy [0-9a-f-]{36}(?: --missing)?)", text)))
-        self._check("16 named", bool(commands), "status names no remedy for VMs without a snapshot: %s" % text)
+        self._check(
+            "16 named", bool(commands), "status names no remedy for VMs without a snapshot: %s" % text.splitlines()[0]
+        )
         for words in commands:
             self.observer.forced()
             self.command(*words.split())
