@@ -123,8 +123,13 @@ CASES: Dict[str, Case] = {
         world_of(TWO, [DAILY], [Trouble(5 * DAY + 2 * HOUR, 2 * HOUR, "disk_stays", choosing(0, 2))], days=8),
         {"11 calm": "status goes by the message of the last run, whatever has become of it since"},
     ),
-    "xapi dies in a run": Case(
-        world_of(TWO, [HOURLY], [Trouble(9 * HOUR, 1, "xapi_struck", seed) for seed in range(6)])
+    "xapi dies in many runs": Case(
+        world_of(
+            TWO,
+            [HOURLY._replace(retained=1)],
+            [Trouble((4 + seed) * HOUR, 1, "xapi_struck", seed) for seed in range(40)],
+        ),
+        {"11 left told": "status reads no list of what a dying xapi has left"},
     ),
     "the clock is far ahead for some runs": Case(
         world_of(TWO, [HOURLY], [Trouble(9 * HOUR, 3 * HOUR, "clock_ahead", choosing(0, 3))])
