@@ -20,7 +20,17 @@ from vmss.insight.logfile import LogSummary, Seen
 
 @pytest.mark.parametrize(
     "age, severity",
-    [(0, OK), (15, OK), (30, OK), (31, WARNING), (60, WARNING), (61, CRITICAL), (100000, CRITICAL), (-60, OK)],
+    [
+        (0, OK),
+        (15, OK),
+        (30, OK),
+        (31, WARNING),
+        (60, WARNING),
+        (61, CRITICAL),
+        (100000, CRITICAL),
+        (-1, OK),
+        (-2, WARNING),
+    ],
 )
 def test_ticks(age: int, severity: int) -> None:
     found = lock_and_log.last_tick(LogSummary("/log", tick=NOW - age * MINUTE), NOW)

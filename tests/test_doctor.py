@@ -21,6 +21,7 @@ from tests.pool import START, UTC, TestPool
 from tests.test_commands import vmss
 from tests.test_hostile import Lie, front, is_safe, junk
 from vmss.cli.commands import doctor, status
+from vmss.core.records import FROZEN_PREFIX
 from vmss.demo import VirtualClock
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
@@ -28,8 +29,12 @@ from vmss.insight import checks
 from vmss.insight.findings import Finding
 from vmss.insight.reading import reading
 from vmss.installation.root import Root
+from vmss.passes.journal import LEFT_OVER
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# When the checkpoint began that has left a VM suspended.
+SINCE = "20260302T12:00:00Z"
 
 # What a remedy has to name: something to type, or to look into.
 COMMANDS = ("vmss ", "xe ", "xe-toolstack-restart", "rpm ", "chmod ", "systemctl ", "chronyc ", "timedatectl", "df ")
@@ -361,7 +366,7 @@ def test_a_schedule_without_vms(ward: Ward) -> None:
 
 def test_a_last_run_in_the_future(ward: Ward) -> None:
     ward.pool.simulator.db.set("VMSS", ward.policy, "last_run_time", datetime(2027, 1, 1, tzinfo=UTC))
-    ward.only("schedules", "WARNING", "lies in the future")
+    ward.only("dates", "WARNING", "the last run of 'policy' is dated in the future", "2026-03-02 11:15 UTC")
 
 
 def test_a_quiesced_schedule(ward: Ward) -> None:
@@ -438,7 +443,7 @@ def test_snapshots_beyond_retention(ward: Ward) -> None:
     ward.pool.call("VMSS.set_retained_snapshots", ward.policy, "1")
     pinned = ward.pool.call("VM.get_snapshots", ward.vms[1])[0]
     ward.pool.call("VM.add_to_blocked_operations", pinned, "destroy", "kept")
-    ward.only("retention", "WARNING", "'vm 0' has 1 scheduled snapshot more than 'policy' keeps")
+    ward.only("retention", "WARNING", "'vm 0' has 1 scheduled snapshot more than 'policy' keeps", "vmss prune")
 
 
 def test_disks_that_are_left_over(ward: Ward) -> None:
@@ -455,6 +460,85 @@ def test_disks_that_are_left_over(ward: Ward) -> None:
 def test_deletions_that_nobody_finished(ward: Ward) -> None:
     ward.pool.record({"00000000-0000-0000-0000-000000000001": []})
     ward.only("left by passes", "WARNING", "vmss-destroying:0", "vmss run")
+
+
+NEVER = {"method": "VDI.destroy", "action": "error", "count": "0", "error": '["SR_BACKEND_FAILURE_80", "", "no", ""]'}
+MARK = {"since": "20260302T10:15:00Z", "tried": "20260302T10:15:00Z", "tries": 0, "error": []}
+
+
+def test_a_disk_that_cannot_be_destroyed_is_told_until_it_is_gone(ward: Ward) -> None:
+    pool = ward.pool
+    uuid = pool.uuid("VDI", pool.call("VDI.snapshot", disk_of(ward, ward.vms[0]), {}))
+    pool.call("simulator.add_fault", dict(NEVER, object=uuid))
+    pool.record({"00000000-0000-0000-0000-000000000001": [uuid]})
+    pool.at(10, 30)
+    pool.tick()
+    ward.started(pool.simulator.now())
+    since = "since 2026-03-02 10:30 UTC, tries: 1, the next one in 15 min"
+    finding = ward.only("left over", "WARNING", uuid, "SR_BACKEND_FAILURE_80", since)
+    assert finding.text == "1 disk could not be destroyed with its snapshot: The storage reports an error: %s" % uuid
+    assert finding.remedy == "See /var/log/SMlog on the coordinator. Then try at once: vmss run"
+    pool.tick(kicked=False)
+    ward.only("left over", "WARNING", uuid, "tries: 2, the next one in 30 min")
+    pool.call("simulator.clear_faults")
+    assert pool.tick(kicked=False).status == 0  # the remedy
+    assert ward.bad() == []
+
+
+def test_a_disk_that_the_administrator_destroyed_himself_is_told_no_more(ward: Ward) -> None:
+    pool = ward.pool
+    disk = pool.call("VDI.snapshot", disk_of(ward, ward.vms[0]), {})
+    pool.call("simulator.add_fault", dict(NEVER, object=pool.uuid("VDI", disk)))
+    pool.record({"00000000-0000-0000-0000-000000000001": [pool.uuid("VDI", disk)]})
+    pool.tick()
+    ward.only("left over", "WARNING", pool.uuid("VDI", disk))
+    pool.call("simulator.clear_faults")
+    pool.call("VDI.destroy", disk)
+    assert ward.bad() == []
+
+
+def test_a_snapshot_that_cannot_be_deleted_is_told_once_and_the_remedy_deletes_it(ward: Ward) -> None:
+    pool = ward.pool
+    (oldest,) = pool.snapshots(ward.vms[0])
+    stuck = {"method": "VM.destroy", "action": "error", "count": "0", "error": '["INTERNAL_ERROR", "stuck"]'}
+    pool.call("simulator.add_fault", dict(stuck, object=oldest["uuid"]))
+    for hour, minute in ((11, 15), (12, 15), (12, 30), (13, 0)):
+        pool.at(hour, minute)
+        pool.tick()
+    Path(pool.place.log).write_text("")  # that the run of 12:15 failed is another matter
+    pool.at(13, 15)
+    pool.tick()  # it rests
+    ward.started(pool.simulator.now())
+    assert pool.names()[-1] == "VMSS_SNAPSHOT_SUCCEEDED"
+    finding = ward.only("left over", "WARNING", oldest["uuid"], "INTERNAL_ERROR stuck; since 2026-03-02 12:15 UTC")
+    assert finding.text.startswith("1 expired snapshot could not be deleted: ")
+    pool.call("simulator.clear_faults")
+    before = pool.names()
+    assert finding.remedy.endswith("Then try at once: vmss run") and pool.tick(kicked=False).status == 0
+    assert ward.bad() == [] and pool.names() == before
+    assert [len(pool.snapshots(vm)) for vm in ward.vms] == [2, 2]  # and it costs nobody else anything
+
+
+def test_a_disk_that_may_have_been_left_has_three_remedies(ward: Ward) -> None:
+    pool = ward.pool
+    vdis = [pool.call("VDI.snapshot", disk_of(ward, ward.vms[0]), {}) for _ in range(3)]
+    items = [dict(MARK, kind="suspect", uuid=pool.uuid("VDI", vdi), of=pool.uuid("VM", ward.vms[0])) for vdi in vdis]
+    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], LEFT_OVER + "0", json.dumps(items))
+    pool.at(11, 15)
+    pool.tick()
+    pool.at(11, 40)  # an hour later they are too old to be in the making
+    ward.started(pool.simulator.now())
+    bad = ward.bad()
+    assert [finding.check for finding in bad] == ["left over"] * 3  # not once more among the disks without a VM
+    for finding, uuid in zip(bad, sorted(str(item["uuid"]) for item in items)):
+        assert "xe vdi-param-list uuid=%s" % uuid in finding.remedy
+        assert "xe vdi-destroy uuid=%s" % uuid in finding.remedy
+        assert "xe vdi-param-set uuid=%s other-config:vmss-keep=true" % uuid in finding.remedy
+    pool.call("VDI.destroy", vdis[0])
+    pool.call("VDI.add_to_other_config", vdis[1], "vmss-keep", "true")
+    ward.only("left over", "WARNING", pool.uuid("VDI", vdis[2]))
+    pool.vbd(ward.vms[1], vdis[2], 7)
+    assert ward.bad() == []
 
 
 def test_sessions_that_nobody_closed(ward: Ward) -> None:
@@ -593,6 +677,11 @@ def spoil(ward: Ward) -> None:
     pool.call("VBD.destroy", pool.snapshots(ward.vms[1])[0]["VBDs"][0])
     pool.at(12, 50)
     pool.record({"00000000-0000-0000-0000-000000000001": []})
+    down = pool.vm("down", running=True)
+    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], FROZEN_PREFIX + pool.uuid("VM", down), SINCE)
+    pool.simulator.db.set("VM", down, "power_state", "Suspended")
+    found = dict(MARK, kind="suspect", uuid=pool.uuid("VDI", pool.vdi(pool.sr())), of="")
+    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], LEFT_OVER + "0", json.dumps([found]))
     os.chmod(pool.place.lock_dir, 0o777)
     Path(pool.place.config).write_text("[vmss]\ntimezone = Asia/Tokyo\nlogin_limit = 0\n")
 
@@ -602,6 +691,7 @@ def test_every_check_can_fail_and_names_a_command_or_a_file(ward: Ward) -> None:
     bad = ward.bad(clock=FastClock(ward.pool.simulator))
     bad += ward.bad(place=ward.pool.place._replace(xapi="unix:/nonexistent/xapi"))
     ward.pool.call("simulator.restrict", "VMSS", True)
+    ward.pool.simulator.db.set("VMSS", ward.policy, "last_run_time", datetime(2027, 1, 1, tzinfo=UTC))
     bad += ward.bad()
     for finding in bad:
         useful(finding)

@@ -22,7 +22,7 @@ from vmss.core.job import (
     Operation,
     already_gone,
 )
-from vmss.core.outcome import RUN_OVER, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import RESULT_LOST, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome
 
 TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
 
@@ -205,6 +205,97 @@ def test_no_more_operations_run_than_are_allowed(operations_max: int) -> None:
     started = hand.start()
     assert len(started) == min(4, operations_max)
     assert len(hand.follow(started[0][1])) == (1 if operations_max < 4 else 0)
+
+
+# What hangs
+
+
+def running(hand: Hand, ref: str) -> Operation:
+    return next(item for item in hand.engine.running if item.ref == ref)
+
+
+def test_what_takes_too_long_keeps_its_other_tokens_from_nobody() -> None:
+    hand = Hand(vm("both", "AB"))
+    hand.start()
+    hand.engine.add([vm("a", "A"), vm("b", "B")])
+    assert hand.start() == []
+    hand.engine.release(running(hand, "both"))
+    assert sorted(hand.start()) == [(TAKE_SNAPSHOT, "a"), (TAKE_SNAPSHOT, "b")]
+    hand.engine.add([vm("b2", "B")])
+    assert hand.follow("both") == []  # b holds B now, and both no longer does
+    assert hand.follow("b") == [(TAKE_SNAPSHOT, "b2")]
+
+
+def test_with_one_token_there_is_nothing_to_give_back() -> None:
+    hand = Hand(vm("one", "A"), vm("two", "A"))
+    hand.start()
+    hand.engine.release(running(hand, "one"))
+    assert hand.start() == []
+
+
+def test_after_a_limit_what_waits_for_the_same_sr_fails_at_once_and_nothing_else() -> None:
+    hand = Hand(vm("one", "A"), vm("two", "A"), vm("b", "B"), vm("b2", "B"), served("gone", old("x", "A")))
+    hand.start()
+    assert hand.end("one", TIMED_OUT, TAKE_SNAPSHOT, "10 s") == 0
+    error = (STORAGE_STUCK, TAKE_SNAPSHOT, "uuid of one")
+    hopeless = hand.engine.hopeless()
+    assert [(operation.ref, outcome.error) for operation, outcome in hopeless] == [("two", error)]
+    assert hand.engine.end(*hopeless[0]) == 1
+    assert hand.state(1) == State(error=error, done=True)
+    assert hand.engine.hopeless() == []
+    assert hand.follow("b") == [(TAKE_SNAPSHOT, "b2")]
+
+
+def test_an_sr_on_which_another_succeeded_meanwhile_is_not_the_one_that_hangs() -> None:
+    hand = Hand(vm("both", "AB"))
+    hand.start()
+    hand.engine.add([vm("b", "B"), vm("a", "A"), vm("b2", "B"), vm("a2", "A")])
+    hand.engine.release(running(hand, "both"))
+    hand.start()
+    hand.end("b")
+    hand.end("both", TIMED_OUT, TAKE_SNAPSHOT, "10 s")
+    assert [operation.ref for operation, _ in hand.engine.hopeless()] == ["a2"]
+    assert hand.start() == [(TAKE_SNAPSHOT, "b2")]
+
+
+def test_a_disk_that_waits_behind_a_limit_is_not_destroyed_and_the_job_ends() -> None:
+    hand = Hand(served("one", old("x", "AA")))
+    hand.start()
+    hand.follow("x")
+    assert hand.end("x0", TIMED_OUT, DESTROY_VDI, "10 s") is None
+    (hopeless,) = hand.engine.hopeless()
+    assert hopeless[0].ref == "x1" and hand.engine.end(*hopeless) == 0
+    assert hand.engine.finished and hand.state().destroyed == 0
+
+
+def test_a_run_is_stalled_if_all_its_snapshots_hang_or_wait_for_those_that_do() -> None:
+    hand = Hand(vm("hangs", "A"))
+    hand.start()
+    hand.engine.add([vm("behind", "AB"), vm("works", "C"), vm("next", "C")])
+    hand.start()
+    slow = {running(hand, "hangs")}
+    assert hand.engine.stalled([0, 1], slow)
+    assert not hand.engine.stalled([0, 1, 2], slow) and not hand.engine.stalled([3], slow)
+    assert not hand.engine.stalled([0], set())
+    hand.end("works")
+    assert hand.engine.settled(2) and hand.engine.stalled([0, 1, 2], slow)
+
+
+def test_what_is_withdrawn_is_not_started_and_fails() -> None:
+    hand = Hand(vm("hangs", "A"), vm("behind", "A"))
+    hand.start()
+    hand.engine.withdraw({0, 1}, ("WHY",))
+    (hopeless,) = hand.engine.hopeless()  # what runs already goes on
+    assert hopeless[0].ref == "behind" and hopeless[1].error == ("WHY",)
+    hand.engine.end(*hopeless)
+    assert hand.follow("hangs") == [] and hand.engine.finished
+
+
+def test_the_vms_with_something_under_way_are_known() -> None:
+    hand = Hand(vm("taken", "A"), vm("waits", "A"), served("expires", old("x", "B")))
+    assert hand.engine.being_taken == frozenset()
+    hand.start()
+    assert hand.engine.being_taken == {"taken"} and hand.engine.being_expired == {"expires"}
 
 
 # Order
@@ -470,6 +561,37 @@ def test_a_snapshot_that_cannot_be_destroyed_keeps_its_disks_and_no_younger_one(
     assert hand.state() == State(
         snapshot="new of vm", error=("VM_BAD_POWER_STATE", "y", "halted", "suspended"), destroyed=2, done=True
     )
+
+
+def test_a_run_deletes_a_few_beyond_the_one_that_the_new_snapshot_replaces() -> None:
+    hand = Hand(vm("vm", expired=[old(name) for name in "abcdef"])._replace(more=2))
+    hand.start()
+    assert hand.follow("vm") == [(DESTROY_VM, "a")]
+    assert hand.follow("a") == [(DESTROY_VM, "b")]
+    assert hand.follow("b") == [(DESTROY_VM, "c")]
+    assert hand.end("c") == 0
+    assert hand.state() == State("new of vm", destroyed=3, done=True, left=3)
+    assert hand.engine.finished
+
+
+def test_a_run_deletes_only_the_few_if_the_new_snapshot_fails() -> None:
+    hand = Hand(vm("vm", expired=[old(name) for name in "abcd"])._replace(more=2))
+    hand.start()
+    assert hand.follow("vm", *FULL) == [(DESTROY_VM, "a")]
+    assert hand.follow("a") == [(DESTROY_VM, "b")]
+    assert hand.end("b") == 0
+    assert hand.state() == State(error=FULL, destroyed=2, done=True, left=1)  # the fourth does not exceed retention
+
+
+def test_what_stays_does_not_count_among_the_few_unless_it_may_be_gone() -> None:
+    hand = Hand(served("vm", *[old(name) for name in "abcdefg"])._replace(more=2))
+    assert hand.start() == [(DESTROY_VM, "a")]
+    assert hand.follow("a", *BLOCKED) == [(DESTROY_VM, "b")]
+    assert hand.follow("b", "INTERNAL_ERROR", "stuck") == [(DESTROY_VM, "c")]
+    assert hand.follow("c", RESULT_LOST, DESTROY_VM) == [(DESTROY_VM, "d")]
+    assert hand.follow("d", "HANDLE_INVALID", "VM", "d") == [(DESTROY_VM, "e")]
+    assert hand.end("e") == 0
+    assert hand.state() == State(error=("INTERNAL_ERROR", "stuck"), destroyed=2, done=True, left=2)
 
 
 @pytest.mark.parametrize("code", [TIMED_OUT, RUN_OVER])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vmss.core.frequencies import DAILY, FREQUENCIES, HOURLY, WEEKLY, Schedule
 from vmss.core.policy import SNAPSHOT, Policy
-from vmss.core.schedule import latest_slot, next_slot
+from vmss.core.schedule import latest_slot, next_slot, next_tick
 from vmss.edges.zones import time_zone
 from vmss.insight import forecast
 from vmss.insight.forecast import Interval, Load
@@ -256,3 +256,18 @@ def test_latest_and_next_slot_are_what_the_forecast_goes_by() -> None:
     night = datetime(2026, 3, 28, 22, 0, tzinfo=UTC)
     (run,) = forecast.expect([one], zone, night, night + timedelta(hours=12))
     assert run.at == datetime(2026, 3, 29, 1, 0, tzinfo=UTC) == latest_slot(one.policy.schedule, zone, run.at)
+
+
+# When the next run is
+
+
+@pytest.mark.parametrize("minute", [0, 1, 14, 16, 29, 31, 44, 46, 59])
+def test_a_policy_that_never_ran_is_due_in_the_tick_of_its_slot_only(minute: int) -> None:
+    """By what the ticks do: of those to come, the first that finds it due."""
+    never = load(1, Schedule(HOURLY, 15))
+    now = NOON + timedelta(minutes=minute)
+    ticks = [next_tick(now) + number * timedelta(minutes=15) for number in range(8)]
+    first = next(tick for tick in ticks if never.policy.due(UTC, tick) is not None)
+    run = forecast.expect([never], UTC, now, now + DAY)[0]
+    assert (run.at, run.late) == (first, False)
+    assert not never.policy.late(UTC, now)

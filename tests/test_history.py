@@ -49,7 +49,7 @@ def served(name: str = "nightly", victims: Any = (), slot: datetime = SLOT) -> S
 
 @given(st.lists(VICTIMS, max_size=5))
 def test_what_an_alert_says_of_its_vms_is_read_back(victims: List[Victim]) -> None:
-    body = messages.failed_body(victims, served(victims=victims).summary(UTC))
+    body = messages.failed_body(victims, served(victims=victims).summary(UTC, SLOT))
     found = history.victims(body)
     assert [victim.uuid for victim in found] == [victim.uuid for victim in victims]
     for read, written in zip(found, victims):
@@ -167,50 +167,72 @@ def test_a_warning_is_told_with_what_its_body_adds() -> None:
 def test_a_run_tells_what_it_did_and_how_long_it_took(name: str) -> None:
     for victims in ((), (Victim("a", "1", ("SR_FULL",)),)):
         run = served(name, victims)
-        alert, body = messages.SUCCEEDED, messages.body(messages.SUCCEEDED, run.summary(UTC))
-        if victims:
-            alert, body = messages.FAILED, messages.failed_body(victims, run.summary(UTC))
-        (found,) = runs(message(alert, body, SLOT + timedelta(minutes=4)))
+        alert, text = messages.SUCCEEDED, run.summary(UTC, SLOT + timedelta(seconds=240))
+        body = messages.failed_body(victims, text) if victims else messages.body(alert, text)
+        # When its message was stored tells nothing of it.
+        (found,) = runs(message(messages.FAILED if victims else alert, body, SLOT + timedelta(minutes=7)))
         assert found.counts is not None
         assert (found.counts.snapshotted, found.counts.vms, found.counts.deleted) == (3, 3 + len(victims), 2)
-        assert history.durations([found], UTC) == [240.0]
+        assert history.durations([found]) == [240]
 
 
 @pytest.mark.parametrize(
-    "summary",
+    "after, forced, seconds, told",
     [
-        "'a': 1 of 1 VM has its snapshot of 2026-03-02 10:15:00 (UTC); 1 expired snapshot deleted.",
-        "'a': 1 of 1 VMs have their snapshot of 2026-03-02 10:15:00 (UTC); 1 expired snapshots deleted.",
+        (4, False, 95, "The run was started at its slot and took 95 seconds."),
+        (899, False, 1, "The run was started at its slot and took 1 second."),
+        (900, False, 0, "The run was started late, at 2026-03-02 11:30:00 (CET), and took 0 seconds."),
+        (477005, True, 7200, "The run was started by hand at 2026-03-07 23:45:05 (CET) and took 7200 seconds."),
+        (5, False, -30, "The run was started at its slot and took 0 seconds."),  # the clock was set back
     ],
 )
-def test_one_vm_is_told_in_the_singular_and_the_plural_of_earlier_versions_is_read(summary: str) -> None:
-    (found,) = runs(message(body=messages.body(messages.SUCCEEDED, summary)))
+def test_a_run_tells_how_it_was_started(after: int, forced: bool, seconds: int, told: str) -> None:
+    zone = timezone(timedelta(hours=1), "CET")
+    began = SLOT + timedelta(seconds=after, microseconds=400000)
+    run = served()
+    run = run._replace(started=began, turn=run.turn._replace(forced=forced))
+    text = run.summary(zone, began + timedelta(seconds=seconds))
+    assert text.endswith("2 expired snapshots deleted. " + told)
+    for postscript in ("", " Disks that a xapi that died may have left: 1 (x); see the log."):
+        (found,) = runs(message(body=messages.body(messages.SUCCEEDED, text + postscript)))
+        counts = found.counts
+        assert counts is not None and counts[:3] == (3, 3, 2)
+        assert counts.slot == datetime(2026, 3, 2, 11, 15)  # noqa: DTZ001, a wall clock
+        assert counts.seconds == max(0, seconds)
+        assert counts.start == (history.BY_HAND if forced else history.LATE if after >= 900 else history.AT_SLOT)
+        wall = began.replace(microsecond=0).astimezone(zone).replace(tzinfo=None)
+        assert counts.started == (None if counts.start == history.AT_SLOT else wall)
+        assert history.durations([found]) == ([] if forced else [max(0, seconds)])
+
+
+OLD = "'a': 1 of 1 %s snapshot of 2026-03-02 10:15:00 (UTC); 1 expired %s deleted."
+
+
+@pytest.mark.parametrize(
+    "summary", [OLD % ("VM has its", "snapshot"), OLD % ("VMs have their", "snapshots")], ids=["one", "plural"]
+)
+def test_the_summaries_of_earlier_versions_are_read_and_tell_no_duration(summary: str) -> None:
+    (found,) = runs(message(body=messages.body(messages.SUCCEEDED, summary), at=SLOT + timedelta(days=5, hours=6)))
     assert found.counts is not None and found.counts[:3] == (1, 1, 1)
     assert found.story == "1 of 1 VM snapshotted, 1 expired snapshot deleted"
+    assert history.durations([found]) == [] and found.counts.start == ""
     one = served("a")._replace(vms=1, taken=1, deleted=1)
-    assert (
-        one.summary(UTC) == "'a': 1 of 1 VM has its snapshot of 2026-03-02 10:15:00 (UTC); 1 expired snapshot deleted."
-    )
+    assert one.summary(UTC, SLOT).startswith(OLD % ("VM has its", "snapshot"))
 
 
-def test_the_slot_is_read_in_the_zone_of_the_schedules() -> None:
-    zone = timezone(timedelta(hours=-5), "EST")
-    body = messages.body(messages.SUCCEEDED, served().summary(zone))
-    assert history.durations(runs(message(body=body, at=SLOT + timedelta(minutes=1))), zone) == [60.0]
-
-
-def test_only_the_last_runs_tell_how_long_the_next_takes_and_none_before_its_slot() -> None:
+def test_only_the_last_runs_tell_how_long_the_next_takes() -> None:
     found = []
     for number in range(12):
         slot = SLOT - timedelta(days=number)
-        body = messages.body(messages.SUCCEEDED, served(slot=slot).summary(UTC))
-        found += runs(message(body=body, at=slot + timedelta(seconds=10 + number)))
-    early = runs(message(body=messages.body(messages.SUCCEEDED, served().summary(UTC)), at=SLOT - timedelta(seconds=5)))
-    assert history.durations(early + found, UTC) == [10.0 + number for number in range(history.RUNS_ASKED)]
+        text = served(slot=slot).summary(UTC, slot + timedelta(seconds=10 + number))
+        found += runs(message(body=messages.body(messages.SUCCEEDED, text), at=slot))
+        # A second message about the same run.
+        found += runs(message(messages.NOT_QUIESCED, messages.body(messages.NOT_QUIESCED, text), at=slot, priority=3))
+    assert history.durations(found) == [10 + number for number in range(history.RUNS_ASKED)]
 
 
 def test_messages_without_a_count_tell_no_duration() -> None:
-    assert history.durations(runs(message(), message(messages.LOCK_FAILED, "x: 1 of 2 VMs")), UTC) == []
+    assert history.durations(runs(message(), message(messages.LOCK_FAILED, "x: 1 of 2 VMs"))) == []
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))
@@ -221,5 +243,5 @@ def test_the_median_duration_is_one_of_them_and_half_of_the_runs_are_no_longer(s
     assert 2 * sum(1 for one in seconds if one >= median) >= len(seconds)
 
 
-def test_one_run_that_was_late_does_not_count() -> None:
+def test_one_run_that_met_slow_storage_does_not_count() -> None:
     assert history.median_duration([60.0, 7200.0, 61.0]) == 61.0

@@ -831,23 +831,27 @@ kept = st.one_of(
             "last": nasty,
             "xapi": hostile,
             "policies": junk,
+            "vms": st.lists(
+                st.fixed_dictionaries({}, optional={"vm": junk, "since": st.one_of(junk, nasty), "task": junk})
+            ),
             "sessions": st.lists(st.fixed_dictionaries({}, optional={"session": junk, "tasks": junk})),
         },
     ).map(lambda value: json.dumps(value, default=str)),
 )
 
 
-@given(kept, kept, kept)
-@example("", "", json.dumps({"sessions": [{"session": ""}]}))  # is not the session of the pass itself
+@given(kept, kept, kept, kept)
+@example("", "", "", json.dumps({"sessions": [{"session": ""}]}))  # is not the session of the pass itself
 @thorough(15)
 def test_whatever_an_earlier_pass_is_said_to_have_left_the_next_one_serves(
-    lock: str, logon: str, sessions: str
+    lock: str, logon: str, frozen: str, sessions: str
 ) -> None:
     with estate() as here:
         pool = here.pool
         uuid = pool.uuid("pool", pool.call("pool.get_all")[0])
         logon = logon.replace('"xapi"', json.dumps("xapi") + ': %s, "x"' % json.dumps(pool.place.xapi))
-        for name, text in ((uuid + ".lock", lock), ("logon-failure", logon), (uuid + ".sessions", sessions)):
+        files = {".lock": lock, ".sessions": sessions, ".frozen": frozen}
+        for name, text in [("logon-failure", logon)] + [(uuid + suffix, text) for suffix, text in files.items()]:
             Path(pool.place.lock_dir, name).write_bytes(text.encode("utf-8", "surrogatepass"))
         assert pool.tick().status == 0
         check_log(pool)

@@ -160,6 +160,32 @@ def test_one_policy_is_shown_with_its_vms(busy: TestPool) -> None:
     assert "schedule\tevery day at 10:15" in lines and lines[-1].startswith("mail\tHalted\t1\t2026-03-02 10:15 UTC")
 
 
+def test_what_exceeds_retention_is_shown_with_what_of_it_the_next_run_deletes(pool: TestPool) -> None:
+    sr = pool.sr()
+    policy = pool.policy([pool.vm("full", [sr]), pool.vm("new", [sr])], retained_snapshots="7")
+    for hour in range(10, 16):
+        pool.at(hour, 15)
+        pool.tick()
+    pool.call("VM.destroy", pool.call("VM.get_snapshots", pool.call("VM.get_by_name_label", "new")[0])[0])
+    (shown,) = ask(pool, "show", "policy")
+    assert (shown["beyond_retention"], [vm["next_deleted"] for vm in shown["vm_list"]]) == (0, [[], []])
+    assert "beyond retention" not in told(pool, "show", "policy")
+    pool.call("VMSS.set_retained_snapshots", policy, "3")
+    (shown,) = ask(pool, "show", "policy")
+    full, new = shown["vm_list"]
+    assert (shown["beyond_retention"], full["beyond_retention"], new["beyond_retention"]) == (5, 3, 2)
+    (vm,) = pool.call("VM.get_by_name_label", "full")
+    oldest = [snapshot["uuid"] for snapshot in pool.snapshots(vm)]
+    assert [snapshot["uuid"] for snapshot in full["next_deleted"]] == oldest[:2]
+    text = told(pool, "show", "policy")
+    assert "beyond retention\t5 snapshots; " in text and "vmss prune --policy %s\n" % shown["uuid"] in text
+    assert "\t3\t%s of 2026-03-02 10:15 UTC; %s of 2026-03-02 11:15 UTC\t" % tuple(oldest[:2]) in text
+    pool.at(16, 15)
+    pool.tick()
+    gone = set(oldest) - {snapshot["uuid"] for snapshot in pool.snapshots(vm)}
+    assert gone == set(oldest[:3])  # those that were shown, and the usual one
+
+
 def test_a_name_that_several_policies_have_is_refused_with_their_uuids(busy: TestPool) -> None:
     twins = [busy.uuid("VMSS", busy.policy(name="twin")) for _ in range(2)]
     with pytest.raises(BadInput) as error:
@@ -263,6 +289,27 @@ def test_what_runs_next_and_for_how_long_by_past_runs(busy: TestPool) -> None:
     assert [run["time"] for run in runs] == ["2026-03-02T13:15:00Z", "2026-03-02T14:15:00Z", "2026-03-02T15:15:00Z"]
     assert {(run["policy"], run["vms"], run["runs"]) for run in runs} == {("hourly", 1, 3)}
     assert 0 < runs[0]["seconds"] < 60 and runs[0]["ends"] > runs[0]["time"]
+
+
+def test_runs_by_hand_tell_nothing_of_the_length_of_the_next(pool: TestPool) -> None:
+    """As it was seen: a run by hand five days after its slot was taken for one that had lasted so long."""
+    policy = pool.policy([pool.vm("vm", [pool.sr()])], frequency="weekly", schedule={"days": "Monday", "hour": "10"})
+    pool.at(10)
+    pool.tick()
+    ran = pool.last_run(policy) - pool.simulator.now().replace(hour=10, minute=0, second=0, microsecond=0)
+    pool.at(16, 6, day=7)
+    pool.tick(policy=pool.uuid("VMSS", policy))
+    (run,) = ask(pool, "next", "--hours", "168")
+    assert run["runs"] == 1 and abs(run["seconds"] - ran.total_seconds()) <= 1
+    told = ask(pool, "history")
+    assert [one["start"] for one in told] == ["by hand", "at its slot"]
+    assert all(0 < one["seconds"] < 60 for one in told)
+    (vm,) = pool.call("VM.get_by_name_label", "vm")
+    pool.call("VM.add_to_blocked_operations", vm, "snapshot", "no")
+    pool.at(10, 45, day=9)
+    pool.tick()
+    assert "The run was started late, at 2026-03-09 10:45:00 (UTC), and took " in pool.alerts(policy)[-1]["body"]
+    assert [one["start"] for one in ask(pool, "history", "--last", "1")] == ["late"]
 
 
 def test_an_overlap_is_told_with_the_command_that_ends_it(busy: TestPool) -> None:

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from tests.front import Front, Lose
 from tests.pool import TestPool
+from vmss.core.left_over import NAMELESS, SUSPECT, Item, sentences, stuck
 from vmss.core.outcome import TIMED_OUT, Outcome
 from vmss.core.problem import Problem
 from vmss.core.records import NULL
 from vmss.edges.lock import LockDirectory
 from vmss.edges.log import Log
 from vmss.edges.xapi import Refused, Unanswered, Xapi
+from vmss.passes import left_over
 from vmss.passes.notes import Attempt, Notes
-from vmss.passes.orphans import OURS, SUSPECT, Candidate, Orphan, is_nameless, judge, summary
+from vmss.passes.orphans import OURS, Candidate, is_nameless, judge
 from vmss.passes.run import Request, run
 
 UTC = timezone.utc
@@ -107,9 +109,10 @@ def test_a_disk_that_says_anything_of_itself_is_not_nameless(change: Dict[str, A
     assert is_nameless(NAMELESS_DISK) and not is_nameless(NAMELESS_DISK._replace(**change))
 
 
-def test_an_alert_names_ten_disks_and_none_that_is_destroyed() -> None:
-    assert summary([Orphan(OURS, "gone", "sr", 1, "vm", "OpaqueRef:x")]) == ""
-    text = summary([Orphan(SUSPECT, "disk%d" % number, "sr", 1, "vm") for number in range(12)])
+def test_an_alert_names_ten_disks() -> None:
+    assert sentences([]) == ""
+    mark = stuck((), SINCE)
+    text = sentences([Item((SUSPECT, NAMELESS)[number % 2], "disk%d" % number, "vm", mark) for number in range(12)])
     assert ": 12 (disk0, " in text and "disk9, and more)" in text and "disk10" not in text
 
 
@@ -242,6 +245,67 @@ def test_disks_of_a_snapshot_that_xapi_was_stopped_in_are_reported_and_left(pool
     (alert,) = pool.alerts(policy)
     named = "%d (%s)" % (len(left), ", ".join(left))
     assert "Disks that a xapi that died may have left: %s; see the log." % named in alert["body"]
+
+
+def stopped(pool: TestPool, unmarked: bool) -> str:
+    """xapi is stopped in the snapshot of a second disk, and does not enter its source; return the disk's uuid."""
+    sr = pool.sr()
+    vm = pool.vm("vm", [sr, sr])
+    pool.policy([vm])
+    for name in ("vm 0", "vm 1"):
+        pool.vdi(sr, name=name)  # of the same name, size and SR, but nobody's snapshot
+    before = set(pool.call("VDI.get_all"))
+    pool.simulator.durations = pool.simulator.durations._replace(without_source=1.0, unmarked=float(unmarked))
+    pool.at(10, 15)
+    fails(pool, Death(pool, "clean"))
+    pool.at(10, 30)
+    rows = {ref: pool.call("VDI.get_record", ref) for ref in pool.call("VDI.get_all") if ref not in before}
+    (left,) = [row for row in rows.values() if row["managed"] and row["snapshot_of"] == NULL]
+    assert left["name_label"] in ("vm 0", "vm 1") and left["is_a_snapshot"] is not unmarked
+    return str(left["uuid"])
+
+
+@pytest.mark.parametrize("unmarked", [False, True])
+def test_a_disk_of_which_a_stopped_xapi_has_not_entered_the_source_is_reported_and_left(
+    pool: TestPool, unmarked: bool
+) -> None:
+    left = stopped(pool, unmarked)
+    assert pool.tick().status == 0
+    vm = pool.uuid("VM", pool.call("VM.get_by_name_label", "vm")[0])
+    named = [line.split()[1] for line in told(pool)]
+    assert len(named) == 2 and left in named  # and the first disk, which was done
+    assert all("is left alone: xapi died while it took a snapshot of VM %s" % vm in line for line in told(pool))
+    assert left in pool.alerts()[-1]["body"]
+    pool.call("VDI.get_by_uuid", left)
+
+
+def listed(pool: TestPool) -> List[str]:
+    """The uuids of the list of what is left over."""
+    return sorted(item.uuid for item in left_over.read(pool.other_config()))
+
+
+def test_what_was_found_is_said_by_the_next_run_until_it_is_gone(pool: TestPool) -> None:
+    left = stopped(pool, True)
+    policy = pool.call("VMSS.get_all")[0]
+    pool.call("VMSS.set_enabled", policy, False)
+    pool.tick()  # nothing is due
+    assert left in listed(pool) and len(listed(pool)) == 2 and pool.names() == []
+    pool.call("VMSS.set_enabled", policy, True)
+    for hour in (11, 12):
+        at_quarter(pool, hour)
+        pool.tick()
+        assert "may have left: 2 (" in pool.alerts()[-1]["body"] and left in pool.alerts()[-1]["body"]
+    pool.call("VDI.destroy", pool.call("VDI.get_by_uuid", left))
+    at_quarter(pool, 13)
+    pool.tick()
+    assert left not in pool.alerts()[-1]["body"] and "may have left: 1 (" in pool.alerts()[-1]["body"]
+    (other,) = listed(pool)
+    # It is a backup tool's after all.
+    pool.call("VDI.add_to_other_config", pool.call("VDI.get_by_uuid", other), "vmss-keep", "true")
+    at_quarter(pool, 14)
+    pool.tick()
+    assert "may have left" not in pool.alerts()[-1]["body"] and listed(pool) == []
+    assert other in loose(pool)
 
 
 def test_a_pass_that_nothing_happened_to_leaves_no_note_and_the_next_costs_nothing(pool: TestPool) -> None:
@@ -620,6 +684,8 @@ def test_a_look_costs_calls_by_the_number_of_vms_that_were_under_way(pool: TestP
         "VDI.get_all_records_where",
         "SR.get_uuid",
         "VDI.get_all_records_where",
+        "VDI.get_all_records_where",
+        "pool.add_to_other_config",
     ]
 
 

@@ -12,7 +12,7 @@ from vmss.core import messages
 from vmss.core.frequencies import DAILY, FREQUENCIES, HOURLY, Schedule
 from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
-from vmss.core.schedule import latest_slot, next_slot
+from vmss.core.schedule import latest_slot
 from vmss.core.turn import Served, Turn
 from vmss.insight import history, promises
 from vmss.insight.findings import CRITICAL, WARNING, Finding
@@ -50,17 +50,15 @@ def moment(instant: datetime) -> str:
     return instant.strftime("%H:%M")
 
 
-def promise(
-    one: Policy, now: datetime, in_hand: bool = False, zone: Any = UTC, duration: timedelta = MINUTE
-) -> Promise:
-    return promises.promise(one, zone, now, duration - MINUTE, in_hand)
+def promise(one: Policy, now: datetime, zone: Any = UTC, length: timedelta = promises.MARGIN, **known: Any) -> Promise:
+    return promises.promise(one, zone, now, length, known.get("known", one.ran(now)))
 
 
 def run(victims: Sequence[Victim] = (), vms: int = 3, at: datetime = NOW) -> List[Run]:
     """The message of a run, read back from what a pass writes."""
     served = Served(Turn(policy(), at), at, vms=vms, taken=vms - len(victims), victims=tuple(victims))
     name = messages.FAILED if victims else messages.SUCCEEDED
-    summary = served.summary(UTC)
+    summary = served.summary(UTC, at)
     body = messages.failed_body(victims, summary) if victims else messages.body(name, summary)
     return history.runs(
         {
@@ -86,9 +84,9 @@ def run(victims: Sequence[Victim] = (), vms: int = 3, at: datetime = NOW) -> Lis
         (NOW - 44 * MINUTE, NOW + 14 * MINUTE, Promise(NOW - 45 * MINUTE)),  # the slot is still to come
         (NOW - 44 * MINUTE, NOW + 16 * MINUTE, Promise(NOW - 45 * MINUTE)),  # its run may be on
         (NOW - 44 * MINUTE, NOW + 44 * MINUTE, Promise(NOW - 45 * MINUTE)),
-        (NOW - 44 * MINUTE, NOW + 45 * MINUTE, Promise(missed=(NOW + 15 * MINUTE,))),
-        (NOW - 2 * HOUR, NOW + 20 * MINUTE, Promise(missed=(NOW - 45 * MINUTE,))),
-        (NOW - 2 * HOUR, NOW + 50 * MINUTE, Promise(missed=(NOW - 45 * MINUTE, NOW + 15 * MINUTE))),
+        (NOW - 44 * MINUTE, NOW + 45 * MINUTE, Promise(NOW + 15 * MINUTE, missed=(NOW + 15 * MINUTE,))),
+        (NOW - 2 * HOUR, NOW + 20 * MINUTE, Promise(NOW - 45 * MINUTE, missed=(NOW - 105 * MINUTE, NOW - 45 * MINUTE))),
+        (NOW - 2 * HOUR, NOW + 50 * MINUTE, Promise(NOW + 15 * MINUTE, missed=(NOW - 45 * MINUTE, NOW + 15 * MINUTE))),
         (None, NOW, Promise()),  # never ran
         (NOW + HOUR, NOW, Promise()),  # a wrong clock
     ],
@@ -97,17 +95,64 @@ def test_promises(last: Optional[datetime], now: datetime, expected: Promise) ->
     assert promise(policy(last=last), now) == expected
 
 
-def test_a_pass_that_has_it_in_hand_may_take_its_time() -> None:
-    one = policy(last=NOW - 44 * MINUTE)
-    assert promise(one, NOW + 70 * MINUTE, in_hand=True) == Promise(NOW - 45 * MINUTE)
-    assert promise(one, NOW + 5 * HOUR, in_hand=True) == Promise()
-
-
 def test_a_run_that_usually_takes_long_may_take_long() -> None:
     one = policy(Schedule(DAILY, 0, 10), last=NOW - DAY)
-    assert promise(one, NOW + 59 * MINUTE).missed
-    assert not promise(one, NOW, duration=3 * HOUR).missed
-    assert promise(one, NOW + 6 * HOUR, duration=100 * HOUR).missed  # it was late, rather
+    assert promise(one, NOW + 59 * MINUTE).missed == (NOW - 2 * HOUR,)
+    assert promise(one, NOW, length=3 * HOUR) == Promise(NOW - DAY - 2 * HOUR)
+
+
+def test_a_run_that_takes_longer_than_the_time_between_two_slots_is_of_the_slot_before() -> None:
+    one = policy(last=NOW - 5 * HOUR)
+    slot = NOW + 15 * MINUTE - 2 * HOUR
+    assert promise(one, NOW + 30 * MINUTE, length=2 * HOUR) == Promise(slot, missed=(slot - HOUR, slot))
+
+
+def test_where_the_last_run_is_of_the_future_it_has_run_all_the_same() -> None:
+    one = policy(last=NOW + DAY)
+    instant = promises.known(one, UTC, NOW, [], None)
+    assert promise(one, NOW, known=instant).slot == NOW - 45 * MINUTE
+
+
+def test_one_that_never_ran_has_promised_what_was_due_by_its_messages() -> None:
+    one = policy()
+    assert promises.known(one, UTC, NOW, [], None) is None
+    put_off = [Run(UUID, NOW - 45 * MINUTE + timedelta(seconds=9), messages.LOCK_FAILED, history.RUN_WARNING)]
+    found = promise(one, NOW, known=promises.known(one, UTC, NOW, put_off, None))
+    assert found.slot == NOW - 45 * MINUTE
+    later = [Run(UUID, NOW + 15 * MINUTE, messages.LOCK_FAILED, history.RUN_WARNING)]
+    assert promise(one, NOW + 20 * MINUTE, known=promises.known(one, UTC, NOW, later, None)) == Promise()
+
+
+@pytest.mark.parametrize("minutes, slot", [(-45, -45), (-31, -45), (-30, None), (10, None)])
+def test_one_that_never_ran_is_in_hand_since_the_slot_at_which_the_pass_began(minutes: int, slot: Any) -> None:
+    """A pass that began at any other time may have taken it in hand at any later one."""
+    instant = promises.known(policy(), UTC, NOW, [], NOW + minutes * MINUTE)
+    found = promise(policy(), NOW, known=instant)
+    assert found.slot == (NOW + slot * MINUTE if slot is not None else None)
+
+
+# How long a run may take
+
+
+def ran(*seconds: int, name: str = messages.SUCCEEDED) -> List[Run]:
+    counts = [history.Counts(3, 3, 0, NOW, history.AT_SLOT, None, one) for one in seconds]
+    return [Run(UUID, NOW, name, history.RUN_SUCCEEDED, counts=one) for one in counts]
+
+
+@pytest.mark.parametrize(
+    "runs, in_hand, minutes",
+    [
+        ([], False, 30),
+        ([], True, 60),  # till its next slot
+        (ran(60, 600, 120), False, 32),
+        (ran(60, 600, 120), True, 32),  # that a pass is at work on it excuses nothing
+        (ran(360000), True, 30 + 360),
+        (ran(60) + ran(20000, 20000, name=messages.FAILED), True, 31),  # those waited for something that hung
+        (ran(600, name=messages.FAILED), False, 40),
+    ],
+)
+def test_how_long_a_run_may_take(runs: List[Run], in_hand: bool, minutes: int) -> None:
+    assert promises.length(policy(), runs, in_hand) == minutes * MINUTE
 
 
 @pytest.mark.parametrize("fields", [{"enabled": False}, {"vms": ()}, {"last_run": None}])
@@ -125,35 +170,34 @@ def test_a_policy_that_is_served_in_time_is_never_late(
     assert found.slot == slot and not found.missed
 
 
-@given(schedules, zones, instants, st.timedeltas(timedelta(0), 40 * DAY), st.booleans())
+@given(schedules, zones, instants, st.timedeltas(timedelta(0), 40 * DAY), st.timedeltas(timedelta(0), 7 * HOUR))
 @quick
-def test_promised_slots_are_slots_that_were_served(
-    schedule: Schedule, zone: Any, last: datetime, later: timedelta, in_hand: bool
+def test_promised_is_the_latest_slot_that_should_be_over(
+    schedule: Schedule, zone: Any, last: datetime, later: timedelta, length: timedelta
 ) -> None:
     now = last + later
-    found = promise(policy(schedule, last=last), now, in_hand=in_hand, zone=zone)
-    assert not (found.slot and found.missed)
-    if found.slot is not None:
-        assert found.slot <= last and latest_slot(schedule, zone, found.slot) == found.slot
-    for slot in found.missed:
-        assert last < slot <= now - promises.MARGIN or slot < latest_slot(schedule, zone, now)
-    following = next_slot(schedule, zone, last)
-    if now >= following + promises.MARGIN and not in_hand:
-        assert found.missed
+    found = promise(policy(schedule, last=last), now, length=length, zone=zone)
+    slots = [latest_slot(schedule, zone, now)]
+    while slots[-1] > last:
+        slots.append(latest_slot(schedule, zone, slots[-1] - timedelta(seconds=1)))
+    over = [slot for slot in slots if slot <= last or slot + length <= now]
+    assert found.slot == over[0]
+    assert list(found.missed) == sorted(slot for slot in over[:2] if slot > last)
 
 
 @pytest.mark.parametrize("slots, severity", [((), None), ((NOW,), WARNING), ((NOW - HOUR, NOW), CRITICAL)])
 def test_one_slot_is_a_warning_two_are_critical(slots: Any, severity: Optional[int]) -> None:
-    found = promises.missed(policy(last=NOW - DAY), Promise(missed=slots), moment)
+    found = promises.missed(policy(last=NOW - DAY), Promise(missed=slots), False, moment)
     assert [finding.severity for finding in found] == ([severity] if severity else [])
 
 
 # VMs without what was promised
 
 
-def overdue(late: Sequence[Late], runs: Sequence[Run], vms: int = 3) -> List[Finding]:
-    one = policy(vms=vms)
-    return promises.overdue(one, NOW - 45 * MINUTE, UTC, promises.without_newcomers(one, late, runs), runs, moment)
+def overdue(late: Sequence[Late], runs: Sequence[Run], vms: int = 3, in_hand: bool = False) -> List[Finding]:
+    one, slot = policy(vms=vms), NOW - 45 * MINUTE
+    late = promises.without_newcomers(one, late, runs, slot, in_hand)
+    return promises.overdue(one, slot, UTC, late, runs, in_hand, moment)
 
 
 def test_nobody_is_late() -> None:
@@ -181,6 +225,18 @@ def test_newcomers_are_excused_if_the_run_counted_fewer() -> None:
     (found,) = overdue([Late("bad", "b"), Late("new", "u")], run([Victim("bad", "b", ("X",))], vms=2))
     assert found.text.endswith(": bad")
     assert overdue([Late("web", "u")], []) == []  # nothing is known of the run: it may be new
+    assert overdue([Late("web", "u")], [], in_hand=True)  # it is being served
+    put_off = [Run(UUID, NOW - 44 * MINUTE, messages.LOCK_FAILED, history.RUN_WARNING)]
+    assert overdue([Late("web", "u")], put_off)  # it was due
+
+
+def test_a_run_that_made_up_for_another_makes_no_newcomers() -> None:
+    one = run(vms=1, at=NOW - 30 * MINUTE)
+    assert one[0].counts is not None
+    one[0] = one[0]._replace(counts=one[0].counts._replace(start=history.BY_HAND))
+    late = [Late("vm %d" % number, "u%d" % number, NOW - HOUR) for number in range(3)]
+    (found,) = overdue(late, one + run(vms=3, at=NOW - 44 * MINUTE))
+    assert found.text.startswith("3 of 3 VMs")
 
 
 @given(
@@ -198,7 +254,8 @@ def test_as_many_are_excused_as_can_be_new(late: List[Late], counted: int, vms: 
     victims = [Victim(vm.name, vm.uuid, ("X",)) for vm in late[:named]]
     runs = run(victims, vms=max(counted, len(victims)))
     new = max(0, vms - max(counted, len(victims)))
-    expected = max(len(late) - new, len(victims))
+    old = {victim.uuid for victim in victims} | {vm.uuid for vm in late if vm.own}
+    expected = max(len(late) - new, len(old))
     found = overdue(late, runs, vms=vms)
     assert [int(finding.text.split(" ")[0]) for finding in found] == ([expected] if expected else [])
 

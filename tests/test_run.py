@@ -19,7 +19,7 @@ def clean(pool: TestPool) -> None:
     assert pool.sessions() == 0
     assert pool.tasks() == []
     assert LockDirectory(pool.place.lock_dir).holder(pool.call("pool.get_uuid", pool.call("pool.get_all")[0])) is None
-    assert [key for key in pool.other_config() if key.startswith("vmss")] == []
+    assert [key for key in pool.other_config() if key.startswith("vmss") and not key.startswith("vmss-owed:")] == []
     held = set()
     for record in pool.call("VM.get_all_records").values():
         if record["is_a_snapshot"]:
@@ -79,7 +79,7 @@ def test_several_missed_slots_are_one_late_run(pool: TestPool) -> None:
         pool.at(9, minute, day=6)
         pool.tick()
     assert len(pool.snapshots(vm)) == 2
-    assert pool.snapshots(vm)[1]["name_label"].endswith("2026-03-05T10:15:00Z")
+    assert pool.snapshots(vm)[1]["name_label"].endswith("2026-03-06T09:00:00Z")
     assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] * 2
 
 
@@ -212,8 +212,13 @@ def test_a_lower_retention_takes_effect_at_the_next_run_oldest_first(pool: TestP
         pool.tick()
     pool.call("VMSS.set_retained_snapshots", policy, "2")
     pool.at(15, 15)
-    assert pool.tick().served[0].deleted == 4
-    assert [record["name_label"][-9:] for record in pool.snapshots(vm)] == ["14:15:00Z", "15:15:00Z"]
+    (served,) = pool.tick().served
+    assert (served.deleted, served.left) == (3, 1)
+    assert [record["name_label"][-9:] for record in pool.snapshots(vm)] == ["13:15:00Z", "14:15:00Z", "15:15:00Z"]
+    pool.at(16, 15)
+    (served,) = pool.tick().served
+    assert (served.deleted, served.left) == (2, 0)
+    assert [record["name_label"][-9:] for record in pool.snapshots(vm)] == ["15:15:00Z", "16:15:00Z"]
 
 
 def test_a_disk_of_an_expired_snapshot_that_another_vm_uses_stays(pool: TestPool) -> None:
@@ -632,3 +637,34 @@ def test_over_https_nothing_is_taken(pool: TestPool) -> None:
     pool.place = pool.place._replace(xapi="https://127.0.0.1:1")
     with pytest.raises(BadInput, match="in dom0 of the coordinator"):
         pool.tick()
+
+
+def test_each_snapshot_is_named_for_the_instant_that_it_stands_for(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    daily = {"frequency": "daily", "schedule": {"hour": "10", "min": "15"}}
+    policy = pool.policy([vm], name="p", retained_snapshots="5", **daily)
+    pool.at(10, 15, second=2)
+    pool.tick()
+    pool.at(15, 40, second=7)
+    pool.tick(policy=pool.uuid("VMSS", policy))
+    pool.at(12, 0, day=3, second=3)  # late
+    pool.tick()
+    assert sorted(snapshot["name_label"] for snapshot in pool.snapshots(vm)) == [
+        "p 2026-03-02T10:15:00Z",
+        "p 2026-03-02T15:40:07Z",
+        "p 2026-03-03T12:00:03Z",
+    ]
+
+
+def test_a_name_that_an_older_snapshot_has_is_not_given_again(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm], name="p")
+    pool.at(10, 15)
+    pool.tick()
+    # As though the clock had been an hour ahead then.
+    (old,) = pool.call("VM.get_snapshots", vm)
+    pool.simulator.db.set("VM", old, "snapshot_time", datetime(2026, 3, 2, 9, 15, tzinfo=UTC))
+    pool.call("VMSS.set_last_run_time", policy, "20260302T09:16:00Z")
+    pool.tick()
+    names = sorted(snapshot["name_label"] for snapshot in pool.snapshots(vm))
+    assert names == ["p 2026-03-02T10:15:00Z", "p 2026-03-02T10:15:01Z"]

@@ -4,20 +4,24 @@ import io
 import json
 import os
 import re
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
 from tests.front import Front
-from tests.pool import TestPool
+from tests.pool import START, TestPool
 from tests.test_commands import tls, vmss  # noqa: F401
 from vmss.cli.commands import status
 from vmss.core.datetimes import format_datetime
+from vmss.core.records import NULL
 from vmss.edges.lock import LockDirectory
 from vmss.insight import state
 from vmss.insight.lock_and_log import read_local
 from vmss.insight.reading import reading
+from vmss.passes.run import Request, run
 
 # One line, numbers after the only |, then the details.
 LINE = re.compile(r"VMSS (OK|WARNING|CRITICAL|UNKNOWN): [^|\n]*( \| [a-z_]+=\S+( [a-z_]+=\S+)*)?\Z")
@@ -319,3 +323,249 @@ def test_over_https(tmp_path: Path, tls: Dict[str, str]) -> None:  # noqa: F811
     assert ended.status == 0 and "not checked\tcron entry\tthis is not dom0" in ended.out
     ended = vmss(tmp_path, "status", **dict(tls, VMSS_PASSWORD="wrong secret"))
     assert ended.status == 3 and ended.out.startswith("VMSS UNKNOWN: ") and "secret" not in ended.out
+
+
+# The promise, by VMs and snapshots
+
+
+def test_a_schedule_that_hangs_is_no_excuse(pool: TestPool) -> None:
+    """Storage that hangs, an hourly schedule, which never ran before: its promise is broken an hour after its slot."""
+    pool.policy([pool.vm("vm %d" % number, [pool.sr()]) for number in range(4)])
+    said: Dict[int, Said] = {}
+    path = str(pool.folder / "front")
+
+    def before(method: str) -> None:
+        hours = int((pool.simulator.now() - START).total_seconds() - 900) // 3600
+        if method == "event.from" and 0 < hours <= 3 and hours not in said:
+            said[hours] = Said(pool)
+
+    Front(path, pool.socket, before=before)
+    pool.at(10, 15)
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(80000.0, 80000.0))
+    run(Request(kicked=True), pool.surroundings(place=pool.place._replace(xapi="unix:" + path)))
+    assert said
+    for hours in said:
+        assert said[hours].status and "4 of 4 VMs of 'policy' have no snapshot since" in said[hours].text
+
+
+@contextmanager
+def held(pool: TestPool, minute: int = 0) -> Iterator[None]:
+    """A pass has the one policy in hand, since that minute after 11 o'clock."""
+    directory = LockDirectory(pool.place.lock_dir)
+    pool.at(11, minute)
+    lock = directory.acquire(
+        pool.uuid("pool", pool.call("pool.get_all")[0]), {"pid": 7, "since": format_datetime(pool.simulator.now())}
+    )
+    lock.working_on([pool.uuid("VMSS", pool.call("VMSS.get_all")[0])])
+    yield
+    lock.release()
+    directory.close()
+
+
+def test_a_running_pass_hides_no_slot_that_should_be_over(pool: TestPool) -> None:
+    served(pool)
+    with held(pool, 15):
+        for hour, minute, text in (
+            (11, 44, ""),  # it may still be at it: the run of 10:15 took no time
+            (11, 46, "'policy' should have ended its run of 2026-03-02 11:15 UTC: a pass has it in hand"),
+            (12, 14, "'policy' should have ended its run of 2026-03-02 11:15 UTC: a pass has it in hand"),
+            (14, 14, "'policy' should have ended its run of 2026-03-02 12:15 UTC and 2026-03-02 13:15 UTC: a pass"),
+        ):
+            pool.at(hour, minute)
+            said = Said(pool)
+            assert text in said.text and ("vms_late=3" in said.numbers) == bool(text)
+            assert "vmss run" not in said.text  # it is refused while the pass has it in hand
+        assert said.status == 2
+
+
+def test_a_run_whose_vms_all_have_their_snapshots_may_take_its_time(pool: TestPool) -> None:
+    served(pool)
+    pool.at(11, 15)
+    pool.tick()
+    # As though it were still deleting.
+    pool.call("VMSS.set_last_run_time", pool.call("VMSS.get_all")[0], "20260302T10:15:10Z")
+    for message in pool.call("message.get_all"):
+        pool.call("message.destroy", message)
+    with held(pool, 16):
+        pool.at(12, 10)
+        assert "'policy'" not in Said(pool).first
+
+
+def by_hand(pool: TestPool) -> None:
+    pool.tick(policy=pool.uuid("VMSS", pool.call("VMSS.get_all")[0]))
+
+
+def asked(pool: TestPool, status: int) -> List[str]:
+    """The calls that a question costs."""
+    path = str(pool.folder / ("front %d" % len(os.listdir(str(pool.folder)))))
+    front = Front(path, pool.socket)
+    said = Said(pool, xapi="unix:" + path)
+    assert said.status == status, said.text
+    return front.calls
+
+
+@pytest.mark.parametrize("vms", [3, 30])
+def test_what_it_costs_does_not_grow_with_the_vms_that_are_well_beside_one_that_failed(
+    pool: TestPool, vms: int
+) -> None:
+    refs = served(pool, vms=vms)
+    pool.call("VM.add_to_blocked_operations", refs[0], "snapshot", "no")
+    pool.at(11, 15)
+    pool.tick()
+    assert len(asked(pool, 1)) == 11
+
+
+@pytest.mark.parametrize("vms", [3, 30])
+def test_nor_beside_one_whose_snapshot_somebody_deleted_nor_with_runs_by_hand_and_late_ones(
+    pool: TestPool, vms: int
+) -> None:
+    refs = served(pool, vms=vms, retained_snapshots="5")
+    pool.call("VM.destroy", pool.call("VM.get_snapshots", refs[1])[0])
+    assert len(asked(pool, 1)) == 11
+    by_hand(pool)
+    assert len(asked(pool, 0)) == 8
+    pool.at(11, 50)
+    pool.tick()
+    assert len(asked(pool, 0)) == 6
+
+
+def test_a_snapshot_that_is_dated_in_the_future_is_none(pool: TestPool) -> None:
+    """The clock was ahead for an instant within a run, whose alert says that all is well."""
+    refs = served(pool)
+    for ref, year in ((refs[0], 2027), (refs[1], 2025)):
+        snapshot = pool.call("VM.get_snapshots", ref)[0]
+        pool.simulator.db.set("VM", snapshot, "snapshot_time", datetime(year, 3, 2, tzinfo=timezone.utc))
+    said = Said(pool)
+    assert said.status == 2 and "2 of 3 VMs of 'policy' have no snapshot since" in said.first
+
+
+def test_an_alert_of_the_future_hides_nothing(pool: TestPool) -> None:
+    refs = served(pool)
+    uuid = pool.uuid("VMSS", pool.call("VMSS.get_all")[0])
+    pool.simulator.set_time(datetime(2027, 3, 2, tzinfo=timezone.utc))
+    body = pool.alerts()[0]["body"]
+    pool.call("message.create", "VMSS_SNAPSHOT_SUCCEEDED", "5", "VMSS", uuid, body)
+    pool.call("VM.add_to_blocked_operations", refs[0], "snapshot", "no")
+    for hour in (11, 12):
+        pool.at(hour, 15)
+        pool.tick()
+    said = Said(pool)
+    assert said.status == 2 and "last run of 'policy' failed: 1 of 3 VMs" in said.first and "vms_late=1" in said.numbers
+
+
+def test_a_last_run_of_the_future_hides_nothing(pool: TestPool) -> None:
+    served(pool)
+    policy = pool.call("VMSS.get_all")[0]
+    pool.simulator.db.set("VMSS", policy, "last_run_time", datetime(2027, 1, 1, tzinfo=timezone.utc))
+    assert Said(pool).status == 0
+    pool.at(12, 10)
+    said = Said(pool)
+    assert "'policy' has missed its run of 2026-03-02 11:15 UTC" in said.first and "vms_late=3" in said.numbers
+
+
+def test_what_was_made_good_is_well_whatever_old_alerts_say(pool: TestPool) -> None:
+    refs = served(pool)
+    pool.call("VM.add_to_blocked_operations", refs[0], "snapshot", "no")
+    pool.at(11, 15)
+    pool.tick()
+    assert Said(pool).status == 1
+    # The VM is taken off its schedule.
+    pool.call("VM.set_snapshot_schedule", refs[0], NULL)
+    said = Said(pool)
+    assert said.status == 0 and "all VMs that it left out have a snapshot by now" in said.text
+    # Or the schedule is disabled.
+    pool.call("VM.set_snapshot_schedule", refs[0], pool.call("VMSS.get_all")[0])
+    assert Said(pool).status == 1
+    pool.call("VMSS.set_enabled", pool.call("VMSS.get_all")[0], False)
+    assert Said(pool).status == 0
+
+
+def test_a_vm_for_another_is_no_late_one(pool: TestPool) -> None:
+    """As many VMs as the run had, but not the same."""
+    refs = served(pool)
+    policy = pool.call("VMSS.get_all")[0]
+    pool.call("VM.set_snapshot_schedule", refs[0], NULL)
+    pool.call("VM.set_snapshot_schedule", pool.vm("new"), policy)
+    assert Said(pool).status == 0
+    # And one more of which somebody has deleted the snapshot.
+    pool.call("VM.destroy", pool.call("VM.get_snapshots", refs[1])[0])
+    assert "vm 1" in Said(pool).first
+
+
+def test_a_newcomer_that_is_well_excuses_no_other(pool: TestPool) -> None:
+    """One VM more than the run counted, from another schedule; and one of the others whose snapshot is gone."""
+    refs = served(pool)
+    other = pool.vm("other", [pool.sr()])
+    pool.policy([other], name="other", schedule={"min": "30"})
+    pool.at(10, 30)
+    pool.tick()
+    pool.at(11, 15)
+    pool.tick()
+    pool.call("VM.set_snapshot_schedule", other, pool.call("VMSS.get_by_name_label", "policy")[0])
+    pool.at(11, 20)
+    assert Said(pool).status == 0  # it has one of 10:30, and waits for 12:15
+    pool.call("VM.destroy", pool.call("VM.get_by_uuid", pool.snapshots(refs[1])[-1]["uuid"]))
+    said = Said(pool)
+    assert said.status == 1 and "1 of 4 VMs of 'policy' has no snapshot since 2026-03-02 11:15 UTC: vm 1" in said.first
+
+
+def test_two_schedules_of_one_name_do_not_stand_in_for_each_other(pool: TestPool) -> None:
+    refs = served(pool)
+    pool.policy([pool.vm("other %d" % number) for number in range(3)])
+    pool.at(11, 15)
+    pool.tick()
+    assert Said(pool).status == 0
+    for ref in refs:
+        pool.call("VM.destroy", pool.call("VM.get_by_uuid", pool.snapshots(ref)[-1]["uuid"]))
+    assert "3 of 3 VMs of 'policy' have no snapshot since 2026-03-02 11:15 UTC: vm 0, vm 1 and vm 2" in Said(pool).first
+
+
+def test_a_slot_whose_run_failed_to_delete_is_still_told(pool: TestPool) -> None:
+    refs = served(pool, retained_snapshots="1")
+    old = pool.call("VM.get_snapshots", refs[0])[0]
+    pool.simulator.db.set("VM", old, "is_default_template", True)  # xapi refuses to destroy one
+    pool.at(11, 15)
+    pool.tick()
+    assert len(pool.snapshots(refs[0])) == 2
+    said = Said(pool).first
+    assert said.startswith("VMSS WARNING: ") and "last run of 'policy' failed: 1 of 3 VMs" in said
+
+
+# What is left over
+
+
+def test_what_cannot_be_deleted_is_a_warning_until_it_is_gone(pool: TestPool) -> None:
+    (vm,) = served(pool, vms=1, retained_snapshots="1")
+    (old,) = pool.snapshots(vm)
+    disk = pool.uuid("VDI", pool.call("VBD.get_VDI", old["VBDs"][0]))
+    error = '["SR_BACKEND_FAILURE_80", "", "no", ""]'
+    rule = {"method": "VDI.destroy", "object": disk, "action": "error", "count": "0", "error": error}
+    pool.call("simulator.add_fault", rule)
+    for hour in (11, 12):
+        pool.at(hour, 15)
+        pool.tick()
+    assert pool.names()[-1] == "VMSS_SNAPSHOT_SUCCEEDED"  # of the run of 12:15, which had nothing to do with it
+    said = Said(pool)
+    assert said.status == 1 and "left_over=1" in said.numbers
+    text = "1 disk could not be destroyed with its snapshot: The storage reports an error: %s" % disk
+    assert said.first == "VMSS WARNING: " + text
+    (line,) = [line for line in said.lines if line.startswith("WARNING: left over")]
+    assert "; since 2026-03-02 11:15 UTC, tries: 2, the next one in " in line and line.endswith(": vmss run")
+    pool.call("simulator.clear_faults")
+    pool.tick(kicked=False)
+    said = Said(pool)
+    assert said.status == 0 and "left_over=0" in said.numbers
+
+
+def test_what_is_left_over_costs_a_query_for_fifty(pool: TestPool, tmp_path: Path) -> None:
+    vms = served(pool, vms=30)
+    disks = [pool.call("VDI.snapshot", pool.call("VBD.get_VDI", pool.call("VM.get_VBDs", vm)[0]), {}) for vm in vms]
+    mark = {"since": "20260302T10:15:00Z", "tried": "20260302T10:15:00Z", "tries": 0, "error": [], "kind": "suspect"}
+    items = [dict(mark, uuid=pool.uuid("VDI", disk), of="") for disk in disks]
+    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], "vmss-left-over:0", json.dumps(items))
+    path = str(tmp_path / "front")
+    front = Front(path, pool.socket)
+    said = Said(pool, xapi="unix:" + path)
+    assert said.status == 1 and "left_over=30" in said.numbers
+    assert len([line for line in said.lines if line.startswith("WARNING: left over")]) == 11
+    assert len(front.calls) <= 6 + 2 + 1, front.calls

@@ -81,6 +81,21 @@ def test_a_result_that_xapi_has_lost_is_looked_for_in_the_pool(pool: TestPool) -
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
 
 
+def test_a_snapshot_whose_task_names_none_is_looked_for_in_the_pool(pool: TestPool) -> None:
+    vm = due_vm(pool)
+
+    def emptied() -> None:
+        (task,) = pool.call("task.get_by_name_label", "Async.VM.snapshot")
+        token = ""
+        while pool.call("task.get_status", task) == "pending":
+            token = pool.call("event.from", ["task/" + task], token, 60.0)["token"]
+        pool.simulator.db.set("task", task, "result", "<value></value>")
+
+    front(pool, before=Once("event.from", emptied, number=2))
+    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
+
+
 def test_a_snapshot_from_a_time_when_the_clock_was_ahead_is_not_taken_for_a_new_one(pool: TestPool) -> None:
     vm = due_vm(pool, retained_snapshots="1")
     pool.at(10, 15, day=4)
@@ -191,14 +206,59 @@ def test_a_policy_that_is_deleted_meanwhile_stops_nobody(pool: TestPool) -> None
     clean(pool)
 
 
-def test_a_vm_that_is_deleted_meanwhile_is_named_and_stops_nobody(pool: TestPool) -> None:
+def test_a_vm_that_is_deleted_meanwhile_is_no_failure_and_stops_nobody(pool: TestPool) -> None:
     one, two = pool.vm("one"), pool.vm("two")
     policy = pool.policy([one, two])
     pool.at(10, 15)
     front(pool, before=Once("Async.VM.snapshot", lambda: pool.call("VM.destroy", one)))
-    assert pool.tick().status == 1
-    assert "VM:one " in pool.alerts(policy)[0]["body"] and "'HANDLE_INVALID'" in pool.alerts(policy)[0]["body"]
+    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
     assert len(pool.snapshots(two)) == 1
+    clean(pool)
+
+
+def waiting_checkpoint(pool: TestPool, change: Callable[[str], Any], seconds: float) -> str:
+    """A pass with the checkpoint of a running VM, which waits for its SR so many seconds, while the VM is changed."""
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    vms = [pool.vm(name, [sr], running=True) for name in ("first", "second")]
+    pool.policy(vms, type="checkpoint")
+    slow(pool, vdi_snapshot=seconds)
+    pool.at(10, 15)
+    waits: List[str] = []
+
+    def changed() -> None:
+        # The one that has no snapshot under way.
+        waits.extend(vm for vm in vms if not pool.call("VM.get_current_operations", vm))
+        change(waits[0])
+
+    front(pool, before=Once("event.from", changed, number=2))
+    assert pool.tick().status == 0
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"]
+    return waits[0]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 100.0])
+def test_a_vm_that_is_shut_down_while_its_checkpoint_waits_gets_a_plain_snapshot(
+    pool: TestPool, seconds: float
+) -> None:
+    vm = waiting_checkpoint(pool, lambda vm: pool.call("VM.hard_shutdown", vm), seconds)
+    (snapshot,) = pool.snapshots(vm)
+    assert snapshot["power_state"] == "Halted"
+
+
+def test_a_vm_that_is_taken_off_its_schedule_while_it_waits_gets_no_snapshot(pool: TestPool) -> None:
+    vm = waiting_checkpoint(pool, lambda vm: pool.call("VM.set_snapshot_schedule", vm, "OpaqueRef:NULL"), 100.0)
+    assert pool.snapshots(vm) == []
+    assert any(
+        line.endswith("is not served: it is gone, or off the schedule, since the run began") for line in pool.log()
+    )
+
+
+def test_a_vm_that_is_suspended_while_it_waits_gets_its_checkpoint(pool: TestPool) -> None:
+    vm = waiting_checkpoint(pool, lambda vm: pool.call("VM.suspend", vm), 100.0)
+    (snapshot,) = pool.snapshots(vm)
+    assert snapshot["power_state"] == "Suspended" and pool.call("VM.get_power_state", vm) == "Suspended"
 
 
 # Slots that pass in the middle of a pass
@@ -265,13 +325,13 @@ def test_a_suspended_vms_memory_is_not_destroyed_by_a_forged_record(pool: TestPo
 def test_what_is_destroyed_is_recorded_in_calls_that_xapi_takes(pool: TestPool) -> None:
     # Retention lowered from 10 to 1 on 300 VMs of four disks: more than one call may carry.
     entries = {str(uuid4()): [str(uuid4()) for _ in range(4)] for _ in range(2700)}
-    journal = Journal(pool.xapi, world.read_pool(pool.xapi))
+    journal = Journal(pool.xapi, world.read_pool(pool.xapi), pool.simulator.now())
     keys = journal.write(entries)
     values = pool.other_config()
     assert max(len(values[key]) for key in keys) < 40000
     found: Dict[str, List[str]] = {}
-    for _, record in Journal(pool.xapi, world.read_pool(pool.xapi)).leftovers():
-        found.update(record or {})
+    for _, entry in Journal(pool.xapi, world.read_pool(pool.xapi), pool.simulator.now()).leftovers():
+        found.update(entry.disks if entry else {})
     assert found == entries
     for key in keys:
         journal.remove(key)
@@ -286,10 +346,10 @@ def test_a_record_stays_while_its_snapshots_end_is_still_under_way(pool: TestPoo
     def export() -> None:
         pool.simulator.db.set("VM", old, "current_operations", {"OpaqueRef:foreign": "export"})
 
-    # Somebody begins to export it after the plan: our destroy has to wait, and the run is told to stop meanwhile.
+    # Somebody begins to export it after the last look: our destroy has to wait, and the run is told to stop meanwhile.
     pool.at(10, 40)
     words = ("--policy", pool.uuid("VMSS", pool.call("VMSS.get_all")[0]))
-    stopped(pool, "Async.VM.destroy", *words, before=Once("Async.VM.snapshot", export))
+    stopped(pool, "Async.VM.destroy", *words, before=Once("Async.VM.destroy", export))
     records = [key for key in pool.other_config() if key.startswith("vmss-destroying:")]
     assert len(records) == 1
     pool.at(10, 45)

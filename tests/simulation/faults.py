@@ -127,6 +127,7 @@ OPERATION_ERRORS: Dict[str, List[Tuple[str, ...]]] = {
     # Not OPERATION_BLOCKED: it says that the snapshot is pinned, which `snapshot_pinned` does.
     "VM.destroy": [_BUSY, ("INTERNAL_ERROR", "Db_exn.DBCache_NotFound")],
     "VM.hard_shutdown": [_BUSY, ("INTERNAL_ERROR", "xenopsd")],
+    "VM.resume": [_BUSY, ("HOST_NOT_ENOUGH_FREE_MEMORY", "1", "0"), ("NO_HOSTS_AVAILABLE",)],
     "VDI.destroy": _SM
     + [("VDI_IN_USE", "{ref}", "destroy"), ("OTHER_OPERATION_IN_PROGRESS", "VDI", "{ref}", "clone", "OpaqueRef:other")],
 }
@@ -184,6 +185,15 @@ def operation_late(meeting: Meeting) -> Answer:
     """It ends, but later than anybody waits for it."""
     seconds = meeting.random.choice([30.0, 700.0, 4000.0])
     return _rule(meeting, action="delay", seconds=seconds, when=meeting.random.choice(["before", "after"]))
+
+
+def checkpoint_stays_down(meeting: Meeting) -> Answer:
+    """A checkpoint cannot resume its VM, or hangs when it should."""
+    if meeting.method == "Async.VM.checkpoint":
+        error = ["VM_CHECKPOINT_RESUME_FAILED", meeting.params[1]]
+        action = meeting.random.choice(["error", "error", "hang"])
+        meeting.world.sim.faults.add(Rule(method="VM.checkpoint.resume", action=action, error=error))
+    return meeting.serve()
 
 
 def operation_silent(meeting: Meeting) -> Answer:
@@ -315,7 +325,8 @@ def vm_power(world: "World", random: Random) -> None:
     vm = _vm(world, random)
     calls: List[Tuple[str, List[Any]]] = [("VM.hard_shutdown", []), ("VM.start", [False, False]), ("VM.suspend", [])]
     method, more = random.choice(calls)
-    world.outside(method, vm, *more)
+    if world.outside(method, vm, *more) is not None and method == "VM.suspend":
+        world.observer.power.suspended_by_others(vm)
 
 
 def vm_reassigned(world: "World", random: Random) -> None:
@@ -423,6 +434,7 @@ KINDS: Dict[str, Act] = {
     "operation_hangs": operation_hangs,
     "operation_late": operation_late,
     "operation_silent": operation_silent,
+    "checkpoint_stays_down": checkpoint_stays_down,
     "task_gone": task_gone,
     "result_altered": result_altered,
     "success_feigned": success_feigned,

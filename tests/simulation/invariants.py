@@ -13,6 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from tests.simulation.power import Power
 from tests.simulation.slots import latest_slot
 from vmss.simulator import Simulator
 
@@ -27,6 +28,10 @@ JOURNAL = "vmss-destroying:"
 LONGEST_PASS = 5 * 86400.0
 # What a pass still does that was asked to stop, besides waiting for what is in flight.
 STOPPING_SECONDS = 120.0
+# So many snapshots of a VM a run deletes at most: the one that the new snapshot replaces, and two more.
+GO_IN_A_RUN = 3
+# Before a disk is destroyed it is asked who uses it, and not longer before than this; a call may take a moment itself.
+LOOK_SECONDS = 6.0
 
 Row = Dict[str, Any]
 
@@ -64,23 +69,16 @@ class Observer:
     """Sees every call of the pass on its way, and looks at the pool before, between and after."""
 
     def __init__(
-        self,
-        sim: Simulator,
-        lock_dirs: Sequence[Path],
-        zone: str,
-        steady: Callable[[], float],
-        stop_limit: float,
-        look_again: float = inf,
+        self, sim: Simulator, lock_dirs: Sequence[Path], zone: str, steady: Callable[[], float], stop_limit: float
     ) -> None:
-        """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to. Who
-        destroys a disk has to have looked for its users no longer ago than `look_again`."""
+        """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to."""
         self.sim = sim
         self.found: List[Broken] = []
-        self.checked: Dict[int, int] = dict.fromkeys(range(1, 11), 0)
+        self.checked: Dict[int, int] = dict.fromkeys([*range(1, 11), 14], 0)
+        self.power = Power(sim)
         self._lock_dirs = lock_dirs
         self.lock_dir = lock_dirs[0]  # that of the coordinator
         self._stop_limit = stop_limit
-        self._look_again = look_again
         self._steady = steady
         self._steady_began = steady()
         self._zone = zone
@@ -93,7 +91,6 @@ class Observer:
         self._lock_was_there = False
         self._stop_asked: Optional[float] = None
         self._others_began = 0.0
-        self._users_before: Dict[str, Set[str]] = {}
         self._stop_seen = False  # it has waited since it was asked to stop, and so has had the time to look
         self._unlicensed = False  # as it was from the beginning of the pass to its end
         self._quiet = True  # nobody else has changed anything in this pass, and no alert was lost
@@ -106,8 +103,7 @@ class Observer:
         self._kept: Dict[str, Kept] = {}
         self._users: Dict[str, Set[str]] = {}
         self._ever_users: Dict[str, Set[str]] = {}  # at some time of this pass
-        self._users_when_recorded: Dict[str, Dict[str, Set[str]]] = {}
-        self._came: Dict[Tuple[str, str], float] = {}  # when other people gave a disk to a VM, in this pass
+        self._users_since: Dict[Tuple[str, str], float] = {}  # by disk and VM, on the steady clock
         self._policies: Dict[str, Row] = {}
         self._members: Dict[str, Set[str]] = {}
         self._slots: Dict[str, datetime] = {}
@@ -118,6 +114,10 @@ class Observer:
         self._taken_away = 0  # in this pass, by others
         self._ever_pinned: Set[str] = set()  # snapshots that were, at some time of this pass
         self._tried: Set[str] = set()  # snapshots that were to be destroyed in this pass, and may not have gone
+        self._of_vm: Dict[str, Set[str]] = {}  # the same, by VM
+        self._stuck: Set[str] = set()  # the same, in earlier passes
+        self._names: Dict[str, Set[str]] = {}  # by VM, of the snapshots that were to be taken in this pass
+        self._pruning = False  # this pass was asked to delete what exceeds retention, and to take nothing
         self.first_holds_the_lock = False  # while a second pass runs
         self._forced = 0  # runs that somebody asked for: they take a snapshot more of a slot
         self._peace_since = self._latest
@@ -171,6 +171,7 @@ class Observer:
 
     def begin(self) -> None:
         """A pass begins."""
+        self.power.begin()
         now = self._began = self._latest = self.sim.now()
         self._steady_began = self._steady()
         self._kept = {
@@ -179,8 +180,7 @@ class Observer:
         }
         self._users = self._users_of_disks()
         self._ever_users = {}
-        self._users_when_recorded = {}
-        self._came = {}
+        self._users_since = {}
         self._policies = {ref: dict(row) for ref, row in self._rows("VMSS").items()}
         self._members = {ref: self._vms_of(ref) for ref in self._policies}
         self._slots = {ref: self.latest_slot(row, now) for ref, row in self._policies.items()}
@@ -189,7 +189,12 @@ class Observer:
         self._disturbed = False
         self._taken_away = 0
         self._ever_pinned = set()
+        # What could not be deleted before is tried again beside a run.
+        self._stuck |= self._tried
         self._tried = set()
+        self._of_vm = {}
+        self._names = {}
+        self._pruning = False
         self._mine = set()
         self._disk_full = self._stop_seen = False
         self._lock_was_there = any(self.lock_dir.glob("*.lock"))
@@ -220,6 +225,8 @@ class Observer:
                 self._ever_pinned.add(snapshot)
             elif snapshot in self._kept:
                 self._kept[snapshot] = self._kept[snapshot]._replace(pinned=False)
+        users = {(disk, vm) for disk, vms in self._users_of_disks().items() for vm in vms}
+        self._users_since = {use: self._users_since.get(use, self._steady()) for use in users}
         self.about_to_change()
 
     def restarted(self) -> None:
@@ -230,6 +237,8 @@ class Observer:
     def asked(self, method: str, params: List[Any]) -> None:
         """The code under test is about to make a call."""
         self._now()
+        meddles = self.power.asked(method, params)
+        self._check(14, not meddles or self._jumped, "a VM is to be resumed that somebody else has suspended")
         if method != "session.login_with_password" and params[0] not in self._rows("session"):
             return  # xapi has been restarted: it refuses whatever this is
         if method.startswith("Async."):
@@ -237,14 +246,13 @@ class Observer:
         elif method == "event.from" and self._stop_asked is not None:
             self._stop_seen = True
         if method in TAKES:
-            self._is_of_a_slot(str(params[2]))
+            self._is_named(str(params[1]), str(params[2]))
+            self._names.setdefault(str(params[1]), set()).add(str(params[2]))
         elif method in ("Async.VM.destroy", "Async.VM.hard_shutdown"):
             self._snapshot_goes(str(params[1]))
             self._tried.add(str(params[1]))
         elif method == "Async.VDI.destroy":
             self._disk_goes(str(params[1]))
-        elif method == "pool.add_to_other_config":
-            self._is_recorded(str(params[2]), str(params[3]))
         elif method == "VMSS.set_last_run_time":
             self._run_is_over(str(params[1]), str(params[2]))
 
@@ -270,14 +278,27 @@ class Observer:
         elif method == "message.get" and answer["Status"] != "Success":
             self._unread = True
 
-    def _is_of_a_slot(self, name: str) -> None:
-        """A snapshot of this name is to be taken: of a policy, and of one of its slots."""
+    def _is_named(self, vm: str, name: str) -> None:
+        """A snapshot of this name is to be taken: of a policy, and of one of its slots, or of the beginning of a run
+        that is late or by hand. No two of a VM have the same name."""
         self._check(1, bool(SLOT_NAME.match(name)), "a snapshot is to be called %r", name)
         label, _, at = name.rpartition(" ")
+        began = self._began.replace(microsecond=0)
         when = datetime.strptime(at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        self._check(
+            1,
+            not self._pruning or when > self._began or self._jumped,
+            "%s is to be taken by a pass that was to prune",
+            name,
+        )
         for row in self._policies.values():
             if row["name_label"] == label:
-                self._check(1, self.latest_slot(row, when) == when, "%s: this is no slot", name)
+                is_slot = self.latest_slot(row, when) == when
+                self._check(
+                    1, is_slot or began <= when or self._jumped, "%s: this is no slot, nor when a run began", name
+                )
+        others = (row["name_label"] for row in self.scheduled().values() if row["snapshot_of"] == vm)
+        self._check(1, name not in others, "%s: there is one of this name", name)
 
     def _snapshot_goes(self, ref: str) -> None:
         row = self._rows("VM").get(ref)
@@ -302,13 +323,14 @@ class Observer:
         count = self._taken_away + sum(1 for it in mine.values() if it["snapshot_time"] <= self._latest + A_MINUTE)
         allowed = min(self._retained.get(vm, {10}))
         self._check(2, count > allowed, "%s goes, though there are %d and %d are to stay", name, count, allowed)
+        self._few_go(ref, vm, name)
         older = [
             it["name_label"]
             for other, it in mine.items()
             if it["snapshot_time"] < time
             and other in self._kept
             and other not in self._ever_pinned
-            and other not in self._tried
+            and other not in self._tried | self._stuck  # what could not be deleted is passed over
             and not it["current_operations"]  # somebody copies it
         ]
         self._check(2, not older, "%s goes before the older %s", name, older)
@@ -325,31 +347,38 @@ class Observer:
                 if it["type"] == "suspend" or users == {ref}:
                     self._doomed_disks[it["uuid"]] = row["uuid"], it["SR"]
 
+    def _few_go(self, ref: str, vm: str, name: str) -> None:
+        """A snapshot of a VM is to go: not more than a run may delete."""
+        tried = self._of_vm.setdefault(vm, set())
+        tried.add(ref)
+        if self._pruning:
+            return
+        gone = len([other for other in tried - self._stuck if other != ref and other not in self._rows("VM")])
+        # One run of the VM for each name that a snapshot was to get, and one that found the VM served: by an earlier
+        # pass, or by this one before the VM was moved to another policy.
+        policy = self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL)
+        slot = self._slots.get(policy)
+        moved = vm not in self._members.get(policy, ())
+        served = slot is not None and any(it.vm == vm and it.time >= slot for it in self._kept.values())
+        # A run whose snapshots were not even tried has no name: each tick that the pass has lived through may be one.
+        ticks = int((self._latest - self._began).total_seconds()) // 900
+        runs = max(1, len(self._names.get(vm, ())) + (served or moved)) + ticks
+        self._check(2, gone < runs * GO_IN_A_RUN, "%s goes, as the %d. of its VM in %d runs", name, gone + 1, runs)
+
     def _recorded(self) -> Dict[str, List[str]]:
         """What is recorded to be destroyed: disks by snapshots, uuids both."""
         recorded: Dict[str, List[str]] = {}
         for pool in self._rows("pool").values():
             for key, text in pool["other_config"].items():
                 if key.startswith(JOURNAL):
-                    recorded.update(json.loads(text)["destroying"])
+                    for snapshot, disks in json.loads(text)["destroying"].items():
+                        recorded.setdefault(snapshot, []).extend(disks)
         return recorded
 
     def _others(self, disk: str) -> Set[str]:
-        """Who uses a disk, and did so when it was recorded to be destroyed, or a good while ago. Later ones may have
-        come after the last look."""
+        """Who uses a disk, and has done so for longer than a look at it may be old."""
         now = {row["VM"] for row in self._rows("VBD").values() if row["VDI"] == disk}
-        seen = {vm for vm in now if self._steady() - self._came.get((disk, vm), inf) > self._look_again}
-        return seen | now & self._users_when_recorded.get(self._rows("VDI")[disk]["uuid"], self._users).get(disk, set())
-
-    def _is_recorded(self, key: str, text: str) -> None:
-        """Something is about to be recorded."""
-        if key.startswith(JOURNAL):
-            users = self._users_of_disks()
-            snapshots = {row["uuid"]: ref for ref, row in self._rows("VM").items()}
-            for snapshot, disks in json.loads(text)["destroying"].items():
-                for uuid in disks:
-                    others = {disk: vms - {snapshots.get(snapshot, "")} for disk, vms in users.items()}
-                    self._users_when_recorded.setdefault(uuid, others)
+        return {vm for vm in now if self._steady() - self._users_since.get((disk, vm), inf) > LOOK_SECONDS}
 
     def _disk_goes(self, ref: str) -> None:
         row = self._rows("VDI").get(ref)
@@ -379,13 +408,20 @@ class Observer:
         )
         said = self._said.get(row["uuid"], [])
         self._check(10, bool(said), "last-run-time of %s is set without an alert", row["name_label"])
-        runs = [re.findall(r"(?:has its|have their) snapshot of (.*?);", body) for _, body in said]
+        # The run of a slot is told once, and once more if the VMs that failed get their snapshots later.
+        runs = [
+            re.findall(r"(?:has its|have their) snapshot of (.*?);", body)
+            for _, body in said
+            if "was tried again" not in body
+        ]
         if not self._jumped:
             self._check(
                 9, all(runs.count(run) == 1 for run in runs), "%s is told twice of one run: %s", row["name_label"], runs
             )
         if policy not in self._members or self._jumped:
             return
+        if said and "was tried again" in said[-1][1]:
+            return  # it is about the VMs that had failed, and not about those that have joined the policy since
         bodies = "".join(body for _, body in said)
         for vm in sorted(self._members[policy] & self._vms_of(policy)):
             it = self._rows("VM")[vm]
@@ -411,16 +447,12 @@ class Observer:
         for snapshot in snapshots:
             self._scheduled_disks |= {self._rows("VDI")[disk]["uuid"] for disk in self._disks(snapshot)}
         self._others_began = self._steady()
-        self._users_before = self._users_of_disks()
         return {snapshot: row["uuid"] for snapshot, row in snapshots.items()}
 
     def others_acted(self, before: Dict[str, str]) -> None:
         """Others have changed something; `before` are the scheduled snapshots that there were."""
         if self._stop_asked is not None:
             self._stop_asked += self._steady() - self._others_began  # that was their time, not the pass's
-        for disk, users in self._users_of_disks().items():
-            for vm in users - self._users_before.get(disk, set()):
-                self._came[disk, vm] = self._steady()
         gone = set(before) - set(self.scheduled())
         self._taken_away += len(gone)
         self._disturbed = self._disturbed or bool(gone)
@@ -465,6 +497,12 @@ class Observer:
         self._forced += 1
         self._quiet = False
 
+    def pruned(self) -> None:
+        """Somebody asks to delete what exceeds retention, at once; the pass has just begun. What is due is nothing to
+        such a pass, so it tells nobody that the licence does not allow it."""
+        self._pruning = True
+        self._quiet = False
+
     def peace(self) -> None:
         """The faults have ended."""
         self._peace_since = self.sim.now()
@@ -506,6 +544,9 @@ class Observer:
             )
         if self._disk_full and self._lock_was_there:
             self._check(6, not status.startswith("2 LockError"), "a full disk has ended the pass: %s", status)
+        if status[:1] in "01" and self._stop_asked is None:
+            unsaid = list(self.power.unsaid())
+            self._check(14, not unsaid, "the pass has left VMs suspended, and says nothing of it: %s", unsaid)
         for session in self._open():
             self._check(
                 8,
@@ -610,6 +651,8 @@ class Observer:
                 )
                 self._keeps_no_more(vm, row, len(mine), named)
         self._nothing_left()
+        down = list(self.power.down())
+        self._check(14, not down, "VMs that nobody else has suspended are not running: %s", down)
 
     def _counted(self) -> Dict[str, int]:
         """How many snapshots each VM has that retention counts."""

@@ -4,6 +4,7 @@ Nothing here is shared with the code under test: it reads the tables of the embe
 own (slots.py), and is told by the world of troubles, of what people do and of restarts. All times are the pool's own.
 """
 
+import json
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
@@ -26,8 +27,10 @@ TRIED_AGAIN_WITHIN = timedelta(minutes=65)
 TRIED_AGAIN_UNTIL = timedelta(hours=2)
 # A VM that we suspended is back so soon; a checkpoint may run into its limit twice.
 RESUMED_WITHIN = timedelta(minutes=75)
-# What is left over is gone so long after everything works again, or is told.
+# What is left over is gone so long after everything works again, or is told. What could not be destroyed is tried again
+# at growing pauses, each as long as the tries have gone on, and the longest of them a day (rule 13).
 LEFT_FOR = timedelta(minutes=75)
+LONGEST_PAUSE = timedelta(days=1)
 # Beyond the usual one, a run deletes at most so many of a VM.
 GENTLE = 2
 
@@ -46,7 +49,8 @@ class Lapse(NamedTuple):
 
 class Touch(NamedTuple):
     """Whom a trouble concerns: SRs, VMs and hosts by reference, or everybody; `kept` are snapshots that cannot be
-    deleted. `takes_only`: it keeps no snapshot from being deleted."""
+    deleted. `takes_only`: it keeps no snapshot from being deleted. `refused`: deletions fail, and are tried again at
+    growing pauses."""
 
     srs: FrozenSet[str] = frozenset()
     vms: FrozenSet[str] = frozenset()
@@ -54,6 +58,7 @@ class Touch(NamedTuple):
     everybody: bool = False
     kept: FrozenSet[str] = frozenset()
     takes_only: bool = False
+    refused: bool = False
 
 
 class _Trouble:
@@ -63,6 +68,11 @@ class _Trouble:
         self.touch = touch
         self.since = since
         self.until: Optional[datetime] = None
+
+
+def _pause_after(trouble: _Trouble, until: datetime) -> timedelta:
+    """How long after the end of a trouble what failed in it may wait for the next try."""
+    return min(LONGEST_PAUSE, until - trouble.since) if trouble.touch.refused else timedelta()
 
 
 class _Member:
@@ -240,7 +250,7 @@ class Ledger:
         now = self.sim.now()
         found: Set[str] = set()
         for it in self._troubles:
-            if it.until is None or it.until + SETTLED_AFTER >= now:
+            if it.until is None or it.until + SETTLED_AFTER + _pause_after(it, it.until) >= now:
                 found |= it.touch.kept
         return found
 
@@ -396,11 +406,12 @@ class Ledger:
                 self._ask("13 gently", len(gone) <= 1 + GENTLE, "%s lost %d snapshots in one run", name, len(gone))
 
     def left(self) -> Iterator[Tuple[str, str]]:
-        """What is left over now: what is recorded to be destroyed, and disks that nobody has."""
+        """What is left over now: what is recorded to be destroyed, and disks that nobody has. Each try records what it
+        is about to destroy under another key."""
         for pool in self._rows("pool").values():
-            for key in pool["other_config"]:
+            for key, text in pool["other_config"].items():
                 if key.startswith(JOURNAL):
-                    yield "journal", key
+                    yield "journal", ",".join(sorted(json.loads(text).get("destroying", {}))) or key
         known = {row["suspend_VDI"] for row in self._rows("VM").values()} | self._left_by_people
         for ref, row in self._rows("VDI").items():
             ours = row["managed"] and row["type"] in ("user", "suspend") and ref not in known
@@ -411,11 +422,10 @@ class Ledger:
         left = {what: kind for kind, what in self.left()}
         self._left_since = {what: self._left_since.get(what, now) for what in left}
         for what, kind in left.items():
-            if (
-                kind == "journal"
-                and now - self._left_since[what] >= LEFT_FOR
-                and not self._any_touch(now - LEFT_FOR, now)
-            ):
+            age = now - self._left_since[what]
+            # With everything working for so long, it had been tried for half of the rest, or a day.
+            wait = LEFT_FOR + min(LONGEST_PAUSE, (age - LEFT_FOR) / 2)
+            if kind == "journal" and age >= LEFT_FOR and not self._any_touch(now - wait, now):
                 self._ask("13 finished", what in self._left_told, "%s is still recorded to be destroyed", what)
                 self._left_told.add(what)
         self.asked["13 finished"] = self.asked.get("13 finished", 0) + 1

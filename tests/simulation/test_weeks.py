@@ -61,7 +61,7 @@ def test_every_mark_is_of_a_check_and_has_a_reason() -> None:
 def test_the_same_seed_gives_the_same_world_in_any_process() -> None:
     answers = []
     for salt in ("1", "2"):  # of Python's own hashes, and so of the order of sets
-        command = [sys.executable, "-m", "tests.simulation", "--weeks", "1", "--seed", "40", "--count", "2", "--show"]
+        command = [sys.executable, "-m", "tests.simulation", "--weeks", "1", "--seed", "40", "--count", "1", "--show"]
         out = subprocess.run(
             command, stdout=subprocess.PIPE, check=True, cwd=str(ROOT), env=dict(os.environ, PYTHONHASHSEED=salt)
         ).stdout

@@ -132,7 +132,7 @@ def disk_stays(scene: Scene) -> Iterator[Touch]:
         for disk in world.disks_of(snapshot):
             error = ["SR_BACKEND_FAILURE_80", "", "Failed to mark VDI hidden", ""]
             rules.append(world.rule(Rule(method="VDI.destroy", action="error", object=disk, error=error, count=0)))
-    yield Touch(vms=_these(vm), kept=frozenset(world.snapshots_of(vm)))
+    yield Touch(vms=_these(vm), kept=frozenset(world.snapshots_of(vm)), refused=True)
     world.forget(rules)
 
 
@@ -145,7 +145,7 @@ def snapshot_stays(scene: Scene) -> Iterator[Touch]:
         return
     error = ["INTERNAL_ERROR", "Not_found"]
     rule = world.rule(Rule(method="VM.destroy", action="error", object=snapshots[0], error=error, count=0))
-    yield Touch(kept=_these(snapshots[0]))
+    yield Touch(kept=_these(snapshots[0]), refused=True)
     world.forget([rule])
 
 

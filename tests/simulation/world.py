@@ -5,7 +5,6 @@ import socket
 import time
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
-from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
@@ -15,6 +14,7 @@ from tests.simulation.faults import Drawn, Fault, Listed, meet
 from tests.simulation.invariants import TAKES, Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss.core.problem import Problem
+from vmss.core.pruning import Prune
 from vmss.edges import stop
 from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
@@ -54,7 +54,8 @@ class PolicyShape(NamedTuple):
 class Shape(NamedTuple):
     """What a world is made of. `vms`: for each the SRs of its disks, whether it runs, its policy (-1: none).
     `steps`: minutes from pass to pass; nothing goes wrong in the first `calm` passes. `start`: when its time begins;
-    None: some time in January. `look_again`: the age in seconds of the last look for users of a disk that goes."""
+    None: some time in January. `older`: for each VM how many scheduled snapshots it has from before, which may be more
+    than its policy keeps."""
 
     zone: str
     srs: Tuple[str, ...]
@@ -66,7 +67,7 @@ class Shape(NamedTuple):
     calm: int = 0
     hosts: int = 1
     start: Optional[datetime] = None
-    look_again: float = inf
+    older: Tuple[int, ...] = ()
 
 
 def draw(seed: int) -> Shape:
@@ -110,6 +111,7 @@ def draw(seed: int) -> Shape:
         calm=random.choice((0, 0, 1, 2)),
         hosts=random.choice((1, 1, 2, 3)),
         start=start,
+        older=tuple(random.choice((0, 0, 0, 2, 5, 9)) for _ in vms) if random.random() < 0.3 else (),
     )
 
 
@@ -193,7 +195,6 @@ class World:
             self.shape.zone,
             self.clock.monotonic,
             self.shape.settings.stop_limit,
-            self.shape.look_again,
         )
 
     @property
@@ -299,9 +300,21 @@ class World:
             if policy_number >= 0:
                 self.call("VM.set_snapshot_schedule", session, vm, self.policies[policy_number])
             self.vms.append(str(vm))
+        self._take_older()
         for policy_ref in upgraded:
             self.sim.db.set("VMSS", policy_ref, "type", "snapshot_with_quiesce")
         self.call("pool.sync_database", session)
+        self.call("session.logout", session)
+
+    def _take_older(self) -> None:
+        """The scheduled snapshots from before, a day apart: so old that no clock that is set back reaches them."""
+        session = self.call("session.login_with_password", "__dom0__vmss", "", "1.0", "build")
+        for vm, count in zip(self.vms, self.shape.older):
+            for number in range(count):
+                snapshot = self.call("VM.snapshot", session, vm, "from before", [])
+                time = (self.sim.now() - timedelta(days=300 + number)).replace(microsecond=0)
+                self.sim.db.set("VM", snapshot, "snapshot_time", time)
+                self.sim.db.set("VM", snapshot, "name_label", "from before %d" % number)
         self.call("session.logout", session)
 
     # The way of each call
@@ -381,10 +394,14 @@ class World:
         """All of it: passes with faults, the end of the faults, two quiet ticks; the invariants after each."""
         with chance(self.seed), self.disk.in_place():
             random, status = Random("hands %d" % self.seed), "0"
+            prunes = Random("prunes %d" % self.seed)
             for step in self.shape.steps:
                 # After a run that failed somebody may start another by hand, while its operations are under way.
                 self.wait(1 if status[0] != "0" and random.random() < 0.5 else step)
                 status = self.tick(random.choice(self.policies) if random.random() < 0.05 else "")
+                if prunes.random() < 0.1:
+                    self.wait(1)
+                    self.tick(prune=True)
             self.calm_down()
             for step in (15, 1440, 75):
                 self.wait(step)
@@ -400,9 +417,9 @@ class World:
             seconds = (seconds // 900 + 1) * 900
         self.sim.set_time(datetime.fromtimestamp(seconds, UTC))
 
-    def tick(self, policy: str = "") -> str:
-        """One pass, and the check of what has to hold after it; of one policy, if somebody asks for it. Return how it
-        ended."""
+    def tick(self, policy: str = "", prune: bool = False) -> str:
+        """One pass, and the check of what has to hold after it; of one policy, if somebody asks for it, or to delete
+        what exceeds retention. Return how it ended."""
         self.calls = self.clock.looks = 0
         self._wrong_value = None
         self.disk.clear()
@@ -411,7 +428,9 @@ class World:
         self._depth += 1
         self.observer.lock_dir = Path(self.place.lock_dir)
         self.observer.begin()
-        status = self._run(self._request(policy))
+        if prune:
+            self.observer.pruned()
+        status = self._run(Request(prune=Prune()) if prune else self._request(policy))
         self._depth -= 1
         self.note("pass %d ended: %s" % (self.passes, status))
         self.observer.end(status)

@@ -19,7 +19,7 @@ QUICK = Durations(
     sr_scan=(0.3, 0.3), sr_create=(0.4, 0.4), pbd_plug=(0.2, 0.2), written_bytes_per_second=0.0,
     # What was slow on that host was the time before a driver asks xapi for something: without xapi it failed.
     # The host that was lost had made one of the two images of a snapshot.
-    lost_wakeup=0.0, orphan_finishes=0.0, half_made=1.0,
+    lost_wakeup=0.0, orphan_finishes=0.0, half_made=1.0, without_source=0.0,
 )  # fmt: skip
 
 

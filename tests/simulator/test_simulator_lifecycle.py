@@ -31,7 +31,9 @@ def make() -> Make:
     """A client of a simulator whose storage operations take two seconds each."""
 
     def made(**changes: Any) -> Any:
-        odds: Dict[str, Any] = {"lost_wakeup": 0.0, "half_made": 0.0, "orphan_finishes": 1.0, **changes}
+        odds: Dict[str, Any] = {
+            "lost_wakeup": 0.0, "half_made": 0.0, "orphan_finishes": 1.0, "without_source": 0.0, **changes,
+        }  # fmt: skip
         sim = Simulator(seed=1, now=START, durations=Durations(vdi_snapshot=(2.0, 2.0), vdi_destroy=(2.0, 2.0), **odds))
         return Client(sim, sim.call("session.login_with_password", "root", ""))
 
@@ -128,6 +130,22 @@ def test_a_clean_end_waits_for_the_driver_and_its_disk_stays_without_a_vm(client
     assert disk["snapshot_of"] != NULL and disk["VBDs"] == []
     assert new("VM.get_snapshots", vm) == []
     assert 1 <= (new.sim.now() - before).total_seconds() <= 3
+
+
+@pytest.mark.parametrize("unmarked", [0.0, 1.0])
+def test_the_disk_under_way_at_a_clean_end_may_lack_its_source_and_its_mark(make: Make, unmarked: float) -> None:
+    client = make(without_source=1.0, unmarked=unmarked)
+    vm, _ = machine(client)
+    source = client("VBD.get_VDI", client("VM.get_VBDs", vm)[0])
+    client("Async.VM.snapshot", vm, "snap")
+    new = restart(client)
+    (left,) = [row for ref, row in new("VDI.get_all_records").items() if row["managed"] and ref != source]
+    assert left["snapshot_of"] == NULL and left["VBDs"] == [] and left["is_a_snapshot"] is not bool(unmarked)
+    live = new("VDI.get_record", source)
+    assert left["name_label"] == live["name_label"] and left["virtual_size"] == live["virtual_size"]
+    assert left["sm_config"]["vhd-parent"] == live["sm_config"]["vhd-parent"]
+    # A snapshot that is taken in peace has all of it.
+    assert new("VDI.get_snapshot_of", new("VDI.snapshot", source, {})) == source
 
 
 def test_the_last_disk_of_a_snapshot_stays_without_a_vm_too(client: Client) -> None:

@@ -15,6 +15,7 @@ from vmss.version import VERSION
 # only when it is called.
 COMMANDS: Dict[str, str] = {
     "run": "one pass: take the snapshots that are due",
+    "prune": "delete what exceeds retention, and take no snapshot",
     "list": "the snapshot schedules: when they run, and how they fared",
     "show": "one snapshot schedule, with its VMs",
     "history": "how past runs fared: what failed, and why",

@@ -27,7 +27,7 @@ def fields(session: Reading) -> List[Field]:
         Field(Column("type", "type", spare=True), _of_policy(lambda policy: policy.type)),
         Field(Column("state", "state", style=style), lambda one: one.state),
         Field(Column("vms", "VMs", right=True), _of_policy(lambda policy: len(policy.vms))),
-        Field(Column("last_run", "last run", at, whole=True), _of_policy(lambda policy: policy.last_run)),
+        Field(Column("last_run", "last run", at, whole=True), lambda one: one.last_run),
         Field(Column("last_result", "result", style=style, whole=True), of_run(lambda run: run.result)),
         Field(Column("next_run", "next run", at, whole=True), lambda one: one.next_run),
         Field(Column("uuid", "uuid", whole=True, spare=True), lambda one: one.entry.uuid),

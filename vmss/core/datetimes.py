@@ -15,6 +15,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # xapi's "never"
 CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
+def in_future(instant: datetime, now: datetime) -> bool:
+    """Whether what is dated so comes from a wrong clock, and therefore proves nothing."""
+    return instant > now + CLOCK_TOLERANCE
+
+
 def parse_datetime(value: Any) -> datetime:
     """Given a datetime of XAPI (text, or the client's DateTime), return the instant in UTC.
 

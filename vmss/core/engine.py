@@ -18,12 +18,16 @@ The order:
 - Nothing of an expired snapshot is destroyed before the VM's new snapshot exists or has failed, and before the journal
   lists what is to be destroyed (`to_record`, `recorded`). If the new one failed, one old snapshot more stays.
 - A snapshot that cannot be destroyed keeps no younger one from being destroyed, unless an operation reached its limit.
+- An operation that takes too long keeps the other tokens than the one that it hangs on from nobody (`release`). Once it
+  has reached its limit, what waits for the same SR or host has no hope either (`hopeless`).
+- Of one VM no more go than the job allows; what cannot be destroyed does not count.
 """
 
-from collections import deque
 from itertools import islice
-from typing import Deque, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from math import inf
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from vmss.core.deletion import Deletion
 from vmss.core.job import (
     DESTROY_VDI,
     DESTROY_VM,
@@ -31,21 +35,20 @@ from vmss.core.job import (
     TAKE_QUIESCED,
     TAKE_SNAPSHOT,
     TAKES,
-    ExpiredDisk,
     ExpiredSnapshot,
     Job,
     Operation,
     Tokens,
     already_gone,
+    disks_of,
 )
-from vmss.core.outcome import RUN_OVER, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, SPARED, STORAGE_STUCK, TIMED_OUT, Error, Outcome
+from vmss.core.running import Running
 from vmss.core.waiting import Waiting
-
-# The expected duration of destroying a disk, in seconds. Only its order of magnitude matters, beside that of snapshots.
-DESTROY_SECONDS = 1.0
+from vmss.core.work import Work
 
 # The errors of operations that ran into a limit.
-_LIMITS = (TIMED_OUT, RUN_OVER)
+_LIMITS = (TIMED_OUT, RUN_OVER, STORAGE_STUCK)
 
 
 class State(NamedTuple):
@@ -53,7 +56,8 @@ class State(NamedTuple):
 
     `snapshot` is the reference of the new snapshot; `error` the first error that the job met; `destroyed` the number of
     expired snapshots that are gone with all their disks; `degraded`: a plain snapshot was taken instead of a quiesced
-    one.
+    one; `left` is the number of those that stay because no more of them may go in one run; `off_schedule`: the VM has
+    left its policy, so it gets no snapshot, which is no failure.
     """
 
     snapshot: str = ""
@@ -61,16 +65,8 @@ class State(NamedTuple):
     destroyed: int = 0
     degraded: bool = False
     done: bool = False
-
-
-class _Deletion:
-    """The deletion of one job's expired snapshots, oldest first."""
-
-    def __init__(self, expired: Sequence[ExpiredSnapshot]) -> None:
-        self.remaining: Deque[ExpiredSnapshot] = deque(expired)
-        self.disks: Set[str] = set()  # of the first one, not yet destroyed
-        self.failed = False  # whether a disk of the first one could not be destroyed
-        self.timed_out = False  # whether an operation ran into its limit, as further ones probably would
+    left: int = 0
+    off_schedule: bool = False
 
 
 class Engine:
@@ -84,16 +80,17 @@ class Engine:
         self.states: List[State] = []
         self._operations_max = operations_max
         self._plain_instead = plain_instead
-        self._running: Set[Operation] = set()
-        self._in_use: Set[str] = set()  # tokens of running operations
+        self._running = Running()
+        self._hopeless: List[Tuple[Operation, Outcome]] = []
         self._freed: Dict[str, None] = {}  # tokens with which an operation may start that could not before
         self._snapshots = Waiting()
         self._deletions = Waiting()
-        self._deleting: Dict[int, _Deletion] = {}  # by job
+        self._deleting: Dict[int, Deletion] = {}  # by job
         # Jobs whose expired snapshots are not in the journal yet, by the SRs of their disks; "" for no disk.
         self._unrecorded: Dict[str, Dict[int, None]] = {}
+        self._unsettled: Set[int] = set()  # jobs whose snapshots have not ended
         self._unfinished = 0
-        self._work: Dict[str, float] = {}  # expected seconds of work, by token
+        self._work = Work()
         self._tight: Set[str] = set()
 
     def add(self, jobs: Sequence[Job], tight: Iterable[str] = ()) -> List[int]:
@@ -104,13 +101,14 @@ class Engine:
         self._unfinished += len(jobs)
         self._tight.update(tight)
         for job in jobs:
-            self._expect((token, job.seconds) for token in (job.tokens if job.take else ()))
-            self._expect((disk.sr, DESTROY_SECONDS) for disk in _disks(job.expired))
+            self._work.expect((token, job.seconds) for token in (job.tokens if job.take else ()))
+            self._work.expect_deletion(disks_of(job.expired))
         for number, job in enumerate(jobs, first):
             if job.take:
+                self._unsettled.add(number)
                 self._queue(self._snapshots, Operation(number, job.take, job.vm, job.tokens))
             else:
-                self._expire(number, job.expired)
+                self._expire(number, job.expired, replaced=1)
         return list(range(first, len(self.jobs)))
 
     @property
@@ -126,18 +124,26 @@ class Engine:
         """The operations that may start now. They count as running until `end` or `park` is called for them."""
         started: List[Operation] = []
         for waiting, tokens in self._candidates():
-            while tokens in waiting.queues and tokens.isdisjoint(self._in_use):
+            while tokens in waiting.queues and tokens.isdisjoint(self._running.in_use):
                 if len(self._running) >= self._operations_max:
                     return started  # the freed tokens are kept for the next time
                 operation = waiting.pop(tokens)
-                self._running.add(operation)
-                self._in_use |= tokens
+                self._running.start(operation, tokens)
                 started.append(operation)
         self._freed.clear()
         return started
 
     def end(self, operation: Operation, outcome: Outcome) -> Optional[int]:
         """Process the outcome of a running operation. Return the number of its job if that ended the job."""
+        if not outcome.error:
+            self._running.succeeded(operation)
+        elif outcome.error[0] == TIMED_OUT:
+            suspects, error = (
+                self._running.suspects(operation),
+                (STORAGE_STUCK, operation.action, self.jobs[operation.job].uuid),
+            )
+            for waiting in (self._snapshots, self._deletions):
+                self._give_up(waiting, {item for item in waiting.operations() if item.tokens & suspects}, error)
         self._free(operation)
         before = self.states[operation.job]
         if operation.action in TAKES:
@@ -145,6 +151,47 @@ class Engine:
         else:
             self._deletion_ended(operation, outcome)
         return operation.job if self.states[operation.job].done and not before.done else None
+
+    def release(self, operation: Operation) -> None:
+        """A running operation takes too long: it keeps its tokens from nobody any more, unless it has only one.
+
+        xapi lets an operation that needs what it hangs on wait by itself; all others have been waiting for nothing.
+        """
+        if len(operation.tokens) > 1:
+            self._running.release(operation)
+            self._freed.update(dict.fromkeys(sorted(operation.tokens)))
+
+    def hopeless(self) -> List[Tuple[Operation, Outcome]]:
+        """The operations that wait no more, with the outcome of each: another one has reached its limit on the same SR
+        or host, or they were withdrawn. They count as running until `end` is called for them."""
+        hopeless, self._hopeless = self._hopeless, []
+        return hopeless
+
+    def withdraw(self, jobs: Set[int], error: Error) -> None:
+        """The snapshots of these jobs that wait for their turn are not taken any more, for this reason."""
+        self._give_up(self._snapshots, {item for item in self._snapshots.operations() if item.job in jobs}, error)
+
+    def stalled(self, jobs: Iterable[int], slow: Set[Operation]) -> bool:
+        """Whether the snapshots of these jobs that have not ended are all among the `slow` running operations, or wait
+        for what these occupy."""
+        occupied = {token for operation in slow for token in operation.tokens}
+        stuck = {item.job for item in slow}
+        stuck.update(item.job for item in self._snapshots.operations() if not item.tokens.isdisjoint(occupied))
+        return all(number not in self._unsettled or number in stuck for number in jobs)
+
+    def settled(self, job: int) -> bool:
+        """Whether a job's snapshot was taken, or has failed, so that only deletions can follow."""
+        return job not in self._unsettled
+
+    @property
+    def being_taken(self) -> FrozenSet[str]:
+        """The references of the VMs of which a snapshot is being taken."""
+        return frozenset(self.jobs[item.job].vm for item in self._running if item.action in TAKES)
+
+    @property
+    def being_expired(self) -> FrozenSet[str]:
+        """The references of the VMs of which expired snapshots are being deleted, or wait for that."""
+        return frozenset(self.jobs[number].vm for number in self._deleting)
 
     def park(self, operation: Operation) -> None:
         """Stop counting an operation as running that xapi refused for a transient reason, until it is resumed."""
@@ -181,19 +228,11 @@ class Engine:
         that were pinned since: they stay.
         """
         for number in jobs:
-            for sr in self._srs_of_expired(number):
+            for sr in self._deleting[number].srs():
                 del self._unrecorded[sr][number]
                 if not self._unrecorded[sr]:
                     del self._unrecorded[sr]
-            deletion = self._deleting[number]
-            before = tuple(deletion.remaining)
-            deletion.remaining = deque(
-                snapshot._replace(disks=tuple(disk for disk in snapshot.disks if disk.ref not in spared))
-                for snapshot in before
-                if snapshot.ref not in spared
-            )
-            kept = {disk.ref for disk in _disks(tuple(deletion.remaining))}
-            self._no_work(disk for disk in _disks(before) if disk.ref not in kept)
+            self._work.no_deletion(self._deleting[number].spare(spared))
             self._delete_next(number)
 
     # The order
@@ -201,45 +240,35 @@ class Engine:
     def _candidates(self) -> List[Tuple[Waiting, Tokens]]:
         """The queues whose first operation may start, in the order in which they are served."""
         snapshots = [
-            (1, self._urgency(tokens), tokens) for tokens in self._snapshots.startable(self._freed, self._in_use)
+            (1, self._work.urgency(tokens), tokens)
+            for tokens in self._snapshots.startable(self._freed, self._running.in_use)
         ]
         deletions = [
-            (2 if tokens.isdisjoint(self._tight) else 0, self._urgency(tokens), tokens)
-            for tokens in self._deletions.startable(self._freed, self._in_use)
+            (2 if tokens.isdisjoint(self._tight) else 0, self._work.urgency(tokens), tokens)
+            for tokens in self._deletions.startable(self._freed, self._running.in_use)
         ]
         ranked = sorted(snapshots + deletions, key=lambda entry: entry[:2])
         return [(self._snapshots if rank == 1 else self._deletions, tokens) for rank, _, tokens in ranked]
-
-    def _urgency(self, tokens: Tokens) -> List[float]:
-        """The sort key of a queue among those of its kind: the remaining work of its busiest token, then of the next.
-
-        A queue that needs several tokens goes before one that needs some of them, because they are rarely all free;
-        one that needs no token goes before all, because it ends soon and storage work waits for it.
-        """
-        return sorted(-self._work[token] for token in tokens) + [0.0] if tokens else []
 
     def _may_delete(self, sr: str) -> bool:
         """Whether deletions on an SR delay no snapshot: none waits for it, or the SR is idle, or it is tight."""
         if not sr:
             return not self._snapshots
-        return not self._snapshots.wants(sr) or sr not in self._in_use or sr in self._tight
+        return not self._snapshots.wants(sr) or sr not in self._running.in_use or sr in self._tight
 
     def _queue(self, waiting: Waiting, operation: Operation) -> None:
         waiting.add(operation)
         self._freed.update(dict.fromkeys(sorted(operation.tokens)))
 
     def _free(self, operation: Operation) -> None:
-        self._running.remove(operation)
-        self._in_use -= operation.tokens
+        self._running.end(operation)
         self._freed.update(dict.fromkeys(sorted(operation.tokens)))
 
-    def _expect(self, work: Iterable[Tuple[str, float]]) -> None:
-        for token, seconds in work:
-            self._work[token] = self._work.get(token, 0.0) + seconds
-
-    def _no_work(self, disks: Iterable[ExpiredDisk]) -> None:
-        """Subtract the deletion of these disks from the remaining work: it is done, or will not be done."""
-        self._expect((disk.sr, -DESTROY_SECONDS) for disk in disks)
+    def _give_up(self, waiting: Waiting, operations: Set[Operation], error: Error) -> None:
+        waiting.remove(operations)
+        for item in sorted(operations):
+            self._running.start(item, frozenset())
+            self._hopeless.append((item, Outcome(error=error)))
 
     # Snapshots
 
@@ -250,41 +279,46 @@ class Engine:
                 self._without_quiesce(operation)
                 return
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
-        self._expect((token, -job.seconds) for token in job.tokens)
-        if outcome.error:
-            self._no_work(_disks([snapshot for snapshot in job.expired if snapshot.after_new]))
+        self._work.expect((token, -job.seconds) for token in job.tokens)
+        self._unsettled.discard(number)
+        if outcome.error[:1] == (OFF_SCHEDULE,):
+            self._work.no_deletion(disks_of(job.expired))
+            self._update(number, done=True, off_schedule=True)
+        elif outcome.error:
+            self._work.no_deletion(disks_of([snapshot for snapshot in job.expired if snapshot.after_new]))
             self._update(number, error=outcome.error)
-            self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new])
+            self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new], replaced=0)
         else:
             self._update(number, snapshot=outcome.value)
-            self._expire(number, job.expired)
+            self._expire(number, job.expired, replaced=1)
 
     def _without_quiesce(self, refused: Operation) -> None:
         """The server has no quiescing: plain snapshots for this VM and all that wait."""
-        for item in [refused] + self._snapshots.pop_all(TAKE_QUIESCED):
+        others = [item for item in self._snapshots.operations() if item.action == TAKE_QUIESCED]
+        self._snapshots.remove(set(others))
+        for item in [refused] + others:
             self._update(item.job, degraded=True)
             self._queue(self._snapshots, item._replace(action=TAKE_SNAPSHOT))
 
     # Deletions
 
-    def _expire(self, number: int, expired: Sequence[ExpiredSnapshot]) -> None:
+    def _expire(self, number: int, expired: Sequence[ExpiredSnapshot], replaced: int) -> None:
+        """Let what expired be deleted; `replaced` of it by the new snapshot."""
         if not expired:
             self._update(number, done=True)
             return
-        self._deleting[number] = _Deletion(expired)
+        more = self.jobs[number].more
+        self._deleting[number] = Deletion(expired, inf if more is None else more + replaced)
         if self.jobs[number].recorded:
             self._delete_next(number)
         else:
-            for sr in self._srs_of_expired(number):
+            for sr in self._deleting[number].srs():
                 self._unrecorded.setdefault(sr, {})[number] = None
-
-    def _srs_of_expired(self, number: int) -> Iterable[str]:
-        return {disk.sr: None for disk in _disks(tuple(self._deleting[number].remaining))} or ("",)
 
     def _delete_next(self, number: int) -> None:
         """Start on the oldest expired snapshot that remains, or end the job."""
         deletion = self._deleting[number]
-        if not deletion.remaining or deletion.timed_out:
+        if not deletion.remaining or deletion.timed_out or not deletion.most:
             self._finish(number)
             return
         snapshot = deletion.remaining[0]
@@ -311,12 +345,12 @@ class Engine:
         number = operation.job
         deletion = self._deleting[number]
         error = () if already_gone(operation, outcome) else outcome.error
-        if error and operation.action == DESTROY_VM and error[0] == "OPERATION_BLOCKED":
-            # Pinned since it was read: it stays with its disks, which is no failure.
-            self._no_work(deletion.remaining.popleft().disks)
+        if error[:1] == (SPARED,) or (operation.action == DESTROY_VM and error[:1] == ("OPERATION_BLOCKED",)):
+            # Pinned since it was read, or somebody reads it: it stays with its disks, which is no failure.
+            self._work.no_deletion(deletion.remaining.popleft().disks)
             self._delete_next(number)
         elif operation.action == DESTROY_VDI:
-            self._no_work(disk for disk in deletion.remaining[0].disks if disk.ref == operation.ref)
+            self._work.no_deletion(disk for disk in deletion.remaining[0].disks if disk.ref == operation.ref)
             deletion.disks.discard(operation.ref)
             if error:
                 deletion.failed = True
@@ -328,11 +362,13 @@ class Engine:
             # The snapshot still exists, and the policy's next run tries it again.
             self._note(number, error)
             deletion.timed_out = error[0] in _LIMITS
-            self._no_work(deletion.remaining.popleft().disks)
+            deletion.most -= error[0] == RESULT_LOST  # it may be gone
+            self._work.no_deletion(deletion.remaining.popleft().disks)
             self._delete_next(number)
         elif operation.action == SHUT_DOWN:
             self._queue(self._deletions, Operation(number, DESTROY_VM, operation.ref, frozenset()))
         else:
+            deletion.most -= 1
             self._destroy_disks(number)
 
     def _snapshot_is_gone(self, number: int) -> None:
@@ -346,8 +382,9 @@ class Engine:
     # States
 
     def _finish(self, number: int) -> None:
-        self._no_work(_disks(tuple(self._deleting.pop(number).remaining)))
-        self._update(number, done=True)
+        deletion = self._deleting.pop(number)
+        self._work.no_deletion(disks_of(deletion.remaining))
+        self._update(number, done=True, left=0 if deletion.most else len(deletion.remaining))
 
     def _note(self, number: int, error: Error) -> None:
         if not self.states[number].error:
@@ -357,8 +394,3 @@ class Engine:
         self.states[number] = self.states[number]._replace(**changes)  # type: ignore[arg-type]
         if changes.get("done"):
             self._unfinished -= 1
-
-
-def _disks(snapshots: Sequence[ExpiredSnapshot]) -> Iterator[ExpiredDisk]:
-    for snapshot in snapshots:
-        yield from snapshot.disks

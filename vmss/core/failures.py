@@ -22,7 +22,8 @@ class Failure(NamedTuple):
 _FULL = Failure(
     OPERATOR,
     "The storage repository is full",
-    "Free space on it: delete snapshots or disks, lower the retention, or extend it; coalescing needs space too.",
+    "Free space on it: delete snapshots or disks, lower the retention and run vmss prune, or extend it; coalescing "
+    "needs space too.",
 )
 _GONE = Failure(PERMANENT, "The object no longer exists", "Nothing to do if it was deleted on purpose.")
 _SM = "See /var/log/SMlog on the coordinator."
@@ -90,7 +91,7 @@ CATALOGUE = {
     "SR_BACKEND_FAILURE_109": Failure(
         OPERATOR,
         "The disk's chain of snapshots is too long",
-        "Delete snapshots of the VM and give the storage time to coalesce; lower the retention.",
+        "Delete snapshots of the VM and lower the retention and run vmss prune; give the storage time to coalesce.",
     ),
     "VMSS_OPERATION_TIMED_OUT": Failure(
         OUTCOME_UNKNOWN,
@@ -102,13 +103,59 @@ CATALOGUE = {
         "The run reached its time limit before it came to this VM",
         "Find the slow operations in /var/log/VMSSlog; spread the schedules, or raise pass_limit.",
     ),
+    "VMSS_STORAGE_STUCK": Failure(
+        OUTCOME_UNKNOWN,
+        "Another operation reached its limit on the storage or the host that this VM needs",
+        "See to the VM whose uuid is in the error first: find its task with: xe task-list.",
+    ),
+    "VMSS_OVERTAKEN_BY_NEXT_SLOT": Failure(
+        OUTCOME_UNKNOWN,
+        "The snapshot of the slot before had not ended when the next slot came",
+        "Find the task that hangs with: xe task-list.",
+    ),
     "VMSS_UNREADABLE_RECORD": Failure(
         PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=UUID."
     ),
     "VMSS_RESULT_LOST": Failure(
         OUTCOME_UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."
     ),
+    "VMSS_VM_LEFT_SUSPENDED": Failure(
+        PERMANENT,
+        "The VM ran, and its checkpoint has left it suspended",
+        "Resume it: xe vm-resume uuid=UUID. If an operation is still in progress on it, end that first: "
+        "xe-toolstack-restart on the host where the VM ran.",
+    ),
 }
+
+# Errors that no later try changes: somebody has to change the VM, its disks, the schedule or the licence first.
+_LASTING = {
+    "HANDLE_INVALID",
+    "UUID_INVALID",
+    "OPERATION_BLOCKED",
+    "VM_IS_TEMPLATE",
+    "VM_IS_IMMOBILE",
+    "VM_LACKS_FEATURE",
+    "VM_HAS_PCI_ATTACHED",
+    "VM_HAS_VGPU",
+    "VM_HAS_VUSBS",
+    "VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED",
+    "VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION",
+    "VDI_IS_SHARABLE",
+    "VDI_NOT_MANAGED",
+    "SR_OPERATION_NOT_SUPPORTED",
+    "UNIMPLEMENTED_IN_SM_BACKEND",
+    "SR_BACKEND_FAILURE_46",
+    "SR_BACKEND_FAILURE_109",
+    "LICENCE_RESTRICTION",
+    "MESSAGE_REMOVED",
+    "RBAC_PERMISSION_DENIED",
+    "VMSS_UNREADABLE_RECORD",
+}
+
+
+def may_pass(error: Sequence[str]) -> bool:
+    """Whether an operation that failed with this XAPI error array can succeed later by itself."""
+    return bool(error) and error[0] not in _LASTING
 
 
 def failure_of(error: Sequence[str]) -> Failure:

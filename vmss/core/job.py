@@ -1,7 +1,7 @@
 """The unit of work of a pass, one VM of one due policy, and the XAPI operations that it is made of."""
 
 from datetime import datetime
-from typing import FrozenSet, NamedTuple, Tuple
+from typing import FrozenSet, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 from vmss.core.datetimes import EPOCH
 from vmss.core.outcome import Outcome
@@ -41,6 +41,12 @@ class ExpiredSnapshot(NamedTuple):
     after_new: bool = False
 
 
+def disks_of(snapshots: Iterable[ExpiredSnapshot]) -> Iterator[ExpiredDisk]:
+    """The disks of expired snapshots."""
+    for snapshot in snapshots:
+        yield from snapshot.disks
+
+
 class Job(NamedTuple):
     """One VM of one due policy: the snapshot to take, then the expired snapshots to destroy.
 
@@ -53,6 +59,8 @@ class Job(NamedTuple):
       one of `known` (the uuids of those that the VM had at the plan), is the one that this job takes, even if its
       result was lost.
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
+    - `more`: of what expires, at most so many go beyond the one that the new snapshot replaces; None: all.
+    - `future` is the number of the VM's scheduled snapshots that are dated in the future.
     """
 
     policy: str
@@ -69,6 +77,13 @@ class Job(NamedTuple):
     known: FrozenSet[str] = frozenset()
     slot: datetime = EPOCH
     task: str = ""
+    more: Optional[int] = None
+    future: int = 0
+
+    @property
+    def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:
+        """What goes if the new snapshot does not fail, and everything can be deleted."""
+        return self.expired if self.more is None else self.expired[: self.more + 1]
 
 
 class Operation(NamedTuple):

@@ -14,6 +14,9 @@ MISSED_EVENT = "VMSS_SNAPSHOT_MISSED_EVENT"
 LICENSE_ERROR = "VMSS_LICENSE_ERROR"
 LOGON_FAILURE = "VMSS_XAPI_LOGON_FAILURE"
 NOT_QUIESCED = "VMSS_SNAPSHOT_NOT_QUIESCED"
+# Of class Pool: XenCenter shows these too, which of class VMSS it could not.
+LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"
+RESUMED = "VMSS_VM_RESUMED"
 
 PRIORITIES = {
     SUCCEEDED: 5,
@@ -23,6 +26,8 @@ PRIORITIES = {
     LICENSE_ERROR: 1,
     LOGON_FAILURE: 1,
     NOT_QUIESCED: 3,
+    LEFT_SUSPENDED: 1,
+    RESUMED: 3,
 }
 SENTENCES = {
     SUCCEEDED: "The scheduled snapshots of this snapshot policy were taken",
@@ -33,6 +38,8 @@ SENTENCES = {
     LICENSE_ERROR: "The pool's licence does not include scheduled snapshots",
     LOGON_FAILURE: "Could not login to XAPI session",
     NOT_QUIESCED: "This pool has no quiesced snapshots any more: plain snapshots were taken instead",
+    LEFT_SUSPENDED: "A VM ran, and a checkpoint of it has left it suspended",
+    RESUMED: "A VM that a checkpoint had left suspended was resumed",
 }
 _KINDS = {1: "error", 3: "warn", 5: "info"}
 

@@ -8,7 +8,13 @@ Error = Tuple[str, ...]
 TIMED_OUT = "VMSS_OPERATION_TIMED_OUT"  # [method, seconds]
 RUN_OVER = "VMSS_RUN_TIMED_OUT"  # [seconds]
 RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
+STORAGE_STUCK = "VMSS_STORAGE_STUCK"  # [method, the uuid of the VM whose operation has reached its limit there]
+OVERTAKEN = "VMSS_OVERTAKEN_BY_NEXT_SLOT"  # [method]
+OFF_SCHEDULE = "VMSS_LEFT_THE_SCHEDULE"  # no failure: the VM is gone, or off the schedule, since it was planned
+LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"  # [why it is not resumed, the error array of the checkpoint]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
+# No error: it was not started, because the snapshot is pinned or somebody reads it.
+SPARED = "VMSS_SPARED"
 
 
 class Outcome(NamedTuple):

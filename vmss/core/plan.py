@@ -1,14 +1,14 @@
 """The plan of a pass, as values: what each VM gets, what expires, and what must not be touched."""
 
-from datetime import datetime
-from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from datetime import datetime, timedelta
+from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import policy
 from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
 from vmss.core.policy import Policy
 from vmss.core.records import NULL
-from vmss.core.retention import Keep, Snapshot, expired
+from vmss.core.retention import Keep, Snapshot, expired, in_future
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
@@ -46,7 +46,9 @@ class Need(NamedTuple):
 
 class Expiry(NamedTuple):
     """The decision about one VM: whether it has its snapshot of the slot already; what expires, and what of that only
-    once the new snapshot exists; and what would expire if no operation were in progress on it."""
+    once the new snapshot exists; what would expire if no operation were in progress on it; and how many may go beyond
+    the one that the new snapshot replaces (None: all). `future` is the number of its snapshots that are dated in the
+    future, without pinned ones."""
 
     vm: Vm
     turn: Turn
@@ -54,6 +56,8 @@ class Expiry(NamedTuple):
     expired: Tuple[Snapshot, ...]
     after_new: FrozenSet[Snapshot] = frozenset()
     busy: Tuple[Snapshot, ...] = ()
+    more: Optional[int] = None
+    future: int = 0
 
 
 def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
@@ -61,14 +65,16 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
 
     A VM with a scheduled snapshot that is not older than the slot was served already, by a run that was interrupted.
     """
+    future = sum(1 for snapshot in vm.snapshots if not snapshot.pinned and in_future(snapshot, now))
     # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
     now += CLOCK_TOLERANCE
-    served = not turn.forced and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
+    served = (turn.missing or not turn.forced) and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
     surplus = expired(vm.snapshots, keep, now, new=0 if served else 1)
     after_new = frozenset(surplus) - frozenset(expired(vm.snapshots, keep, now))
     # xapi would let the deletion wait until a copy or an export ends, which may take hours.
     free = tuple(snapshot for snapshot in surplus if not snapshot.operation)
-    return Expiry(vm, turn, served, free, after_new, tuple(snapshot for snapshot in surplus if snapshot.operation))
+    busy = tuple(snapshot for snapshot in surplus if snapshot.operation)
+    return Expiry(vm, turn, served, free, after_new, busy, keep.more, future)
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
@@ -95,11 +101,21 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         expired=tuple(
             _expired(snapshot, disks.get(snapshot.ref, ()), snapshot in expiry.after_new) for snapshot in expiry.expired
         ),
-        label=snapshot_name(expiry.turn) if take else "",
+        label=_label(expiry) if take else "",
         known=frozenset([snapshot.uuid for snapshot in vm.snapshots] + list(vm.suspect)),
         slot=expiry.turn.slot,
         task="" if expiry.turn.forced else vm.task,
+        more=expiry.more,
+        future=expiry.future,
     )
+
+
+def take_anew(job: Job, vm: Optional[Vm]) -> str:
+    """Given the VM of a job as it is right before the snapshot is started, None if it is gone, return the method that
+    takes the snapshot; empty if the VM has left the policy."""
+    if vm is None or vm.policy != job.policy:
+        return ""
+    return TAKE_SNAPSHOT if vm.power_state == "Halted" else job.take
 
 
 def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> Iterator[Tuple[str, Need]]:
@@ -135,21 +151,33 @@ def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:
         yield sr
 
 
+def deletion(vm: Vm, snapshots: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]]) -> Job:
+    """The job that deletes these snapshots of a VM, on request, and takes none. `disks` are theirs, by reference."""
+    expired = tuple(_expired(snapshot, disks.get(snapshot.ref, ()), after_new=False) for snapshot in snapshots)
+    return Job("", vm.ref, vm.uuid, vm.name, "", frozenset(), 0.0, expired)
+
+
 def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:
     """The job that destroys the remaining disks of a snapshot that an earlier pass destroyed."""
     gone = ExpiredSnapshot("", snapshot_uuid, False, tuple(_expired_disk(disk) for disk in disks if ours(disk, 0)))
     return Job("", "", snapshot_uuid, "", "", frozenset(), 0.0, (gone,), recorded=True)
 
 
-def snapshot_name(turn: Turn) -> str:
-    """The name of a new snapshot: the policy's name, and the slot in UTC, which no clock change makes ambiguous."""
+def snapshot_name(chosen: Policy, instant: datetime) -> str:
+    """The name of a policy's snapshot that stands for an instant: the policy's name, and the instant in UTC, which no
+    clock change makes ambiguous."""
     # XML cannot carry control characters.
-    name = "".join(character for character in turn.policy.name if character.isprintable())[:180]
-    return (
-        "%s %s" % (name, turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        if name
-        else turn.slot.strftime("scheduled %Y-%m-%dT%H:%M:%SZ")
-    )
+    name = "".join(character for character in chosen.name if character.isprintable())[:180]
+    return "%s %s" % (name or "scheduled", instant.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def _label(expiry: Expiry) -> str:
+    """The name of a VM's new snapshot. If an older one has it, because the clock was set back, a second is added."""
+    taken = {snapshot.name for snapshot in expiry.vm.snapshots}
+    instant = expiry.turn.instant
+    while snapshot_name(expiry.turn.policy, instant) in taken:
+        instant += timedelta(seconds=1)
+    return snapshot_name(expiry.turn.policy, instant)
 
 
 def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
@@ -170,8 +198,11 @@ def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
         )
         for item in mine:
             what = item.take or "has its snapshot of this slot"
-            gone = ", then delete %s" % ", ".join(snapshot.uuid for snapshot in item.expired) if item.expired else ""
-            text.append("  %s (%s): %s%s" % (one_line(item.name, 100), item.uuid, what, gone))
+            going = item.first_to_go
+            gone = ", then delete %s" % ", ".join(snapshot.uuid for snapshot in going) if going else ""
+            left = len(item.expired) - len(going)
+            later = ", and %d more in later runs" % left if left else ""
+            text.append("  %s (%s): %s%s%s" % (one_line(item.name, 100), item.uuid, what, gone, later))
     return text
 
 
@@ -200,17 +231,19 @@ def ours(disk: Disk, vbds: int) -> bool:
     return disk.type in _OF_A_VM and disk.is_a_snapshot and disk.managed and len(disk.vbds) <= vbds
 
 
-def left_alone(expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Iterator[str]:
-    """One line for each snapshot, or its disks, that retention would delete and that are left alone."""
-    for uuid in expiry.vm.suspect:
-        yield "Snapshot %s of VM %s is left alone: its records contradict each other" % (uuid, expiry.vm.uuid)
-    for snapshot in expiry.busy:
+def left_alone(
+    vm: Vm, expired: Sequence[Snapshot], busy: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]]
+) -> Iterator[str]:
+    """One line for each snapshot, or its disks, that would be deleted and that are left alone."""
+    for uuid in vm.suspect:
+        yield "Snapshot %s of VM %s is left alone: its records contradict each other" % (uuid, vm.uuid)
+    for snapshot in busy:
         yield "Snapshot %s of VM %s is left for a later run: %s is in progress" % (
             snapshot.uuid,
-            expiry.vm.uuid,
+            vm.uuid,
             one_line(snapshot.operation, 40),
         )
-    for snapshot in expiry.expired:
+    for snapshot in expired:
         left = [disk.uuid for disk in disks.get(snapshot.ref, ()) if not ours(disk, 1)]
         if left:
             yield "Disks of snapshot %s are left alone: %s (in use elsewhere, or no snapshots of a VM's disks)" % (

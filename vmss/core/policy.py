@@ -1,14 +1,15 @@
 """A snapshot schedule as a typed value, read from a VMSS record of XAPI."""
 
 from datetime import datetime, tzinfo
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import frequencies
-from vmss.core.datetimes import EPOCH, parse_datetime
+from vmss.core.datetimes import EPOCH, in_future, parse_datetime
 from vmss.core.frequencies import Schedule
 from vmss.core.ocaml import read_int
-from vmss.core.schedule import due_slot
-from vmss.core.text import quoted
+from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core.schedule import due_slot, next_tick
+from vmss.core.text import is_uuid, one_line, quoted
 
 SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_with_quiesce")
 
@@ -30,12 +31,38 @@ class Policy(NamedTuple):
     last_run: Optional[datetime]
     vms: Tuple[str, ...]
 
+    def ran(self, now: datetime) -> Optional[datetime]:
+        """The end of the last run; None if it never ran, and also if that lies in the future: it proves nothing."""
+        return None if self.last_run is None or in_future(self.last_run, now) else self.last_run
+
     def due(self, zone: tzinfo, now: datetime, since: Optional[datetime] = None) -> Optional[datetime]:
         """The slot that is to be served now, or None, also if the policy is disabled or has no VM. `since` is the first
         tick that could not serve what was due, if that was an earlier one."""
         if not self.enabled or not self.vms:
             return None
         return due_slot(self.schedule, zone, self.last_run, now, since)
+
+    def late(self, zone: tzinfo, now: datetime) -> bool:
+        """Whether the next tick is to serve a slot that has passed. It is never so for a policy that never ran: only
+        the tick of its slot serves it, and that one began at the slot."""
+        slot = self.due(zone, next_tick(now))
+        return slot is not None and slot <= now
+
+
+def index_of(known: Sequence[Tuple[str, str]], wanted: str) -> int:
+    """Given the uuids and names of schedules, return the index of the one with this uuid or name. Raise BadInput where
+    there is none, or more than one."""
+    found = [index for index, (uuid, _) in enumerate(known) if uuid == wanted]
+    found = found or [index for index, (_, name) in enumerate(known) if name == wanted]
+    if not found:
+        kind = "uuid" if is_uuid(wanted) else "uuid or the name"
+        raise UnknownPolicy("no snapshot schedule of this pool has the %s %s" % (kind, quoted(wanted)))
+    if len(found) > 1:
+        raise BadInput(
+            "%d snapshot schedules are called %s; give the uuid of one: %s"
+            % (len(found), quoted(wanted), ", ".join(one_line(known[index][0], 80) for index in found))
+        )
+    return found[0]
 
 
 def from_record(ref: str, record: Mapping[str, Any]) -> Policy:

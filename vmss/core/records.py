@@ -5,6 +5,11 @@ from typing import Mapping, NamedTuple
 # The null reference of XAPI.
 NULL = "OpaqueRef:NULL"
 
+# The notes of VMs that ran when a checkpoint of ours began: a key of pool.other_config is the prefix and the uuid of
+# the VM, the name of the file beside the lock the uuid of the pool and the suffix.
+FROZEN_PREFIX = "vmss-frozen:"
+FROZEN_SUFFIX = ".frozen"
+
 # The operations by which a snapshot is made, in `current_operations` of the VM and of a checkpoint in the making.
 TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
 

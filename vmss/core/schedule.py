@@ -7,7 +7,7 @@ and the zone is any `tzinfo` (see vmss.edges.zones).
 from datetime import datetime, timedelta, tzinfo
 from typing import Optional
 
-from vmss.core.datetimes import UTC
+from vmss.core.datetimes import UTC, in_future
 from vmss.core.frequencies import Schedule
 
 # The time between two ticks. A policy that never ran is due only for a slot that is younger.
@@ -41,6 +41,6 @@ def due_slot(
     are late, not missed.
     """
     slot = latest_slot(schedule, zone, now)
-    if last_run is None or last_run > now:
+    if last_run is None or in_future(last_run, now):
         return slot if slot > min(since or now, now) - TICK_INTERVAL else None
     return slot if slot > last_run else None

@@ -6,7 +6,8 @@ from vmss.core.retention import Snapshot
 
 
 class Disk(NamedTuple):
-    """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes."""
+    """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes; `parent` is the uuid of the base
+    copy that its image builds on, if the storage tells."""
 
     ref: str
     uuid: str
@@ -16,6 +17,8 @@ class Disk(NamedTuple):
     managed: bool
     vbds: Tuple[str, ...]
     virtual_size: int = 0
+    name: str = ""
+    parent: str = ""
 
 
 class Vm(NamedTuple):

@@ -1,7 +1,7 @@
 """Queues of operations that wait for their tokens: one queue for each set of tokens."""
 
 from collections import deque
-from typing import Deque, Dict, Iterable, Iterator, List, Set
+from typing import Deque, Dict, Iterable, Iterator, Set
 
 from vmss.core.job import Operation, Tokens
 
@@ -36,15 +36,18 @@ class Waiting:
             self._close(tokens)
         return operation
 
-    def pop_all(self, action: str) -> List[Operation]:
-        """Remove all operations with this method, and return them."""
-        removed: List[Operation] = []
-        for tokens, queue in list(self.queues.items()):
-            removed.extend(operation for operation in queue if operation.action == action)
-            self.queues[tokens] = deque(operation for operation in queue if operation.action != action)
+    def operations(self) -> Iterator[Operation]:
+        """All operations that wait."""
+        for queue in self.queues.values():
+            yield from queue
+
+    def remove(self, unwanted: Set[Operation]) -> None:
+        """Remove these operations."""
+        for tokens in {operation.tokens for operation in unwanted}:
+            queue = self.queues[tokens]
+            self.queues[tokens] = deque(operation for operation in queue if operation not in unwanted)
             if not self.queues[tokens]:
                 self._close(tokens)
-        return removed
 
     def startable(self, freed: Iterable[str], in_use: Set[str]) -> Iterator[Tokens]:
         """The queues that need one of the freed tokens and none that is in use; and the one that needs no token."""

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Optional
 
-from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, local
+from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, in_future, local, parse_datetime
 from vmss.core.messages import PRIORITIES, log_lines
 from vmss.core.records import NULL
 from vmss.edges.clock import Clock
@@ -19,19 +19,22 @@ class Alerts:
         self._clock = clock
         self._log = log
 
-    def create(self, name: str, policy: str, text: str) -> bool:
+    def create(self, name: str, policy: str, text: str, cls: str = "VMSS") -> bool:
         """Given the name of an alert, the uuid of the policy and the body, raise it. Return False if xapi could not
-        store it; True also if the policy no longer exists, so that a retry would be in vain."""
+        store it; True also if the policy no longer exists, so that a retry would be in vain.
+
+        With the class Pool, the uuid is the pool's.
+        """
         began = self._clock.now()
         for line in log_lines(name, local(began, self._log.zone)):
             self._log(line)
         try:
-            message = self._xapi.call("message.create", name, str(PRIORITIES[name]), "VMSS", policy, text)
+            message = self._xapi.call("message.create", name, str(PRIORITIES[name]), cls, policy, text)
         except Refused as refused:
             self._log("The alert could not be raised: %s" % refused)
             return refused.code == "UUID_INVALID"
         # xapi has been seen to answer NULL although it had stored the message: the next pass would repeat it.
-        stored = message != NULL or self._exists(name, policy, text, began - CLOCK_TOLERANCE)
+        stored = message != NULL or self._exists(name, policy, text, began - CLOCK_TOLERANCE, cls)
         if not stored:
             self._log("The alert could not be stored by xapi")
         return stored
@@ -41,13 +44,19 @@ class Alerts:
         if not self._exists(name, policy, None, since):
             self.create(name, policy, text)
 
-    def _exists(self, name: str, policy: str, text: Optional[str], since: datetime) -> bool:
-        """Whether the policy has had an alert of this name since an instant; with this body, unless it is None."""
+    def _exists(self, name: str, policy: str, text: Optional[str], since: datetime, cls: str = "VMSS") -> bool:
+        """Whether the policy has had an alert of this name since an instant; with this body, unless it is None. One
+        from a time when the clock was ahead is none of these."""
         # xapi answers with messages that are strictly later, in whole seconds.
-        after = format_datetime(since - timedelta(seconds=1))
+        after, now = format_datetime(since - timedelta(seconds=1)), self._clock.now()
         try:
-            messages = self._xapi.call("message.get", "VMSS", policy, after)
+            messages = self._xapi.call("message.get", cls, policy, after)
         except Refused:
             return False
         with understood("message.get"):
-            return any(record["name"] == name and text in (None, record["body"]) for record in messages.values())
+            return any(
+                record["name"] == name
+                and text in (None, record["body"])
+                and not in_future(parse_datetime(record["timestamp"]), now)
+                for record in messages.values()
+            )

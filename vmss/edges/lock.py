@@ -29,6 +29,12 @@ class Held(Exception):
         Exception.__init__(self)
         self.holder = holder
 
+    @property
+    def policies(self) -> List[str]:
+        """The uuids of the policies that the other pass has in hand."""
+        policies = self.holder.get("policies")
+        return list(map(str, policies)) if isinstance(policies, list) else []
+
     def __str__(self) -> str:
         if not self.holder:
             return "another pass holds the lock"

@@ -60,7 +60,7 @@ def record_failed_login(directory: LockDirectory, place: Place, clock: Clock, lo
         log(line)
     log(str(error))
     earlier = failed_logins(directory, place)
-    since = format_datetime(earlier[0] if earlier else now)
+    since = format_datetime(min(earlier[0], now) if earlier else now)
     try:
         directory.keep(LOGON_FAILURE, {"xapi": place.xapi, "since": since, "last": format_datetime(now)})
     except LockError as full:

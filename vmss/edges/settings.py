@@ -52,10 +52,13 @@ class Settings(NamedTuple):
     checkpoint_limit: int = 7200
     destroy_limit: int = 3600
     pass_limit: int = 86400
+    resume: bool = True
+    resume_limit: int = 3600
     cancel_limit: int = 30
     stop_limit: int = 60
     retries: int = 5
     retry_pause: int = 10
+    late_limit: int = 86400
     login_limit: int = 60
     call_limit: int = 300
     waits_per_second: int = 5
@@ -64,9 +67,9 @@ class Settings(NamedTuple):
 
     def keep(self, policy: "Policy") -> "Keep":
         """The rule of retention for the VMs of a policy."""
-        from vmss.core.retention import Keep  # not needed by an idle tick
+        from vmss.core.retention import MORE_IN_A_RUN, Keep  # not needed by an idle tick
 
-        return Keep(policy.retained)
+        return Keep(policy.retained, MORE_IN_A_RUN)
 
 
 class Setting(NamedTuple):
@@ -148,6 +151,14 @@ SETTINGS: Tuple[Setting, ...] = (
         "itself forgets an operation without progress after a day.",
     ),
     Setting(
+        "resume",
+        _boolean,
+        "Whether a VM is resumed that ran, and that a checkpoint of vmss has left suspended: it failed, was cancelled, "
+        "or xapi was restarted. Such a VM is reported in any case, and one that somebody else has suspended is left "
+        "alone.",
+    ),
+    Setting("resume_limit", _number(10, 86400), "Timeout in seconds of resuming a VM, which reads its memory."),
+    Setting(
         "cancel_limit",
         _number(1, 3600),
         "Seconds for a cancelled operation to end. Then its storage repository is freed for the others.",
@@ -162,6 +173,12 @@ SETTINGS: Tuple[Setting, ...] = (
         "retry_pause",
         _number(1, 600),
         "Pause in seconds before the first retry. Each further one is twice as long. Other operations go on meanwhile.",
+    ),
+    Setting(
+        "late_limit",
+        _number(0, 604800),
+        "Seconds after a slot for which the ticks try again to serve the VMs that failed for a reason that may pass. "
+        "The next slot ends it too.",
     ),
     Setting("login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer."),
     Setting(

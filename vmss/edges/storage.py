@@ -154,4 +154,12 @@ def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
         managed=record["managed"] is True,
         vbds=tuple(list_of(record, "VBDs")),
         virtual_size=int_of(record["virtual_size"]),
+        name=str(record.get("name_label", "")),
+        parent=parent_of(record),
     )
+
+
+def parent_of(record: Mapping[str, Any]) -> str:
+    """The uuid of the base copy that a disk's image builds on; empty if its record does not tell."""
+    config = record.get("sm_config")
+    return str(config.get("vhd-parent", "")) if isinstance(config, Mapping) else ""

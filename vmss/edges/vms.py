@@ -45,6 +45,18 @@ def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
 
 
 @understood("VM")
+def read_vms_by_uuid(xapi: Xapi, uuids: Sequence[str]) -> List[Vm]:
+    """The VMs with these uuids that still exist, without their snapshots."""
+    vms = []
+    for ref, record in where(xapi, "VM", "uuid", uuids):
+        try:
+            vms.append(_vm(xapi, ref, record))
+        except (Misunderstood,) + MISREAD as error:
+            vms.append(_misread(ref, record, (), one_line(repr(error), 200)))
+    return sorted(vms, key=lambda vm: (vm.name, vm.uuid))
+
+
+@understood("VM")
 def with_snapshots(xapi: Xapi, vms: Sequence[Vm]) -> List[Vm]:
     """These VMs with their scheduled snapshots."""
     read: Dict[str, List[_SnapshotRead]] = {}
@@ -82,6 +94,17 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
     )
 
 
+@understood("VM")
+def read_vm(xapi: Xapi, ref: str) -> Optional[Vm]:
+    """One VM as it is now, without its snapshots; None if it is gone."""
+    try:
+        return _vm(xapi, ref, xapi.call("VM.get_record", ref))
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return None
+
+
 def _misread(ref: str, record: Any, policies: Sequence[Policy], why: str) -> Vm:
     fields = record if isinstance(record, Mapping) else {}
     # The policy's list of VMs tells it too.
@@ -110,14 +133,20 @@ def note_took(xapi: Xapi, vm: str, seconds: float) -> None:
                 xapi.call("VM.add_to_other_config", *entry)
 
 
-def is_pinned(xapi: Xapi, snapshot: str) -> bool:
-    """Whether a snapshot is pinned: it must not be destroyed."""
-    try:
-        return "destroy" in xapi.call("VM.get_blocked_operations", snapshot)
-    except Refused:
-        return False
-    except MISREAD:
-        return True
+@understood("VM")
+def read_held(xapi: Xapi, snapshots: Sequence[str]) -> Dict[str, str]:
+    """Those of these snapshots, given by their uuids, that must not be deleted now, by reference: the operation that is
+    in progress on it, or an empty text for one that is pinned. Raise Misunderstood if a record cannot be understood."""
+    held: Dict[str, str] = {}
+    # A map is stored as an S-expression, and this is the empty one: of most snapshots no record needs to be sent.
+    marked = '(not (field "current_operations" = "()")) or (not (field "blocked_operations" = "()"))'
+    for ref, record in where(xapi, "VM", "uuid", snapshots, marked):
+        operation = _operation(record)
+        if "destroy" in record["blocked_operations"]:
+            held[ref] = ""
+        elif operation:
+            held[ref] = one_line(operation, 40)
+    return held
 
 
 @understood("VM")
@@ -153,8 +182,14 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
         pinned="destroy" in record["blocked_operations"],
         suspended=record["power_state"] != "Halted",
         suspend_vdi=str(record["suspend_VDI"]),
-        operation=next(iter(sorted(set(map(str, record["current_operations"].values())) - _DELETING)), ""),
+        operation=_operation(record),
+        name=str(record["name_label"]),
     )
+
+
+def _operation(record: Mapping[str, Any]) -> str:
+    """What is in progress on a snapshot, but for a deletion; empty if nothing is."""
+    return next(iter(sorted(set(map(str, record["current_operations"].values())) - _DELETING)), "")
 
 
 def _taking_task(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:

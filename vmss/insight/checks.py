@@ -10,6 +10,7 @@ from vmss.edges.lock import LockError
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered, understood
 from vmss.insight import (
+    checks_of_dates,
     checks_of_installation,
     checks_of_passes,
     checks_of_schedules,
@@ -47,15 +48,18 @@ CHECKS: Tuple[Check, ...] = (
     Check("lock", checks_of_passes.lock, SESSION),
     Check("clock", checks_of_xapi.clock, SESSION),
     Check("time zone", checks_of_xapi.time_zone, SESSION),
+    Check("dates", checks_of_dates.dates, SESSION),
     # Schedules, and how they fared.
     Check("schedules", checks_of_schedules.schedules, SESSION),
     Check("clashes", checks_of_schedules.clashes, SESSION),
     Check("last run", checks_of_schedules.last_run, SESSION),
+    Check("suspended VMs", checks_of_passes.suspended_vms, SESSION),
     # What keeps snapshots from being taken, and from being deleted.
     Check("VMs", checks_of_storage.vms, SESSION),
     Check("storage", checks_of_storage.storage, SESSION),
     Check("retention", checks_of_storage.retention, SESSION),
     Check("disks", checks_of_storage.disks, SESSION),
+    Check("left over", checks_of_passes.left_over, SESSION),
     Check("left by passes", checks_of_passes.leftovers, SESSION),
 )
 

@@ -7,12 +7,13 @@ from typing import Iterator, List
 from vmss.core.text import one_line
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import count_unclosed
-from vmss.insight import lock_and_log
+from vmss.insight import left_over as left
+from vmss.insight import lock_and_log, suspended
 from vmss.insight.case import Case
 from vmss.insight.findings import OK, WARNING, Finding, Moment, skipped
 from vmss.insight.logfile import COMPLAINTS, LogSummary
 from vmss.insight.names import first_names
-from vmss.passes.journal import PREFIX
+from vmss.passes.journal import read
 
 # A complaint of the log that is older than this is history.
 _RECENT = timedelta(days=1)
@@ -65,12 +66,18 @@ def lock(case: Case) -> Iterator[Finding]:
         yield finding._replace(check="lock")
 
 
+def left_over(case: Case) -> Iterator[Finding]:
+    """What could not be deleted, and the disks that a dying xapi may have left."""
+    found = left.findings(left.read(case.open), case.moment, case.now)
+    yield from found or [Finding(OK, left.CHECK, "nothing is left over")]
+
+
 def leftovers(case: Case) -> Iterator[Finding]:
     """What an interrupted pass recorded, and the next one is to finish."""
     if case.local.holder is not None:
         yield skipped("left by passes", "a pass is running, and will finish them")
         return
-    records = [key for key in case.open.pool.other_config if key.startswith(PREFIX)]
+    records = [key for key, entry in read(case.open.pool.other_config) if entry is None or entry.stuck is None]
     if records:
         yield Finding(
             WARNING,
@@ -90,6 +97,11 @@ def leftovers(case: Case) -> Iterator[Finding]:
         )
     if not records and not sessions:
         yield Finding(OK, "left by passes", "no pass has left anything unfinished")
+
+
+def suspended_vms(case: Case) -> Iterator[Finding]:
+    """Whether a checkpoint has left VMs suspended."""
+    yield from suspended.check(case.open, case.local, case.now)
 
 
 def _open_sessions(case: Case) -> int:

@@ -1,6 +1,6 @@
 """Checks of the schedules: records, times at which they get in each other's way, and how their last runs fared."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Dict, Iterator, List, Mapping, Sequence
 
 from vmss.core import words
@@ -18,22 +18,14 @@ _DAY = timedelta(days=1)
 def schedules(case: Case) -> Iterator[Finding]:
     """Schedules that cannot be understood, or are odd."""
     found = [state.unreadable(entry) for entry in case.entries if entry.policy is None]
-    found += [finding for policy in case.known for finding in _oddities(policy, case.now, case.moment)]
+    found += [finding for policy in case.known for finding in _oddities(policy)]
     yield from found
     if not found:
         yield Finding(OK, "schedules", "nothing is odd about the schedules", "schedules: %d" % len(case.entries))
 
 
-def _oddities(policy: Policy, now: datetime, moment: Moment) -> Iterator[Finding]:
+def _oddities(policy: Policy) -> Iterator[Finding]:
     """What is odd about one schedule."""
-    if policy.last_run is not None and policy.last_run > now:
-        yield Finding(
-            WARNING,
-            "schedules",
-            "the last run of %s lies in the future" % called(policy),
-            moment(policy.last_run),
-            "the clock was or is wrong: timedatectl; the next run corrects it",
-        )
     if policy.enabled and not policy.vms:
         yield Finding(
             WARNING,

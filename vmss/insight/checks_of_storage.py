@@ -1,9 +1,9 @@
 """Checks of VMs and their storage: what keeps snapshots from being taken, and what should be deleted and is not."""
 
 from datetime import datetime, timedelta
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import parse_datetime
+from vmss.core.datetimes import CLOCK_TOLERANCE, in_future, parse_datetime
 from vmss.core.failures import failure_of
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.retention import Keep, Snapshot, expired
@@ -14,10 +14,11 @@ from vmss.edges.query import where
 from vmss.edges.storage import read_space
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
-from vmss.insight import lock_and_log
+from vmss.insight import left_over, lock_and_log
 from vmss.insight.case import Case
 from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
 from vmss.insight.names import called, first_names
+from vmss.passes.left_over import KEEP_KEY
 
 # Upper limits on what is examined one by one: VMs, storage repositories and unused disks; and disks of VMs.
 _MAX = 200
@@ -160,9 +161,10 @@ def room(name: str, uuid: str, size: int, used: int) -> Optional[Finding]:
 
 def retention(case: Case) -> Iterator[Finding]:
     """Whether VMs have more scheduled snapshots than their policies keep."""
-    xapi, found = case.open.xapi, 0
+    xapi, found, ahead = case.open.xapi, 0, False
     scheduled = set(_refs_where(xapi, "VM", 'field "is_vmss_snapshot" = "true"'))
     busy = lock_and_log.in_hand(case.local.holder, case.known)
+    told = {item.uuid for item in left_over.read(case.open)}  # which no ordinary run will delete
     for policy in case.known:
         if not policy.enabled or policy in busy or policy.last_run is None:
             continue
@@ -172,7 +174,8 @@ def retention(case: Case) -> Iterator[Finding]:
         for ref, record in _records(xapi, policy):
             if found < _MAX and keep.may_expire(len(scheduled.intersection(record.get("snapshots", ())))):
                 snapshots = list(read_snapshots(xapi, [ref]).get(ref, {}).values())
-                finding = beyond(policy, keep, record["name_label"], snapshots, case.now)
+                ahead = ahead or any(in_future(snapshot.time, case.now) for snapshot in snapshots)
+                finding = beyond(policy, keep, record["name_label"], snapshots, case.now, told)
                 if finding is not None:
                     found += 1
                     yield finding
@@ -180,14 +183,23 @@ def retention(case: Case) -> Iterator[Finding]:
         yield Finding(
             OK,
             "retention",
-            "no VM has more scheduled snapshots than its schedule keeps",
+            "no VM has more scheduled snapshots than its schedule keeps%s"
+            % (", but for those dated in the future" if ahead else ""),
             "scheduled snapshots: %d" % len(scheduled),
         )
 
 
-def beyond(policy: Policy, keep: Keep, name: str, snapshots: Sequence[Snapshot], now: datetime) -> Optional[Finding]:
-    """Whether a VM has more scheduled snapshots than its policy keeps: pinned ones do not count."""
-    gone = expired(snapshots, keep, now)
+def beyond(
+    policy: Policy,
+    keep: Keep,
+    name: str,
+    snapshots: Sequence[Snapshot],
+    now: datetime,
+    told: AbstractSet[str] = frozenset(),
+) -> Optional[Finding]:
+    """Whether a VM has more scheduled snapshots than its policy keeps. Pinned ones do not count; those of `told`, by
+    uuid, are told of elsewhere."""
+    gone = [snapshot for snapshot in expired(snapshots, keep, now + CLOCK_TOLERANCE) if snapshot.uuid not in told]
     if not gone:
         return None
     return Finding(
@@ -195,7 +207,8 @@ def beyond(policy: Policy, keep: Keep, name: str, snapshots: Sequence[Snapshot],
         "retention",
         "%s has %s more than %s keeps" % (quoted(name), counted(len(gone), "scheduled snapshot"), called(policy)),
         "expired: %s" % first_names([snapshot.uuid for snapshot in gone]),
-        "the next run deletes them: vmss run --policy %s; if they stay, /var/log/VMSSlog says why" % policy.uuid,
+        "delete them now: vmss prune --policy %s; runs delete a few at a time; if they stay, /var/log/VMSSlog says why"
+        % policy.uuid,
     )
 
 
@@ -204,14 +217,18 @@ def disks(case: Case) -> Iterator[Finding]:
     xapi = case.open.xapi
     unused = '(field "is_a_snapshot" = "true") and (field "managed" = "true") and (field "VBDs" = "()")'
     uuids, size = [], 0
+    told = {item.uuid for item in left_over.read(case.open)}
     for vdi in _refs_where(xapi, "VDI", unused)[:_MAX]:
         try:
             record = xapi.call("VDI.get_record", vdi)
         except Refused:
             continue  # it is gone
         with understood("VDI"):
-            if parse_datetime(record["snapshot_time"]) > case.now - _MAKING:
+            made = parse_datetime(record["snapshot_time"])
+            if made > case.now - _MAKING and not in_future(made, case.now):
                 continue  # it may get its VM yet
+            if record["uuid"] in told or KEEP_KEY in record["other_config"]:
+                continue
             if record["type"] in ("user", "system") and not record["current_operations"]:
                 uuids.append(str(record["uuid"]))
                 size += int(record["virtual_size"])

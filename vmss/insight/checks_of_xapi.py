@@ -4,17 +4,15 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Iterator
 
 from vmss.core import words
-from vmss.core.datetimes import format_iso, parse_reading
-from vmss.core.text import one_line
+from vmss.core.datetimes import CLOCK_TOLERANCE, format_iso, parse_reading
+from vmss.core.text import one_line, quoted
 from vmss.edges.clock import Clock
-from vmss.edges.xapi import understood
+from vmss.edges.xapi import Refused, understood
 from vmss.edges.zones import time_zone as zone_by_name
 from vmss.insight import state
 from vmss.insight.case import Case
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding, skipped
-
-# Upper limit on the difference of two clocks that agree.
-_CLOCKS_DIFFER = timedelta(seconds=60)
+from vmss.insight.reading import Reading
 
 
 def settings(case: Case) -> Iterator[Finding]:
@@ -53,7 +51,8 @@ def licence(case: Case) -> Iterator[Finding]:
 
 
 def clock(case: Case) -> Iterator[Finding]:
-    """Whether this machine's clock and xapi's agree."""
+    """Whether this machine's clock and xapi's agree, and those of all hosts: each may be the next coordinator."""
+    yield from _hosts_clocks(case)
     if not case.dom0 and not case.where.xapi.startswith("https:"):
         yield skipped("clock", "a simulator has a clock of its own")
         return
@@ -69,7 +68,7 @@ def clocks(mine: datetime, theirs: datetime) -> Finding:
     """Whether what this machine's clock and xapi's show is the same time."""
     apart = abs(mine - theirs)
     evidence = "here %s, xapi's %s" % (format_iso(mine), format_iso(theirs))
-    if apart <= _CLOCKS_DIFFER:
+    if apart <= CLOCK_TOLERANCE:
         return Finding(OK, "clock", "this machine's clock and xapi's agree", evidence)
     return Finding(
         WARNING,
@@ -77,6 +76,47 @@ def clocks(mine: datetime, theirs: datetime) -> Finding:
         "this machine's clock and xapi's are %s apart" % words.duration(apart.total_seconds()),
         evidence,
         "set them by NTP: chronyc tracking, timedatectl",
+    )
+
+
+def _hosts_clocks(case: Case) -> Iterator[Finding]:
+    """Whether the clocks of the other hosts show the coordinator's time."""
+    session, seen, bad = case.open, 0, 0
+    with understood("host"):
+        hosts = [str(ref) for ref in session.xapi.call("host.get_all")]
+    for host in hosts:
+        if host == session.pool.coordinator:
+            continue
+        before = session.now()
+        try:
+            answer = session.xapi.call("host.get_servertime", host)
+        except Refused:
+            continue  # it is switched off, or gone
+        after = session.now()
+        with understood("host.get_servertime"):
+            theirs = parse_reading(answer)
+        seen += 1
+        # The answer may have taken long.
+        ours = min(max(theirs, before), after)
+        if abs(theirs - ours) > CLOCK_TOLERANCE:
+            bad += 1
+            yield _wrong_clock(session, host, ours, theirs)
+    if seen and not bad:
+        yield Finding(OK, "clock", "the clocks of all hosts agree", "hosts besides the coordinator: %d" % seen)
+
+
+def _wrong_clock(session: Reading, host: str, ours: datetime, theirs: datetime) -> Finding:
+    try:
+        name = str(session.xapi.call("host.get_name_label", host)) or host
+    except Refused:
+        name = host
+    return Finding(
+        WARNING,
+        "clock",
+        "the clock of host %s is %s %s the coordinator's"
+        % (quoted(name), words.duration(abs(theirs - ours).total_seconds()), "ahead of" if theirs > ours else "behind"),
+        "there %s, the coordinator's %s" % (format_iso(theirs), format_iso(ours)),
+        "set it by NTP, on that host: chronyc tracking, timedatectl",
     )
 
 

@@ -171,7 +171,7 @@ def _starts(
     if not policy.enabled or not policy.vms:
         return
     since = now
-    if policy.due(zone, now) is not None:
+    if policy.late(zone, now):
         since = next_tick(now)
         yield since, True
     for at in calendar.slots(policy.schedule, since, until):

@@ -5,7 +5,7 @@ Messages of the vendor's plugin are read too: their bodies have the same lines a
 """
 
 import re
-from datetime import datetime, tzinfo
+from datetime import datetime
 from statistics import median_high
 from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
@@ -18,6 +18,9 @@ from vmss.insight.names import first_names
 
 RUN_FAILED, RUN_WARNING, RUN_SUCCEEDED = "failed", "warning", "succeeded"
 
+# How a run was started. The texts of earlier versions do not tell.
+AT_SLOT, LATE, AGAIN, BY_HAND = "at its slot", "late", "again", "by hand"
+
 # The messages in a few words; the sentences of their bodies are the vendor's, and long.
 _WORDS = {
     messages.SUCCEEDED: "all VMs were served",
@@ -27,6 +30,8 @@ _WORDS = {
     messages.LICENSE_ERROR: "the licence does not include scheduled snapshots",
     messages.LOGON_FAILURE: "no session with xapi",
     messages.NOT_QUIESCED: "plain snapshots instead of quiesced ones",
+    messages.LEFT_SUSPENDED: "a VM is left suspended",
+    messages.RESUMED: "a VM that was left suspended runs again",
 }
 
 # The number of past runs that tell the duration of the next one.
@@ -41,18 +46,25 @@ _ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 # wrote the plural with every number.
 _SUMMARY = re.compile(
     r".*: ([0-9]+) of ([0-9]+) VMs? ha(?:s its|ve their) snapshot of "
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) \([^()]*\); ([0-9]+) expired snapshots? deleted\.\Z"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) \([^()]*\); ([0-9]+) expired snapshots? deleted\."
+    r"(?: The run was started (at its slot|late, at|again, at|by hand at)(?: ([-0-9]{10} [:0-9]{8}) \([^()]*\),?)?"
+    r" and took ([0-9]{1,9}) seconds?\.)?(?: .*)?\Z"
 )
+_STARTED = {"at its slot": AT_SLOT, "late, at": LATE, "again, at": AGAIN, "by hand at": BY_HAND}
 
 
 class Counts(NamedTuple):
     """The numbers of a run: VMs that were snapshotted, VMs of the policy, and snapshots deleted. `slot` is its slot as
-    a wall-clock time."""
+    a wall-clock time. `start`: how it was started, empty if that is not known; `started`: when, as a wall-clock time,
+    unless it was at its slot; `seconds`: how long it took, if that is known."""
 
     snapshotted: int
     vms: int
     deleted: int
     slot: datetime
+    start: str = ""
+    started: Optional[datetime] = None
+    seconds: Optional[int] = None
 
 
 class Run(NamedTuple):
@@ -134,22 +146,18 @@ def advice(runs: Sequence[Run]) -> List[str]:
     return ["%s: %s" % line for line in lines]
 
 
-def durations(past: Sequence[Run], zone: tzinfo) -> List[float]:
-    """The durations of the last RUNS_ASKED runs in seconds, from their slots to their messages, the newest first."""
-    found = []
-    for run in past:
-        if run.counts is not None:
-            seconds = (run.at.astimezone(zone).replace(tzinfo=None) - run.counts.slot).total_seconds()
-            if seconds >= 0:
-                found.append(seconds)
+def durations(past: Sequence[Run]) -> List[int]:
+    """The durations of the last RUNS_ASKED runs in seconds, as their messages tell them, the newest first. Those that
+    somebody started by hand do not count: they say nothing of the next one at its slot."""
+    ended = (messages.SUCCEEDED, messages.FAILED)
+    told = [run.counts for run in past if run.counts is not None and run.name in ended]
+    found = [counts.seconds for counts in told if counts.seconds is not None and counts.start not in (AGAIN, BY_HAND)]
     return found[:RUNS_ASKED]
 
 
 def median_duration(seconds: Sequence[float]) -> float:
-    """The median of these durations, of an even number the longer of the two in the middle.
-
-    A run that was late, or that somebody started by hand, seems to have lasted long: the median ignores it.
-    """
+    """The median of these durations, of an even number the longer of the two in the middle: one run that met a slow
+    storage repository does not count."""
     return float(median_high(seconds))
 
 
@@ -177,9 +185,17 @@ def _counts(remark: str) -> Optional[Counts]:
     match = _SUMMARY.match(remark)
     if match is None:
         return None
-    snapshotted, vms, slot, deleted = match.groups()
+    snapshotted, vms, slot, deleted, start, started, seconds = match.groups()
     try:
-        return Counts(int(snapshotted), int(vms), int(deleted), _wall(slot))
+        return Counts(
+            int(snapshotted),
+            int(vms),
+            int(deleted),
+            _wall(slot),
+            _STARTED.get(start, ""),
+            _wall(started) if started else None,
+            int(seconds) if seconds else None,
+        )
     except ValueError:
         return None
 

@@ -36,7 +36,7 @@ def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until:
         for job in jobs:
             for resource in job.tokens:
                 work[resource] = work.get(resource, 0.0) + job.seconds
-        past = history.durations(_past_runs(session, policy, now), session.zone)
+        past = history.durations(_past_runs(session, policy, now))
         seconds = history.median_duration(past) if past else max(work.values(), default=0.0)
         loads.append(Load(policy, max(1.0, seconds), len(past), frozenset(work)))
     return loads

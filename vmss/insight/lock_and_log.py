@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import words
-from vmss.core.datetimes import format_iso, parse_reading
+from vmss.core.datetimes import format_iso, in_future, parse_reading
 from vmss.core.policy import Policy
 from vmss.core.schedule import TICK_INTERVAL, latest_slot
 from vmss.core.text import one_line, quoted
@@ -96,7 +96,7 @@ def running(
     has come."""
     if holder is None:
         return Finding(OK, "pass", "no pass is running")
-    since = _since(holder)
+    since = held_since(holder, now)
     process = "process %s" % one_line(str(holder.get("pid")), 20)
     text = "a pass is running"
     if since is not None:
@@ -122,18 +122,19 @@ def in_hand(holder: Optional[Mapping[str, Any]], known: Sequence[Policy]) -> Lis
     return [policy for policy in known if policy.uuid in uuids] if isinstance(uuids, list) else []
 
 
-def _since(holder: Mapping[str, Any]) -> Optional[datetime]:
-    """When the holder of the lock took it, as it says."""
+def held_since(holder: Mapping[str, Any], now: datetime) -> Optional[datetime]:
+    """When the holder of the lock took it, as it says; None if that cannot be."""
     try:
-        return parse_reading(holder.get("since"))
+        since = parse_reading(holder.get("since"))
     except ValueError:
         return None
+    return None if in_future(since, now) else since
 
 
 def _progress(session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], now: datetime) -> str:
     """How far a pass has come that is running: the VMs that have got a snapshot since it took the lock."""
     policies = in_hand(holder, known)
-    since = _since(holder) if holder is not None else None
+    since = held_since(holder, now) if holder is not None else None
     if not policies or since is None:
         return ""
     done = 0
@@ -172,6 +173,14 @@ def last_tick(log: LogSummary, now: datetime) -> Finding:
     if log.tick is None:
         evidence = "no %s in the last MiB of %s" % (TICK_LINE, one_line(log.path))
         return Finding(WARNING, "tick", "cron has started no pass", evidence, remedy)
+    if in_future(log.tick, now):
+        return Finding(
+            WARNING,
+            "tick",
+            "the last tick is dated in the future: it proves nothing",
+            "%s in %s" % (format_iso(log.tick), one_line(log.path)),
+            "the clock was or is wrong: timedatectl; the next tick mends this within 15 min, else %s" % remedy,
+        )
     age = now - log.tick
     text = "last tick %s" % words.distance(log.tick, now)
     evidence = "%s in %s" % (format_iso(log.tick), one_line(log.path))

@@ -54,6 +54,14 @@ COMPLAINTS: Tuple[Complaint, ...] = (
     _alert(messages.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),
     _alert(messages.LICENSE_ERROR, "check the licence of every host: xe host-license-view host-uuid=UUID"),
     _alert(messages.NOT_QUIESCED, "vmss xe vmss-param-set uuid=UUID type=snapshot"),
+    _alert(messages.LEFT_SUSPENDED, "vmss doctor names the VM; xe vm-resume uuid=UUID"),
+    _alert(messages.RESUMED, "see /var/log/xensource.log for what ended the checkpoint"),
+    _text(
+        "left suspended",
+        "VM .* was left suspended by its checkpoint, and is not resumed: ",
+        "A VM that a checkpoint has left suspended could not be resumed",
+        "vmss doctor names the VM; xe vm-resume uuid=UUID",
+    ),
     _text(
         "error of its own",
         "The run ended in an error of its own",

@@ -101,7 +101,7 @@ def warnings(session: Reading, outlook: Outlook) -> Iterator[str]:
         if too_long is not None:
             yield _overrun(session, outlook, too_long)
     for move in outlook.moves.values():
-        at_once = move.policy._replace(schedule=move.schedule).due(session.zone, session.now()) is not None
+        at_once = move.policy._replace(schedule=move.schedule).late(session.zone, session.now())
         yield "Move %s to %s%s: %s" % (
             _short_name(move.policy),
             move.schedule.in_words(),

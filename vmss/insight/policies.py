@@ -1,13 +1,13 @@
 """The snapshot schedules of the pool, their runs and their VMs, as the commands for the administrator read them."""
 
 from datetime import datetime, timedelta
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import EPOCH, format_datetime
-from vmss.core.policy import Policy, PolicyError, from_record
-from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core import retention
+from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime, in_future, parse_datetime
+from vmss.core.policy import Policy, PolicyError, from_record, index_of
+from vmss.core.retention import Snapshot
 from vmss.core.schedule import next_slot, next_tick
-from vmss.core.text import is_uuid, one_line, quoted
 from vmss.core.vms import Vm
 from vmss.edges.vms import read_vms, with_snapshots
 from vmss.edges.xapi import Refused, understood
@@ -16,7 +16,7 @@ from vmss.insight.history import Run
 from vmss.insight.reading import Reading
 
 # The alert is raised before last-run-time is set, and clocks differ.
-_EARLIER = timedelta(minutes=1)
+EARLIER = timedelta(minutes=1)
 
 
 class Entry(NamedTuple):
@@ -30,9 +30,10 @@ class Entry(NamedTuple):
 
 
 class Details(NamedTuple):
-    """A snapshot schedule with the newest message about its runs, and when it runs next."""
+    """A snapshot schedule with the end of its last run, the newest message about its runs, and when it runs next."""
 
     entry: Entry
+    last_run: Optional[datetime]
     newest_run: Optional[Run]
     next_run: Optional[datetime]
 
@@ -45,6 +46,15 @@ class Details(NamedTuple):
         return "disabled" if not policy.enabled else "enabled" if policy.vms else "no VMs"
 
 
+class Surplus(NamedTuple):
+    """A VM, and its scheduled snapshots that exceed retention, oldest first: so many of them, from the oldest on, are
+    deleted by the next run, beside the one that its new snapshot replaces."""
+
+    vm: Vm
+    exceeding: Tuple[Snapshot, ...]
+    next_run: int
+
+
 def read(session: Reading) -> List[Entry]:
     """All schedules, in the order of their names."""
     with understood("VMSS"):
@@ -55,38 +65,40 @@ def read(session: Reading) -> List[Entry]:
 
 def find(entries: Sequence[Entry], wanted: str) -> Entry:
     """The schedule of this uuid or name. Raise BadInput where there is none, or more than one."""
-    found = [entry for entry in entries if entry.uuid == wanted]
-    found = found or [entry for entry in entries if entry.name == wanted]
-    if not found:
-        kind = "uuid" if is_uuid(wanted) else "uuid or the name"
-        raise UnknownPolicy("no snapshot schedule of this pool has the %s %s" % (kind, quoted(wanted)))
-    if len(found) > 1:
-        raise BadInput(
-            "%d snapshot schedules are called %s; give the uuid of one: %s"
-            % (len(found), quoted(wanted), ", ".join(one_line(entry.uuid, 80) for entry in found))
-        )
-    return found[0]
+    return entries[index_of([(entry.uuid, entry.name) for entry in entries], wanted)]
 
 
 def details(session: Reading, entry: Entry) -> Details:
     """Read what is known of one schedule besides its record."""
     last = last_runs(session, entry)
-    policy = entry.policy
-    following = next_run(session, policy, session.now()) if policy is not None else None
-    return Details(entry, last[0] if last else None, following)
+    policy, now = entry.policy, session.now()
+    following = next_run(session, policy, now) if policy is not None else None
+    return Details(entry, policy.ran(now) if policy is not None else None, last[0] if last else None, following)
 
 
 def runs(session: Reading, uuid: str, since: datetime = EPOCH) -> List[Run]:
     """The messages about one schedule that are later than an instant, the newest first. xapi reads those of this
-    schedule only, each from a file."""
+    schedule only, each from a file. Those of the future are left out: they would hide all others."""
+    messages, now = _messages(session, uuid, since), session.now()
+    with understood("message.get"):
+        return [run for run in history.runs(messages) if not in_future(run.at, now)]
+
+
+def of_the_future(session: Reading, uuid: str) -> Dict[str, datetime]:
+    """The messages about one schedule that are dated in the future: their dates, by their uuids."""
+    messages = _messages(session, uuid, session.now() + CLOCK_TOLERANCE)
+    with understood("message.get"):
+        return {str(record["uuid"]): parse_datetime(record["timestamp"]) for record in messages.values()}
+
+
+def _messages(session: Reading, uuid: str, since: datetime) -> Mapping[str, Any]:
     try:
-        messages = session.xapi.call("message.get", "VMSS", uuid, format_datetime(since))
+        messages: Mapping[str, Any] = session.xapi.call("message.get", "VMSS", uuid, format_datetime(since))
     except Refused as refused:
         if refused.code != "UUID_INVALID":  # it is gone, and its messages with it
             raise
-        messages = {}
-    with understood("message.get"):
-        return history.runs(messages)
+        return {}
+    return messages
 
 
 def newest_runs(session: Reading, entry: Entry, number: int) -> List[Run]:
@@ -107,10 +119,10 @@ def runs_since(session: Reading, entry: Entry, time: timedelta) -> List[Run]:
 
 def last_runs(session: Reading, entry: Entry) -> List[Run]:
     """The messages about the last run, and those that came since, the newest first: a few of perhaps thousands."""
-    last = entry.policy.last_run if entry.policy else None
-    if last is None or last > session.now():
+    last = entry.policy.ran(session.now()) if entry.policy else None
+    if last is None:
         return runs(session, entry.uuid)
-    return runs(session, entry.uuid, last - _EARLIER)
+    return runs(session, entry.uuid, last - EARLIER)
 
 
 def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[datetime]:
@@ -118,7 +130,7 @@ def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[dateti
     no VM."""
     if not policy.enabled or not policy.vms:
         return None
-    if policy.due(session.zone, now) is not None:
+    if policy.late(session.zone, now):
         return next_tick(now)
     return next_slot(policy.schedule, session.zone, now)
 
@@ -126,6 +138,12 @@ def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[dateti
 def vms(session: Reading, policy: Policy) -> List[Vm]:
     """The VMs of one schedule, with their scheduled snapshots."""
     return with_snapshots(session.xapi, read_vms(session.xapi, [policy]))
+
+
+def surplus(session: Reading, policy: Policy) -> List[Surplus]:
+    """The VMs of one schedule, with their scheduled snapshots, and what of these exceeds retention."""
+    keep, now = session.settings.keep(policy), session.now() + CLOCK_TOLERANCE
+    return [Surplus(vm, *retention.surplus(vm.snapshots, keep, now)) for vm in vms(session, policy)]
 
 
 def _before(now: datetime, time: timedelta) -> datetime:

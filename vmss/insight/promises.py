@@ -7,78 +7,127 @@ from datetime import datetime, timedelta, tzinfo
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import messages
+from vmss.core.datetimes import EPOCH
 from vmss.core.failures import failure_of
 from vmss.core.policy import Policy
 from vmss.core.schedule import TICK_INTERVAL, latest_slot
 from vmss.core.words import agree, counted, listed
 from vmss.insight.findings import CRITICAL, WARNING, Finding, Moment
-from vmss.insight.history import RUN_FAILED, Run, durations
+from vmss.insight.history import AT_SLOT, RUN_FAILED, Run, durations, median_duration
 from vmss.insight.names import called, first_names
 
-# After a slot two ticks may pass, the first of which could not serve it, and the run itself; then the slot is missed.
+# After a slot two ticks may pass, the first of which could not serve it, and the run itself; then it should be over.
 MARGIN = 2 * TICK_INTERVAL
 
-# A run that was late, or was started by hand, seems to have lasted long.
-_DURATION_MAX = timedelta(hours=6)
+# No run may take longer, however long others took: else one that hangs would excuse the next.
+_LENGTH_MAX = timedelta(hours=6)
 
 
 class Promise(NamedTuple):
     """What a policy's schedule has promised by now: every VM has a scheduled snapshot since `slot`, if there is one.
-    `missed` are slots that no pass has served, and none is serving."""
+    `missed`: this slot, and the one before it, as far as no run has served them."""
 
     slot: Optional[datetime] = None
     missed: Tuple[datetime, ...] = ()
 
 
 class Late(NamedTuple):
-    """A VM without a snapshot since the promised slot; `newest` is its newest scheduled one, if it has any."""
+    """A VM without a snapshot since the promised slot; `newest` is its newest scheduled one, if it has any, and `own`
+    whether that has a name that the policy gives."""
 
     name: str
     uuid: str
     newest: Optional[datetime] = None
+    own: bool = False
 
 
-def promise(policy: Policy, zone: tzinfo, now: datetime, duration: timedelta, in_hand: bool) -> Promise:
-    """Given the duration of the policy's last run, and whether a pass has it in hand, return what it has promised by
-    now.
+def promise(policy: Policy, zone: tzinfo, now: datetime, length: timedelta, known: Optional[datetime]) -> Promise:
+    """Given the length that a run may have, and an instant at which the policy is known to have run or to have been
+    due, return what it has promised by now: the latest slot that should be over. No pass that has it in hand changes
+    that.
 
-    Nothing, if it is disabled, has no VM, or never ran: when it was made is not known.
+    Nothing, if it is disabled, has no VM, or if that instant is None: when it was made is not known.
     """
-    if not policy.enabled or not policy.vms or policy.last_run is None or policy.last_run > now:
+    if not policy.enabled or not policy.vms or known is None:
         return Promise()
+    last = policy.ran(now)
     slot = latest_slot(policy.schedule, zone, now)
-    if policy.last_run >= slot:
-        return Promise(slot)
-    before = latest_slot(policy.schedule, zone, slot - timedelta(seconds=1))
-    served_before = policy.last_run >= before
-    if in_hand or now < slot + MARGIN + min(max(duration, timedelta(0)), _DURATION_MAX):
-        # Its run may be under way, or still to come: the slot before this one counts.
-        if served_before:
-            return Promise(before)
-        return Promise(missed=() if in_hand else (before,))
-    return Promise(missed=(slot,) if served_before else (before, slot))
+    while now < slot + length and (last is None or last < slot):
+        slot = _before(policy, zone, slot)  # its run may be under way, or still to come
+    first = latest_slot(policy.schedule, zone, known)
+    if slot < first:
+        return Promise()
+    if last is None:
+        return Promise(slot, (slot,))  # whether the one before was served is not known
+    return Promise(slot, tuple(one for one in (_before(policy, zone, slot), slot) if last < one))
 
 
-def last_duration(runs: Sequence[Run], zone: tzinfo) -> timedelta:
-    """The duration of the newest run whose message tells it; zero if none does."""
-    seconds = durations(runs, zone)
-    return timedelta(seconds=seconds[0]) if seconds else timedelta(0)
+def _before(policy: Policy, zone: tzinfo, slot: datetime) -> datetime:
+    return latest_slot(policy.schedule, zone, slot - timedelta(seconds=1))
 
 
-def missed(policy: Policy, promised: Promise, moment: Moment) -> List[Finding]:
-    """A slot that was not served is a warning, two in a row are critical."""
+def length(policy: Policy, runs: Sequence[Run], in_hand: bool) -> timedelta:
+    """The time after a slot in which its run should be over, by the lengths of past ones; `in_hand`: a pass serves it.
+
+    Of past runs those count that succeeded, if any did: one that failed may have waited for something that hung.
+    """
+    seconds = durations([run for run in runs if run.name == messages.SUCCEEDED]) or durations(runs)
+    if seconds:
+        return MARGIN + min(_LENGTH_MAX, timedelta(seconds=median_duration(seconds)))
+    # It may be the first run, or the first of this version: then nothing is known but that it ends before its next.
+    return max(MARGIN, min(_LENGTH_MAX, policy.schedule.distance)) if in_hand else MARGIN
+
+
+def known(
+    policy: Policy, zone: tzinfo, now: datetime, runs: Sequence[Run], pass_since: Optional[datetime]
+) -> Optional[datetime]:
+    """An instant at which the policy has run, or was due: by its last run, by the messages about it, or by the pass
+    that has it in hand and began at `pass_since`. None if nothing tells."""
+    if policy.last_run is not None:
+        return policy.ran(now) or EPOCH  # by a wrong clock, but it ran
+    if runs:
+        return min(run.at for run in runs)
+    if pass_since is not None and pass_since < latest_slot(policy.schedule, zone, pass_since) + TICK_INTERVAL:
+        return pass_since  # that pass began at a slot of its
+    return None
+
+
+def missed(policy: Policy, promised: Promise, in_hand: bool, moment: Moment) -> List[Finding]:
+    """A slot that was not served, though its VMs have no snapshot of it, is a warning, two in a row are critical."""
     if not promised.missed:
         return []
     slots = [moment(slot) for slot in promised.missed]
+    ended = policy.last_run is not None and "last run ended %s" % moment(policy.last_run)
+    if in_hand:
+        text = "%s should have ended its run of %s: a pass has it in hand"
+        remedy = "see what the pass waits for: /var/log/VMSSlog, xe task-list"
+    else:
+        text = "%s has missed its run of %s"
+        remedy = (
+            "see what /var/log/VMSSlog says about that time; run it now: vmss run --policy %s --missing" % policy.uuid
+        )
     return [
         Finding(
             CRITICAL if len(slots) > 1 else WARNING,
             "schedules",
-            "%s has missed its run of %s" % (called(policy), listed(slots)),
-            "last run ended %s" % moment(policy.last_run) if policy.last_run else "it never ran",
-            "see what /var/log/VMSSlog says about that time; run it now: vmss run --policy %s" % policy.uuid,
+            text % (called(policy), listed(slots)),
+            ended or "it never ran",
+            remedy,
         )
     ]
+
+
+def made_good(policy: Policy, runs: Sequence[Run]) -> List[Run]:
+    """Of the messages about the last run of a policy, whose VMs all have what was promised, those that still matter:
+    of expired snapshots that could not be deleted."""
+    return [
+        run for run in runs if run.name == messages.SUCCEEDED or (run.name == messages.FAILED and not _only_lacked(run))
+    ]
+
+
+def _only_lacked(run: Run) -> bool:
+    """Whether all that a run failed in were snapshots that it did not take."""
+    return run.counts is not None and len(run.victims) == run.counts.vms - run.counts.snapshotted
 
 
 def last_run(policy: Policy, runs: Sequence[Run], moment: Moment) -> List[Finding]:
@@ -117,31 +166,58 @@ def _failed(policy: Policy, run: Run, moment: Moment) -> Finding:
     return Finding(severity, "last run", text, "%s: %s" % (moment(run.at), run.story), remedy)
 
 
-def without_newcomers(policy: Policy, late: Sequence[Late], runs: Sequence[Run]) -> List[Late]:
+def without_newcomers(
+    policy: Policy, late: Sequence[Late], runs: Sequence[Run], slot: datetime, in_hand: bool
+) -> List[Late]:
     """Of the VMs that have no scheduled snapshot since the promised slot, those that were assigned when it was served.
 
-    When a VM was assigned is not known. As many as there are now more than the last run counted may be new; where it
-    did not count, those that have no scheduled snapshot at all.
+    When a VM was assigned is not known. None is new that a run has named, or that has a snapshot by this policy. Of the
+    others as many may be as there are now more than the last run counted. Where none did count, those that have no
+    scheduled snapshot at all; but no VM is new if the policy is being served, or was due and could not be served.
     """
     named = {victim.uuid for run in runs for victim in run.victims}
-    new = sum(1 for vm in late if vm.newest is None)
+    new = _newcomers_max(policy, late, runs, slot, in_hand)
+    old = [vm for vm in late if vm.own or vm.uuid in named]
+    # Those without any snapshot are the likeliest to be new.
+    likeliest_first = sorted(set(late) - set(old), key=lambda vm: (vm.newest is not None, vm.name, vm.uuid))
+    return old + likeliest_first[new:]
+
+
+def _newcomers_max(policy: Policy, late: Sequence[Late], runs: Sequence[Run], slot: datetime, in_hand: bool) -> int:
+    most = None
     for run in runs:
-        if run.counts is not None or run.result == RUN_FAILED:
-            new = max(0, len(policy.vms) - run.counts.vms) if run.counts is not None else 0
-            break
-    # One that a run has named is not new; those without any snapshot are the likeliest to be.
-    likeliest_first = sorted(late, key=lambda vm: (vm.uuid in named, vm.newest is not None, vm.name, vm.uuid))
-    return [vm for number, vm in enumerate(likeliest_first) if number >= new or vm.uuid in named]
+        if run.counts is not None:
+            # A run that made up for another one has fewer VMs: so all count, down to the last that began at its slot.
+            most = max(most or 0, run.counts.vms)
+            if run.counts.start in (AT_SLOT, ""):
+                break
+        elif run.result == RUN_FAILED and most is None:
+            return 0
+    if most is not None:
+        return max(0, len(policy.vms) - most)
+    return 0 if in_hand or _was_due(runs, slot) else sum(1 for vm in late if vm.newest is None)
+
+
+def _was_due(runs: Sequence[Run], slot: datetime) -> bool:
+    """Whether a message says that the policy was due since a slot, and had to wait."""
+    return any(run.name in (messages.LOCK_FAILED, messages.LOGON_FAILURE) and run.at >= slot for run in runs)
 
 
 def overdue(
-    policy: Policy, slot: datetime, zone: tzinfo, late: Sequence[Late], runs: Sequence[Run], moment: Moment
+    policy: Policy,
+    slot: datetime,
+    zone: tzinfo,
+    late: Sequence[Late],
+    runs: Sequence[Run],
+    in_hand: bool,
+    moment: Moment,
 ) -> List[Finding]:
     """These VMs should have a scheduled snapshot since the promised slot: none since the one before is critical."""
     if not late:
         return []
+    late = sorted(late, key=lambda vm: (vm.name, vm.uuid))
     named = {victim.uuid for run in runs for victim in run.victims}
-    before = latest_slot(policy.schedule, zone, slot - timedelta(seconds=1))
+    before = _before(policy, zone, slot)
     critical = any(vm.newest < before if vm.newest is not None else vm.uuid in named for vm in late)
     newest = [vm.newest for vm in late if vm.newest is not None]
     names = first_names([vm.name or vm.uuid for vm in late])
@@ -156,5 +232,10 @@ def overdue(
     evidence = "no scheduled snapshot at all"
     if newest:
         evidence = "%s: %s" % (agree(len(newest), "last snapshot", "oldest of the last snapshots"), moment(min(newest)))
-    remedy = "vmss history %s tells why; snapshot the VMs now: vmss run --policy %s" % (policy.uuid, policy.uuid)
+    remedy = "vmss history %s tells why; snapshot the VMs now: vmss run --policy %s --missing" % (
+        policy.uuid,
+        policy.uuid,
+    )
+    if in_hand:
+        remedy = "the pass goes on with them; what it waits for: /var/log/VMSSlog, xe task-list"
     return [Finding(CRITICAL if critical else WARNING, "snapshots", text, evidence, remedy)]

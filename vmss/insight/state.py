@@ -1,20 +1,21 @@
-"""What `vmss status` examines: the licence, the lock and the log, how the last runs fared, and what is overdue."""
+"""What `vmss status` examines: licence, lock and log, how the last runs fared, what is overdue, what is left over."""
 
 from datetime import datetime
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import words
-from vmss.core.messages import SUCCEEDED
+from vmss.core.messages import FAILED, SUCCEEDED
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Settings, SettingsError, of_pool
-from vmss.insight import lock_and_log, policies, promises, snapshots
+from vmss.insight import history, left_over, lock_and_log, policies, promises, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
 from vmss.insight.names import called
 from vmss.insight.policies import Entry
+from vmss.insight.promises import Late
 from vmss.insight.reading import Reading
 
 # Timeout in seconds of a call: a monitoring system waits as long, or less.
@@ -35,13 +36,17 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     known = [entry.policy for entry in entries if entry.policy is not None]
     findings = [licence(session.pool.licensed)] + settings_of_pool(session)
     findings += lock_and_log.examine(session, local, known, now)
+    findings += suspended.examine(session, local, now)
     findings += [unreadable(entry) for entry in entries if entry.policy is None]
     fared, late = runs_and_snapshots(session, local.holder, known, now)
+    left = left_over.read(session)
+    findings += left_over.findings(left, session.moment, now)
     numbers = {
         "policies": len(entries),
         "vms": sum(len(policy.vms) for policy in known),
         "runs_failed": sum(1 for finding in fared if finding.severity and finding.check == "last run"),
         "vms_late": late,
+        "left_over": len(left),
     }
     return Tally(findings + fared, dict(numbers, **_local_numbers(local, now)), _well(numbers, local, now))
 
@@ -123,27 +128,46 @@ def runs_and_snapshots(
     """How the policies' last runs fared, and which VMs lack the snapshots that were promised; and how many these
     are."""
     busy = lock_and_log.in_hand(holder, known)
+    ambiguous = snapshots.ambiguous(known)
     findings: List[Finding] = []
     total = 0
     for policy in known:
-        runs = _last_runs(session, policy)
-        findings += promises.last_run(policy, runs, session.moment) or [_calm(session, policy, runs, now)]
-        duration = promises.last_duration(runs, session.zone)
-        promise = promises.promise(policy, session.zone, now, duration, policy in busy)
-        findings += promises.missed(policy, promise, session.moment)
-        if promise.slot is not None and not snapshots.all_taken(session.xapi, policy, promise.slot, runs):
-            late = snapshots.late_vms(session.xapi, policy, promise.slot)
-            late = promises.without_newcomers(policy, late, runs)
-            findings += promises.overdue(policy, promise.slot, session.zone, late, runs, session.moment)
+        if not policy.enabled or not policy.vms:
+            findings.append(_calm(session, policy, [], now))
+            continue
+        runs, in_hand = _messages(session, policy, now), policy in busy
+        since = lock_and_log.held_since(holder, now) if holder is not None and in_hand else None
+        instant = promises.known(policy, session.zone, now, runs, since)
+        length = promises.length(policy, runs, in_hand)
+        promise = promises.promise(policy, session.zone, now, length, instant)
+        late: List[Late] = []
+        if promise.slot is not None:
+            believed = [] if policy.uuid in ambiguous else runs
+            late, doubtful = snapshots.late_vms(session.xapi, policy, promise.slot, believed, session.zone, now)
+            if doubtful:
+                late = promises.without_newcomers(policy, late, runs, promise.slot, in_hand)
+        last = _of_last_run(policy, runs, now)
+        kept = promise.slot is not None and not late
+        told = promises.last_run(policy, promises.made_good(policy, last) if kept else last, session.moment)
+        findings += told or [_calm(session, policy, last, now)]
+        if promise.slot is not None and late:
+            findings += promises.missed(policy, promise, in_hand, session.moment)
+            findings += promises.overdue(policy, promise.slot, session.zone, late, last, in_hand, session.moment)
             total += len(late)
     return findings, total
 
 
-def _last_runs(session: Reading, policy: Policy) -> List[Run]:
-    """The messages of the policy's last run, the newest first; none if it never ran."""
-    if policy.last_run is None:
-        return []
-    return policies.last_runs(session, Entry(policy.uuid, policy.name, "", policy))
+def _messages(session: Reading, policy: Policy, now: datetime) -> List[Run]:
+    """The messages about the policy's last runs, the newest first: as many as tell how long one takes."""
+    since = now - (history.RUNS_ASKED + 1) * policy.schedule.distance
+    last = policy.ran(now)
+    return policies.runs(session, policy.uuid, since if last is None else min(since, last - policies.EARLIER))
+
+
+def _of_last_run(policy: Policy, runs: Sequence[Run], now: datetime) -> List[Run]:
+    """Of these messages, those about the last run, and those that came since."""
+    last = policy.ran(now)
+    return [run for run in runs if last is None or run.at >= last - policies.EARLIER]
 
 
 def _calm(session: Reading, policy: Policy, runs: Sequence[Run], now: datetime) -> Finding:
@@ -152,10 +176,13 @@ def _calm(session: Reading, policy: Policy, runs: Sequence[Run], now: datetime) 
         text = "disabled"
     elif policy.last_run is None:
         text = "never ran"
+    elif policy.ran(now) is None:
+        text = "last run dated in the future: vmss doctor"
     else:
-        run = next((run for run in runs if run.name == SUCCEEDED), None)
+        run = next((run for run in runs if run.name in (SUCCEEDED, FAILED)), None)
         text = "last run ended %s" % words.distance(policy.last_run, now)
         text += ": %s" % run.story if run else ""
+        text += "; all VMs that it left out have a snapshot by now" if run and run.name == FAILED else ""
     following = policies.next_run(session, policy, now)
     if following is not None:
         text += "; next run %s" % words.distance(following, now)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.core.datetimes import format_datetime
+from vmss.core.datetimes import format_datetime, in_future
 from vmss.core.policy import Policy
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.schedule import latest_slot, next_tick
@@ -11,6 +11,7 @@ from vmss.core.text import quoted
 from vmss.core.turn import Turn
 from vmss.edges import world
 from vmss.passes.context import Context
+from vmss.passes.owed import Owed
 
 
 class Due(NamedTuple):
@@ -31,8 +32,9 @@ class Due(NamedTuple):
 class Agenda:
     """Decides for one pass which policies are due. A slot that this pass has served is not due again."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, owed: Owed) -> None:
         self._context = context
+        self._owed = owed
         self._known: Optional[Set[str]] = None  # the policies that existed when the pass began
         self._served: Dict[str, datetime] = {}  # the latest slot that this pass has served, by policy
         self._next_tick = context.clock.now()
@@ -40,25 +42,33 @@ class Agenda:
         # held.
         self.waiting_since = context.clock.now()
 
-    def read(self, wanted: Optional[str] = None) -> Due:
-        """Read all policies, and return those that are due; or the one with the uuid `wanted`, whatever its schedule.
+    def read(self, wanted: Optional[str] = None, missing: bool = False) -> Due:
+        """Read all policies, and return those that are due; or the one with the uuid `wanted`, whatever its schedule,
+        for all its VMs or for those that have no snapshot of the latest slot (`missing`).
 
         Raise BadInput if that one does not exist or cannot be understood.
         """
         self._next_tick = next_tick(self._context.now())
         policies, errors = world.read_policies(self._context.xapi)
-        turns = [self._wanted(wanted, policies, errors)] if wanted else self._due(policies)
+        turns = [self._wanted(wanted, policies, errors, missing)] if wanted else self._due(policies)
         refs = {turn.policy.ref for turn in turns}
         idle = [policy for policy in policies if policy.ref not in refs]
         if self._context.pool.licensed:
             return Due(turns, idle, errors, [])
         for turn in turns:
             self.served(turn)
-        return Due([], idle, errors, turns)
+        return Due([], idle, errors, [turn for turn in turns if not turn.again])
+
+    def by_hand(self, uuid: str, missing: bool) -> Turn:
+        """The turn of one policy, whatever its schedule, for a run that was handed over to this pass. Raise BadInput if
+        it does not exist or cannot be understood."""
+        return self._wanted(uuid, *world.read_policies(self._context.xapi), missing)
 
     def served(self, turn: Turn) -> None:
         """The run of a turn is over."""
         self._served[turn.policy.ref] = turn.slot
+        if turn.again:
+            self._owed.put_off(turn.policy.uuid)
 
     def seconds_to_tick(self) -> float:
         """The time until policies can become due that were not when `read` was last called; 0 if it has come."""
@@ -68,7 +78,7 @@ class Agenda:
         now = self._context.now()
         turns = []
         for policy in policies:
-            if policy.last_run is not None and policy.last_run > now:
+            if policy.last_run is not None and in_future(policy.last_run, now):
                 self._context.log(
                     "Warning: the last run of policy %s, %s, lies in the future: taken as never"
                     % (policy.uuid, format_datetime(policy.last_run))
@@ -78,16 +88,21 @@ class Agenda:
             since = self.waiting_since if self._known is None or policy.ref in self._known else None
             slot = policy.due(self._context.log.zone, now, since)
             if slot is not None and (policy.ref not in self._served or self._served[policy.ref] < slot):
-                turns.append(Turn(policy, slot))
+                turns.append(Turn(policy, slot, begun=now))
+                continue
+            again = self._owed.turn(policy, now)
+            if again is not None:
+                turns.append(again)
         if self._known is None:
             self._known = {policy.ref for policy in policies}
         return turns
 
-    def _wanted(self, uuid: str, policies: Sequence[Policy], errors: Sequence[Tuple[str, str]]) -> Turn:
+    def _wanted(self, uuid: str, policies: Sequence[Policy], errors: Sequence[Tuple[str, str]], missing: bool) -> Turn:
         for policy in policies:
             if policy.uuid == uuid:
-                slot = latest_slot(policy.schedule, self._context.log.zone, self._context.now())
-                return Turn(policy, slot, forced=True)
+                now = self._context.now()
+                slot = latest_slot(policy.schedule, self._context.log.zone, now)
+                return Turn(policy, slot, forced=True, begun=now, missing=missing)
         for broken, error in errors:
             if broken == uuid:
                 raise BadInput("snapshot schedule %s cannot be understood: %s" % (uuid, error))

@@ -1,29 +1,44 @@
-"""The policies that a pass has in hand: from the admission of a policy to the end of its run."""
+"""The policies that a pass has in hand: from the admission of a policy to the end of its run.
+
+The run of a policy is over when each of its VMs has its snapshot or has failed. What the run deletes is told with it if
+that ends soon after; otherwise the deletions go on, and neither the alert nor the policy's next slot waits for them.
+"""
 
 from datetime import datetime
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence, Set
 
 from vmss.core.engine import Engine
-from vmss.core.job import Job
+from vmss.core.job import Job, Operation
 from vmss.core.messages import Victim
-from vmss.core.outcome import UNREADABLE, Error
+from vmss.core.outcome import OVERTAKEN, UNREADABLE, Error
 from vmss.core.policy import Policy
+from vmss.core.pruning import Pruned
 from vmss.core.text import one_line
 from vmss.core.turn import Served, Turn
 from vmss.core.vms import Vm
 from vmss.core.words import agree, counted
 from vmss.passes.context import Context
 
+# Seconds that the alert of a run waits for its deletions. Most take seconds; one that hangs takes an hour.
+_DELETIONS_S = 300.0
+
 
 class _Run:
-    """One policy's run: the numbers of its jobs, the VMs that have not ended, and those that got no job."""
+    """One policy's run: the numbers of its jobs, and the VMs that get no job.
+
+    It counts its VMs that are still `unplanned`, the jobs whose snapshots are `unsettled`, and those that are
+    `unfinished`. `settled_at` is the time on the monotonic clock at which the last of its snapshots was taken, or
+    failed.
+    """
 
     def __init__(self, turn: Turn, started: datetime, vms: int) -> None:
         self.turn = turn
         self.started = started
-        self.unfinished = vms
+        self.unplanned = vms
+        self.unsettled = self.unfinished = 0
         self.jobs: List[int] = []
         self.victims: List[Victim] = []
+        self.settled_at: Optional[float] = None
 
 
 class InHand:
@@ -36,7 +51,10 @@ class InHand:
         self._context = context
         self._engine = engine
         self._runs: Dict[str, _Run] = {}  # by policy
+        self._of: Dict[int, _Run] = {}  # the run of each job
+        self._on_request: Dict[int, None] = {}  # jobs that delete snapshots on request, and are of no policy in hand
         self._problems: Dict[int, Error] = {}  # why expired snapshots of a job have to stay
+        self._left: Dict[int, Error] = {}  # by job: that its VM was left suspended, and why it still is
         self._done = 0
         self._total = 0
 
@@ -60,34 +78,100 @@ class InHand:
         self._total += len(vms)
         served = [] if vms else self._over(policy.ref)
         for vm in vms:
-            served += self.misread(vm) if vm.misread else []
+            served += self.victim(policy.ref, Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread))) if vm.misread else []
         return served
 
-    def misread(self, vm: Vm) -> List[Served]:
-        """A VM gets no job, because its record, or that of a disk, cannot be understood."""
-        run = self._runs[vm.policy]
-        run.victims.append(Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread)))
+    def victim(self, policy: str, victim: Victim) -> List[Served]:
+        """A VM of a policy in hand gets no job, and this is why."""
+        run = self._runs[policy]
+        run.victims.append(victim)
+        run.unplanned -= 1
         self._total -= 1
-        return self._vm_ended(run)
+        return self._if_over(run)
 
     def add(self, number: int, job: Job) -> None:
-        """A VM of a policy in hand has become a job of the engine."""
-        self._runs[job.policy].jobs.append(number)
+        """A VM of a policy in hand, or one of which snapshots are deleted on request, has become a job of the
+        engine."""
+        if not job.policy:
+            self._on_request[number] = None
+            self._total += 1
+            return
+        run = self._of[number] = self._runs[job.policy]
+        run.jobs.append(number)
+        run.unplanned -= 1
+        run.unfinished += 1
+        run.unsettled += not self._engine.settled(number)
 
     def problem(self, number: int, error: Error) -> None:
         """Expired snapshots of a job have to stay, and this is why."""
         self._problems[number] = error
 
+    def left_suspended(self, number: int, error: Error) -> None:
+        """Whether a checkpoint of ours has left a job's VM suspended; the error is empty if not."""
+        if error:
+            self._left[number] = error
+
     def job_ended(self, number: int) -> List[Served]:
-        """A job has ended, be it one of a policy in hand or a leftover's."""
-        job = self._engine.jobs[number]
-        run = self._runs.get(job.policy)
-        if run is None:
+        """A job has ended, be it one of a policy in hand, one on request, or a leftover's."""
+        run = self._of.get(number)
+        if run is None and number not in self._on_request:
             return []
+        job = self._engine.jobs[number]
         self._context.log("Completed processing VM: %s" % job.uuid)
         self._done += 1
+        if run is not None:
+            run.unfinished -= 1
         self._context.say("[%d/%d] %s: %s" % (self._done, self._total, one_line(job.name, 60), self._result(number)))
-        return self._vm_ended(run)
+        return self._if_over(run) if run is not None else []
+
+    # Runs that do not wait for the rest
+
+    def snapshot_ended(self, number: int) -> None:
+        """The snapshot of a job was taken, or has failed."""
+        run = self._of.get(number)
+        if run is not None:
+            run.unsettled -= 1
+
+    def settled(self) -> List[Served]:
+        """The runs that are over although some of their deletions are not."""
+        over: List[Served] = []
+        now = self._context.clock.monotonic()
+        for policy, run in list(self._runs.items()):
+            if run.settled_at is None and not run.unplanned and not run.unsettled:
+                run.settled_at = now
+            if run.settled_at is not None and now >= run.settled_at + _DELETIONS_S:
+                over += self._over(policy)
+        return over
+
+    def slot(self, policy: str) -> Optional[datetime]:
+        """The slot that the run of this policy serves; None if the policy is not in hand."""
+        return self._runs[policy].turn.slot if policy in self._runs else None
+
+    def stalled(self, policy: str, slow: Set[Operation]) -> bool:
+        """Whether nothing of the run of this policy goes on but deletions, and snapshots that hang: `slow` operations,
+        and those that wait for them."""
+        run = self._runs[policy]
+        return not run.unplanned and self._engine.stalled(run.jobs, slow)
+
+    def overtake(self, policy: str, slot: datetime) -> List[Served]:
+        """The policy's next slot has come, and its run is stalled: the run is over, and the VMs that have no snapshot
+        yet have failed."""
+        return self._over(policy, slot)
+
+    def unsettled(self, policy: str) -> Set[int]:
+        """The jobs of this policy's run whose snapshots have not ended."""
+        return {number for number in self._runs[policy].jobs if not self._engine.settled(number)}
+
+    def pruned(self) -> Pruned:
+        """What came of the deletions on request."""
+        mine = [(number, self._engine.jobs[number]) for number in self._on_request]
+        return Pruned(
+            vms=len(mine),
+            deleted=sum(self._engine.states[number].destroyed for number, _ in mine),
+            victims=tuple(
+                Victim(job.name, job.uuid, self._error(number)) for number, job in mine if self._error(number)
+            ),
+        )
 
     def _result(self, number: int) -> str:
         error, destroyed = self._error(number), self._engine.states[number].destroyed
@@ -95,17 +179,26 @@ class InHand:
         return result + (", %d expired" % destroyed if destroyed else "")
 
     def _error(self, number: int) -> Error:
-        """The first error of a job; empty if it met none."""
-        return self._engine.states[number].error or self._problems.get(number, ())
+        """The error of a job; empty if it met none. A VM that is down is worse than one without a snapshot."""
+        error = self._engine.states[number].error or self._problems.get(number, ())
+        if not self._engine.settled(number):
+            error = (OVERTAKEN, self._engine.jobs[number].take)
+        return self._left.get(number, ()) + error
 
-    def _vm_ended(self, run: _Run) -> List[Served]:
-        run.unfinished -= 1
-        return [] if run.unfinished else self._over(run.turn.policy.ref)
+    def _if_over(self, run: _Run) -> List[Served]:
+        policy = run.turn.policy.ref
+        if self._runs.get(policy) is not run or run.unplanned or run.unfinished:
+            return []
+        return self._over(policy)
 
-    def _over(self, policy: str) -> List[Served]:
+    def _over(self, policy: str, overtaken: Optional[datetime] = None) -> List[Served]:
         run = self._runs.pop(policy)
-        mine = [(number, self._engine.jobs[number], self._engine.states[number]) for number in run.jobs]
-        failed = [Victim(job.name, job.uuid, self._error(number)) for number, job, _ in mine if self._error(number)]
+        states = ((number, self._engine.states[number]) for number in run.jobs)
+        mine = [(number, self._engine.jobs[number], state) for number, state in states if not state.off_schedule]
+        failed = {
+            number: Victim(job.name, job.uuid, self._error(number)) for number, job, _ in mine if self._error(number)
+        }
+        without = [failed[number] for number, job, state in mine if job.take and not state.snapshot]
         return [
             Served(
                 turn=run.turn,
@@ -113,7 +206,12 @@ class InHand:
                 vms=len(mine) + len(run.victims),
                 taken=sum(1 for _, job, state in mine if state.snapshot or not job.take),
                 deleted=sum(state.destroyed for _, _, state in mine),
-                victims=tuple(failed + run.victims),
+                left=sum(state.left for _, _, state in mine),
+                # Of a VM that has no other snapshot `vmss prune --dated-in-future` leaves one, so that is not offered.
+                future=sum(job.future for _, job, state in mine if state.snapshot or not job.take),
+                victims=tuple(list(failed.values()) + run.victims),
+                without=tuple(without + run.victims),
                 degraded=any(state.degraded for _, _, state in mine),
+                overtaken=overtaken,
             )
         ]

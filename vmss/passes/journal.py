@@ -6,62 +6,101 @@ has been destroyed, and retention decides about it anew.
 
 Once a snapshot is gone, nothing in the database tells its disks from snapshots of disks that another product made, such
 as a backup tool. So an entry is believed. Who may write one (role pool-operator) may destroy disks anyway (vm-admin).
+
+An entry of disks that could not be destroyed has a mark beside them: since when, why, and how often it was tried. It
+rests until its pause is over.
 """
 
 import json
 import os
-from typing import Dict, Iterator, List, Optional, Tuple
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
+from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.records import Pool
-from vmss.core.text import is_uuid
+from vmss.core.text import is_uuid, one_line
 from vmss.edges.xapi import MISREAD, Xapi
 
+if TYPE_CHECKING:
+    from vmss.core.left_over import Stuck
+
 PREFIX = "vmss-destroying:"
+# The keys of the list of what else is left over (passes/left_over.py), which an idle tick does not read.
+LEFT_OVER = "vmss-left-over:"
 
 # The pool's record is read at every tick, by other clients too; and a quote takes six bytes in XML.
 _ENTRY_BYTES_MAX = 30000
+# Upper limits on the texts of an error in a mark.
+_ERROR_ITEMS, _ERROR_LENGTH = 4, 150
 
 Entries = Dict[str, List[str]]
 
 
-class Journal:
-    """The entries of this pass, and those that earlier ones left."""
+class Entry(NamedTuple):
+    """What an entry lists: the disks by their snapshots, uuids both; and if they could not be destroyed, the mark."""
 
-    def __init__(self, xapi: Xapi, pool: Pool) -> None:
+    disks: Entries
+    stuck: "Optional[Stuck]" = None
+
+
+class Journal:
+    """The entries of this pass, and those that earlier ones left.
+
+    `resting` are those of which the pause is not over, by key. With `at_once` no entry rests.
+    """
+
+    def __init__(self, xapi: Xapi, pool: Pool, now: datetime, at_once: bool = False) -> None:
         self._xapi = xapi
         self._pool = pool
-        self._leftovers = [(name, text) for name, text in pool.other_config.items() if name.startswith(PREFIX)]
+        self._leftovers: List[Tuple[str, Optional[Entry]]] = []
+        self.resting: Dict[str, Entry] = {}
         self._written = 0
+        for key, entry in read(pool.other_config):
+            if entry is None or entry.stuck is None or at_once or entry.stuck.is_ripe(now):
+                self._leftovers.append((key, entry))
+            else:
+                self.resting[key] = entry
 
     @property
     def has_leftovers(self) -> bool:
-        """Whether earlier passes left entries that `leftovers` has not returned yet."""
+        """Whether earlier passes left entries that `leftovers` has not returned yet, and that do not rest."""
         return bool(self._leftovers)
 
-    def leftovers(self) -> List[Tuple[str, Optional[Entries]]]:
-        """The entries that earlier passes left, by key; None for what is no entry. Each is returned once."""
+    def leftovers(self) -> List[Tuple[str, Optional[Entry]]]:
+        """The entries that earlier passes left and that do not rest, by key; None for what is no entry. Each is
+        returned once."""
         leftovers, self._leftovers = self._leftovers, []
-        return [(name, _parse(text)) for name, text in sorted(leftovers)]
+        return leftovers
 
-    def write(self, entries: Entries) -> List[str]:
-        """Record what is to be destroyed; return the keys of the new entries."""
-        return [self._write(part) for part in _parts(entries)]
+    def write(self, entries: Entries, stuck: "Optional[Stuck]" = None) -> List[str]:
+        """Record what is to be destroyed, or could not be; return the keys of the new entries."""
+        keys = []
+        for part in _parts(entries):
+            entry = Entry(part, stuck)
+            keys.append(self._write(entry))
+            if stuck is not None:
+                self.resting[keys[-1]] = entry
+        return keys
 
     def add_leftovers(self, entries: Entries) -> None:
         """Record deletions that this pass is to carry out as if an earlier one had left them over."""
-        self._leftovers += [(self._write(part), record(part)) for part in _parts(entries)]
+        self._leftovers += [(self._write(Entry(part)), Entry(part)) for part in _parts(entries)]
 
     def remove(self, key: str) -> None:
-        """Remove an entry: everything in it is gone."""
+        """Remove an entry: everything in it is gone, or listed in another."""
         self._xapi.call("pool.remove_from_other_config", self._pool.ref, key)
 
-    def _write(self, entries: Entries) -> str:
+    def _write(self, entry: Entry) -> str:
         # A name that no other pass can have chosen, so that no existing key is in the way.
         self._written += 1
         key = "%s%d-%s-%d" % (PREFIX, os.getpid(), os.urandom(4).hex(), self._written)
-        value = record(entries)
-        self._xapi.call("pool.add_to_other_config", self._pool.ref, key, value)
+        self._xapi.call("pool.add_to_other_config", self._pool.ref, key, record(entry.disks, entry.stuck))
         return key
+
+
+def read(other_config: Mapping[str, str]) -> List[Tuple[str, Optional[Entry]]]:
+    """The entries in pool.other_config, by key; None for what is no entry."""
+    return [(key, _parse(text)) for key, text in sorted(other_config.items()) if key.startswith(PREFIX)]
 
 
 def _parts(entries: Entries) -> Iterator[Entries]:
@@ -78,19 +117,49 @@ def _parts(entries: Entries) -> Iterator[Entries]:
         yield part
 
 
-def record(entries: Entries) -> str:
+def record(entries: Entries, stuck: "Optional[Stuck]" = None) -> str:
     """The value of an entry."""
-    return json.dumps({"destroying": entries}, separators=(",", ":"))
+    value: Dict[str, Any] = {"destroying": entries}
+    if stuck is not None:
+        value["stuck"] = written(stuck)
+    return json.dumps(value, separators=(",", ":"))
 
 
-def _parse(text: str) -> Optional[Entries]:
+def _parse(text: str) -> Optional[Entry]:
     """The value of an entry, read; None if it is none."""
     try:
-        entries = json.loads(text)
+        value = json.loads(text)
         # The first version wrote them without a name, another one with a seal beside them.
-        entries = entries.get("destroying", entries)
+        entries = value.get("destroying", value)
         if all(is_uuid(snapshot) and all(map(is_uuid, disks)) for snapshot, disks in entries.items()):
-            return {str(snapshot): list(disks) for snapshot, disks in entries.items()}
+            disks = {str(snapshot): list(disks) for snapshot, disks in entries.items()}
+            return Entry(disks, parse_stuck(value.get("stuck")))
     except MISREAD:
         pass
     return None
+
+
+# The form of a mark
+
+
+def written(stuck: "Stuck") -> Dict[str, Any]:
+    """A mark, as `parse_stuck` reads it back; its size is bounded."""
+    return {
+        "since": format_datetime(stuck.since),
+        "tried": format_datetime(stuck.tried),
+        "tries": stuck.tries,
+        "error": [one_line(item, _ERROR_LENGTH) for item in stuck.error[:_ERROR_ITEMS]],
+    }
+
+
+def parse_stuck(value: Any) -> "Optional[Stuck]":
+    """A mark as `written` gives it; None for anything else: what has no mark is tried at once."""
+    from vmss.core.left_over import Stuck  # not needed by an idle tick
+
+    try:
+        if not isinstance(value["tries"], int) or not isinstance(value["error"], list):
+            return None
+        error = tuple(one_line(str(item), _ERROR_LENGTH) for item in value["error"][:_ERROR_ITEMS])
+        return Stuck(parse_reading(value["since"]), parse_reading(value["tried"]), value["tries"], error)
+    except MISREAD:
+        return None

@@ -1,5 +1,6 @@
 """The XAPI operations in flight: started, awaited together, cancelled at their limits, retried if xapi was busy."""
 
+from datetime import timedelta
 from math import inf
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
@@ -7,25 +8,39 @@ from vmss.core.datetimes import CLOCK_TOLERANCE, parse_reading
 from vmss.core.engine import Engine
 from vmss.core.failures import TRANSIENT, failure_of
 from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operation, already_gone
-from vmss.core.outcome import RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
+from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
+from vmss.core.plan import take_anew
 from vmss.core.text import one_line
 from vmss.edges.tasks import Tasks
-from vmss.edges.vms import read_snapshots
-from vmss.edges.xapi import Refused, Unanswered
+from vmss.edges.vms import read_snapshots, read_vm
+from vmss.edges.xapi import Misunderstood, Refused, Unanswered
 from vmss.passes.context import Context
+from vmss.passes.frozen import FrozenVms
 from vmss.passes.notes import Notes
+from vmss.passes.resuming import Resuming
 
 # Errors that leave open whether a snapshot was taken: the pool is asked for it.
 _UNDECIDED = (RESULT_LOST, "CANNOT_CONTACT_HOST")
+# Errors that tell that a VM is not any more as it was when its snapshot was planned.
+_CHANGED = ("VM_BAD_POWER_STATE", "HANDLE_INVALID")
+# A VM that was read longer ago is read once more before its snapshot is started.
+_FRESH = timedelta(seconds=60)
+
+# An operation that takes longer, in seconds, and three times as long as expected, is slow: others do not wait for it.
+_SLOW_S = 300.0
+
+# Errors of a deletion that may have been carried out, or may yet be.
+_MAYBE_CARRIED_OUT = (*_UNDECIDED, TIMED_OUT, "TASK_CANCELLED")
 
 
 class _Flight:
-    """An operation in flight: its start (None for a task of an earlier pass) and its deadline, both on the monotonic
-    clock, and whether it was cancelled."""
+    """An operation in flight: since when it is waited for, and its deadline, both on the monotonic clock; whether its
+    task was `adopted` from an earlier pass, and whether it was cancelled."""
 
-    def __init__(self, operation: Operation, began: Optional[float], deadline: float) -> None:
+    def __init__(self, operation: Operation, since: float, adopted: bool, deadline: float) -> None:
         self.operation = operation
-        self.began = began
+        self.since = since
+        self.adopted = adopted
         self.deadline = deadline
         self.cancelled = False
 
@@ -33,12 +48,14 @@ class _Flight:
 class Operations:
     """Carries out the operations of one engine.
 
-    `changed`: an operation was started. `lost`: the answer to a start was lost, so there may be one more task than
-    `pending` knows. `took` is the duration of each job's snapshot in seconds.
+    `lost`: the answer to a start was lost, so there may be one more task than
+    `pending` knows. `took` is the duration of each job's snapshot in seconds. `resuming` sees to VMs that a checkpoint
+    has left suspended.
     """
 
-    def __init__(self, context: Context, engine: Engine, notes: Notes) -> None:
-        self.changed = False
+    def __init__(self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms) -> None:
+        self._worked = False
+        self._changed = False
         self.lost = False
         self.took: Dict[int, float] = {}
         self._context = context
@@ -49,14 +66,27 @@ class Operations:
         self._notes = notes
         self._over = False  # the pass has reached its limit
         self._tasks = Tasks(context.xapi, context.clock, context.settings.waits_per_second)
+        self.resuming = Resuming(context, self._tasks, frozen)
         self._flights: Dict[str, _Flight] = {}
+        self._held: List[Tuple[Operation, Outcome]] = []  # of checkpoints whose VM is being resumed
         self._parked: Dict[Operation, float] = {}  # to be retried, and when, on the monotonic clock
         self._tries: Dict[Operation, int] = {}
+        self._anew: Dict[int, str] = {}  # jobs that were decided anew, and how: see `_decide_anew`
         self._adopted: Set[int] = set()  # jobs whose task of an earlier pass is, or was, in flight
 
     @property
+    def changed(self) -> bool:
+        """Whether an operation was started."""
+        return self._changed or self.resuming.changed
+
+    @property
+    def worked(self) -> bool:
+        """Whether an operation was started."""
+        return self._worked or self.resuming.changed
+
+    @property
     def in_flight(self) -> bool:
-        return bool(self._flights)
+        return bool(self._flights) or self.resuming.busy
 
     @property
     def parked(self) -> bool:
@@ -67,6 +97,15 @@ class Operations:
     def pending(self) -> List[str]:
         """The tasks of ours that have not ended."""
         return list(self._tasks.pending)
+
+    def slow(self) -> Set[Operation]:
+        """The operations in flight that take much longer than expected, and those whose VM is being resumed."""
+        now = self._clock.monotonic()
+        return {
+            flight.operation
+            for flight in self._flights.values()
+            if now >= flight.since + max(_SLOW_S, 3 * self._engine.jobs[flight.operation.job].seconds)
+        }.union(operation for operation, _ in self._held)
 
     def enforce_pass_limit(self) -> None:
         """If the pass has reached its limit, let what is in flight be cancelled; every later start fails."""
@@ -94,6 +133,12 @@ class Operations:
         """
         if self._over:
             return self._concluded(operation, Outcome(error=(RUN_OVER, "%d s" % self._settings.pass_limit)))
+        if operation.action in TAKES and self.resuming.holds(self._engine.jobs[operation.job].uuid):
+            self._engine.park(operation)
+            self._parked[operation] = inf
+            return None
+        if operation.action in TAKES and self._is_stale(operation) and not self._decide_anew(operation):
+            return Outcome(error=(OFF_SCHEDULE,))
         if operation not in self._tries:
             self._announce(operation)
         elif operation.action in TAKES:
@@ -101,7 +146,7 @@ class Operations:
             snapshot = self._new_snapshot(operation)
             if snapshot:
                 return self._concluded(operation, Outcome(value=snapshot))
-        self.changed = True
+        self._worked = True
         try:
             task, adopted = self._task(operation)
         except Refused as refused:
@@ -110,18 +155,23 @@ class Operations:
             self.lost = True
             raise
         now = self._clock.monotonic()
-        self._flights[task] = _Flight(operation, None if adopted else now, now + self._limit(operation))
+        self._flights[task] = _Flight(operation, now, adopted, now + self._limit(operation))
         return None
 
     def wait(self, timeout_s: float) -> Iterator[Tuple[Operation, Outcome]]:
         """Wait until an operation ends, at most `timeout_s`, and not beyond a deadline. Yield those that ended."""
         now = self._clock.monotonic()
-        deadline = min(flight.deadline for flight in self._flights.values())
-        ended = self._tasks.wait(min(timeout_s, max(0.0, deadline - now)))
+        deadline = min([flight.deadline for flight in self._flights.values()] + [self.resuming.due])
+        ended = self._wait(min(timeout_s, max(0.0, deadline - now)))
+        for vm in self.resuming.step(ended):
+            yield from self._released(vm)
         for task, outcome in ended.items():
             flight = self._flights.pop(task, None)
-            if flight is None or self._is_of_an_earlier_slot(flight, outcome):
-                continue  # given up before; or queued again
+            if flight is None:
+                continue  # given up before
+            outcome = _or_lost(flight.operation, outcome)
+            if self._is_of_an_earlier_slot(flight, outcome):
+                continue  # queued again
             self._note_duration(flight, outcome)
             if flight.cancelled and outcome.error[:1] == ("TASK_CANCELLED",):
                 outcome = self._timed_out(flight.operation)  # the administrator should learn why it was cancelled
@@ -129,6 +179,12 @@ class Operations:
         for task, flight in list(self._flights.items()):
             if self._clock.monotonic() >= flight.deadline:
                 yield from self._overdue(task, flight)
+
+    def _wait(self, timeout_s: float) -> Dict[str, Outcome]:
+        if self._tasks.pending:
+            return self._tasks.wait(timeout_s)
+        self._clock.sleep(timeout_s)  # a VM waits for the next try to resume it
+        return {}
 
     # Starting
 
@@ -154,7 +210,13 @@ class Operations:
             self._adopted.add(operation.job)
             self._tasks.adopt(job.task, operation.action)
             return job.task, True
-        return self._tasks.start(operation.action, operation.ref, job.label), False
+        action = self._anew.get(operation.job) or operation.action
+        if action != TAKE_CHECKPOINT:
+            return self._tasks.start(action, operation.ref, job.label), False
+        self.resuming.begins(job)
+        task = self._tasks.start(action, operation.ref, job.label)
+        self.resuming.has_begun(job, task)
+        return task, False
 
     def _limit(self, operation: Operation) -> int:
         if operation.action == TAKE_CHECKPOINT:
@@ -169,18 +231,44 @@ class Operations:
             yield operation, concluded
 
     def _concluded(self, operation: Operation, outcome: Outcome) -> Optional[Outcome]:
-        """The final outcome of an operation that has ended; None if it is parked, to be retried."""
+        """The final outcome of an operation that has ended; None if it is parked, to be retried, or held until its VM
+        is resumed."""
         job = self._engine.jobs[operation.job]
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _UNDECIDED:
             snapshot = self._new_snapshot(operation)
             outcome = Outcome(value=snapshot) if snapshot else outcome
+        if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _CHANGED:
+            before = self._anew.get(operation.job) or operation.action
+            anew = self._decide_anew(operation)
+            if not anew:
+                return Outcome(error=(OFF_SCHEDULE,))
+            if anew != before and not self._over:
+                self._engine.park(operation)
+                self._engine.resume(operation)
+                return None
         if self._retried(operation, outcome):
             return None
+        # What xapi refuses to delete is as it was.
+        if operation.action in TAKES or not outcome.error or outcome.error[0] in _MAYBE_CARRIED_OUT:
+            self._changed = True
         if operation.action in TAKES:
             self._notes.ended(job.uuid, self._clock.now(), outcome)
         if outcome.error and not already_gone(operation, outcome):
             self._log("%s failed for VM: %s" % (operation.action, self._vm_and_error(operation, outcome)))
+        if operation.action == TAKE_CHECKPOINT and self.resuming.has_ended(job, outcome):
+            self._held.append((operation, outcome))  # its SR and host are in use
+            return None
         return outcome
+
+    def _released(self, vm: str) -> Iterator[Tuple[Operation, Outcome]]:
+        """A VM is not being resumed any more: go on with what has waited for that."""
+        for operation in self._parked:
+            if self._parked[operation] == inf and self._engine.jobs[operation.job].uuid == vm:
+                self._parked[operation] = self._clock.monotonic()
+        for operation, outcome in list(self._held):
+            if self._engine.jobs[operation.job].uuid == vm:
+                self._held.remove((operation, outcome))
+                yield operation, outcome
 
     def _retried(self, operation: Operation, outcome: Outcome) -> bool:
         """Park an operation that was refused for a transient reason, unless it was retried too often."""
@@ -216,8 +304,8 @@ class Operations:
 
     def _note_duration(self, flight: _Flight, outcome: Outcome) -> None:
         operation = flight.operation
-        if operation.action in TAKES and not outcome.error and flight.began is not None:
-            self.took[operation.job] = self._clock.monotonic() - flight.began
+        if operation.action in TAKES and not outcome.error and not flight.adopted:
+            self.took[operation.job] = self._clock.monotonic() - flight.since
 
     def _vm_and_error(self, operation: Operation, outcome: Outcome) -> str:
         job = self._engine.jobs[operation.job]
@@ -225,13 +313,29 @@ class Operations:
 
     # Looking at the pool
 
+    def _is_stale(self, operation: Operation) -> bool:
+        return self._clock.now() > self._engine.jobs[operation.job].since + _FRESH
+
+    def _decide_anew(self, operation: Operation) -> str:
+        """The method that takes the snapshot of a VM as it is now; empty if the VM has left its policy."""
+        job = self._engine.jobs[operation.job]
+        try:
+            anew = take_anew(job, read_vm(self._context.xapi, job.vm))
+        except (Refused, Misunderstood):
+            return operation.action  # the operation itself will tell
+        self._anew[operation.job] = anew
+        if not anew:
+            self._notes.ended(job.uuid, self._clock.now(), Outcome(error=(OFF_SCHEDULE,)))
+            self._log("VM %s is not served: it is gone, or off the schedule, since the run began" % job.uuid)
+        return anew
+
     def _is_of_an_earlier_slot(self, flight: _Flight, outcome: Outcome) -> bool:
         """Whether a snapshot that an earlier pass started is not one of this slot: then this slot's is taken now.
 
         One that is dated in the future proves nothing: the clock was wrong when it was taken, or is now.
         """
         operation = flight.operation
-        if operation.action not in TAKES or flight.began is not None or outcome.error:
+        if operation.action not in TAKES or not flight.adopted or outcome.error:
             return False
         try:
             time = parse_reading(self._context.xapi.call("VM.get_snapshot_time", outcome.value))
@@ -251,3 +355,10 @@ class Operations:
             if snapshot.uuid not in job.known and snapshot.time >= job.since:
                 return ref
         return ""
+
+
+def _or_lost(operation: Operation, outcome: Outcome) -> Outcome:
+    """The outcome of an operation. The result of a snapshot that was taken, and is not named, is lost."""
+    if operation.action in TAKES and not outcome.error and not outcome.value:
+        return Outcome(error=(RESULT_LOST, operation.action))
+    return outcome

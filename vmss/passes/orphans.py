@@ -12,30 +12,30 @@ from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, parse_datetime
+from vmss.core.left_over import NAMELESS, SUSPECT
 from vmss.core.records import NULL, TAKING
 from vmss.core.text import is_uuid, one_line
+from vmss.core.vms import Disk
 from vmss.edges import storage
 from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 from vmss.passes.context import Context
 from vmss.passes.journal import Entries, Journal
+from vmss.passes.left_over import LeftOver
 from vmss.passes.notes import Attempt, Notes, lost_name
 
-# Why a disk counts as an orphan.
+# Why a disk counts as an orphan; one that is SUSPECT or NAMELESS is only reported.
 OURS = "ours"  # it was seen on a scheduled snapshot that no longer exists: it is destroyed
-SUSPECT = "suspect"  # a snapshot of a disk, made during an attempt of ours, that no VM has: it is reported
-NAMELESS = "nameless"  # the form that a scan gives to a disk whose record was lost: it is reported
 
 # Disks whose records were lost reappear when somebody scans their SR: hence a second search.
 _SECOND_SEARCH_AFTER = timedelta(days=1)
-# Upper limit on the disks that an alert names.
-_DISKS_NAMED = 10
 
 _TYPES = ("user", "system")
 
 
 class Candidate(NamedTuple):
-    """A VDI that may be an orphan. `of` is the reference of its source; `size` is in bytes."""
+    """A VDI that may be an orphan. `of` is the reference of its source; `size` is in bytes; `parent` is the uuid of its
+    base copy."""
 
     ref: str
     uuid: str
@@ -48,6 +48,7 @@ class Candidate(NamedTuple):
     used: bool
     time: datetime
     size: int
+    parent: str = ""
 
 
 class Orphan(NamedTuple):
@@ -88,11 +89,30 @@ def judge(disk: Candidate, attempt: Attempt, seen: bool, restarted: bool) -> str
     """
     if disk.used or not disk.managed or not disk.is_a_snapshot or disk.type not in _TYPES:
         return ""
-    if attempt.until is None:
-        return ""
-    if not attempt.since - CLOCK_TOLERANCE <= disk.time <= attempt.until + CLOCK_TOLERANCE:
+    if not _is_of(disk, attempt):
         return ""
     return OURS if seen and restarted else SUSPECT
+
+
+def is_unentered(disk: Candidate, source: Disk, attempt: Attempt) -> bool:
+    """Whether a disk that names no source has the form that is left where xapi is stopped in a snapshot of this source:
+    the storage has made the record, and xapi has not entered all of it.
+
+    It bears the name of the source, and has its size and its storage. If it is not marked as a snapshot it has no time
+    either: then it has to share the base copy with the source, as the disk of a fresh snapshot does.
+    """
+    if disk.used or not disk.managed or disk.of != NULL or disk.type not in _TYPES or disk.ref == source.ref:
+        return False
+    if (disk.name, disk.sr, disk.size) != (source.name, source.sr, source.virtual_size):
+        return False
+    return _is_of(disk, attempt) if disk.is_a_snapshot else bool(disk.parent) and disk.parent == source.parent
+
+
+def _is_of(disk: Candidate, attempt: Attempt) -> bool:
+    """Whether a disk was made during an attempt."""
+    if attempt.until is None:
+        return False
+    return attempt.since - CLOCK_TOLERANCE <= disk.time <= attempt.until + CLOCK_TOLERANCE
 
 
 def is_nameless(disk: Candidate) -> bool:
@@ -102,8 +122,9 @@ def is_nameless(disk: Candidate) -> bool:
     )
 
 
-def find_orphans(context: Context, notes: Notes, journal: Journal) -> List[Orphan]:
-    """Search for the orphans of earlier passes' attempts, log them, and put those that are ours into the journal.
+def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOver) -> None:
+    """Search for the orphans of earlier passes' attempts, log them, and put those that are ours into the journal, the
+    others on the list of what is left over.
 
     No call is made unless there are such attempts and their time has come.
     """
@@ -111,9 +132,8 @@ def find_orphans(context: Context, notes: Notes, journal: Journal) -> List[Orpha
     limit_s = max(settings.snapshot_limit, settings.checkpoint_limit) + settings.cancel_limit
     due = [attempt for attempt in notes.earlier if _is_time(attempt, now)]
     if not due:
-        return []
+        return
     again = [attempt for attempt in notes.earlier if attempt not in due]
-    found: List[Orphan] = []
     try:
         started = _started(xapi, context.pool.coordinator)
         due = [attempt for attempt in due if _died(attempt, started)]
@@ -121,6 +141,9 @@ def find_orphans(context: Context, notes: Notes, journal: Journal) -> List[Orpha
         found, busy = _search(xapi, bounded, notes.disks, started is not None)
         for one in found:
             log(one.line)
+            if one.why != OURS:
+                left.found(one.why, one.disk, one.vm, now)
+        left.save()
         journal.add_leftovers(_proven(found))
         again += [
             old if old.vm in busy else new for old, new in zip(due, bounded) if old.until is None or old.vm in busy
@@ -129,16 +152,6 @@ def find_orphans(context: Context, notes: Notes, journal: Journal) -> List[Orpha
         log("Disks that a xapi that died has left cannot be looked for: %s" % one_line(str(error), 300))
         again += [attempt._replace(until=now) for attempt in due if attempt.until is None]
     notes.searched(again)
-    return found
-
-
-def summary(found: Sequence[Orphan]) -> str:
-    """A sentence for an alert; empty if there are no disks to report."""
-    disks = [one.disk for one in found if one.why != OURS]
-    if not disks:
-        return ""
-    named = disks[:_DISKS_NAMED] + ["and more"] * (len(disks) > _DISKS_NAMED)
-    return " Disks that a xapi that died may have left: %d (%s); see the log." % (len(disks), ", ".join(named))
 
 
 # Searching
@@ -190,10 +203,27 @@ def _search(
         why = OURS if OURS in whys else SUSPECT if SUSPECT in whys else ""
         if why:
             found.append(Orphan(why, disk.uuid, _sr(xapi, disk.sr, names), disk.size, vm, snapshot))
+    found += _unentered(xapi, attempts, [(disk, vms[vm]) for vm, mine in disks.items() for disk in mine], names)
     for disk in _candidates(xapi, "SR", srs, '(field "name__label" = "") and (field "is_a_snapshot" = "false")'):
         if disk.sr in srs and is_nameless(disk):
             found.append(Orphan(NAMELESS, disk.uuid, _sr(xapi, disk.sr, names), disk.size))
     return found, busy
+
+
+def _unentered(
+    xapi: Xapi, attempts: Sequence[Attempt], sources: Sequence[Tuple[Disk, str]], names: Dict[str, str]
+) -> Iterator[Orphan]:
+    """The orphans of these attempts that name no source; `sources` are the disks of the VMs, with the VMs' uuids."""
+    # A query cannot carry a quote.
+    labels = sorted({disk.name for disk, _ in sources if disk.name and '"' not in disk.name})
+    for disk in _candidates(xapi, "name__label", labels, 'field "snapshot_of" = "%s"' % NULL):
+        of = [
+            vm
+            for source, vm in sources
+            if any(attempt.vm == vm and is_unentered(disk, source, attempt) for attempt in attempts)
+        ]
+        if of:
+            yield Orphan(SUSPECT, disk.uuid, _sr(xapi, disk.sr, names), disk.size, of[0])
 
 
 def _proven(found: Sequence[Orphan]) -> Entries:
@@ -242,6 +272,7 @@ def _candidate(ref: str, record: Mapping[str, Any]) -> Candidate:
         used=record["VBDs"] != [] or record["current_operations"] != {},
         time=parse_datetime(record["snapshot_time"]),
         size=int(record["virtual_size"]),
+        parent=storage.parent_of(record),
     )
 
 

@@ -1,18 +1,20 @@
 """Makes the plan of policies in hand: reads their VMs, snapshots and disks, and lets the core decide."""
 
 from datetime import datetime
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core import plan
 from vmss.core.job import Job
 from vmss.core.plan import Expiry, Space
 from vmss.core.records import NULL
+from vmss.core.retention import Snapshot
 from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
 from vmss.edges import storage
+from vmss.edges.log import Log
 from vmss.edges.storage import Disks
 from vmss.edges.vms import read_vms, with_snapshots
-from vmss.edges.xapi import Misunderstood
+from vmss.edges.xapi import Misunderstood, Xapi
 from vmss.passes.context import Context
 
 # VMs that are planned together. Reading one takes milliseconds, so the first snapshots need not wait for the last read.
@@ -46,10 +48,14 @@ class Planner:
         self._now = now
         self._spaces: Dict[str, Optional[Space]] = {}
         self._needs: Dict[str, List[plan.Need]] = {}  # by SR, not yet counted in its space
-        self.vms = read_vms(context.xapi, [turn.policy for turn in turns])
+        self.vms = [vm for vm in read_vms(context.xapi, [turn.policy for turn in turns]) if self._is_wanted(vm)]
         self.misread = [vm for vm in self.vms if vm.misread]
         for vm in self.misread:
             self._log("VM %s is not served, its record cannot be understood: %s" % (vm.uuid, vm.misread))
+
+    def _is_wanted(self, vm: Vm) -> bool:
+        only = self._turns[vm.policy].only
+        return not only or vm.uuid in only
 
     def plans(self) -> Iterator[Planned]:
         """The plans, group by group."""
@@ -60,15 +66,22 @@ class Planner:
     def _plan(self, vms: Sequence[Vm]) -> Planned:
         turns = [self._turns[vm.policy] for vm in vms]
         expiries = [plan.decide(vm, turn, self._settings.keep(turn.policy), self._now) for vm, turn in zip(vms, turns)]
-        disks, misread = self._disks(expiries)
+        expired = [snapshot for expiry in expiries for snapshot in expiry.expired]
+        disks, misread = read_disks(self._xapi, [vm.ref for vm in vms], expired)
         without_job = [vm._replace(misread=misread[vm.ref]) for vm in vms if vm.ref in misread]
         for vm in without_job:
             self._log("VM %s is not served, the record of a disk cannot be understood: %s" % (vm.uuid, vm.misread))
         spared: Dict[str, str] = {}
-        expiries = [self._spare(expiry, misread, spared) for expiry in expiries if expiry.vm.ref not in misread]
+        expiries = [
+            expiry._replace(expired=spare(expiry.vm, expiry.expired, misread, spared, self._log))
+            for expiry in expiries
+            if expiry.vm.ref not in misread
+        ]
         for expiry in expiries:
-            for line in plan.left_alone(expiry, disks):
+            for line in plan.left_alone(expiry.vm, expiry.expired, expiry.busy, disks):
                 self._log(line)
+            if expiry.future:
+                self._log("Snapshots of VM %s are dated in the future: %d" % (expiry.vm.uuid, expiry.future))
         jobs = [self._job(expiry, disks) for expiry in expiries]
         tight = self._tight(expiries, jobs, disks)
         # Where room is short, the jobs that make room go first.
@@ -78,29 +91,6 @@ class Planner:
     def _job(self, expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Job:
         # xapi dates snapshots in whole seconds.
         return plan.job(expiry, disks, self._pool.suspend_sr)._replace(since=self._now.replace(microsecond=0))
-
-    def _disks(self, expiries: Sequence[Expiry]) -> Disks:
-        """The disks of these VMs and of their expired snapshots, memory images included."""
-        expired = [snapshot for expiry in expiries for snapshot in expiry.expired]
-        disks = storage.read_disks(self._xapi, [expiry.vm.ref for expiry in expiries] + [item.ref for item in expired])
-        for snapshot in expired:
-            if snapshot.suspend_vdi != NULL:
-                try:
-                    disks.of.setdefault(snapshot.ref, []).extend(storage.read_disk(self._xapi, snapshot.suspend_vdi))
-                except Misunderstood as error:
-                    disks.misread[snapshot.ref] = str(error)
-        return disks
-
-    def _spare(self, expiry: Expiry, misread: Mapping[str, str], spared: Dict[str, str]) -> Expiry:
-        """Remove the expired snapshots whose disks cannot be understood, and note them in `spared`: they stay."""
-        for snapshot in expiry.expired:
-            if snapshot.ref in misread:
-                spared[expiry.vm.ref] = misread[snapshot.ref]
-                self._log(
-                    "Snapshot %s of VM %s is left alone: the record of a disk cannot be understood: %s"
-                    % (snapshot.uuid, expiry.vm.uuid, misread[snapshot.ref])
-                )
-        return expiry._replace(expired=tuple(item for item in expiry.expired if item.ref not in misread))
 
     def _tight(self, expiries: Sequence[Expiry], jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]) -> Set[str]:
         """The SRs on which something expires, and which may have too little room for the new snapshots."""
@@ -120,3 +110,30 @@ class Planner:
                     if space.used > space.size:
                         tight.add(sr)
         return tight
+
+
+def read_disks(xapi: Xapi, vms: Sequence[str], expired: Sequence[Snapshot]) -> Disks:
+    """The disks of these VMs and of these expired snapshots, memory images included."""
+    disks = storage.read_disks(xapi, list(vms) + [snapshot.ref for snapshot in expired])
+    for snapshot in expired:
+        if snapshot.suspend_vdi != NULL:
+            try:
+                disks.of.setdefault(snapshot.ref, []).extend(storage.read_disk(xapi, snapshot.suspend_vdi))
+            except Misunderstood as error:
+                disks.misread[snapshot.ref] = str(error)
+    return disks
+
+
+def spare(
+    vm: Vm, expired: Sequence[Snapshot], misread: Mapping[str, str], spared: Dict[str, str], log: Log
+) -> Tuple[Snapshot, ...]:
+    """Given the expired snapshots of a VM, return them without those whose disks cannot be understood: they stay, which
+    is noted in `spared`."""
+    for snapshot in expired:
+        if snapshot.ref in misread:
+            spared[vm.ref] = misread[snapshot.ref]
+            log(
+                "Snapshot %s of VM %s is left alone: the record of a disk cannot be understood: %s"
+                % (snapshot.uuid, vm.uuid, misread[snapshot.ref])
+            )
+    return tuple(snapshot for snapshot in expired if snapshot.ref not in misread)

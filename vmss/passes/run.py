@@ -3,12 +3,12 @@
 import os
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
 from vmss.core.text import one_line, quoted
-from vmss.core.turn import Served
+from vmss.core.turn import Served, totals
 from vmss.edges import sessions
 from vmss.edges.clock import Clock
 from vmss.edges.lock import Held, Lock, LockDirectory
@@ -20,14 +20,21 @@ from vmss.edges.zones import time_zone
 from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
 from vmss.passes.journal import Journal
+from vmss.passes.kept import Kept
+from vmss.passes.owed import Owed
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
-    from vmss.passes.notes import Notes
+    from vmss.core.pruning import Prune, Pruned
+    from vmss.passes.planning import Planned
+    from vmss.passes.serve import Service
 
 
 class Request(NamedTuple):
-    """What a pass is asked for: one policy by its uuid, whatever its schedule, or all that are due.
+    """What a pass is asked for: one policy by its uuid, whatever its schedule, or all that are due; or, with `prune`,
+    to delete snapshots and to take none.
+
+    `missing`: of that policy, only VMs that have no snapshot of the latest slot.
 
     `dry_run`: say what would be done, and change nothing. `at`: set a simulator's clock to this first; with `dry_run`,
     decide as if it were the present. `kicked`: cron started the pass.
@@ -37,14 +44,19 @@ class Request(NamedTuple):
     dry_run: bool = False
     at: Optional[datetime] = None
     kicked: bool = False
+    missing: bool = False
+    prune: Optional["Prune"] = None
 
 
 class Report(NamedTuple):
-    """How a pass ended: its exit status, one line for people, and the runs of the policies that it served."""
+    """How a pass ended: its exit status, one line for people, and the runs of the policies that it served. What came of
+    a request to delete snapshots; or, of its rehearsal, the uuids of the snapshots that would be deleted."""
 
     status: int
     line: str
     served: Tuple[Served, ...] = ()
+    pruned: Optional["Pruned"] = None
+    listed: Tuple[str, ...] = ()
 
 
 def run(request: Request, around: Surroundings) -> Report:
@@ -66,10 +78,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
     place, settings = around.place, around.settings
     xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit, around.transport)
     if not xapi.unix and not request.dry_run:
-        raise BadInput(
-            "VMSS_XAPI: %s can be read (--dry-run), but snapshots have to be taken in dom0 of the coordinator, over "
-            "xapi's unix socket: from elsewhere xapi does not mark them as scheduled" % quoted(place.xapi)
-        )
+        raise BadInput("VMSS_XAPI: %s can be read (--dry-run), but %s" % (quoted(place.xapi), _why_in_dom0(request)))
     directory = None if request.dry_run else LockDirectory(place.lock_dir)
     try:
         try:
@@ -99,6 +108,18 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             directory.close()
 
 
+def _why_in_dom0(request: Request) -> str:
+    if request.prune is not None:
+        return (
+            "snapshots have to be deleted in dom0 of the coordinator, over xapi's unix socket: the lock that keeps two "
+            "passes apart is there"
+        )
+    return (
+        "snapshots have to be taken in dom0 of the coordinator, over xapi's unix socket: from elsewhere xapi does not "
+        "mark them as scheduled"
+    )
+
+
 def _set_clock(xapi: Xapi, at: datetime) -> None:
     try:
         xapi.call("simulator.set_time", format_datetime(at))
@@ -115,13 +136,16 @@ class Pass:
         self.context = context
         self.log = context.log
         self.xapi = context.xapi
-        self.agenda = Agenda(context)
-        self.teller = Teller(context)
-        self.notes: Optional[Notes] = None
+        owed = Owed(context)
+        self.agenda = Agenda(context, owed)
+        self.teller = Teller(context, owed)
         self.pending: List[str] = []  # the tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more, because the answer to its start was lost
+        self.worked = False  # whether anything was done since it was last looked at what is due
         self.changed = False  # whether anything in the pool was changed since xapi was last told to write its database
         self.progress = ""  # how far a pass came that was stopped
+        self.pruned: Optional[Pruned] = None
+        self.owed = False  # whether earlier ticks could not serve what was due, and this pass does not serve it either
 
     # In the order of a pass
 
@@ -129,31 +153,70 @@ class Pass:
         """The pass, from the lock to the lock."""
         pool, clock = self.context.pool, self.context.clock
         holder = {"pid": os.getpid(), "since": format_datetime(clock.now()), "session": self.xapi.session}
-        try:
-            lock = directory.acquire(pool.uuid, holder)
-        except Held as held:
-            return self._put_off(held, directory)
-        self.journal = Journal(self.xapi, pool)
+        lock = self._acquire(directory, holder)
+        if isinstance(lock, Report):
+            return lock
+        # Who starts a pass by hand does not want to wait for the end of a pause.
+        at_once = not self.request.kicked
+        self.journal = Journal(self.xapi, pool, clock.now(), at_once)
+        self.kept = Kept(self.context, directory, self.journal, at_once)
         complete = False
         try:
+            since = self.agenda.waiting_since
             settled = self._take_over(directory, lock)
-            if settled:
-                self._find_orphans(directory)
-            due = self.agenda.read(self.request.policy)
-            self.around.started()
-            self._tell_logon_failures(directory, due)
-            self.batches = Batches(self.context, due)
-            complete = self._serve(due, lock, directory, settled)
+            if self.request.prune is not None:
+                self.owed = self.agenda.waiting_since < since
+                complete = self._prune(self.request.prune, lock, directory, settled)
+            else:
+                complete = self._serve_first(lock, directory, settled)
             # While this pass held the lock, other ticks were put off. So before it gives the lock back, it serves what
             # has become due since.
-            while complete and self.changed:
-                self._write_database()
+            while complete and self.worked:
+                self.worked = False
+                if self.changed:
+                    self._write_database()
                 if self.context.too_late():
                     break
                 complete = self._serve(self.agenda.read(), lock, directory, settled)
+            self.teller.down()
         finally:
             self._give_back(directory, lock, complete)
         return self._report(complete)
+
+    def _serve_first(self, lock: Lock, directory: LockDirectory, settled: bool) -> bool:
+        """Serve what is due as the pass begins. Return whether all came to its end."""
+        if settled:
+            self._find_orphans(directory)
+        due = self.agenda.read(self.request.policy, self.request.missing)
+        self.around.started()
+        self._tell_logon_failures(directory, due)
+        self.batches = Batches(self.context, due)
+        return self._serve(due, lock, directory, settled)
+
+    def _prune(self, prune: "Prune", lock: Lock, directory: LockDirectory, settled: bool) -> bool:
+        """Delete snapshots on request. Return whether all came to its end.
+
+        What is due as the pass begins is left to the next tick, for nobody asked for a snapshot now. What becomes due
+        later is served, as by every pass: while this one holds the lock, no tick can.
+        """
+        from vmss.passes.pruning import Pruner
+
+        pruner = Pruner(self.context, prune)
+        due = self.agenda.read()
+        for turn in due.turns:
+            self.agenda.served(turn)
+        self.around.started()
+        self.batches = Batches(self.context, due._replace(turns=[], restricted=[]))
+        service = self._service(lock, directory)
+        try:
+            return self._carry_out(service, due._replace(turns=[], restricted=[]), settled, pruner.plans())
+        finally:
+            pruned = service.pruned
+            self.pruned = pruned._replace(
+                vms=pruned.vms + len(pruner.misread),
+                victims=pruned.victims + tuple(pruner.misread),
+                stay=tuple(pruner.stay),
+            )
 
     def _take_over(self, directory: LockDirectory, lock: Lock) -> bool:
         """Close the sessions that earlier passes left open, and learn since when ticks could not serve what was due.
@@ -174,8 +237,7 @@ class Pass:
         if directory.read(self.context.pool.uuid + ".taking"):
             from vmss.passes import orphans
 
-            found = orphans.find_orphans(self.context, self._notes(directory), self.journal)
-            self.teller.postscript = orphans.summary(found)
+            orphans.find_orphans(self.context, self.kept.notes, self.journal, self.kept.left_over)
 
     def _tell_logon_failures(self, directory: LockDirectory, due: Due) -> None:
         failures = sessions.failed_logins(directory, self.around.place)
@@ -187,35 +249,42 @@ class Pass:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its
         end."""
         self.teller.restricted(due.restricted)
-        if not due.turns and not self.journal.has_leftovers:
+        to_retry = settled and self.kept.has_ripe()
+        if not (due.turns or self.journal.has_leftovers or self.kept.has_frozen() or to_retry):
             return True  # most ticks end here
+        return self._carry_out(self._service(lock, directory), due, settled)
+
+    def _service(self, lock: Lock, directory: LockDirectory) -> "Service":
+        from vmss.passes.handover import Inbox
         from vmss.passes.serve import Service  # not needed by an idle tick
 
-        notes = self._notes(directory)
-        service = Service(self.context, self.agenda, self.batches, lock, self.journal, notes, self.teller)
+        self.kept.left_over.refresh()
+        self.teller.left_over, self.teller.frozen = self.kept.left_over.sentences, self.kept.frozen
+        inbox = Inbox(directory, self.context.pool.uuid)
+        return Service(self.context, self.agenda, self.batches, lock, self.journal, self.kept, self.teller, inbox)
+
+    def _carry_out(
+        self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
+    ) -> bool:
         told = len(self.teller.runs)
         try:
-            complete = service.serve(due.turns, settled)
+            complete = service.serve(due.turns, settled, on_request)
         finally:
             self.pending += service.pending
             self.lost = self.lost or service.lost
+            self.worked = service.worked or len(self.teller.runs) > told
             self.changed = self.changed or service.changed or len(self.teller.runs) > told
+        self.kept.save()
         if not complete:
             self.progress = service.progress()
         return complete
-
-    def _notes(self, directory: LockDirectory) -> "Notes":
-        from vmss.passes.notes import Notes  # not needed by an idle tick
-
-        self.notes = self.notes or Notes(directory, self.context.pool.uuid, self.log)
-        return self.notes
 
     def _write_database(self) -> None:
         """Have xapi write its database: what was destroyed must not come back if it dies."""
         from vmss.passes.database import write_database  # not needed by an idle tick
 
         self.changed = False
-        write_database(self.context, self.notes)
+        write_database(self.context, self.kept.notes)
 
     def _give_back(self, directory: LockDirectory, lock: Lock, complete: bool) -> None:
         """Close the session, or write it down for a later pass, and release the lock."""
@@ -229,52 +298,81 @@ class Pass:
                 sessions.leave_open(self.xapi, directory, pool, [], self.log)
         finally:
             # A pass that has no time to serve what has become due leaves that to the next one.
-            done = complete and not self.teller.owing and not self.context.too_late()
+            done = complete and not self.teller.owing and not self.owed and not self.context.too_late()
             lock.release(None if done else {"since": format_datetime(self.agenda.waiting_since)})
 
     # A pass that does not serve
+
+    def _acquire(self, directory: LockDirectory, holder: Dict[str, Any]) -> Union[Lock, Report]:
+        """The lock; or, if another pass holds it, how this one ends."""
+        try:
+            return directory.acquire(self.context.pool.uuid, holder)
+        except Held as held:
+            report = self._hand_over(held, directory) if self.request.policy is not None else None
+            if report is not None:
+                return report
+        try:  # the other pass may have ended meanwhile
+            return directory.acquire(self.context.pool.uuid, holder)
+        except Held as held:
+            return self._put_off(held, directory)
+
+    def _hand_over(self, held: Held, directory: LockDirectory) -> Optional[Report]:
+        """Hand a run by hand over to the pass that holds the lock, unless that has the policy in hand itself. Return
+        how it ended; None if it was not taken."""
+        wanted, missing, pool = str(self.request.policy), self.request.missing, self.context.pool
+        if wanted in held.policies or not pool.licensed:
+            return None
+        from vmss.passes import handover  # not needed by an idle tick
+
+        self.agenda.by_hand(wanted, missing)  # what does not exist is refused here
+        answer = handover.ask(directory, pool.uuid, self.context.clock, wanted, missing, self.around.started)
+        return None if answer is None else Report(answer.status, answer.line)
 
     def _put_off(self, held: Held, directory: LockDirectory) -> Report:
         """Another pass holds the lock: the policies that are due, and that it has not in hand, are told that they are
         late."""
         self.log("The lock is taken: %s" % held)
+        if self.request.prune is not None:
+            return Report(EXIT_LOCKED, str(held))
         pool = self.context.pool.uuid
-        due = self.agenda.read(self.request.policy)
+        due = self.agenda.read(self.request.policy, self.request.missing)
         # Asked last, because the other pass learns what is due at the same instant as this one.
-        in_hand = (directory.holder(pool) or held.holder).get("policies")
+        in_hand = Held(directory.holder(pool) or held.holder).policies
         # In turn: of several passes that are put off at the same instant, the second has to find the alert of the
         # first.
         with directory.in_turn(pool):
-            self.teller.put_off(due.turns, held, in_hand if isinstance(in_hand, list) else [])
+            self.teller.put_off(due.turns, held, in_hand)
         return Report(EXIT_LOCKED, str(held))
 
     def rehearse(self) -> Report:
         """Say what a pass would do now, and change nothing."""
-        from vmss.core.plan import lines
-        from vmss.passes.planning import Planner
+        from vmss.passes import rehearsal  # not needed by an idle tick
 
-        due = self.agenda.read(self.request.policy)
-        most = self.context.settings.max_policies
-        for start in range(0, len(due.turns), most):
-            turns = due.turns[start : start + most]
-            planner = Planner(self.context, turns, self.context.now())
-            for line in lines([job for planned in planner.plans() for job in planned.jobs], turns):
-                self.around.say(line)
-        return Report(
-            EXIT_OK, "policies that would run: %d of %d; nothing was changed" % (len(due.turns), due.policies)
-        )
+        if self.request.prune is not None:
+            line, listed = rehearsal.of_prune(self.context, self.request.prune)
+            return Report(EXIT_OK, line, listed=listed)
+        due = self.agenda.read(self.request.policy, self.request.missing)
+        return Report(EXIT_OK, rehearsal.of_what_is_due(self.context, due))
 
     def _report(self, complete: bool) -> Report:
+        if self.pruned is not None:
+            return self._report_of_prune(self.pruned, complete)
         runs = tuple(self.teller.runs)
         failed = sum(len(served.victims) for served in runs)
-        line = "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
-            len(runs),
-            sum(served.taken for served in runs),
-            sum(served.vms for served in runs),
-            sum(served.deleted for served in runs),
-            failed,
-        )
+        line = totals(runs)
         if not complete:
             stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
             return Report(EXIT_FAILED, stopped + line, runs)
         return Report(EXIT_FAILED if failed else EXIT_OK, line if runs else "no policy is due", runs)
+
+    def _report_of_prune(self, pruned: "Pruned", complete: bool) -> Report:
+        from vmss.passes.pruning import summary
+
+        runs = tuple(self.teller.runs)
+        failed = bool(pruned.victims) or any(served.victims for served in runs)
+        line = summary(pruned)
+        if runs:
+            line += "; policies that became due meanwhile and were served: %d" % len(runs)
+        if not complete:
+            line = "stopped before the end: %s, call it again for the rest; %s" % (self.progress, line)
+        return Report(EXIT_OK if complete and not failed else EXIT_FAILED, line, runs, pruned)

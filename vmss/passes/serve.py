@@ -1,13 +1,16 @@
 """Serves the schedules that are due, in the order: what is due, the plan, the operations, their outcomes, the alert."""
 
 from collections import deque
-from typing import Deque, Dict, Iterator, List, Optional, Sequence
+from typing import Deque, Dict, Iterable, Iterator, List, Optional, Sequence
 
 from vmss.core import plan
 from vmss.core.engine import Engine
-from vmss.core.job import Operation
-from vmss.core.outcome import UNREADABLE, Outcome
-from vmss.core.turn import Served, Turn
+from vmss.core.job import Job, Operation
+from vmss.core.messages import Victim
+from vmss.core.outcome import OVERTAKEN, UNREADABLE, Outcome
+from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, Problem
+from vmss.core.pruning import Pruned
+from vmss.core.turn import Served, Turn, totals
 from vmss.core.vms import Vm
 from vmss.edges import stop
 from vmss.edges.lock import Lock
@@ -15,11 +18,13 @@ from vmss.edges.vms import note_took
 from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.context import Context
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
+from vmss.passes.handover import Answer, Inbox
 from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
-from vmss.passes.notes import Notes
+from vmss.passes.kept import Kept
 from vmss.passes.operations import Operations
 from vmss.passes.planning import Planned, Planner
+from vmss.passes.retrying import jobs_again
 from vmss.passes.telling import Teller
 
 # Upper limit on one wait for events, so that a request to stop is seen.
@@ -36,27 +41,37 @@ class Service:
         batches: Batches,
         lock: Lock,
         journal: Journal,
-        notes: Notes,
+        kept: Kept,
         teller: Teller,
+        inbox: Inbox,
     ) -> None:
         self._context = context
         self._agenda = agenda
         self._batches = batches
         self._lock = lock
-        self._notes = notes
+        self._left = left = kept.left_over
+        self._notes = notes = kept.notes
         self._teller = teller
+        self._inbox = inbox
+        self._asked: Dict[str, str] = {}  # the ids of requests that were handed over, by policy
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._in_hand = InHand(context, self._engine)
-        self._deletions = Deletions(context, self._engine, journal, notes)
-        self._operations = Operations(context, self._engine, notes)
+        self._deletions = Deletions(context, self._engine, journal, left, notes)
+        self._operations = Operations(context, self._engine, notes, kept.frozen)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
+        self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
         self._stop_by: Optional[float] = None  # on the monotonic clock, once the pass was told to stop
 
     @property
+    def worked(self) -> bool:
+        """Whether any operation was started."""
+        return self._operations.worked
+
+    @property
     def changed(self) -> bool:
-        """Whether anything in the pool was changed."""
-        return self._operations.changed or self._deletions.changed
+        """Whether anything in the pool was changed that has to be on the coordinator's disk."""
+        return self._operations.changed
 
     @property
     def lost(self) -> bool:
@@ -72,15 +87,28 @@ class Service:
         """How far it has come, in words."""
         return self._in_hand.progress()
 
-    def serve(self, turns: Sequence[Turn], settled: bool) -> bool:
-        """Finish what earlier passes left over, and serve these turns. Return whether all came to its end.
+    @property
+    def pruned(self) -> Pruned:
+        """What came of the deletions on request."""
+        return self._in_hand.pruned()
+
+    def serve(self, turns: Sequence[Turn], settled: bool, on_request: Optional[Iterable[Planned]] = None) -> bool:
+        """Finish what earlier passes left over, serve these turns, and carry out these plans of deletions that somebody
+        requests. Return whether all came to its end.
 
         `settled`: the operations of earlier passes have all ended.
         """
         self._waiting.extend(turns)
+        if on_request is not None:
+            self._plans.append(iter(on_request))
+        self._operations.resuming.see_to_earlier()
         self._deletions.resume_leftovers(settled)
+        # Else it may be under way still; and a request to delete tries all that it is about by itself.
+        if settled and on_request is None:
+            self._engine.add(jobs_again(self._context, self._left, [turn.policy.ref for turn in turns]))
         while True:
             self._watch_limits()
+            self._pass_by()
             timeout, progress = _WAIT_S, False
             if self._stop_by is None:
                 admitted = self._admit()
@@ -99,7 +127,7 @@ class Service:
                 return False
             elif not progress and self._operations.parked:
                 self._context.clock.sleep(timeout)
-        if self._waiting or self._in_hand.policies:
+        if self._waiting or self._in_hand.policies or self._plans:
             return False
         self._note_durations()
         return True
@@ -113,8 +141,8 @@ class Service:
         if not self._agenda.seconds_to_tick():
             due = self._agenda.read()
             self._teller.restricted(due.restricted)
-            known = {policy.ref for policy in self._in_hand.policies} | {turn.policy.ref for turn in self._waiting}
-            self._waiting.extend(turn for turn in due.turns if turn.policy.ref not in known)
+            self._line_up(due.turns)
+        self._take_over_requests()
         admitted = False
         while self._waiting and len(self._in_hand.policies) < self._context.settings.max_policies:
             room = self._context.settings.max_policies - len(self._in_hand.policies)
@@ -126,8 +154,49 @@ class Service:
             admitted = True
         return admitted
 
+    def _line_up(self, turns: Sequence[Turn]) -> None:
+        waiting = {turn.policy.ref for turn in self._waiting}
+        for turn in turns:
+            slot = self._in_hand.slot(turn.policy.ref)
+            if slot is not None and turn.slot > slot:
+                self._next[turn.policy.ref] = turn
+            elif slot is None and turn.policy.ref not in waiting:
+                self._waiting.append(turn)
+
+    def _take_over_requests(self) -> None:
+        """Put runs by hand that other processes ask for first in the line."""
+        for asked in self._inbox.take(self._context.clock.now()):
+            try:
+                turn = self._agenda.by_hand(asked.policy, asked.missing)
+            except Problem as problem:
+                self._inbox.answer(asked.id, Answer(problem.status, str(problem)))
+                continue
+            ref = turn.policy.ref
+            if self._in_hand.slot(ref) is not None or any(waiting.policy.ref == ref for waiting in self._waiting):
+                self._inbox.answer(asked.id, Answer(EXIT_LOCKED, "the schedule is being served at this moment"))
+            else:
+                self._context.log("Asked for by hand: policy %s is served by this pass" % asked.policy)
+                self._asked[ref] = asked.id
+                self._waiting.appendleft(turn)
+
+    def _pass_by(self) -> None:
+        """Let nothing wait for what hangs: neither operations on other SRs and hosts, nor the alert of a run for its
+        deletions, nor the next slot of a policy for its run."""
+        slow = self._operations.slow()
+        for operation in slow:
+            self._engine.release(operation)
+        self._tell(self._in_hand.settled())
+        for policy, turn in list(self._next.items()):
+            if self._in_hand.stalled(policy, slow):
+                waiting = self._in_hand.unsettled(policy)
+                self._tell(self._in_hand.overtake(policy, turn.slot))
+                self._engine.withdraw(waiting, (OVERTAKEN, "VM.snapshot"))
+                self._end_hopeless()
+                self._waiting.append(turn)
+
     def _take_in_hand(self, turns: Sequence[Turn]) -> None:
         now = self._context.now()
+        turns = [turn._replace(begun=now) for turn in turns]
         planner = Planner(self._context, turns, now)
         vms: Dict[str, List[Vm]] = {turn.policy.ref: [] for turn in turns}
         for vm in planner.vms:
@@ -154,15 +223,27 @@ class Service:
 
     def _take_over(self, planned: Planned) -> None:
         for vm in planned.misread:
-            self._tell(self._in_hand.misread(vm))
-        numbers = self._engine.add(planned.jobs, planned.tight)
-        for number, job in zip(numbers, planned.jobs):
+            self._tell(self._in_hand.victim(vm.policy, Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread))))
+        jobs = list(self._without_doubles(planned.jobs))
+        numbers = self._engine.add(jobs, planned.tight)
+        for number, job in zip(numbers, jobs):
             self._in_hand.add(number, job)
             if job.vm in planned.spared:
                 self._in_hand.problem(number, (UNREADABLE, planned.spared[job.vm]))
         for number in numbers:
             if self._engine.states[number].done:  # it has its snapshot, and nothing of it expires
                 self._job_ended(number)
+
+    def _without_doubles(self, jobs: Sequence[Job]) -> Iterator[Job]:
+        """These jobs, without what goes on for an earlier run of this pass: a VM whose snapshot still hangs gets no
+        second one, and where expired snapshots are still being deleted, the younger ones are left to the next run."""
+        being_taken, being_expired = self._engine.being_taken, self._engine.being_expired
+        for job in jobs:
+            if job.take and job.vm in being_taken:
+                victim = Victim(job.name, job.uuid, (OVERTAKEN, job.take))
+                self._tell(self._in_hand.victim(job.policy, victim))
+            else:
+                yield job._replace(expired=()) if job.vm in being_expired else job
 
     # The operations
 
@@ -172,8 +253,9 @@ class Service:
         started = False
         while True:
             operations = self._engine.start()
+            stopped = self._deletions.stopped(operations)
             for operation in operations:
-                outcome = self._operations.start(operation)
+                outcome = stopped.get(operation) or self._operations.start(operation)
                 if outcome is not None:
                     self._operation_ended(operation, outcome)
             if operations:
@@ -210,12 +292,21 @@ class Service:
 
     def _operation_ended(self, operation: Operation, outcome: Outcome) -> None:
         self._deletions.operation_ended(operation, outcome)
+        settled = self._engine.settled(operation.job)
         number = self._engine.end(operation, outcome)
+        if not settled and self._engine.settled(operation.job):
+            self._in_hand.snapshot_ended(operation.job)
         if number is not None:
             self._job_ended(number)
+        self._end_hopeless()
+
+    def _end_hopeless(self) -> None:
+        for operation, outcome in self._engine.hopeless():
+            self._operation_ended(operation, outcome)
 
     def _job_ended(self, number: int) -> None:
         self._deletions.job_ended(number)
+        self._in_hand.left_suspended(number, self._operations.resuming.left(self._engine.jobs[number].uuid))
         self._tell(self._in_hand.job_ended(number))
 
     # The alert
@@ -224,6 +315,11 @@ class Service:
         for served in over:
             self._teller.run_is_over(served)
             self._agenda.served(served.turn)
+            self._next.pop(served.turn.policy.ref, None)
+            asked = self._asked.pop(served.turn.policy.ref, None)
+            if asked is not None:
+                self._inbox.answer(asked, Answer(EXIT_FAILED if served.victims else EXIT_OK, totals([served])))
+            self._lock.working_on([policy.uuid for policy in self._in_hand.policies])
 
     def _note_durations(self) -> None:
         """Note at the VMs how long their snapshots took, so that the next pass knows which SR has most work. Last, when

@@ -1,10 +1,10 @@
 """What a pass tells of its runs: the alerts, last-run-time, and the lines of the log that go with them."""
 
-from datetime import datetime, timedelta
-from typing import List, Sequence
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Callable, List, Optional, Sequence
 
 from vmss.core import messages
-from vmss.core.datetimes import format_datetime, local
+from vmss.core.datetimes import format_datetime, local, wall_clock
 from vmss.core.messages import Victim
 from vmss.core.policy import Policy
 from vmss.core.schedule import next_slot
@@ -14,6 +14,10 @@ from vmss.edges.alerts import Alerts
 from vmss.edges.lock import Held
 from vmss.edges.xapi import Refused
 from vmss.passes.context import Context
+from vmss.passes.owed import Owed
+
+if TYPE_CHECKING:
+    from vmss.passes.frozen import FrozenVms
 
 # Missed slots that an alert names.
 _MISSED_NAMED = 10
@@ -23,13 +27,16 @@ class Teller:
     """Tells of runs that are over, of policies that could not be served, and remembers what it has told.
 
     `runs` are the runs that are over. `owing`: an alert could not be stored, so the policy stays due and the next pass
-    repeats its alert. `postscript` is a sentence that the next alert of a run has to carry.
+    repeats its alert. `left_over` gives the sentences that the next alert of a run has to carry. `frozen` are the VMs
+    that checkpoints may have left suspended, as far as this pass has to do with any.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, owed: Owed) -> None:
+        self._owed = owed
         self.runs: List[Served] = []
         self.owing = False
-        self.postscript = ""
+        self.left_over: Callable[[], str] = str
+        self.frozen: Optional[FrozenVms] = None
         self._context = context
         self._log = context.log
         self._alerts = Alerts(context.xapi, context.clock, context.log)
@@ -38,11 +45,27 @@ class Teller:
         """Raise the alert of a run, then set last-run-time: in this order a crash between the two repeats the alert,
         and loses none."""
         policy, zone, ended = served.turn.policy, self._log.zone, self._context.clock.now()
+        if served.overtaken is not None:
+            # The next slot is still to be served, also if this pass dies now.
+            ended = min(ended, served.overtaken - timedelta(seconds=1))
         self._log(
             "snapshot start time: %s, end time: %s, Last expected run time: %s"
             % (local(served.started, zone), local(ended, zone), local(served.turn.slot, zone))
         )
-        summary, self.postscript = served.summary(zone) + self.postscript, ""
+        owing = self._may_pass(served.without)
+        if not served.turn.forced or served.turn.missing:
+            # Before the alert: if this pass dies between the two, the slot is not served yet, and all is done again.
+            self._owed.note(served.turn, owing)
+        if served.turn.again and (owing or not served.vms):
+            self._log("Tried again, without an alert; VMs still without a snapshot of the slot: %d" % len(owing))
+            self._completed(served)
+            return
+        remarks = served.remarks(of_the_day=not _same_day(policy.last_run, ended, zone))
+        # Once in a pass: a hundred schedules need not all say what is left over.
+        summary, self.left_over = served.summary(zone, ended) + self.left_over() + self._of_frozen(served), str
+        if served.turn.again:
+            summary += " The snapshot had failed at the slot, and was tried again."
+        summary = "\n".join([summary] + remarks)
         if served.victims:
             raised = self._alerts.create(messages.FAILED, policy.uuid, messages.failed_body(served.victims, summary))
         else:
@@ -54,8 +77,44 @@ class Teller:
             self._set_last_run_time(policy, ended)
         else:
             self.owing = True
-        self._log("Completed processing policy: %s" % policy.uuid)
+        self._completed(served)
+
+    def _completed(self, served: Served) -> None:
+        self._log("Completed processing policy: %s" % served.turn.policy.uuid)
         self.runs.append(served)
+
+    def _may_pass(self, victims: Sequence[Victim]) -> List[str]:
+        """The uuids of the victims whose reason may pass."""
+        if not victims:
+            return []
+        from vmss.core.failures import may_pass  # not needed by an idle tick
+
+        return [victim.uuid for victim in victims if may_pass(victim.error)]
+
+    def down(self) -> None:
+        """Tell of VMs that checkpoints have left suspended, as far as no alert of a run does: of those that are down
+        once a day, of those that were resumed once."""
+        if self.frozen is None:
+            return
+        for sentence in self.frozen.resumed():
+            self._tell_pool(messages.RESUMED, sentence)
+        down = self.frozen.still_down()
+        if down:
+            text = " ".join(self.frozen.sentence(vm) for vm in down)
+            if self._tell_pool(messages.LEFT_SUSPENDED, text):
+                self.frozen.told(down)
+
+    def _tell_pool(self, name: str, text: str) -> bool:
+        return self._alerts.create(name, self._context.pool.uuid, messages.body(name, text), "Pool")
+
+    def _of_frozen(self, served: Served) -> str:
+        """What the alert of a run says of VMs that checkpoints have left suspended: its own, and those resumed."""
+        if self.frozen is None:
+            return ""
+        down = [victim.uuid for victim in served.victims if victim.uuid in self.frozen.down]
+        sentences = self.frozen.resumed() + [self.frozen.sentence(vm) for vm in down]
+        self.frozen.told(down)
+        return "".join(" " + sentence for sentence in sentences)
 
     def restricted(self, turns: Sequence[Turn], alert: bool = True) -> None:
         """The pool's licence does not include scheduled snapshots: tell each policy that was due, once a slot."""
@@ -75,14 +134,14 @@ class Teller:
             body = messages.body(messages.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
             if turn.forced:
                 self._alerts.create(messages.LOCK_FAILED, turn.policy.uuid, body)
-            elif turn.policy.uuid not in in_hand:
+            elif turn.policy.uuid not in in_hand and not turn.again:
                 self._alerts.create_once(messages.LOCK_FAILED, turn.policy.uuid, body, turn.slot)
 
     def logon_failures(self, turns: Sequence[Turn], since: datetime, last: datetime) -> None:
         """Earlier ticks, from `since` to `last`, could not log in: tell the policies that waited for them."""
         period = "No session from %s to %s." % (local(since, self._log.zone), local(last, self._log.zone))
         for turn in turns:
-            if turn.slot <= last:
+            if turn.slot <= last and not turn.again:
                 body = messages.body(messages.LOGON_FAILURE, period)
                 self._alerts.create(messages.LOGON_FAILURE, turn.policy.uuid, body)
 
@@ -109,3 +168,8 @@ class Teller:
             self._context.xapi.call("VMSS.set_last_run_time", policy.ref, format_datetime(ended))
         except Refused as refused:
             self._log("last-run-time of policy %s could not be set: %s" % (policy.uuid, refused))
+
+
+def _same_day(last_run: Optional[datetime], now: datetime, zone: tzinfo) -> bool:
+    """Whether a policy's last run was on the day that the wall clock shows now."""
+    return last_run is not None and wall_clock(zone, last_run).date() == wall_clock(zone, now).date()

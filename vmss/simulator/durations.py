@@ -29,3 +29,7 @@ class Durations(NamedTuple):
     # The probability that a snapshot interrupted by the death of its host has made the image of the copy, but not that
     # of the disk.
     half_made: float = 0.5
+    # The probability that the record of a disk lacks its source, because a xapi that was stopped in the snapshot had no
+    # time to enter it; and that it is then not marked as a snapshot either.
+    without_source: float = 0.5
+    unmarked: float = 0.5

@@ -26,7 +26,8 @@ class Rule(NamedTuple):
     """One fault.
 
     `method` is a pattern (`VM.snapshot`, `Async.VM.*`, `*`): the wire name of a call, or, without `Async.`, an
-    operation that runs in the background, a subtask included. `object` is a reference, uuid or name among its
+    operation that runs in the background, a subtask included; VM.checkpoint.resume is the part of a checkpoint that
+    resumes its VM. `object` is a reference, uuid or name among its
     parameters. The first `skip` matches pass. The fault applies to each of the others with `probability`, and at most
     `count` times (0: no upper limit). A `drop` breaks the caller's connection; in the background the operation ends
     without a result, and its task stays pending. A `hang` and a `restart` end with xapi.

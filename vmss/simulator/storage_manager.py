@@ -200,11 +200,22 @@ class StorageManager(ImageRecords):
         fields.update(uuid=copy, location=copy, managed=True, sm_config=config, snapshot_time=now)
         if is_snapshot:
             fields.update(is_a_snapshot=True, snapshot_of=vdi)
+        if is_snapshot and self.sim.stopping:
+            fields.update(self._not_entered())
         created = self.introduce(sr, fields)
         # The record of the live disk shows its new size only after a scan.
         self.show_parent(vdi, repository.images[row["location"]])
         self.show_space(sr)
         return created
+
+    def _not_entered(self) -> Dict[str, Any]:
+        """What a xapi that is stopped does not enter any more into the record of a snapshot's disk, which the storage
+        manager has made, with the name (docs/xapi-facts.md, Disks that a death leaves behind)."""
+        random, durations = self.sim.random, self.sim.durations
+        if random.random() >= durations.without_source:
+            return {}
+        unmarked = {"is_a_snapshot": False, "snapshot_time": EPOCH} if random.random() < durations.unmarked else {}
+        return dict(unmarked, snapshot_of=NULL)
 
     def _record_nothing(self, sr: str, vdi: str, copy: str) -> str:
         """Record a snapshot on an SR without images."""

@@ -103,6 +103,8 @@ def _columns(session: Reading) -> List[Column]:
         Column("vms"),
         Column("taken"),
         Column("deleted"),
+        Column("start"),
+        Column("seconds"),
         Column("failures", show=_failures),
     ]
 
@@ -120,6 +122,8 @@ def _row(entry: Entry, run: Run) -> Dict[str, Any]:
         "vms": counts.vms if counts else None,
         "taken": counts.snapshotted if counts else None,
         "deleted": counts.deleted if counts else None,
+        "start": counts.start or None if counts else None,
+        "seconds": counts.seconds if counts else None,
         "failures": [
             {
                 "vm": victim.name,

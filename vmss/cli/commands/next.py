@@ -17,8 +17,8 @@ _EXAMPLES = """examples:
   vmss next --hours 168        those of a week
   vmss next --json             for programs
 
-The duration of a run is the median of the last 7, from the slot to the alert; that of a schedule that never ran is
-estimated from its VMs. Where runs get in each other's way, the output names a quarter of an hour to move one to.
+The duration of a run is the median of the last 7 that were not started by hand, as their alerts tell it; if none does,
+it is estimated from the VMs. Where runs get in each other's way, the output names a quarter of an hour to move one to.
 """
 
 

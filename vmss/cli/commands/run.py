@@ -12,6 +12,8 @@ _EXAMPLES = """examples:
   vmss run                     serve what is due, as cron does every 15 minutes
   vmss run --dry-run           say what would be taken and deleted now, and change nothing
   vmss run --policy UUID       run one snapshot schedule now
+  vmss run --policy UUID --missing
+                               the same, for those of its VMs that have no snapshot of its latest slot
   VMSS_XAPI=unix:/tmp/pool/xapi.sock vmss run --at 2026-03-01T10:15:00Z
                                the same against a simulator, whose clock is set first
 """
@@ -25,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
         _EXAMPLES + "\n" + STATUS,
     )
     run.add_argument("--policy", metavar="UUID", help="run this snapshot schedule now, whatever its time")
+    run.add_argument(
+        "--missing", action="store_true", help="only VMs of that schedule without a snapshot of its latest slot"
+    )
     run.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     run.add_argument("--at", metavar="TIME", help="act as if it were TIME (ISO 8601), on a simulator or with --dry-run")
     return run
@@ -41,7 +46,9 @@ def do(arguments: argparse.Namespace) -> int:
 
     if arguments.policy is not None and not is_uuid(arguments.policy):
         raise BadInput("--policy: %s is not a uuid (36 characters, as in xe vmss-list)" % quoted(arguments.policy))
-    request = Request(arguments.policy, arguments.dry_run, _instant(arguments.at))
+    if arguments.missing and arguments.policy is None:
+        raise BadInput("--missing: goes with --policy, which names the schedule")
+    request = Request(arguments.policy, arguments.dry_run, _instant(arguments.at), missing=arguments.missing)
     where = place(os.environ)
     settings = load(where.config)
     stop.install()

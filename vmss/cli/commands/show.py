@@ -3,15 +3,16 @@
 import argparse
 import sys
 from datetime import datetime
-from typing import Any, Dict, List, Optional, Sequence, TextIO
+from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
 
 from vmss.cli import schedules, tables
 from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
 from vmss.cli.schedules import Field, of_run
 from vmss.cli.tables import Column
 from vmss.core import words
-from vmss.core.vms import Vm
+from vmss.core.datetimes import in_future
 from vmss.insight import policies
+from vmss.insight.policies import Entry, Surplus
 from vmss.insight.reading import Reading, reading
 
 _EXAMPLES = """examples:
@@ -44,16 +45,21 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     entry = policies.find(policies.read(session), arguments.policy)
     fields = _fields(session)
     row = schedules.row(fields, policies.details(session, entry))
-    row["vm_list"] = [_vm_row(vm) for vm in policies.vms(session, entry.policy)] if entry.policy else []
-    columns = [field.column for field in fields] + [Column("vm_list", show=_names)]
+    surplus = policies.surplus(session, entry.policy) if entry.policy else []
+    row["vm_list"] = [_vm_row(one, session.now()) for one in surplus]
+    row["beyond_retention"] = sum(len(one.exceeding) for one in surplus)
+    columns = [field.column for field in fields]
+    columns += [Column("beyond_retention", "beyond retention", _beyond(entry)), Column("vm_list", show=_names)]
     if not tables.for_people(arguments):
         tables.write(columns, [row], arguments, out)
         return 0
+    if not row["beyond_retention"]:
+        columns = [column for column in columns if column.key != "beyond_retention"]
     lines = [{"field": column.title, "value": column.show(row.get(column.key))} for column in columns if column.title]
     style = tables.result_style
     tables.write([Column("field", "field", whole=True), Column("value", "value", style=style)], lines, arguments, out)
     if row["vm_list"]:
-        tables.write(_vm_columns(session), row["vm_list"], arguments, out)
+        tables.write(_vm_columns(session, bool(row["beyond_retention"])), row["vm_list"], arguments, out)
     return 0
 
 
@@ -82,24 +88,49 @@ def _names(vms: Sequence[Dict[str, Any]]) -> str:
     return "; ".join(str(vm["name"]) for vm in vms or ())
 
 
-def _vm_columns(session: Reading) -> List[Column]:
+def _beyond(entry: Entry) -> Callable[[int], str]:
+    """What becomes of so many snapshots that exceed retention."""
+    return lambda number: (
+        "%s; runs delete a few of each VM at a time; all at once: vmss prune --policy %s"
+        % (words.counted(number, "snapshot"), entry.uuid)
+    )
+
+
+def _vm_columns(session: Reading, beyond: bool) -> List[Column]:
+    """`beyond`: any VM has snapshots that exceed retention."""
+
+    def going(snapshots: Sequence[Dict[str, Any]]) -> str:
+        return "; ".join("%s of %s" % (each["uuid"], session.moment(each["time"])) for each in snapshots)
+
+    retention = [
+        Column("beyond_retention", "beyond retention", right=True),
+        Column("next_deleted", "of these the next run deletes", going),
+    ]
     return [
         Column("name", "VM"),
         Column("power_state", "state"),
         Column("snapshots", "snapshots", right=True),
         Column("newest_snapshot", "newest snapshot", session.moment, whole=True),
         Column("seconds", "took", lambda seconds: words.duration(seconds) if seconds else ""),
+        *(retention if beyond else []),
         Column("uuid", "uuid", whole=True, spare=True),
     ]
 
 
-def _vm_row(vm: Vm) -> Dict[str, Any]:
-    """One VM, with the number of its scheduled snapshots and the time of the newest."""
+def _vm_row(surplus: Surplus, now: datetime) -> Dict[str, Any]:
+    """One VM, with the number of its scheduled snapshots, the time of the newest that is not of the future, and what
+    goes of those that exceed retention."""
+    vm = surplus.vm
+    times = [snapshot.time for snapshot in vm.snapshots if not in_future(snapshot.time, now)]
     return {
         "name": vm.name,
         "uuid": vm.uuid,
         "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
         "snapshots": len(vm.snapshots),
-        "newest_snapshot": max([snapshot.time for snapshot in vm.snapshots], default=None),
+        "newest_snapshot": max(times, default=None),
         "seconds": vm.took,
+        "beyond_retention": len(surplus.exceeding),
+        "next_deleted": [
+            {"uuid": snapshot.uuid, "time": snapshot.time} for snapshot in surplus.exceeding[: surplus.next_run]
+        ],
     }

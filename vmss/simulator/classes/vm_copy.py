@@ -27,6 +27,8 @@ NOT_COPIED = (
     "groups", "blobs", "snapshot_info", "snapshot_metadata", "snapshot_of", "snapshot_time", "is_a_snapshot",
     "parent", "requires_reboot",
 )  # fmt: skip
+# The part of a checkpoint that resumes its VM, which has no call of its own, as faults name it.
+RESUME_PART = "VM.checkpoint.resume"
 _NOT_COPIED_KEYS = ("default_template", "xensource_internal")
 
 
@@ -236,9 +238,19 @@ def _checkpoint_now(call: "Call", vm: str, name: str) -> Steps:
     yield from save_memory(call, vm)
     try:
         call.check_cancelled()
-        return (yield from take_snapshot(call, vm, name, [], power_state, memory=True))
-    finally:
-        yield from load_memory(call, vm, host)
+        copy = yield from take_snapshot(call, vm, name, [], power_state, memory=True)
+    except Exception:  # not where xapi ends: then nobody resumes the VM
+        yield from _resume(call, vm, host)
+        raise
+    yield from _resume(call, vm, host)
+    return copy
+
+
+def _resume(call: "Call", vm: str, host: str) -> Steps:
+    """Resume the VM of a checkpoint."""
+    steps = load_memory(call, vm, host)
+    rule = call.sim.faults.meet(RESUME_PART, [vm])
+    return steps if rule is None else call.sim.faults.around(rule, steps)
 
 
 @method("VM.clone")

@@ -1,0 +1,63 @@
+"""VMs that ran when a checkpoint of ours began: what is noted of them, and what follows from how they are seen now.
+
+A checkpoint suspends its VM and resumes it. If xapi ends in between, or the checkpoint is cancelled, fails or hangs,
+the VM may stay Suspended (docs/xapi-facts.md, A VM that a checkpoint leaves Suspended). Nothing in its record tells
+that from what an administrator does with VM.suspend: only a note that was made before does.
+"""
+
+from datetime import datetime, timedelta
+from typing import FrozenSet, NamedTuple, Optional
+
+# What follows from how a frozen VM is seen.
+SETTLED = "settled"  # it runs, is gone, or is in a state that somebody else gave it: the note has done its service
+UNDER_WAY = "under way"  # the checkpoint has not ended, or it cannot be told: look again later
+STUCK = "stuck"  # Suspended, and an operation on it that should be over is not: nothing can be done with it yet
+LEFT = "left"  # Suspended, and nothing is under way on it: it can be resumed
+
+_SUSPENDED = "Suspended"
+_CHECKPOINT = "checkpoint"
+
+
+class Frozen(NamedTuple):
+    """A VM, by its uuid, that ran when a checkpoint of ours began, at `since`. `task` is that of the checkpoint, empty
+    if it is not known. `told` is the last time at which an alert said that the VM is Suspended."""
+
+    vm: str
+    since: datetime
+    task: str = ""
+    told: Optional[datetime] = None
+
+
+class Seen(NamedTuple):
+    """A frozen VM as it is now. `operations` are those in progress on it; `pending`: the task of the checkpoint is;
+    `by_others`: somebody has suspended or reverted it since; `error`: why some of this cannot be told."""
+
+    ref: str
+    name: str
+    power_state: str
+    operations: FrozenSet[str] = frozenset()
+    pending: bool = False
+    by_others: bool = False
+    error: str = ""
+
+
+def judge(frozen: Frozen, seen: Optional[Seen], now: datetime, limit_s: int) -> str:
+    """Given a frozen VM, how it is seen (None: it is gone) and the limit of a checkpoint in seconds, return what
+    follows: SETTLED, UNDER_WAY, STUCK or LEFT."""
+    if seen is None:
+        return SETTLED
+    if seen.error:
+        return UNDER_WAY
+    checkpointing = seen.pending or _CHECKPOINT in seen.operations
+    if seen.power_state != _SUSPENDED:
+        return UNDER_WAY if checkpointing else SETTLED
+    if checkpointing or seen.operations:
+        # Suspended is what a VM is in the middle of its checkpoint. A note from the future proves a wrong clock.
+        return UNDER_WAY if timedelta(0) <= now - frozen.since < timedelta(seconds=limit_s) else STUCK
+    return SETTLED if seen.by_others else LEFT
+
+
+def remedy(vm: str, stuck: bool) -> str:
+    """The command that brings back a VM, given by its uuid; `stuck`: an operation on it has to be ended first."""
+    command = "xe vm-resume uuid=%s" % vm
+    return "xe-toolstack-restart on the host where it ran, then %s" % command if stuck else command

@@ -1,0 +1,48 @@
+"""The operations that run, the tokens that they hold, and what a timeout says about those tokens."""
+
+from typing import Dict, Iterator, Set
+
+from vmss.core.job import Operation, Tokens
+
+
+class Running:
+    """Operations from their start to their end. `in_use` are the tokens that they hold."""
+
+    def __init__(self) -> None:
+        self.in_use: Set[str] = set()
+        self._held: Dict[Operation, Tokens] = {}
+        self._began: Dict[Operation, int] = {}  # the number of the start
+        self._proven: Dict[str, int] = {}  # the number of starts when an operation last succeeded with a token
+        self._starts = 0
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def start(self, operation: Operation, tokens: Tokens) -> None:
+        """An operation starts, and holds these tokens."""
+        self._starts += 1
+        self._began[operation] = self._starts
+        self._held[operation] = tokens
+        self.in_use |= tokens
+
+    def end(self, operation: Operation) -> None:
+        """An operation has ended."""
+        self.release(operation)
+        del self._held[operation], self._began[operation]
+
+    def release(self, operation: Operation) -> None:
+        """An operation runs on, and holds no token any more."""
+        self.in_use -= self._held[operation]
+        self._held[operation] = frozenset()
+
+    def succeeded(self, operation: Operation) -> None:
+        """A running operation has succeeded: so what it needed works."""
+        self._proven.update((token, self._starts) for token in operation.tokens)
+
+    def suspects(self, operation: Operation) -> Set[str]:
+        """The tokens of a running operation with which no other has succeeded since its start: if it reaches its limit,
+        it is one of these that hangs."""
+        return {token for token in operation.tokens if self._proven.get(token, 0) < self._began[operation]}

@@ -1,0 +1,121 @@
+"""The check of what is dated in the future: it proves nothing, so it is passed over, and has to be mended."""
+
+from datetime import datetime
+from typing import Dict, Iterator, List, Sequence, Set
+
+from vmss.core.datetimes import in_future, parse_datetime
+from vmss.core.policy import Policy
+from vmss.core.schedule import next_slot
+from vmss.core.text import one_line
+from vmss.core.words import agree, counted
+from vmss.edges.query import where
+from vmss.edges.xapi import Refused, Xapi, understood
+from vmss.insight import policies
+from vmss.insight.case import Case
+from vmss.insight.findings import OK, WARNING, Finding
+from vmss.insight.names import called, first_names
+
+# So many snapshots are looked at one by one. Of a larger pool, only those of VMs that have more than is to be kept.
+_SNAPSHOTS_MAX = 2000
+# Upper limit on the messages that one remedy destroys, lest the line become too long for a shell.
+_MESSAGES_MAX = 100
+
+
+def dates(case: Case) -> Iterator[Finding]:
+    """Whether last runs, alerts and scheduled snapshots are dated in the future."""
+    found = [finding for policy in case.known for finding in _of_policy(case, policy)]
+    found += _snapshots(case)
+    yield from found
+    if not found:
+        yield Finding(OK, "dates", "no last run, alert or scheduled snapshot is dated in the future")
+
+
+def _of_policy(case: Case, policy: Policy) -> Iterator[Finding]:
+    """The last run of a policy, and the messages about it."""
+    if policy.last_run is not None and policy.ran(case.now) is None:
+        remedy = "the clock was or is wrong: timedatectl; the next run sets it right"
+        if policy.enabled and policy.vms:
+            remedy += ", %s" % case.moment(next_slot(policy.schedule, case.zone, case.now))
+        yield Finding(
+            WARNING,
+            "dates",
+            "the last run of %s is dated in the future: it counts as none" % called(policy),
+            case.moment(policy.last_run),
+            remedy,
+        )
+    messages = policies.of_the_future(case.open, policy.uuid)
+    if messages:
+        yield Finding(
+            WARNING,
+            "dates",
+            "%s of %s %s dated in the future: they are passed over, and XenCenter takes them for the last runs"
+            % (counted(len(messages), "alert"), called(policy), agree(len(messages), "is", "are")),
+            "the latest: %s" % case.moment(max(messages.values())),
+            _destroy(sorted(messages)),
+        )
+
+
+def _destroy(uuids: Sequence[str]) -> str:
+    """The command line that removes these messages, or the first of them."""
+    safe = [one_line(uuid, 40) for uuid in uuids[:_MESSAGES_MAX]]
+    if len(uuids) == 1:
+        return "vmss xe message-destroy uuid=%s" % safe[0]
+    line = "for uuid in %s; do vmss xe message-destroy uuid=$uuid; done" % " ".join(safe)
+    return line + ("; then again vmss doctor" if len(uuids) > len(safe) else "")
+
+
+def _snapshots(case: Case) -> List[Finding]:
+    """The scheduled snapshots that retention leaves alone, because their age is unknown."""
+    xapi = case.open.xapi
+    with understood("VM"):
+        scheduled = [str(ref) for ref in xapi.call("VM.get_all_where", 'field "is_vmss_snapshot" = "true"')]
+    if len(scheduled) > _SNAPSHOTS_MAX:
+        scheduled = _of_vms_with_too_many(case, set(scheduled))
+    ahead = _ahead(xapi, scheduled, case.now)
+    if not ahead:
+        return []
+    vms = sorted({_name_of(xapi, ref) for ref in ahead})
+    return [
+        Finding(
+            WARNING,
+            "dates",
+            "%s of %s %s dated in the future: retention leaves them alone"
+            % (counted(len(ahead), "scheduled snapshot"), first_names(vms), agree(len(ahead), "is", "are")),
+            "the latest: %s" % case.moment(max(ahead.values())),
+            "vmss prune --dated-in-future",
+        )
+    ]
+
+
+def _of_vms_with_too_many(case: Case, scheduled: Set[str]) -> List[str]:
+    """Those of VMs that have more of them than their policies keep. Soon after the clock was put right, all are."""
+    found: List[str] = []
+    for policy in case.known:
+        keep = case.settings.keep(policy)
+        for _, record in where(case.open.xapi, "VM", "snapshot_schedule", [policy.ref]):
+            mine = scheduled.intersection(map(str, record.get("snapshots", ())))
+            if keep.may_expire(len(mine)):
+                found += sorted(mine)
+    return found[:_SNAPSHOTS_MAX]
+
+
+def _ahead(xapi: Xapi, snapshots: Sequence[str], now: datetime) -> Dict[str, datetime]:
+    """Of these snapshots, the dates of those that are dated in the future."""
+    found = {}
+    for ref in snapshots:
+        try:
+            time = parse_datetime(xapi.call("VM.get_snapshot_time", ref))
+        except (Refused, ValueError):
+            continue  # it is gone, or has no time at all
+        if in_future(time, now):
+            found[ref] = time
+    return found
+
+
+def _name_of(xapi: Xapi, snapshot: str) -> str:
+    """The name of the VM that a snapshot was taken of."""
+    try:
+        vm = str(xapi.call("VM.get_snapshot_of", snapshot))
+        return str(xapi.call("VM.get_name_label", vm)) or str(xapi.call("VM.get_uuid", vm))
+    except Refused:
+        return "a VM that is gone"

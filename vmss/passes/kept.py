@@ -1,0 +1,71 @@
+"""What passes keep for one another: their notes are read when a pass has to do with them, for most ticks have not."""
+
+from typing import TYPE_CHECKING, Optional
+
+from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
+from vmss.edges.lock import LockDirectory
+from vmss.passes.context import Context
+from vmss.passes.journal import LEFT_OVER, Journal
+
+if TYPE_CHECKING:
+    from vmss.passes.frozen import FrozenVms
+    from vmss.passes.left_over import LeftOver
+    from vmss.passes.notes import Notes
+
+
+class Kept:
+    """The snapshots under way, the VMs that checkpoints may have left suspended, and what is left over. `at_once`: what
+    could not be deleted is tried again whatever its pause."""
+
+    def __init__(self, context: Context, directory: LockDirectory, journal: Journal, at_once: bool) -> None:
+        self._context = context
+        self._directory = directory
+        self._journal = journal
+        self._at_once = at_once
+        self._notes: Optional[Notes] = None
+        self._frozen: Optional[FrozenVms] = None
+        self._left_over: Optional[LeftOver] = None
+
+    @property
+    def notes(self) -> "Notes":
+        """The notes of snapshots under way."""
+        from vmss.passes.notes import Notes
+
+        self._notes = self._notes or Notes(self._directory, self._context.pool.uuid, self._context.log)
+        return self._notes
+
+    @property
+    def frozen(self) -> "FrozenVms":
+        """The VMs that checkpoints may have left suspended."""
+        from vmss.passes.frozen import FrozenVms
+
+        self._frozen = self._frozen or FrozenVms(self._context, self._directory)
+        return self._frozen
+
+    @property
+    def left_over(self) -> "LeftOver":
+        """What is left over."""
+        from vmss.passes.left_over import LeftOver
+
+        context = self._context
+        self._left_over = self._left_over or LeftOver(context.xapi, context.pool, self._journal, self._at_once)
+        return self._left_over
+
+    def has_frozen(self) -> bool:
+        """Whether earlier passes noted VMs that a checkpoint may have left suspended, and nobody has seen to them."""
+        if self._frozen is not None:
+            return bool(self._frozen.earlier)
+        pool = self._context.pool
+        noted = any(key.startswith(FROZEN_PREFIX) for key in pool.other_config)
+        return noted or bool(self._directory.read(pool.uuid + FROZEN_SUFFIX))
+
+    def has_ripe(self) -> bool:
+        """Whether there are snapshots that could not be deleted, and of which the pause is over."""
+        if self._left_over is None and not any(key.startswith(LEFT_OVER) for key in self._context.pool.other_config):
+            return False
+        return self.left_over.has_ripe(self._context.clock.now())
+
+    def save(self) -> None:
+        """Write down what is left over."""
+        if self._left_over is not None:
+            self._left_over.save()
