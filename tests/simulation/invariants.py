@@ -507,7 +507,8 @@ class Observer:
         """The faults have ended."""
         self._peace_since = self.sim.now()
         self._last_runs = {ref: row["last_run_time"].replace(tzinfo=UTC) for ref, row in self._rows("VMSS").items()}
-        self._counts = self._counted()
+        # What is dated in the future then will be past when it is counted again.
+        self._counts = self._counted(datetime.max.replace(tzinfo=UTC))
         self.restarted()
 
     def second_ended(self, status: str) -> None:
@@ -654,18 +655,18 @@ class Observer:
         down = list(self.power.down())
         self._check(14, not down, "VMs that nobody else has suspended are not running: %s", down)
 
-    def _counted(self) -> Dict[str, int]:
-        """How many snapshots each VM has that retention counts."""
+    def _counted(self, now: datetime) -> Dict[str, int]:
+        """How many snapshots each VM has that retention counts at some time."""
         counts: Dict[str, int] = {}
         for it in self.scheduled().values():
-            if "destroy" not in it["blocked_operations"] and it["snapshot_time"] <= self.sim.now():
+            if "destroy" not in it["blocked_operations"] and it["snapshot_time"].replace(tzinfo=UTC) <= now:
                 counts[it["snapshot_of"]] = counts.get(it["snapshot_of"], 0) + 1
         return counts
 
     def _keeps_no_more(self, vm: str, policy: Row, runs: int, named: bool) -> None:
         """After runs in which nothing went wrong, a VM has no more than are to be kept; but beyond the usual one, a run
         deletes no more than two."""
-        count = self._counted().get(vm, 0)
+        count = self._counted(self.sim.now()).get(vm, 0)
         most = max(int(policy["retained_snapshots"]), self._counts.get(vm, 0) - 2 * runs)
         self._check(2, named or count <= most, "%s keeps %d, not %d", self._rows("VM")[vm]["name_label"], count, most)
 
