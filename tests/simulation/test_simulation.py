@@ -138,7 +138,7 @@ def test_a_disk_that_takes_a_part_of_what_is_written_costs_no_session() -> None:
             assert not outcome.found, (call, seed, outcome.found)
 
 
-@pytest.mark.parametrize("call", range(1, 40, 4))
+@pytest.mark.parametrize("call", range(1, 40, 8))
 def test_a_task_that_tells_a_wrong_result_costs_no_snapshot(call: int) -> None:
     for seed in range(3):
         outcome = live(7, [Fault(1, call, "result_altered", seed)], _small())

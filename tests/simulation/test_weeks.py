@@ -20,7 +20,7 @@ from tests.simulation.world import PolicyShape, chance
 
 UTC = timezone.utc
 ROOT = Path(__file__).resolve().parent.parent.parent
-FIXED = range(1, 6)
+FIXED = range(1, 4)
 FRESH_SEED = os.environ.get("VMSS_FRESH_SEED", "")
 FRESH_WORLDS = 10
 
@@ -61,7 +61,7 @@ def test_every_mark_is_of_a_check_and_has_a_reason() -> None:
 def test_the_same_seed_gives_the_same_world_in_any_process() -> None:
     answers = []
     for salt in ("1", "2"):  # of Python's own hashes, and so of the order of sets
-        command = [sys.executable, "-m", "tests.simulation", "--weeks", "1", "--seed", "40", "--count", "1", "--show"]
+        command = [sys.executable, "-m", "tests.simulation", "--weeks", "1", "--seed", "41", "--count", "1", "--show"]
         out = subprocess.run(
             command, stdout=subprocess.PIPE, check=True, cwd=str(ROOT), env=dict(os.environ, PYTHONHASHSEED=salt)
         ).stdout
