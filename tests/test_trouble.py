@@ -81,6 +81,21 @@ def test_a_result_that_xapi_has_lost_is_looked_for_in_the_pool(pool: TestPool) -
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
 
 
+def test_a_snapshot_whose_task_names_none_is_looked_for_in_the_pool(pool: TestPool) -> None:
+    vm = due_vm(pool)
+
+    def emptied() -> None:
+        (task,) = pool.call("task.get_by_name_label", "Async.VM.snapshot")
+        token = ""
+        while pool.call("task.get_status", task) == "pending":
+            token = pool.call("event.from", ["task/" + task], token, 60.0)["token"]
+        pool.simulator.db.set("task", task, "result", "<value></value>")
+
+    front(pool, before=Once("event.from", emptied, number=2))
+    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
+
+
 def test_a_snapshot_from_a_time_when_the_clock_was_ahead_is_not_taken_for_a_new_one(pool: TestPool) -> None:
     vm = due_vm(pool, retained_snapshots="1")
     pool.at(10, 15, day=4)

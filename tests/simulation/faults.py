@@ -3,6 +3,7 @@
 from random import Random
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from tests.simulation.invariants import TAKES
 from tests.simulation.wire import Answer, Died, Lost, Serve, failure
 from vmss.simulator.faults import Rule
 
@@ -41,7 +42,7 @@ class Drawn:
     def __init__(self, seed: str) -> None:
         self._random = Random(seed)
         self._rate = 10 ** self._random.uniform(-2.2, -0.8)
-        kinds = sorted(KINDS)
+        kinds = sorted(set(KINDS) - set(NOT_YET))
         chosen = [kind for kind in kinds if self._random.random() < 0.4] or [self._random.choice(kinds)]
         self._kinds = chosen
         self._weights = [10 ** self._random.uniform(-1, 1) for _ in chosen]
@@ -209,6 +210,27 @@ def task_gone(meeting: Meeting) -> Answer:
     return meeting.serve()
 
 
+def result_altered(meeting: Meeting) -> Answer:
+    """The task of a snapshot tells a result that is none: nothing, another object, or the VM itself."""
+    return _altered(meeting, feigned=False)
+
+
+def _altered(meeting: Meeting, feigned: bool) -> Answer:
+    world, random = meeting.world, meeting.random
+    refs = ["", NULL, "OpaqueRef:no-such-object", random.choice(world.vms), random.choice(_snapshots(world) or [NULL])]
+    if meeting.method in TAKES:
+        refs.append(str(meeting.params[1]))
+    world.alter(random.choice(["", "<value>%s</value>" % random.choice(refs)]), feigned)
+    return meeting.serve()
+
+
+def success_feigned(meeting: Meeting) -> Answer:
+    """The task of a snapshot that failed says that it went well, and tells some result."""
+    error = list(meeting.random.choice(_SM))
+    meeting.world.sim.faults.add(Rule(method="VDI.snapshot", action="error", error=error))
+    return _altered(meeting, feigned=True)
+
+
 # xapi and its storage
 
 
@@ -303,7 +325,7 @@ def vm_power(world: "World", random: Random) -> None:
     vm = _vm(world, random)
     calls: List[Tuple[str, List[Any]]] = [("VM.hard_shutdown", []), ("VM.start", [False, False]), ("VM.suspend", [])]
     method, more = random.choice(calls)
-    if world.outside(method, vm, *more) and method == "VM.suspend":
+    if world.outside(method, vm, *more) is not None and method == "VM.suspend":
         world.observer.power.suspended_by_others(vm)
 
 
@@ -414,6 +436,8 @@ KINDS: Dict[str, Act] = {
     "operation_silent": operation_silent,
     "checkpoint_stays_down": checkpoint_stays_down,
     "task_gone": task_gone,
+    "result_altered": result_altered,
+    "success_feigned": success_feigned,
     "xapi_restarted": _restart("clean"),
     "xapi_killed": _restart("kill"),
     "host_lost": _restart("host"),
@@ -438,6 +462,12 @@ KINDS: Dict[str, Act] = {
     "coordinator_changed": coordinator_changed,
     "stop_asked": stop_asked,
     "disk_full": disk_full,
+}
+
+
+# Kinds that the product does not get over yet, and why. They are not drawn; a test holds that each still does harm.
+NOT_YET: Dict[str, str] = {
+    "success_feigned": "a snapshot counts as taken by the word of its task alone, and the oldest one goes for it"
 }
 
 

@@ -122,6 +122,7 @@ class Observer:
         self._forced = 0  # runs that somebody asked for: they take a snapshot more of a slot
         self._peace_since = self._latest
         self._last_runs: Dict[str, datetime] = {}  # then
+        self._counts: Dict[str, int] = {}  # then: how many snapshots each VM had that retention counts
 
     def broken(self, number: int, text: str) -> None:
         """An invariant does not hold."""
@@ -143,8 +144,8 @@ class Observer:
 
     def _disks(self, vm: str) -> Set[str]:
         """The disks of a VM or snapshot, its memory's included."""
-        rows = self._rows("VBD").values()
-        disks = {row["VDI"] for row in rows if row["VM"] == vm and row["type"] == "Disk" and not row["empty"]}
+        rows = [self._rows("VBD")[vbd] for vbd in self.sim.db.pointing_at("VBD", "VM", vm)]
+        disks = {row["VDI"] for row in rows if row["type"] == "Disk" and not row["empty"]}
         return {disk for disk in disks | {self._rows("VM")[vm]["suspend_VDI"]} if disk in self._rows("VDI")}
 
     def _vms_of(self, policy: str) -> Set[str]:
@@ -329,7 +330,8 @@ class Observer:
             if it["snapshot_time"] < time
             and other in self._kept
             and other not in self._ever_pinned
-            and other not in self._tried
+            and other not in self._tried | self._stuck  # what could not be deleted is passed over
+            and not it["current_operations"]  # somebody copies it
         ]
         self._check(2, not older, "%s goes before the older %s", name, older)
         newer = [it for it in mine.values() if it["snapshot_time"] > time]
@@ -476,6 +478,10 @@ class Observer:
         if self._stop_asked is None:
             self._stop_asked = self._steady()
 
+    def clock_was_set_back(self) -> None:
+        """Between two passes: what was said and taken before may be said and taken again."""
+        self._jumped = True
+
     def disk_is_full(self) -> None:
         """From now on, and until the pass has ended, it can write nothing down. What earlier ones have written down
         must not be lost."""
@@ -501,6 +507,8 @@ class Observer:
         """The faults have ended."""
         self._peace_since = self.sim.now()
         self._last_runs = {ref: row["last_run_time"].replace(tzinfo=UTC) for ref, row in self._rows("VMSS").items()}
+        # What is dated in the future then will be past when it is counted again.
+        self._counts = self._counted(datetime.max.replace(tzinfo=UTC))
         self.restarted()
 
     def second_ended(self, status: str) -> None:
@@ -642,9 +650,25 @@ class Observer:
                 self._check(
                     1, count == 1 or (named and not count), "%s has %d snapshots of %s", it["name_label"], count, slot
                 )
+                self._keeps_no_more(vm, row, len(mine), named)
         self._nothing_left()
         down = list(self.power.down())
         self._check(14, not down, "VMs that nobody else has suspended are not running: %s", down)
+
+    def _counted(self, now: datetime) -> Dict[str, int]:
+        """How many snapshots each VM has that retention counts at some time."""
+        counts: Dict[str, int] = {}
+        for it in self.scheduled().values():
+            if "destroy" not in it["blocked_operations"] and it["snapshot_time"].replace(tzinfo=UTC) <= now:
+                counts[it["snapshot_of"]] = counts.get(it["snapshot_of"], 0) + 1
+        return counts
+
+    def _keeps_no_more(self, vm: str, policy: Row, runs: int, named: bool) -> None:
+        """After runs in which nothing went wrong, a VM has no more than are to be kept; but beyond the usual one, a run
+        deletes no more than two."""
+        count = self._counted(self.sim.now()).get(vm, 0)
+        most = max(int(policy["retained_snapshots"]), self._counts.get(vm, 0) - 2 * runs)
+        self._check(2, named or count <= most, "%s keeps %d, not %d", self._rows("VM")[vm]["name_label"], count, most)
 
     def _nothing_left(self) -> None:
         recorded = self._recorded()
@@ -666,3 +690,7 @@ class Observer:
             # What a host keeps that is no coordinator any more is nobody's concern.
             kept = self._files(pattern, [self.lock_dir])
             self._check(8, not kept, "something is left in the lock: %s", kept)
+
+    def check_left(self) -> None:
+        """A world of weeks has ended: none of the passes has left anything of its own."""
+        self._nothing_left()

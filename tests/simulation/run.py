@@ -1,18 +1,26 @@
-"""Runs worlds by their seeds, and shrinks the fault list of one that breaks an invariant."""
+"""Runs worlds by their seeds, some passes long or weeks, and shrinks the list of what happens in one that breaks
+something."""
 
 import argparse
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, TypeVar
 
+from tests.simulation.cases import CASES, MARKED
 from tests.simulation.faults import Drawn, Fault, Listed, parse
 from tests.simulation.invariants import Broken
+from tests.simulation.ledger import Lapse
+from tests.simulation.troubles import Trouble, parse_troubles
+from tests.simulation.weeks import Weeks, WeeksShape, draw_weeks
 from tests.simulation.world import Shape, World
 
 MEMORY = Path("/dev/shm")  # the log and the lock: files that need no disk
 TRIES_MAX = 400
+
+Item = TypeVar("Item")
 
 
 class Outcome(NamedTuple):
@@ -29,8 +37,7 @@ class Outcome(NamedTuple):
 
 def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Shape] = None) -> Outcome:
     """Run the world of a seed; with these faults, or those that the seed draws."""
-    folder = Path(tempfile.mkdtemp(prefix="vmss_sim_", dir=str(MEMORY) if MEMORY.is_dir() else None))
-    try:
+    with _folder() as folder:
         plan = Drawn("faults %d" % seed) if faults is None else Listed(faults)
         world = World(seed, folder, plan, shape)
         world.live()
@@ -45,13 +52,81 @@ def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Sh
             world.history,
             b"".join(log.read_bytes() for log in logs if log.exists()).replace(str(folder).encode(), b""),
         )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="vmss_sim_", dir=str(MEMORY) if MEMORY.is_dir() else None))
+    try:
+        yield folder
     finally:
         shutil.rmtree(str(folder))
 
 
-def shrink(faults: List[Fault], breaks: Callable[[List[Fault]], bool]) -> List[Fault]:
-    """Given faults and whether some of them still break what they all break, return the fewest: halves are left out
-    first, then single ones."""
+class WeeksOutcome(NamedTuple):
+    """How a world of weeks went: `lapses` are all checks of time that did not hold, `found` the invariants that a pass
+    broke."""
+
+    shape: WeeksShape
+    ticks: int
+    jumped: int
+    asked: Dict[str, int]
+    lapses: List[Lapse]
+    found: List[Broken]
+    history: List[str]
+
+    @property
+    def surprises(self) -> List[Any]:
+        """What the product is known to pass, and did not."""
+        return [it for it in self.lapses if it.check not in MARKED] + list(self.found)
+
+
+def live_weeks(
+    seed: int, troubles: Optional[Sequence[Trouble]] = None, weeks: float = 0.0, shape: Optional[WeeksShape] = None
+) -> WeeksOutcome:
+    """Run the world of weeks of a seed; with these troubles, or those that the seed draws."""
+    shape = shape or draw_weeks(seed, weeks)
+    if troubles is not None:
+        shape = shape._replace(troubles=tuple(troubles))
+    with _folder() as folder:
+        world = Weeks(seed, folder, shape)
+        world.live()
+        ledger = world.ledger
+        history = [line.replace(str(folder), "") for line in world.history]
+        return WeeksOutcome(
+            shape, world.ticks, world.jumped, ledger.asked, ledger.lapses, world.observer.found, history
+        )
+
+
+def report_weeks(seed: int, outcome: WeeksOutcome, weeks: float = 0.0) -> str:
+    """What broke, the fewest troubles with which it does, and the command that shows it again."""
+    first = outcome.surprises[0]
+
+    def breaks(some: List[Trouble]) -> bool:
+        return any(_kind(it) == _kind(first) for it in live_weeks(seed, some, weeks).surprises)
+
+    fewest = shrink(list(outcome.shape.troubles), breaks)
+    again = live_weeks(seed, fewest, weeks)
+    lines = [
+        "seed %d breaks %s" % (seed, first),
+        "with %d of its %d troubles: %s"
+        % (len(fewest), len(outcome.shape.troubles), "; ".join(str(found) for found in again.surprises)),
+    ]
+    words = "--weeks %s --seed %d" % ("%g" % weeks if weeks else "", seed)
+    command = 'python -m tests.simulation %s --faults "%s" --show' % (
+        " ".join(words.split()),
+        " ".join(map(str, fewest)),
+    )
+    return "\n".join(lines + [command])
+
+
+def _kind(surprise: Any) -> Any:
+    return surprise.check if isinstance(surprise, Lapse) else surprise.number
+
+
+def shrink(faults: List[Item], breaks: Callable[[List[Item]], bool]) -> List[Item]:
+    """Given faults, or troubles, and whether some of them still break what they all break, return the fewest: halves
+    are left out first, then single ones."""
     size, tries = max(1, len(faults) // 2), 0
     while faults and tries < TRIES_MAX:
         for start in range(0, len(faults), size):
@@ -88,23 +163,47 @@ def main(words: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="the first seed (by default one that is new each time)")
     parser.add_argument("--count", type=int, default=0, help="so many seeds")
     parser.add_argument("--seconds", type=float, default=0.0, help="as many seeds as fit into so many seconds")
-    parser.add_argument("--faults", help="these faults instead of those that the seed draws")
+    parser.add_argument("--faults", help="these faults, or troubles, instead of those that the seed draws")
     parser.add_argument("--show", action="store_true", help="print what happened, and the log")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
+    parser.add_argument(
+        "--weeks", type=float, nargs="?", const=0.0, help="worlds of weeks: of so many, or as many as the seed draws"
+    )
+    parser.add_argument("--case", help="the world of weeks of tests/simulation/cases.py with this in its name")
     args = parser.parse_args(words)
+    if args.case is not None:
+        return _show_case(args.case, args.show)
+    return _passes(args) if args.weeks is None else _weeks(args)
+
+
+def _seeds(args: argparse.Namespace) -> Iterator[int]:
+    """The seeds that are asked for, until their time is over."""
     first = int(time.time()) * 1000 if args.seed is None else args.seed
-    count = args.count or (10**9 if args.seconds else 1)
     began = time.monotonic()
-    passes = calls = worlds = bad = 0
+    for seed in range(first, first + (args.count or (10**9 if args.seconds else 1))):
+        yield seed
+        if args.seconds and time.monotonic() - began >= args.seconds:
+            break
+
+
+def _add(totals: Dict[str, int], more: Dict[Any, int]) -> None:
+    for name, times in more.items():
+        totals[name] = totals.get(name, 0) + times
+
+
+def _passes(args: argparse.Namespace) -> int:
+    began = time.monotonic()
+    passes = calls = bad = 0
+    seeds: List[int] = []
     kinds: Dict[str, int] = {}
-    checked: Dict[int, int] = {}
-    for seed in range(first, first + count):
+    checked: Dict[Any, int] = {}
+    for seed in _seeds(args):
         outcome = live(seed, None if args.faults is None else parse(args.faults))
-        worlds, passes, calls = worlds + 1, passes + outcome.passes, calls + outcome.calls
+        seeds.append(seed)
+        passes, calls = passes + outcome.passes, calls + outcome.calls
         for fault in outcome.struck:
-            kinds[fault.kind] = kinds.get(fault.kind, 0) + 1
-        for number, times in outcome.checked.items():
-            checked[number] = checked.get(number, 0) + times
+            _add(kinds, {fault.kind: 1})
+        _add(checked, outcome.checked)
         if args.show:
             print("\n".join(outcome.history))
             print(outcome.log.decode())
@@ -113,13 +212,64 @@ def main(words: Optional[Sequence[str]] = None) -> int:
             print(report(seed, outcome) if args.faults is None else "\n".join(map(str, outcome.found)), flush=True)
             if not args.keep_going:
                 break
-        if args.seconds and time.monotonic() - began >= args.seconds:
-            break
     seconds = time.monotonic() - began
     print(
         "worlds: %d from seed %d, passes: %d (%.0f a second), calls: %d, faults: %d, worlds that broke: %d"
-        % (worlds, first, passes, passes / seconds, calls, sum(kinds.values()), bad)
+        % (len(seeds), seeds[0], passes, passes / seconds, calls, sum(kinds.values()), bad)
     )
     print("faults by kind: " + ", ".join("%s %d" % item for item in sorted(kinds.items())))
     print("checks by invariant: " + ", ".join("%d: %d" % item for item in sorted(checked.items())))
     return 1 if bad else 0
+
+
+def _weeks(args: argparse.Namespace) -> int:
+    began = time.monotonic()
+    ticks = jumped = bad = 0
+    seeds: List[int] = []
+    kinds: Dict[str, int] = {}
+    asked: Dict[str, int] = {}
+    known: Dict[str, int] = {}
+    for seed in _seeds(args):
+        troubles = None if args.faults is None else parse_troubles(args.faults)
+        outcome = live_weeks(seed, troubles, args.weeks)
+        seeds.append(seed)
+        ticks, jumped = ticks + outcome.ticks, jumped + outcome.jumped
+        for trouble in outcome.shape.troubles:
+            _add(kinds, {trouble.kind: 1})
+        _add(asked, outcome.asked)
+        for check in {lapse.check for lapse in outcome.lapses if lapse.check in MARKED}:
+            _add(known, {check: 1})
+        if args.show:
+            print("\n".join(outcome.history + [str(lapse) for lapse in outcome.lapses]))
+        if outcome.surprises:
+            bad += 1
+            shown = "\n".join(map(str, outcome.surprises))
+            print(report_weeks(seed, outcome, args.weeks) if args.faults is None else shown, flush=True)
+            if not args.keep_going:
+                break
+    print(
+        "worlds of weeks: %d from seed %d, ticks: %d (and %d jumped over), seconds: %.1f, worlds that broke: %d"
+        % (len(seeds), seeds[0], ticks, jumped, time.monotonic() - began, bad)
+    )
+    print("troubles by kind: " + ", ".join("%s %d" % item for item in sorted(kinds.items())))
+    print("checks: " + ", ".join("%s: %d" % item for item in sorted(asked.items())))
+    print("worlds in which a known lapse was seen: " + ", ".join("%s: %d" % item for item in sorted(known.items())))
+    return 1 if bad else 0
+
+
+def _show_case(words: str, show: bool) -> int:
+    """Run the cases of this name, and print what they found: of each check that lapsed, the first time."""
+    for name, case in CASES.items():
+        if words in name:
+            outcome = live_weeks(1, shape=case.shape)
+            counts: Dict[str, int] = {}
+            first: Dict[str, str] = {}
+            for lapse in outcome.lapses:
+                first.setdefault(lapse.check, str(lapse))
+                _add(counts, {lapse.check: 1})
+            print(name)
+            print("\n".join(outcome.history if show else []))
+            for check, text in first.items():
+                print("  %s (%d times; %s)" % (text, counts[check], case.marks.get(check, "not marked")))
+            print("\n".join("  " + str(broken) for broken in outcome.found))
+    return 0

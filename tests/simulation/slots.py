@@ -3,7 +3,7 @@ without a line of the code under test. All zones change their clocks at full qua
 
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from dateutil import tz
 
@@ -82,8 +82,15 @@ def latest_slot(zone: str, policy: Dict[str, Any], now: datetime) -> datetime:
     return datetime.fromtimestamp(number * SECONDS, UTC)
 
 
-@lru_cache(maxsize=200000)
+# The number of the latest slot, by schedule and by number of a quarter: the one that was asked for last.
+_asked: Dict[Tuple[Any, ...], Tuple[int, int]] = {}
+
+
 def _latest(zone: str, number: int, frequency: str, minute: int, hour: int, days: str) -> int:
-    while not _is_slot(zone, number, frequency, minute, hour, days):
+    key = (zone, frequency, minute, hour, days)
+    asked, slot = _asked.get(key, (number + 1, 0))
+    start, end = number, asked if asked <= number else 0  # nothing but what lies between is new
+    while number > end and not _is_slot(zone, number, frequency, minute, hour, days):
         number -= 1
-    return number
+    _asked[key] = start, number if number > end else slot
+    return _asked[key][1]

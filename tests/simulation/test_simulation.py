@@ -13,7 +13,7 @@ from typing import Callable
 
 import pytest
 
-from tests.simulation.faults import Fault, Listed, parse
+from tests.simulation.faults import NOT_YET, Fault, Listed, parse
 from tests.simulation.run import live, report, shrink
 from tests.simulation.slots import latest_slot
 from tests.simulation.world import PolicyShape, Shape, World, chance
@@ -138,6 +138,35 @@ def test_a_disk_that_takes_a_part_of_what_is_written_costs_no_session() -> None:
             assert not outcome.found, (call, seed, outcome.found)
 
 
+@pytest.mark.parametrize("call", range(1, 40, 8))
+def test_a_task_that_tells_a_wrong_result_costs_no_snapshot(call: int) -> None:
+    for seed in range(3):
+        outcome = live(7, [Fault(1, call, "result_altered", seed)], _small())
+        assert len(outcome.struck) == 1
+        assert not outcome.found, (seed, outcome.found)
+
+
+@pytest.mark.parametrize("kind", sorted(NOT_YET))
+def test_what_is_not_drawn_yet_still_does_harm(kind: str) -> None:
+    outcomes = [live(7, [Fault(1, call, kind, 0)], _small()) for call in range(1, 40, 4)]
+    mended = "this is mended: take it out of NOT_YET"
+    assert any(outcome.found for outcome in outcomes), mended
+
+
+def test_a_disk_that_somebody_uses_for_some_minutes_is_not_destroyed() -> None:
+    # Twelve disks of an SR go one after another, each of which takes a while.
+    slow = Durations(vdi_snapshot=(1.0, 1.0), vdi_destroy=(100.0, 100.0))
+    shape = _small()._replace(
+        srs=("nfs",), policies=_small().policies[:1], vms=(((0,), False, 0),) * 12, durations=slow, steps=(60, 120)
+    )
+    history = [line for line in live(7, [], shape).history if line.split()[1].startswith("1.")]
+    recorded = next(number for number, line in enumerate(history) if "pool.add_to_other_config" in line)
+    for seed in range(3):
+        outcome = live(7, [Fault(1, recorded + 7, "disk_attached", seed)], shape)
+        assert len(outcome.struck) == 1
+        assert not outcome.found, (seed, outcome.found)
+
+
 # The checks themselves
 
 
@@ -177,6 +206,15 @@ def _double(world: World) -> None:
     ref, row = sorted(world.observer.scheduled().items())[0]
     fields = {name: value for name, value in row.items() if name != "uuid"}
     world.sim.db.create("VM", dict(fields, uuid=world.sim.db.new_uuid()))
+
+
+def _keep_more(world: World) -> None:
+    """All snapshots are there twice, but for those of the latest slots."""
+    newest = max(row["snapshot_time"] for row in world.observer.scheduled().values())
+    for row in list(world.observer.scheduled().values()):
+        time = newest - timedelta(days=1)
+        fields = {name: value for name, value in row.items() if name != "uuid"}
+        world.sim.db.create("VM", dict(fields, uuid="", name_label="one more", snapshot_time=time))
 
 
 def _leave_a_disk(world: World) -> None:
@@ -227,6 +265,7 @@ def _set_back(world: World) -> None:
     [
         (1, _unmark),
         (1, _double),
+        (2, _keep_more),
         (3, _leave_a_disk),
         (3, _leave_a_record),
         (8, _leave_a_session),

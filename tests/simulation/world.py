@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Drawn, Fault, Listed, meet
-from tests.simulation.invariants import Observer, lock_is_held
+from tests.simulation.invariants import TAKES, Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss.core.problem import Problem
 from vmss.core.pruning import Prune
@@ -81,7 +81,7 @@ def draw(seed: int) -> Shape:
             random.random() < 0.6,
             random.choice([-1] + 5 * list(range(len(policies)))),
         )
-        for _ in range(random.randint(1, 6))
+        for _ in range(random.randint(1, random.choice((6,) * 9 + (30,))))
     )
     longest = random.choice((0.5, 3.0, 3.0, 60.0, 400.0, 600.0))
     limit = random.choice((60, 600, 3600))
@@ -136,16 +136,17 @@ def _at_night(policy: PolicyShape, random: Random) -> PolicyShape:
 def chance(seed: int) -> Iterator[None]:
     """Let what comes from the machine come from the seed: the names of records, the process's number, the host's."""
     random = Random("machine %d" % seed)
-    before = os.urandom, os.getpid, socket.gethostname, time.sleep
+    before = os.urandom, os.getpid, socket.gethostname, time.sleep, stop.install
     stop._requested = False
     os.urandom = lambda size: bytes(random.getrandbits(8) for _ in range(size))
     os.getpid = lambda: 4711
     socket.gethostname = lambda: "dom0"
     time.sleep = lambda seconds: None  # whoever finds the lock taken looks again in a moment
+    stop.install = lambda: None  # signals are this process's, and not that of a command in it
     try:
         yield
     finally:
-        os.urandom, os.getpid, socket.gethostname, time.sleep = before
+        os.urandom, os.getpid, socket.gethostname, time.sleep, stop.install = before
         stop._requested = False
 
 
@@ -163,6 +164,8 @@ class World:
         self.at_peace = False
         self._depth = 0
         self._dead = False
+        self._wrong_value: Optional[str] = None  # of the next snapshot that ends
+        self._altering: Tuple[str, ...] = ()  # how it has to end for that
         self._left: Dict[Path, bytes] = {}  # the files when the process died
         random = Random("start %d" % seed)
         january = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=15 * random.randrange(4 * 24 * 7))
@@ -208,16 +211,16 @@ class World:
             raise AssertionError("%s: %s" % (method, answer))
         return answer["Value"]
 
-    def outside(self, method: str, *params: Any) -> bool:
-        """What somebody else tries. Return whether it succeeded."""
-        succeeded = False
+    def outside(self, method: str, *params: Any) -> Any:
+        """What somebody else tries. Return what came of it, None if nothing did."""
+        value = None
         with suppress(Lost):
-            answer = serve(self.sim, "session.login_with_password", ["root", "", "1.0", "somebody"])
-            if answer["Status"] == "Success":
-                succeeded = serve(self.sim, method, [answer["Value"], *params])["Status"] == "Success"
+            login = serve(self.sim, "session.login_with_password", ["root", "", "1.0", "somebody"])
+            if login["Status"] == "Success":
+                value = serve(self.sim, method, [login["Value"], *params]).get("Value")
                 if not method.startswith("Async."):  # what was started lives on the session
-                    serve(self.sim, "session.logout", [answer["Value"]])
-        return succeeded
+                    serve(self.sim, "session.logout", [login["Value"]])
+        return value
 
     def attach(self, vm: str, disk: str) -> None:
         """Give a VM one more disk."""
@@ -290,7 +293,7 @@ class World:
                 ),
             )
             for device, sr in enumerate(disks):
-                vdi = self.call("VDI.create", session, vdi_record("disk", self.srs[sr], GIB))
+                vdi = self.call("VDI.create", session, vdi_record("disk on sr %d" % sr, self.srs[sr], GIB))
                 self.call("VBD.create", session, vbd_record(vm, vdi, str(device)))
             if running:
                 self.call("VM.start", session, vm, False, False)
@@ -330,7 +333,7 @@ class World:
         served: List[Answer] = []
 
         def served_now() -> Answer:
-            answer = serve_it()
+            answer = self._altered(serve_it())
             served.append(answer)
             self.observer.answered(method, params, answer)
             return answer
@@ -346,6 +349,23 @@ class World:
                 "%d.%d %s %s%s%s"
                 % (number, call, method, outcome, " (acted)" if served else "", " <- %s" % fault.kind if fault else "")
             )
+
+    def alter(self, value: str, feigned: bool) -> None:
+        """Let the task of the next snapshot that ends tell this value; `feigned`: also if it has failed."""
+        self._wrong_value, self._altering = value, ("success", "failure") if feigned else ("success",)
+
+    def _altered(self, answer: Answer) -> Answer:
+        """An answer; or what became of it on its way."""
+        value = answer.get("Value")
+        if self._wrong_value is None or not isinstance(value, dict):
+            return answer
+        tasks = [event.get("snapshot", {}) for event in value.get("events", ()) if event["class"] == "task"]
+        ended = (task for task in tasks if task.get("status") in self._altering)
+        task = next((task for task in ended if task["name_label"] in TAKES), None)
+        if task is not None:
+            task.update(status="success", result=self._wrong_value, error_info=[])
+            self._wrong_value = None
+        return answer
 
     def _struck(self, fault: Fault, method: str, params: List[Any], serve_it: Serve) -> Answer:
         self.struck.append(fault)
@@ -401,6 +421,7 @@ class World:
         """One pass, and the check of what has to hold after it; of one policy, if somebody asks for it, or to delete
         what exceeds retention. Return how it ended."""
         self.calls = self.clock.looks = 0
+        self._wrong_value = None
         self.disk.clear()
         stop._requested = False
         self.here = self.sim.this_host  # passes run in dom0 of the coordinator, with its lock and its log
@@ -447,13 +468,14 @@ class World:
         return {path: path.read_bytes() for path in paths if path.exists()}
 
     def _bury(self) -> None:
-        """Make the files what they were when the process died. Its locks are free: they were closed."""
+        """Make the files what they were when the process died. They are new ones: so its locks are free, also where
+        what runs on the way out did not come to closing them."""
         self._dead = False
         for path in self._files():
-            if path not in self._left:
-                path.unlink()
+            path.unlink()
         for path, content in self._left.items():
             path.write_bytes(content)
+            path.chmod(0o600)
 
     def second_pass(self, policy: str) -> None:
         """Another pass, while ours holds the lock or is about to take it."""

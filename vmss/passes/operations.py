@@ -166,8 +166,11 @@ class Operations:
             yield from self._released(vm)
         for task, outcome in ended.items():
             flight = self._flights.pop(task, None)
-            if flight is None or self._is_of_an_earlier_slot(flight, outcome):
-                continue  # given up before; or queued again
+            if flight is None:
+                continue  # given up before
+            outcome = _or_lost(flight.operation, outcome)
+            if self._is_of_an_earlier_slot(flight, outcome):
+                continue  # queued again
             self._note_duration(flight, outcome)
             if flight.cancelled and outcome.error[:1] == ("TASK_CANCELLED",):
                 outcome = self._timed_out(flight.operation)  # the administrator should learn why it was cancelled
@@ -351,3 +354,10 @@ class Operations:
             if snapshot.uuid not in job.known and snapshot.time >= job.since:
                 return ref
         return ""
+
+
+def _or_lost(operation: Operation, outcome: Outcome) -> Outcome:
+    """The outcome of an operation. The result of a snapshot that was taken, and is not named, is lost."""
+    if operation.action in TAKES and not outcome.error and not outcome.value:
+        return Outcome(error=(RESULT_LOST, operation.action))
+    return outcome

@@ -1,0 +1,172 @@
+"""The checks of a world of weeks, and which of them the product does not pass yet: each with a world that shows it.
+
+To mend the product is to take its mark away: a mark whose world has become clean fails, and so does a lapse of a check
+without a mark. What a check means is said where it is made: ledger.py, and for status and its remedies weeks.py.
+"""
+
+from datetime import datetime, timezone
+from itertools import count
+from random import Random
+from typing import Any, Dict, NamedTuple, Sequence, Tuple
+
+from tests.simulation.troubles import DAY, HOUR, Trouble
+from tests.simulation.weeks import WeeksShape
+from tests.simulation.world import PolicyShape, Shape
+from vmss.edges.settings import Settings
+from vmss.simulator.durations import Durations
+
+UTC = timezone.utc
+
+# What each check asks; the number is the invariant's, or the rule's where there is a word with it.
+CHECKS: Dict[str, str] = {
+    "11 told": "a broken promise is told by status, also while a pass runs",
+    "11 left told": "what is left over is told by status until it is gone",
+    "11 calm": "where all is well, status says OK",
+    "11 made good": "also where a run has failed, and nothing of what it failed in is left",
+    "11 tried again": "a VM that missed its slot has its snapshot soon after it is well again (rule 11)",
+    "12 served": "a VM whose own storage and host work has its snapshot within minutes of its slot",
+    "12 names": "two snapshots of a VM never bear one name (rule 12)",
+    "13 kept": "after a run without trouble each VM has at most as many snapshots as are to be kept",
+    "13 gently": "beyond the usual one a run deletes at most two more of a VM",
+    "13 finished": "what is recorded to be destroyed is gone soon after everything works again",
+    "14 runs": "a VM is in the state in which people left it",
+    "15 usable": "a VM that had a usable snapshot has one",
+    "16 named": "status names a command as the remedy for a VM without a snapshot",
+    "16 mends": "that command gives the VM its snapshot",
+    "16 costs nothing": "that command costs no other VM a snapshot",
+    "jump": "a tick like those that were jumped over finds nothing to do",
+    "crash": "a command ends without an error of its own",
+}
+
+
+class Case(NamedTuple):
+    """A small world in which something happens, and the checks that the product does not pass in it yet, with the
+    reason of each."""
+
+    shape: WeeksShape
+    marks: Dict[str, str] = {}
+
+
+HOURLY = PolicyShape("snapshot", "hourly", {"min": "0"}, 3, True)
+DAILY = PolicyShape("snapshot", "daily", {"hour": "3", "min": "0"}, 3, True)
+WEEKLY = PolicyShape("snapshot", "weekly", {"hour": "3", "min": "0", "days": "Wednesday"}, 3, True)
+
+Vms = Sequence[Tuple[Tuple[int, ...], bool, int]]
+
+
+def world_of(
+    vms: Vms, policies: Sequence[PolicyShape], troubles: Sequence[Trouble], days: float = 2, **settings: Any
+) -> WeeksShape:
+    pool = Shape(
+        zone="UTC",
+        srs=("nfs", "ext"),
+        vms=tuple(vms),
+        policies=tuple(policies),
+        durations=Durations(),
+        settings=Settings(timezone="UTC", **settings),
+        steps=(),
+        start=datetime(2026, 3, 2, tzinfo=UTC),  # a Monday
+    )
+    return WeeksShape(pool, int(days * DAY), tuple(troubles), ask_within=4)
+
+
+def choosing(number: int, of: int) -> int:
+    """The seed of a trouble that strikes one of so many things, by its number."""
+    return next(seed for seed in count() if Random(seed).choice(range(of)) == number)
+
+
+def _moving(policy: int, of: int) -> int:
+    """The seed with which the only VM moves to one of so many schedules, by its number."""
+    for seed in count():
+        random = Random(seed)
+        if random.choice([0]) == 0 and random.choice((list(range(of))) * 3 + [-1]) == policy:
+            return seed
+    raise AssertionError
+
+
+TEN: Vms = [((0,), True, 0)] * 6 + [((1,), True, 0)] * 4
+TWO: Vms = [((0,), False, 0)] * 2
+
+CASES: Dict[str, Case] = {
+    "an SR hangs for six hours": Case(
+        world_of(TEN, [HOURLY], [Trouble(9 * HOUR, 6 * HOUR, "sr_hangs", choosing(0, 2))])
+    ),
+    "an SR is away for ten minutes at a weekly slot": Case(
+        world_of(TEN, [WEEKLY], [Trouble(2 * DAY + 3 * HOUR, 1, "sr_away", choosing(0, 2))], days=10)
+    ),
+    "an SR is away for ten minutes at a daily slot": Case(
+        world_of(TEN, [DAILY], [Trouble(4 * DAY + 3 * HOUR, 1, "sr_away", choosing(0, 2))], days=6)
+    ),
+    "the oldest snapshot is copied for hours": Case(
+        world_of(TWO, [HOURLY], [Trouble(9 * HOUR, 6 * HOUR, "snapshot_copied", choosing(0, 2))])
+    ),
+    "the oldest snapshot cannot be destroyed": Case(
+        world_of(TWO, [HOURLY], [Trouble(9 * HOUR, 12 * HOUR, "snapshot_stays", choosing(0, 2))])
+    ),
+    "disks cannot be destroyed for a day": Case(
+        world_of(TWO, [HOURLY], [Trouble(9 * HOUR, DAY, "disk_stays", choosing(0, 2))], days=3)
+    ),
+    "disks cannot be destroyed for two hours, and then all is well": Case(
+        world_of(TWO, [DAILY], [Trouble(5 * DAY + 2 * HOUR, 2 * HOUR, "disk_stays", choosing(0, 2))], days=8),
+        {"11 made good": "a run that failed in deletions alone is told until the next, though they are made up for"},
+    ),
+    "xapi dies in many runs": Case(
+        world_of(
+            TWO,
+            [HOURLY._replace(retained=1)],
+            [Trouble((4 + seed) * HOUR, 1, "xapi_struck", seed) for seed in range(40)],
+        )
+    ),
+    "the clock is far ahead for some runs": Case(
+        world_of(TWO, [HOURLY], [Trouble(9 * HOUR, 3 * HOUR, "clock_ahead", choosing(0, 3))])
+    ),
+    "the clock was ahead, and then runs fail": Case(
+        world_of(
+            TWO,
+            [HOURLY],
+            [
+                Trouble(9 * HOUR, 3 * HOUR, "clock_ahead", choosing(0, 3)),
+                Trouble(20 * HOUR, 20 * HOUR, "sr_away", choosing(0, 2)),
+            ],
+        )
+    ),
+    "runs fail while the clock is ahead, and after": Case(
+        world_of(
+            TWO,
+            [DAILY],
+            [
+                Trouble(4 * DAY, 2 * DAY, "clock_ahead", choosing(0, 3)),
+                Trouble(5 * DAY, DAY + 4 * HOUR, "sr_away", choosing(0, 2)),
+            ],
+            days=8,
+        )
+    ),
+    "a checkpoint hangs": Case(
+        world_of(
+            [((0,), True, 0), ((1,), True, 0)],
+            [DAILY._replace(type="checkpoint")],
+            [Trouble(2 * DAY, 30 * HOUR, "sr_hangs_for_good", choosing(0, 2))],
+            days=5,
+            checkpoint_limit=900,
+        )
+    ),
+    "a VM moves to a schedule that keeps fewer": Case(
+        world_of(
+            [((0,), False, 0)],
+            [HOURLY._replace(retained=10), DAILY._replace(retained=2)],
+            [Trouble(DAY, 0, "vm_moves", _moving(1, 2))],
+            days=4,
+        )
+    ),
+    "somebody asks for a run": Case(world_of(TWO, [DAILY], [Trouble(DAY + 8 * HOUR, 0, "run_by_hand", 0)], days=3)),
+    "an SR is full, and fewer are to be kept": Case(
+        world_of(
+            TWO,
+            [HOURLY._replace(retained=7)],
+            [Trouble(10 * HOUR, 6 * HOUR, "sr_full", choosing(0, 2)), Trouble(11 * HOUR, 0, "retention_changed", 0)],
+        )
+    ),
+}
+
+# The checks that the product is known not to pass. In worlds that are drawn they are not held against it.
+MARKED = frozenset(check for case in CASES.values() for check in case.marks)
