@@ -635,14 +635,18 @@ class Race:
             self.pool.call("simulator.add_fault", {"method": method, "action": "delay", "seconds": "600"})
         json.dump(offsets, self.held)
         self.held.close()
-        endings = dict(self.ended.get(timeout=TIMEOUT_S) for _ in range(3))
         until(lambda: any(rule["struck"] == "1" for rule in self.pool.call("simulator.get_faults")))
-        self.pool.call("simulator.clear_faults")
         self.holder = self.pool.in_lock()
         assert not self.pool.lock_is_free()
+        winner = next((name for name, pid in self.pids.items() if pid == self.holder["pid"]), "plugin")
+        endings: Dict[str, Ended] = {}
+        # The ticks are put off at once; what was asked for by hand may have been handed over to the winner.
+        while not {"tick 1", "tick 2"} - {winner} <= set(endings):
+            endings.update([self.ended.get(timeout=TIMEOUT_S)])
+        self.pool.call("simulator.clear_faults")
         self.pool.call("simulator.set_time", format_datetime(self.pool.slot + timedelta(minutes=11)))
-        winner, how = self.ended.get(timeout=TIMEOUT_S)
-        endings[winner] = how
+        while len(endings) < len(self.names):
+            endings.update([self.ended.get(timeout=TIMEOUT_S)])
         return winner, endings
 
 
@@ -658,8 +662,12 @@ def race(pool: ProcessPool, chance: random.Random, count: int) -> str:
     # 5: one ran, and the others name it, by exit status and in the log.
     assert endings[winner].status == 0, endings
     losers = [name for name in contest.names if name != winner]
+    handed_over = [name for name in losers if not name.startswith("tick") and endings[name].status == 0]
+    # It takes the winner a moment to say what it has in hand; what it is asked for in that moment it refuses itself.
+    refused = [name for name in losers if "is being served" in endings[name].err]
     sign = "another pass holds the lock: process %d, since " % contest.holder["pid"]
     assert contest.pids.get(winner, contest.holder["pid"]) == contest.holder["pid"]
+    losers = [name for name in losers if name not in handed_over + refused]
     for name in losers:
         assert endings[name].status == 4, endings
         assert name.startswith("tick") or sign in endings[name].err, endings
@@ -667,7 +675,7 @@ def race(pool: ProcessPool, chance: random.Random, count: int) -> str:
     assert [pid for pid, texts in log.items() if any(text.startswith("No of Policies") for text in texts)] == [
         contest.holder["pid"]
     ]
-    assert len([pid for pid, texts in log.items() if "The lock is taken: " + sign in "".join(texts)]) == 3
+    assert len([pid for pid, texts in log.items() if "The lock is taken: " + sign in "".join(texts)]) == len(losers)
     for uuid in (first, second):
         assert [text for texts in log.values() for text in texts].count("Processing policy: " + uuid) == 1
 
@@ -681,7 +689,7 @@ def race(pool: ProcessPool, chance: random.Random, count: int) -> str:
         assert names == Counter({TAKEN: 1, LOCKED: told} if told else {TAKEN: 1})
         assert told >= (who in losers), "who asked for it was not told"
         # The one policy that its winner was asked for is in hand, the other waits.
-        if winner in asked.values() and who != winner:
+        if winner in asked.values() and who != winner and not handed_over:
             assert told >= 1, "it had to wait and was not told"
         # Once for all ticks that found it so, and once for each that was asked for it.
         assert told <= 1 + (who in losers), "told twice"
@@ -720,7 +728,7 @@ def test_what_hangs_is_cancelled_and_reported_and_holds_nobody_up(processes: Pro
     memory = pool.call("VM.get_suspend_VDI", before.snapshots[three][0][1])
     for method, ref in (("VM.snapshot", stuck), ("VDI.destroy", memory)):
         pool.call("simulator.add_fault", {"method": method, "object": ref, "action": "hang"})
-    pool.configure(snapshot_limit=10, destroy_limit=10, cancel_limit=1)
+    pool.configure(snapshot_limit=10, destroy_limit=10, cancel_limit=1, late_limit=0)
     pool.next_slot()
     pool.call("simulator.reset_counts")
     began = time.monotonic()
@@ -750,7 +758,7 @@ def test_what_hangs_is_cancelled_and_reported_and_holds_nobody_up(processes: Pro
     assert pool.lock_is_free() and len(pool.written_down()) == pool.sessions() == 1
     assert sorted(pool.pending()) == ["Async.VM.hard_shutdown", "Async.VM.snapshot"]
     # While it hangs a tick that is not due waits for nothing, and leaves the session as it is.
-    pool.configure()
+    pool.configure(late_limit=0)
     assert pool.whole_pass() == Ended(0, "")
     assert len(pool.written_down()) == pool.sessions() == 1 and pool.see() == after
 

@@ -387,7 +387,8 @@ class Engine:
         self._update(number, done=True, left=0 if deletion.most else len(deletion.remaining))
 
     def _note(self, number: int, error: Error) -> None:
-        if not self.states[number].error:
+        # What was not even tried is no failure of this VM: the next pass finishes it.
+        if not self.states[number].error and error[0] != STORAGE_STUCK:
             self._update(number, error=error)
 
     def _update(self, number: int, **changes: object) -> None:
