@@ -234,7 +234,15 @@ def test_a_tick_with_nothing_to_do_loads_nothing_that_only_a_run_needs(pool: Tes
     for_a_run |= {"vmss.core." + name for name in ("engine", "job", "plan", "outcome", "failures")}
     for_a_run |= {"vmss.core.vms", "vmss.core.retention", "vmss.edges.vms", "vmss.edges.query", "vmss.edges.storage"}
     for_a_run |= {"vmss.passes." + name for name in ("serve", "planning", "deletions", "notes", "orphans", "last_look")}
-    for_a_run |= {"vmss.core.left_over", "vmss.passes.left_over", "vmss.passes.retrying", "vmss.passes.database"}
+    for_a_run |= {
+        "vmss.passes.owed",
+        "vmss.passes.kept",
+        "vmss.passes.frozen",
+        "vmss.core.left_over",
+        "vmss.passes.left_over",
+        "vmss.passes.retrying",
+        "vmss.passes.database",
+    }
     assert loaded & for_a_run == set()
     # Everything named is a module, or this would hold nothing.
     assert all((ROOT / (name.replace(".", "/") + ".py")).exists() for name in for_a_run if name.startswith("vmss."))

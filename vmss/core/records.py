@@ -14,6 +14,10 @@ FROZEN_SUFFIX = ".frozen"
 TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
 
 
+# The prefix of the keys of pool.other_config that note what policies still owe (vmss/passes/owed.py).
+OWED_PREFIX = "vmss-owed:"
+
+
 class Pool(NamedTuple):
     """The pool. `coordinator` and `suspend_sr` are references; `licensed`: its licence includes scheduled snapshots."""
 

@@ -1,17 +1,20 @@
 """What is due: the schedules whose turn it is, read anew at every tick that a pass lives through."""
 
 from datetime import datetime
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.datetimes import format_datetime, in_future
 from vmss.core.policy import Policy
 from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core.records import OWED_PREFIX
 from vmss.core.schedule import latest_slot, next_tick
 from vmss.core.text import quoted
 from vmss.core.turn import Turn
 from vmss.edges import world
 from vmss.passes.context import Context
-from vmss.passes.owed import Owed
+
+if TYPE_CHECKING:
+    from vmss.passes.owed import Owed
 
 
 class Due(NamedTuple):
@@ -32,15 +35,26 @@ class Due(NamedTuple):
 class Agenda:
     """Decides for one pass which policies are due. A slot that this pass has served is not due again."""
 
-    def __init__(self, context: Context, owed: Owed) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._owed = owed
+        self._owed: Optional[Owed] = None
         self._known: Optional[Set[str]] = None  # the policies that existed when the pass began
         self._served: Dict[str, datetime] = {}  # the latest slot that this pass has served, by policy
         self._next_tick = context.clock.now()
         # The first tick that could not serve what was due; this one, unless earlier ones found no session or the lock
         # held.
         self.waiting_since = context.clock.now()
+
+    @property
+    def owed(self) -> "Owed":
+        """What policies still owe."""
+        from vmss.passes.owed import Owed  # not needed by an idle tick
+
+        self._owed = self._owed or Owed(self._context)
+        return self._owed
+
+    def _is_noted(self) -> bool:
+        return any(key.startswith(OWED_PREFIX) for key in self._context.pool.other_config)
 
     def read(self, wanted: Optional[str] = None, missing: bool = False) -> Due:
         """Read all policies, and return those that are due; or the one with the uuid `wanted`, whatever its schedule,
@@ -68,7 +82,7 @@ class Agenda:
         """The run of a turn is over."""
         self._served[turn.policy.ref] = turn.slot
         if turn.again:
-            self._owed.put_off(turn.policy.uuid)
+            self.owed.put_off(turn.policy.uuid)
 
     def seconds_to_tick(self) -> float:
         """The time until policies can become due that were not when `read` was last called; 0 if it has come."""
@@ -90,7 +104,7 @@ class Agenda:
             if slot is not None and (policy.ref not in self._served or self._served[policy.ref] < slot):
                 turns.append(Turn(policy, slot, begun=now))
                 continue
-            again = self._owed.turn(policy, now)
+            again = self.owed.turn(policy, now) if self._owed is not None or self._is_noted() else None
             if again is not None:
                 turns.append(again)
         if self._known is None:

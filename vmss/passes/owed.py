@@ -10,13 +10,12 @@ from typing import Dict, FrozenSet, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import EPOCH, format_datetime, parse_reading
 from vmss.core.policy import Policy
+from vmss.core.records import OWED_PREFIX
 from vmss.core.schedule import latest_slot, next_tick
 from vmss.core.text import is_uuid
 from vmss.core.turn import Turn
 from vmss.edges.xapi import Refused
 from vmss.passes.context import Context
-
-_PREFIX = "vmss-owed:"
 
 # Upper limit on the VMs in a note: the pool's record is read at every tick. Beyond it, all VMs of the policy are meant.
 _VMS_MAX = 100
@@ -30,8 +29,8 @@ class Owed:
         self._notes: Dict[str, Tuple[datetime, FrozenSet[str]]] = {}  # by the uuid of the policy
         self._tried: Dict[str, datetime] = {}  # when this pass last tried to serve them
         for key, text in context.pool.other_config.items():
-            if key.startswith(_PREFIX):
-                self._notes[key[len(_PREFIX) :]] = _parse(text)
+            if key.startswith(OWED_PREFIX):
+                self._notes[key[len(OWED_PREFIX) :]] = _parse(text)
 
     def turn(self, policy: Policy, now: datetime) -> Optional[Turn]:
         """The turn by which a policy tries once more to keep its promise for the latest slot; None if it owes nothing,
@@ -59,18 +58,20 @@ class Owed:
         if vms and self._notes.get(uuid) == note:
             return
         if uuid in self._notes:
-            self._write("remove_from_other_config", _PREFIX + uuid)
+            self._write("remove_from_other_config", OWED_PREFIX + uuid)
             del self._notes[uuid]
         if vms:
             self._notes[uuid] = note
             text = {"slot": format_datetime(turn.slot), "vms": sorted(note[1])}
-            self._write("add_to_other_config", _PREFIX + uuid, json.dumps(text, separators=(",", ":")))
+            self._write("add_to_other_config", OWED_PREFIX + uuid, json.dumps(text, separators=(",", ":")))
 
     def _write(self, method: str, *params: str) -> None:
         try:
             self._context.xapi.call("pool." + method, self._context.pool.ref, *params)
         except Refused as refused:
-            self._context.log("What policy %s still owes could not be noted: %s" % (params[0][len(_PREFIX) :], refused))
+            self._context.log(
+                "What policy %s still owes could not be noted: %s" % (params[0][len(OWED_PREFIX) :], refused)
+            )
 
 
 def _parse(text: str) -> Tuple[datetime, FrozenSet[str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optiona
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
+from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.core.turn import Served, totals
 from vmss.edges import sessions
@@ -19,13 +20,12 @@ from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.edges.zones import time_zone
 from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
-from vmss.passes.journal import Journal
-from vmss.passes.kept import Kept
-from vmss.passes.owed import Owed
+from vmss.passes.journal import LEFT_OVER, Journal
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
     from vmss.core.pruning import Prune, Pruned
+    from vmss.passes.kept import Kept
     from vmss.passes.planning import Planned
     from vmss.passes.serve import Service
 
@@ -136,9 +136,9 @@ class Pass:
         self.context = context
         self.log = context.log
         self.xapi = context.xapi
-        owed = Owed(context)
-        self.agenda = Agenda(context, owed)
-        self.teller = Teller(context, owed)
+        self.agenda = Agenda(context)
+        self.teller = Teller(context, self.agenda)
+        self._kept: Optional[Kept] = None
         self.pending: List[str] = []  # the tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more, because the answer to its start was lost
         self.worked = False  # whether anything was done since it was last looked at what is due
@@ -157,9 +157,8 @@ class Pass:
         if isinstance(lock, Report):
             return lock
         # Who starts a pass by hand does not want to wait for the end of a pause.
-        at_once = not self.request.kicked
-        self.journal = Journal(self.xapi, pool, clock.now(), at_once)
-        self.kept = Kept(self.context, directory, self.journal, at_once)
+        self.journal = Journal(self.xapi, pool, clock.now(), at_once=not self.request.kicked)
+        self.directory = directory
         complete = False
         try:
             since = self.agenda.waiting_since
@@ -249,10 +248,26 @@ class Pass:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its
         end."""
         self.teller.restricted(due.restricted)
-        to_retry = settled and self.kept.has_ripe()
-        if not (due.turns or self.journal.has_leftovers or self.kept.has_frozen() or to_retry):
+        if not (due.turns or self.journal.has_leftovers or self._is_anything_kept(settled)):
             return True  # most ticks end here
         return self._carry_out(self._service(lock, directory), due, settled)
+
+    def _is_anything_kept(self, settled: bool) -> bool:
+        """Whether earlier passes left VMs suspended, or snapshots that can be deleted now."""
+        pool = self.context.pool
+        noted = any(key.startswith((FROZEN_PREFIX, LEFT_OVER)) for key in pool.other_config)
+        if self._kept is None and not noted and not self.directory.read(pool.uuid + FROZEN_SUFFIX):
+            return False
+        return self.kept.has_frozen() or (settled and self.kept.has_ripe())
+
+    @property
+    def kept(self) -> "Kept":
+        """What passes keep for one another."""
+        from vmss.passes.kept import Kept  # not needed by an idle tick
+
+        at_once = not self.request.kicked
+        self._kept = self._kept or Kept(self.context, self.directory, self.journal, at_once)
+        return self._kept
 
     def _service(self, lock: Lock, directory: LockDirectory) -> "Service":
         from vmss.passes.handover import Inbox

@@ -13,8 +13,8 @@ from vmss.core.turn import Served, Turn
 from vmss.edges.alerts import Alerts
 from vmss.edges.lock import Held
 from vmss.edges.xapi import Misunderstood, Refused
+from vmss.passes.agenda import Agenda
 from vmss.passes.context import Context
-from vmss.passes.owed import Owed
 
 if TYPE_CHECKING:
     from vmss.passes.frozen import FrozenVms
@@ -31,8 +31,8 @@ class Teller:
     that checkpoints may have left suspended, as far as this pass has to do with any.
     """
 
-    def __init__(self, context: Context, owed: Owed) -> None:
-        self._owed = owed
+    def __init__(self, context: Context, agenda: Agenda) -> None:
+        self._agenda = agenda
         self.runs: List[Served] = []
         self.owing = False
         self.left_over: Callable[[], str] = str
@@ -55,7 +55,7 @@ class Teller:
         owing = self._may_pass(served.without)
         if not served.turn.forced or served.turn.missing:
             # Before the alert: if this pass dies between the two, the slot is not served yet, and all is done again.
-            self._owed.note(served.turn, owing)
+            self._agenda.owed.note(served.turn, owing)
         if served.turn.again and (owing or not served.vms):
             self._log("Tried again, without an alert; VMs still without a snapshot of the slot: %d" % len(owing))
             self._completed(served)
