@@ -21,7 +21,9 @@ from tests.simulation.world import PolicyShape, chance
 UTC = timezone.utc
 ROOT = Path(__file__).resolve().parent.parent.parent
 FIXED = range(1, 4)
-FRESH_SEED = os.environ.get("VMSS_FRESH_SEED", "")
+# By hand, not in .ci/run yet: one world in a few dozen still breaks. The first that is not understood:
+# python -m tests.simulation --weeks --seed 520929859
+FRESH_SEED = os.environ.get("VMSS_FRESH_WEEKS", "")
 FRESH_WORLDS = 10
 
 
@@ -36,7 +38,7 @@ def test_the_promises_are_kept_for_a_fixed_seed(seed: int) -> None:
     _keeps_the_promises(seed)
 
 
-@pytest.mark.skipif(not FRESH_SEED, reason="VMSS_FRESH_SEED is not set")
+@pytest.mark.skipif(not FRESH_SEED, reason="VMSS_FRESH_WEEKS is not set")
 @pytest.mark.parametrize("number", range(FRESH_WORLDS))
 def test_the_promises_are_kept_for_a_fresh_seed(number: int) -> None:
     _keeps_the_promises(int(FRESH_SEED, 16) + number)
