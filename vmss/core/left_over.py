@@ -1,7 +1,7 @@
 """What is left over: what it is, since when, why it could not be deleted, and when that is tried again."""
 
 from datetime import datetime, timedelta
-from typing import NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from vmss.core.outcome import Error
 
@@ -41,6 +41,14 @@ class Stuck(NamedTuple):
 def stuck(error: Error, now: datetime) -> Stuck:
     """After the first try."""
     return Stuck(now, now, 1, error)
+
+
+class Entry(NamedTuple):
+    """What an entry of the journal lists: the disks by their snapshots, uuids both; and if they could not be destroyed,
+    the mark."""
+
+    disks: Dict[str, List[str]]
+    stuck: Optional[Stuck] = None
 
 
 # What can be left over, and the sentence of an alert about it.

@@ -6,7 +6,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tu
 from vmss.core import plan
 from vmss.core.engine import Engine
 from vmss.core.job import DESTROY_VDI, DESTROY_VM, TAKES, ExpiredSnapshot, Operation, already_gone
-from vmss.core.left_over import Stuck, stuck
+from vmss.core.left_over import Entry, Stuck, stuck
 from vmss.core.outcome import RESULT_LOST, RUN_OVER, SPARED, STORAGE_STUCK, TIMED_OUT, UNREADABLE, Error, Outcome
 from vmss.core.text import one_line
 from vmss.core.vms import Disk
@@ -15,7 +15,7 @@ from vmss.edges.query import by_uuid
 from vmss.edges.xapi import Misunderstood
 from vmss.passes.context import Context
 from vmss.passes.database import write_database
-from vmss.passes.journal import Entries, Entry, Journal
+from vmss.passes.journal import Entries, Journal
 from vmss.passes.last_look import LastLook
 from vmss.passes.left_over import LeftOver
 from vmss.passes.notes import Notes

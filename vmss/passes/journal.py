@@ -14,7 +14,7 @@ rests until its pause is over.
 import json
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.records import Pool
@@ -22,7 +22,7 @@ from vmss.core.text import is_uuid, one_line
 from vmss.edges.xapi import MISREAD, Xapi
 
 if TYPE_CHECKING:
-    from vmss.core.left_over import Stuck
+    from vmss.core.left_over import Entry, Stuck
 
 PREFIX = "vmss-destroying:"
 # The keys of the list of what else is left over (passes/left_over.py), which an idle tick does not read.
@@ -34,13 +34,6 @@ _ENTRY_BYTES_MAX = 30000
 _ERROR_ITEMS, _ERROR_LENGTH = 4, 150
 
 Entries = Dict[str, List[str]]
-
-
-class Entry(NamedTuple):
-    """What an entry lists: the disks by their snapshots, uuids both; and if they could not be destroyed, the mark."""
-
-    disks: Entries
-    stuck: "Optional[Stuck]" = None
 
 
 class Journal:
@@ -66,7 +59,7 @@ class Journal:
         """Whether earlier passes left entries that `leftovers` has not returned yet, and that do not rest."""
         return bool(self._leftovers)
 
-    def leftovers(self) -> List[Tuple[str, Optional[Entry]]]:
+    def leftovers(self) -> "List[Tuple[str, Optional[Entry]]]":
         """The entries that earlier passes left and that do not rest, by key; None for what is no entry. Each is
         returned once."""
         leftovers, self._leftovers = self._leftovers, []
@@ -74,6 +67,8 @@ class Journal:
 
     def write(self, entries: Entries, stuck: "Optional[Stuck]" = None) -> List[str]:
         """Record what is to be destroyed, or could not be; return the keys of the new entries."""
+        from vmss.core.left_over import Entry  # not needed by an idle tick
+
         keys = []
         for part in _parts(entries):
             entry = Entry(part, stuck)
@@ -84,13 +79,15 @@ class Journal:
 
     def add_leftovers(self, entries: Entries) -> None:
         """Record deletions that this pass is to carry out as if an earlier one had left them over."""
+        from vmss.core.left_over import Entry  # not needed by an idle tick
+
         self._leftovers += [(self._write(Entry(part)), Entry(part)) for part in _parts(entries)]
 
     def remove(self, key: str) -> None:
         """Remove an entry: everything in it is gone, or listed in another."""
         self._xapi.call("pool.remove_from_other_config", self._pool.ref, key)
 
-    def _write(self, entry: Entry) -> str:
+    def _write(self, entry: "Entry") -> str:
         # A name that no other pass can have chosen, so that no existing key is in the way.
         self._written += 1
         key = "%s%d-%s-%d" % (PREFIX, os.getpid(), os.urandom(4).hex(), self._written)
@@ -98,7 +95,7 @@ class Journal:
         return key
 
 
-def read(other_config: Mapping[str, str]) -> List[Tuple[str, Optional[Entry]]]:
+def read(other_config: Mapping[str, str]) -> "List[Tuple[str, Optional[Entry]]]":
     """The entries in pool.other_config, by key; None for what is no entry."""
     return [(key, _parse(text)) for key, text in sorted(other_config.items()) if key.startswith(PREFIX)]
 
@@ -125,8 +122,10 @@ def record(entries: Entries, stuck: "Optional[Stuck]" = None) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _parse(text: str) -> Optional[Entry]:
+def _parse(text: str) -> "Optional[Entry]":
     """The value of an entry, read; None if it is none."""
+    from vmss.core.left_over import Entry  # not needed by an idle tick
+
     try:
         value = json.loads(text)
         # The first version wrote them without a name, another one with a seal beside them.

@@ -10,14 +10,14 @@ import os
 from datetime import datetime
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
 
-from vmss.core.left_over import DISK, NAMELESS, SNAPSHOT, SUSPECT, Item, Stuck, sentences, stuck
+from vmss.core.left_over import DISK, NAMELESS, SNAPSHOT, SUSPECT, Entry, Item, Stuck, sentences, stuck
 from vmss.core.outcome import Error
 from vmss.core.records import Pool
 from vmss.core.text import is_uuid
 from vmss.edges.query import where
 from vmss.edges.xapi import Misunderstood, Refused, Xapi, understood
 from vmss.passes import journal
-from vmss.passes.journal import LEFT_OVER, Entry, Journal, parse_stuck, written
+from vmss.passes.journal import LEFT_OVER, Journal, parse_stuck, written
 
 # A disk with this key in other_config belongs to somebody, as an administrator has found out.
 KEEP_KEY = "vmss-keep"
