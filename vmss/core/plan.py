@@ -152,7 +152,8 @@ def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:
 
 
 def deletion(vm: Vm, snapshots: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]]) -> Job:
-    """The job that deletes these snapshots of a VM, on request, and takes none. `disks` are theirs, by reference."""
+    """The job that deletes these snapshots of a VM, takes none, and belongs to no run. `disks` are theirs, by
+    reference."""
     expired = tuple(_expired(snapshot, disks.get(snapshot.ref, ()), after_new=False) for snapshot in snapshots)
     return Job("", vm.ref, vm.uuid, vm.name, "", frozenset(), 0.0, expired)
 

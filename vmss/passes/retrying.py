@@ -1,20 +1,18 @@
 """Expired snapshots that could not be deleted, and whose pause is over: they are tried again between runs, too."""
 
-from typing import Iterator, List, Mapping, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence
 
 from vmss.core import plan
 from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.job import Job
-from vmss.core.plan import Expiry
 from vmss.core.policy import Policy
 from vmss.core.retention import Snapshot, expired
-from vmss.core.turn import Turn
 from vmss.core.vms import Vm
-from vmss.edges import storage, world
+from vmss.edges import world
 from vmss.edges.vms import read_vms_by_uuid, with_snapshots
-from vmss.edges.xapi import Misunderstood
 from vmss.passes.context import Context
 from vmss.passes.left_over import LeftOver
+from vmss.passes.planning import read_disks
 
 
 def jobs_again(context: Context, left: LeftOver, due: Sequence[str]) -> List[Job]:
@@ -37,7 +35,7 @@ def jobs_again(context: Context, left: LeftOver, due: Sequence[str]) -> List[Job
         mine = [snapshot for snapshot in _surplus(context, vm, policies.get(vm.policy)) if snapshot.uuid in again]
         stays.update(snapshot.uuid for snapshot in mine)
         if vm.policy not in due:
-            jobs += _job(context, vm, policies, [snapshot for snapshot in mine if not snapshot.operation])
+            jobs += _job(context, vm, [snapshot for snapshot in mine if not snapshot.operation])
     for uuid in again - stays:
         left.gone(uuid)
     return jobs
@@ -50,17 +48,9 @@ def _surplus(context: Context, vm: Vm, policy: Optional[Policy]) -> Sequence[Sna
     return expired(vm.snapshots, context.settings.keep(policy), context.now() + CLOCK_TOLERANCE)
 
 
-def _job(context: Context, vm: Vm, policies: Mapping[str, Policy], snapshots: Sequence[Snapshot]) -> Iterator[Job]:
+def _job(context: Context, vm: Vm, snapshots: Sequence[Snapshot]) -> Iterator[Job]:
     """The job that deletes these snapshots of a VM, and takes none."""
-    disks = storage.read_disks(context.xapi, [snapshot.ref for snapshot in snapshots])
-    misread = set(disks.misread)
-    for snapshot in snapshots:
-        try:
-            disks.of.setdefault(snapshot.ref, []).extend(storage.read_disk(context.xapi, snapshot.suspend_vdi))
-        except Misunderstood:
-            misread.add(snapshot.ref)
-    readable = tuple(snapshot for snapshot in snapshots if snapshot.ref not in misread)
+    disks, misread = read_disks(context.xapi, [], snapshots)
+    readable = [snapshot for snapshot in snapshots if snapshot.ref not in misread]
     if readable:
-        expiry = Expiry(vm, Turn(policies[vm.policy], context.now()), served=True, expired=readable)
-        # It belongs to no run.
-        yield plan.job(expiry, disks.of, context.pool.suspend_sr)._replace(policy="", task="")
+        yield plan.deletion(vm, readable, disks)
