@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Optional
 
-from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.edges.lock import LockDirectory
 from vmss.passes.context import Context
-from vmss.passes.journal import LEFT_OVER, Journal
+from vmss.passes.journal import Journal
 
 if TYPE_CHECKING:
     from vmss.passes.frozen import FrozenVms
@@ -50,20 +49,6 @@ class Kept:
         context = self._context
         self._left_over = self._left_over or LeftOver(context.xapi, context.pool, self._journal, self._at_once)
         return self._left_over
-
-    def has_frozen(self) -> bool:
-        """Whether earlier passes noted VMs that a checkpoint may have left suspended, and nobody has seen to them."""
-        if self._frozen is not None:
-            return bool(self._frozen.earlier)
-        pool = self._context.pool
-        noted = any(key.startswith(FROZEN_PREFIX) for key in pool.other_config)
-        return noted or bool(self._directory.read(pool.uuid + FROZEN_SUFFIX))
-
-    def has_ripe(self) -> bool:
-        """Whether there are snapshots that could not be deleted, and of which the pause is over."""
-        if self._left_over is None and not any(key.startswith(LEFT_OVER) for key in self._context.pool.other_config):
-            return False
-        return self.left_over.has_ripe(self._context.clock.now())
 
     def save(self) -> None:
         """Write down what is left over."""

@@ -74,7 +74,7 @@ class Operations:
 
     @property
     def changed(self) -> bool:
-        """Whether an operation was started."""
+        """Whether anything in the pool was changed, or may have been."""
         return self._changed or self.resuming.changed
 
     @property

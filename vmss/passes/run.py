@@ -145,7 +145,7 @@ class Pass:
         self.changed = False  # whether anything in the pool was changed since xapi was last told to write its database
         self.progress = ""  # how far a pass came that was stopped
         self.pruned: Optional[Pruned] = None
-        self.owed = False  # whether earlier ticks could not serve what was due, and this pass does not serve it either
+        self.unserved = False  # whether what earlier ticks could not serve is left by this pass too
 
     # In the order of a pass
 
@@ -156,18 +156,18 @@ class Pass:
         lock = self._acquire(directory, holder)
         if isinstance(lock, Report):
             return lock
+        self.directory, self.lock = directory, lock
         # Who starts a pass by hand does not want to wait for the end of a pause.
         self.journal = Journal(self.xapi, pool, clock.now(), at_once=not self.request.kicked)
-        self.directory = directory
         complete = False
         try:
             since = self.agenda.waiting_since
-            settled = self._take_over(directory, lock)
+            settled = self._take_over()
             if self.request.prune is not None:
-                self.owed = self.agenda.waiting_since < since
-                complete = self._prune(self.request.prune, lock, directory, settled)
+                self.unserved = self.agenda.waiting_since < since
+                complete = self._prune(self.request.prune, settled)
             else:
-                complete = self._serve_first(lock, directory, settled)
+                complete = self._serve_first(settled)
             # While this pass held the lock, other ticks were put off. So before it gives the lock back, it serves what
             # has become due since.
             while complete and self.worked:
@@ -176,23 +176,23 @@ class Pass:
                     self._write_database()
                 if self.context.too_late():
                     break
-                complete = self._serve(self.agenda.read(), lock, directory, settled)
+                complete = self._serve(self.agenda.read(), settled)
             self.teller.down()
         finally:
-            self._give_back(directory, lock, complete)
+            self._give_back(complete)
         return self._report(complete)
 
-    def _serve_first(self, lock: Lock, directory: LockDirectory, settled: bool) -> bool:
+    def _serve_first(self, settled: bool) -> bool:
         """Serve what is due as the pass begins. Return whether all came to its end."""
         if settled:
-            self._find_orphans(directory)
+            self._find_orphans()
         due = self.agenda.read(self.request.policy, self.request.missing)
         self.around.started()
-        self._tell_logon_failures(directory, due)
+        self._tell_logon_failures(due)
         self.batches = Batches(self.context, due)
-        return self._serve(due, lock, directory, settled)
+        return self._serve(due, settled)
 
-    def _prune(self, prune: "Prune", lock: Lock, directory: LockDirectory, settled: bool) -> bool:
+    def _prune(self, prune: "Prune", settled: bool) -> bool:
         """Delete snapshots on request. Return whether all came to its end.
 
         What is due as the pass begins is left to the next tick, for nobody asked for a snapshot now. What becomes due
@@ -206,7 +206,7 @@ class Pass:
             self.agenda.served(turn)
         self.around.started()
         self.batches = Batches(self.context, due._replace(turns=[], restricted=[]))
-        service = self._service(lock, directory)
+        service = self._service()
         try:
             return self._carry_out(service, due._replace(turns=[], restricted=[]), settled, pruner.plans())
         finally:
@@ -217,40 +217,42 @@ class Pass:
                 stay=tuple(pruner.stay),
             )
 
-    def _take_over(self, directory: LockDirectory, lock: Lock) -> bool:
+    def _take_over(self) -> bool:
         """Close the sessions that earlier passes left open, and learn since when ticks could not serve what was due.
         Return whether all operations of earlier passes have ended."""
         settled = sessions.close_earlier(
-            self.xapi, directory, self.around.place, self.context.pool.uuid, lock.dead_sessions, self.log
+            self.xapi, self.directory, self.around.place, self.context.pool.uuid, self.lock.dead_sessions, self.log
         )
-        failures = sessions.failed_logins(directory, self.around.place)
+        failures = sessions.failed_logins(self.directory, self.around.place)
         if failures is not None:
             self.agenda.waiting_since = min(self.agenda.waiting_since, failures[0])
-        if lock.previous:
+        if self.lock.previous:
             with suppress(ValueError):
-                self.agenda.waiting_since = min(self.agenda.waiting_since, parse_reading(lock.previous.get("since")))
+                self.agenda.waiting_since = min(
+                    self.agenda.waiting_since, parse_reading(self.lock.previous.get("since"))
+                )
         return settled
 
-    def _find_orphans(self, directory: LockDirectory) -> None:
+    def _find_orphans(self) -> None:
         """Search for disks that a dying xapi left of snapshots that earlier passes had started."""
-        if directory.read(self.context.pool.uuid + ".taking"):
+        if self.directory.read(self.context.pool.uuid + ".taking"):
             from vmss.passes import orphans
 
             orphans.find_orphans(self.context, self.kept.notes, self.journal, self.kept.left_over)
 
-    def _tell_logon_failures(self, directory: LockDirectory, due: Due) -> None:
-        failures = sessions.failed_logins(directory, self.around.place)
+    def _tell_logon_failures(self, due: Due) -> None:
+        failures = sessions.failed_logins(self.directory, self.around.place)
         if failures is not None:
             self.teller.logon_failures(due.turns, *failures)
-            sessions.forget_failed_logins(directory, self.log)
+            sessions.forget_failed_logins(self.directory, self.log)
 
-    def _serve(self, due: Due, lock: Lock, directory: LockDirectory, settled: bool) -> bool:
+    def _serve(self, due: Due, settled: bool) -> bool:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its
         end."""
         self.teller.restricted(due.restricted)
         if not (due.turns or self.journal.has_leftovers or self._is_anything_kept(settled)):
             return True  # most ticks end here
-        return self._carry_out(self._service(lock, directory), due, settled)
+        return self._carry_out(self._service(), due, settled)
 
     def _is_anything_kept(self, settled: bool) -> bool:
         """Whether earlier passes left VMs suspended, or snapshots that can be deleted now."""
@@ -258,7 +260,8 @@ class Pass:
         noted = any(key.startswith((FROZEN_PREFIX, LEFT_OVER)) for key in pool.other_config)
         if self._kept is None and not noted and not self.directory.read(pool.uuid + FROZEN_SUFFIX):
             return False
-        return self.kept.has_frozen() or (settled and self.kept.has_ripe())
+        now = self.context.clock.now()
+        return bool(self.kept.frozen.earlier) or (settled and self.kept.left_over.has_ripe(now))
 
     @property
     def kept(self) -> "Kept":
@@ -269,14 +272,14 @@ class Pass:
         self._kept = self._kept or Kept(self.context, self.directory, self.journal, at_once)
         return self._kept
 
-    def _service(self, lock: Lock, directory: LockDirectory) -> "Service":
+    def _service(self) -> "Service":
         from vmss.passes.handover import Inbox
         from vmss.passes.serve import Service  # not needed by an idle tick
 
         self.kept.left_over.refresh()
         self.teller.left_over, self.teller.frozen = self.kept.left_over.sentences, self.kept.frozen
-        inbox = Inbox(directory, self.context.pool.uuid)
-        return Service(self.context, self.agenda, self.batches, lock, self.journal, self.kept, self.teller, inbox)
+        inbox = Inbox(self.directory, self.context.pool.uuid)
+        return Service(self.context, self.agenda, self.batches, self.lock, self.journal, self.kept, self.teller, inbox)
 
     def _carry_out(
         self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
@@ -301,20 +304,20 @@ class Pass:
         self.changed = False
         write_database(self.context, self.kept.notes)
 
-    def _give_back(self, directory: LockDirectory, lock: Lock, complete: bool) -> None:
+    def _give_back(self, complete: bool) -> None:
         """Close the session, or write it down for a later pass, and release the lock."""
         pool = self.context.pool.uuid
         try:
             # The session first: as long as the lock is held, its holder's session can be found in it.
             if self.pending or self.lost:
-                sessions.leave_open(self.xapi, directory, pool, self.pending, self.log)
+                sessions.leave_open(self.xapi, self.directory, pool, self.pending, self.log)
             sessions.log_out(self.xapi)
             if self.xapi.session:  # the logout was refused, or its answer lost
-                sessions.leave_open(self.xapi, directory, pool, [], self.log)
+                sessions.leave_open(self.xapi, self.directory, pool, [], self.log)
         finally:
             # A pass that has no time to serve what has become due leaves that to the next one.
-            done = complete and not self.teller.owing and not self.owed and not self.context.too_late()
-            lock.release(None if done else {"since": format_datetime(self.agenda.waiting_since)})
+            done = complete and not self.teller.owing and not self.unserved and not self.context.too_late()
+            self.lock.release(None if done else {"since": format_datetime(self.agenda.waiting_since)})
 
     # A pass that does not serve
 

@@ -324,6 +324,7 @@ class Service:
             asked = self._asked.pop(served.turn.policy.ref, None)
             if asked is not None:
                 self._inbox.answer(asked, Answer(EXIT_FAILED if served.victims else EXIT_OK, totals([served])))
+        if over:
             self._lock.working_on([policy.uuid for policy in self._in_hand.policies])
 
     def _note_durations(self) -> None:
