@@ -1,13 +1,33 @@
 """The progress of a pass on a terminal: its lines, and a bar below them if rich is installed."""
 
 import re
+import sys
 from contextlib import contextmanager, suppress
 from typing import Callable, Iterator
 
-from vmss.cli.parts import say
+from vmss.cli.parts import be_quiet, say
+from vmss.edges.surroundings import Surroundings
+from vmss.passes.run import Report, Request, run
 
 # The beginning of a line that says how many VMs are done (vmss.passes.in_hand).
 _DONE = re.compile(r"\[([0-9]+)/([0-9]+)\] ")
+
+
+def carry_out(request: Request, around: Surroundings) -> Report:
+    """Carry out a pass. Its progress is for people: without a terminal, the exit status and the log say the rest."""
+    if not sys.stdout.isatty():
+        return run(request, around._replace(say=be_quiet))
+    with bar() as tell:
+        return run(request, around._replace(say=tell))
+
+
+def tell_end(report: Report) -> int:
+    """Say how a pass ended, on standard error if not well. Return its exit status."""
+    if report.status:
+        print(report.line, file=sys.stderr)
+    else:
+        say(report.line)
+    return report.status
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from vmss.cli.parts import STATUS, be_quiet, new_parser, say, utf8
+from vmss.cli.parts import STATUS, new_parser, say, utf8
 
 if TYPE_CHECKING:
     from vmss.edges.surroundings import Surroundings
@@ -87,17 +87,11 @@ def do(arguments: argparse.Namespace) -> int:
 
 
 def _prune(request: "Request", around: "Surroundings") -> int:
+    from vmss.cli.progress import carry_out, tell_end
     from vmss.core.failures import failure_of
     from vmss.core.text import one_line
-    from vmss.passes.run import run
 
-    if sys.stdout.isatty():
-        from vmss.cli.progress import bar
-
-        with bar() as tell:
-            report = run(request, around._replace(say=tell))
-    else:
-        report = run(request, around._replace(say=be_quiet))
+    report = carry_out(request, around)
     # No alert tells of them.
     if report.pruned is not None:
         for line in report.pruned.stay:
@@ -106,11 +100,7 @@ def _prune(request: "Request", around: "Surroundings") -> int:
             failure = failure_of(victim.error)
             name, code = one_line(victim.name or victim.uuid, 100), one_line(" ".join(victim.error), 200)
             print("%s: %s. %s (%s)" % (name, failure.sentence, failure.remedy, code), file=sys.stderr)
-    if report.status:
-        print(report.line, file=sys.stderr)
-    else:
-        say(report.line)
-    return report.status
+    return tell_end(report)
 
 
 def _confirmed(count: int) -> bool:

@@ -2,11 +2,10 @@
 
 import argparse
 import os
-import sys
 from datetime import datetime
 from typing import Optional
 
-from vmss.cli.parts import STATUS, be_quiet, new_parser, say
+from vmss.cli.parts import STATUS, new_parser, say
 
 _EXAMPLES = """examples:
   vmss run                     serve what is due, as cron does every 15 minutes
@@ -37,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 def do(arguments: argparse.Namespace) -> int:
     """Carry out a pass."""
+    from vmss.cli.progress import carry_out, tell_end
     from vmss.core.problem import BadInput
     from vmss.core.text import is_uuid, quoted
     from vmss.edges import stop
@@ -52,20 +52,8 @@ def do(arguments: argparse.Namespace) -> int:
     where = place(os.environ)
     settings = load(where.config)
     stop.install()
-    # Progress is for people; the exit status and the log say the rest.
-    around = Surroundings(where, settings, say=say if arguments.dry_run else be_quiet)
-    if sys.stdout.isatty() and not arguments.dry_run:
-        from vmss.cli.progress import bar
-
-        with bar() as tell:
-            report = run(request, around._replace(say=tell))
-    else:
-        report = run(request, around)
-    if report.status:
-        print(report.line, file=sys.stderr)
-    else:
-        say(report.line)
-    return report.status
+    around = Surroundings(where, settings, say=say)
+    return tell_end(run(request, around) if arguments.dry_run else carry_out(request, around))
 
 
 def _instant(text: Optional[str]) -> Optional[datetime]:
