@@ -136,33 +136,35 @@ def disk_stays(scene: Scene) -> Iterator[Touch]:
     world.forget(rules)
 
 
+def _oldest_snapshot(scene: Scene) -> str:
+    """The oldest snapshot of some VM; empty if it has none."""
+    vm = scene.world.some_vm(scene.random, scheduled=True)
+    return next(iter(scene.world.snapshots_of(vm)), "") if vm else ""
+
+
 def snapshot_stays(scene: Scene) -> Iterator[Touch]:
     """The oldest snapshot of a VM cannot be destroyed. It keeps no other from being deleted."""
-    world = scene.world
-    vm = world.some_vm(scene.random, scheduled=True)
-    snapshots = world.snapshots_of(vm) if vm else []
-    if not snapshots:
+    world, snapshot = scene.world, _oldest_snapshot(scene)
+    if not snapshot:
         return
     error = ["INTERNAL_ERROR", "Not_found"]
-    rule = world.rule(Rule(method="VM.destroy", action="error", object=snapshots[0], error=error, count=0))
-    yield Touch(kept=_these(snapshots[0]), refused=True)
+    rule = world.rule(Rule(method="VM.destroy", action="error", object=snapshot, error=error, count=0))
+    yield Touch(kept=_these(snapshot), refused=True)
     world.forget([rule])
 
 
 def snapshot_copied(scene: Scene) -> Iterator[Touch]:
     """The oldest snapshot of a VM is being copied or exported."""
-    world = scene.world
-    vm = world.some_vm(scene.random, scheduled=True)
-    snapshots = world.snapshots_of(vm) if vm else []
-    if not snapshots:
+    world, snapshot = scene.world, _oldest_snapshot(scene)
+    if not snapshot:
         return
     operation = {"OpaqueRef:copying": scene.random.choice(["copy", "export"])}
-    world.sim.db.set("VM", snapshots[0], "current_operations", operation)
-    world.sim.refresh_operations("VM", snapshots[0])
-    yield Touch(kept=_these(snapshots[0]))
-    if world.sim.db.exists("VM", snapshots[0]):
-        world.sim.db.set("VM", snapshots[0], "current_operations", {})
-        world.sim.refresh_operations("VM", snapshots[0])
+    world.sim.db.set("VM", snapshot, "current_operations", operation)
+    world.sim.refresh_operations("VM", snapshot)
+    yield Touch(kept=_these(snapshot))
+    if world.sim.db.exists("VM", snapshot):
+        world.sim.db.set("VM", snapshot, "current_operations", {})
+        world.sim.refresh_operations("VM", snapshot)
 
 
 def chain_too_long(scene: Scene) -> Iterator[Touch]:
