@@ -4,8 +4,6 @@ Longer, and with what was met in numbers: python -m tests.simulation --weeks --s
 """
 
 import os
-import subprocess
-import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Callable, Set
@@ -14,6 +12,7 @@ import pytest
 
 from tests.simulation.cases import CASES, CHECKS, DAILY, HOURLY, MARKED, TWO, world_of
 from tests.simulation.run import live_weeks
+from tests.simulation.test_simulation import printed_by_two_processes
 from tests.simulation.troubles import DAY, KINDS, Trouble, parse_troubles
 from tests.simulation.weeks import Weeks
 from tests.simulation.world import PolicyShape, chance
@@ -61,13 +60,7 @@ def test_every_mark_is_of_a_check_and_has_a_reason() -> None:
 
 
 def test_the_same_seed_gives_the_same_world_in_any_process() -> None:
-    answers = []
-    for salt in ("1", "2"):  # of Python's own hashes, and so of the order of sets
-        command = [sys.executable, "-m", "tests.simulation", "--weeks", "1", "--seed", "41", "--count", "1", "--show"]
-        out = subprocess.run(
-            command, stdout=subprocess.PIPE, check=True, cwd=str(ROOT), env=dict(os.environ, PYTHONHASHSEED=salt)
-        ).stdout
-        answers.append([line for line in out.splitlines() if b"seconds: " not in line])
+    answers = printed_by_two_processes("--weeks", "1", "--seed", "41", "--count", "1", apart_from=b"seconds: ")
     assert answers[0] == answers[1] and len(answers[0]) > 1000
 
 
