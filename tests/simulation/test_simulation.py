@@ -153,6 +153,11 @@ def test_a_task_that_tells_a_wrong_result_costs_no_snapshot(call: int) -> None:
         assert not outcome.found, (seed, outcome.found)
 
 
+def test_a_task_of_an_earlier_pass_that_names_no_snapshot_costs_no_second_one() -> None:
+    faults = "3.49:refused:3290743502 4.2:result_altered:1402201746"
+    assert not live(3332254992, parse(faults)).found
+
+
 @pytest.mark.parametrize("kind", sorted(NOT_YET))
 def test_what_is_not_drawn_yet_still_does_harm(kind: str) -> None:
     outcomes = [live(7, [Fault(1, call, kind, 0)], _small()) for call in range(1, 40, 4)]

@@ -168,9 +168,10 @@ class Operations:
             flight = self._flights.pop(task, None)
             if flight is None:
                 continue  # given up before
-            outcome = _or_lost(flight.operation, outcome)
-            if self._is_of_an_earlier_slot(flight, outcome):
+            judged = self._of_this_slot(flight, _or_lost(flight.operation, outcome))
+            if judged is None:
                 continue  # queued again
+            outcome = judged
             self._note_duration(flight, outcome)
             if flight.cancelled and outcome.error[:1] == ("TASK_CANCELLED",):
                 outcome = self._timed_out(flight.operation)  # the administrator should learn why it was cancelled
@@ -328,23 +329,27 @@ class Operations:
             self._log("VM %s is not served: it is gone, or off the schedule, since the run began" % job.uuid)
         return anew
 
-    def _is_of_an_earlier_slot(self, flight: _Flight, outcome: Outcome) -> bool:
-        """Whether a snapshot that an earlier pass started is not one of this slot: then this slot's is taken now.
+    def _of_this_slot(self, flight: _Flight, outcome: Outcome) -> Optional[Outcome]:
+        """The outcome; None if a snapshot that an earlier pass started is not one of this slot: then this slot's is
+        taken now.
 
-        One that is dated in the future proves nothing: the clock was wrong when it was taken, or is now.
+        One that is dated in the future proves nothing: the clock was wrong when it was taken, or is now. If there is
+        none of the name that the task tells, the pool is asked before a second one is taken.
         """
         operation = flight.operation
         if operation.action not in TAKES or not flight.adopted or outcome.error:
-            return False
+            return outcome
         try:
             time = parse_reading(self._context.xapi.call("VM.get_snapshot_time", outcome.value))
             if self._engine.jobs[operation.job].slot <= time <= self._clock.now() + CLOCK_TOLERANCE:
-                return False
-        except (Refused, ValueError):
-            pass  # it is gone, or has no time at all
+                return outcome
+        except (Refused, ValueError):  # it is gone, has no time at all, or the task has named something else
+            snapshot = self._new_snapshot(operation)
+            if snapshot:
+                return Outcome(value=snapshot)
         self._engine.park(operation)
         self._engine.resume(operation)
-        return True
+        return None
 
     def _new_snapshot(self, operation: Operation) -> str:
         """The scheduled snapshot that a job's VM got since the job was planned; empty if there is none."""
