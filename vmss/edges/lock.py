@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import re
-import shlex
 import stat
 import time
 from contextlib import contextmanager, suppress
@@ -62,14 +61,14 @@ class LockDirectory:
         except OSError as error:
             raise LockError(
                 "%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror),
-                "run this as root; if something else is there: mv {0} {0}.away".format(shlex.quote(one_line(path))),
+                "run this as root; if something else is there: mv {0} {0}.away".format(_quoted(path)),
             )
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             os.close(self._descriptor)
             raise LockError(
                 "%s: the lock directory has to belong to the user that runs vmss, and nobody else may write to it"
                 % one_line(path),
-                "chown root:root {0} && chmod 0700 {0}".format(shlex.quote(one_line(path))),
+                "chown root:root {0} && chmod 0700 {0}".format(_quoted(path)),
             )
 
         if around.st_mode & 0o002 and not around.st_mode & stat.S_ISVTX:
@@ -77,7 +76,7 @@ class LockDirectory:
             # With a directory each, two passes would not see each other's lock.
             raise LockError(
                 "%s: everybody may put another directory in place of the lock directory" % one_line(path),
-                "chmod +t %s" % shlex.quote(one_line(os.path.dirname(os.path.abspath(path)))),
+                "chmod +t %s" % _quoted(os.path.dirname(os.path.abspath(path))),
             )
 
     def close(self) -> None:
@@ -287,6 +286,13 @@ def _write_all(descriptor: int, text: bytes) -> None:
     """Write the whole text. A disk that is nearly full takes a part, and reports the error only at the next write."""
     while text:
         text = text[os.write(descriptor, text) :]
+
+
+def _quoted(path: str) -> str:
+    """A path as a word of a shell command."""
+    import shlex  # not needed by an idle tick
+
+    return shlex.quote(one_line(path))
 
 
 def _public(holder: Dict[str, Any]) -> Dict[str, Any]:
