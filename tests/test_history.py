@@ -11,7 +11,8 @@ from vmss.core import messages
 from vmss.core.frequencies import DAILY, Schedule
 from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
-from vmss.core.turn import Served, Turn
+from vmss.core.served import Served
+from vmss.core.turn import Turn
 from vmss.insight import history
 from vmss.insight.history import Run
 

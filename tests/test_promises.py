@@ -13,7 +13,8 @@ from vmss.core.frequencies import DAILY, FREQUENCIES, HOURLY, Schedule
 from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.schedule import latest_slot
-from vmss.core.turn import Served, Turn
+from vmss.core.served import Served
+from vmss.core.turn import Turn
 from vmss.insight import history, promises
 from vmss.insight.findings import CRITICAL, WARNING, Finding
 from vmss.insight.history import Run

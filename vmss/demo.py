@@ -8,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
 from vmss.core import frequencies, words
 from vmss.core.datetimes import format_datetime, local, parse_datetime
 from vmss.core.schedule import TICK_INTERVAL
-from vmss.core.turn import Served
+from vmss.core.served import Served
 from vmss.edges.clock import Clock
 from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings

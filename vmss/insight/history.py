@@ -42,7 +42,7 @@ _VM_LINE = re.compile(r"VM:(.*?) UUID:(\S*) Error:\[(.*)\],?\s*\Z")
 _LINE_LENGTH_MAX = 20000
 # In single quotes; the vendor's plugin puts a text that contains one in double quotes.
 _ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
-# The sentence of turn.Served.summary, matched to the end, for the name of a policy may be any text. Earlier versions
+# The sentence of served.Served.summary, matched to the end, for the name of a policy may be any text. Earlier versions
 # wrote the plural with every number.
 _SUMMARY = re.compile(
     r".*: ([0-9]+) of ([0-9]+) VMs? ha(?:s its|ve their) snapshot of "

@@ -13,8 +13,9 @@ from vmss.core.messages import Victim
 from vmss.core.outcome import OVERTAKEN, UNREADABLE, Error
 from vmss.core.policy import Policy
 from vmss.core.pruning import Pruned
+from vmss.core.served import Served
 from vmss.core.text import one_line
-from vmss.core.turn import Served, Turn
+from vmss.core.turn import Turn
 from vmss.core.vms import Vm
 from vmss.core.words import agree, counted
 from vmss.passes.context import Context

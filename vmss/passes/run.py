@@ -9,7 +9,6 @@ from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
 from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
-from vmss.core.turn import Served, totals
 from vmss.edges import sessions
 from vmss.edges.clock import Clock
 from vmss.edges.lock import Held, Lock, LockDirectory
@@ -25,6 +24,7 @@ from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
     from vmss.core.pruning import Prune, Pruned
+    from vmss.core.served import Served
     from vmss.passes.kept import Kept
     from vmss.passes.planning import Planned
     from vmss.passes.serve import Service
@@ -54,7 +54,7 @@ class Report(NamedTuple):
 
     status: int
     line: str
-    served: Tuple[Served, ...] = ()
+    served: "Tuple[Served, ...]" = ()
     pruned: Optional["Pruned"] = None
     listed: Tuple[str, ...] = ()
 
@@ -376,12 +376,16 @@ class Pass:
         if self.pruned is not None:
             return self._report_of_prune(self.pruned, complete)
         runs = tuple(self.teller.runs)
+        if complete and not runs:
+            return Report(EXIT_OK, "no policy is due")
+        from vmss.core.served import totals  # not needed by an idle tick
+
         failed = sum(len(served.victims) for served in runs)
         line = totals(runs)
         if not complete:
             stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
             return Report(EXIT_FAILED, stopped + line, runs)
-        return Report(EXIT_FAILED if failed else EXIT_OK, line if runs else "no policy is due", runs)
+        return Report(EXIT_FAILED if failed else EXIT_OK, line, runs)
 
     def _report_of_prune(self, pruned: "Pruned", complete: bool) -> Report:
         from vmss.passes.pruning import summary

@@ -10,7 +10,8 @@ from vmss.core.messages import Victim
 from vmss.core.outcome import OVERTAKEN, UNREADABLE, Outcome
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, Problem
 from vmss.core.pruning import Pruned
-from vmss.core.turn import Served, Turn, totals
+from vmss.core.served import Served, totals
+from vmss.core.turn import Turn
 from vmss.core.vms import Vm
 from vmss.edges import stop
 from vmss.edges.lock import Lock

@@ -9,7 +9,7 @@ from vmss.core.messages import Victim
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.schedule import next_slot
 from vmss.core.text import quoted
-from vmss.core.turn import Served, Turn
+from vmss.core.turn import Turn
 from vmss.edges.alerts import Alerts
 from vmss.edges.lock import Held
 from vmss.edges.xapi import Misunderstood, Refused
@@ -17,6 +17,7 @@ from vmss.passes.agenda import Agenda
 from vmss.passes.context import Context
 
 if TYPE_CHECKING:
+    from vmss.core.served import Served
     from vmss.passes.frozen import FrozenVms
 
 # Missed slots that an alert names.
@@ -41,7 +42,7 @@ class Teller:
         self._log = context.log
         self._alerts = Alerts(context.xapi, context.clock, context.log)
 
-    def run_is_over(self, served: Served) -> None:
+    def run_is_over(self, served: "Served") -> None:
         """Raise the alert of a run, then set last-run-time: in this order a crash between the two repeats the alert,
         and loses none."""
         policy, zone, ended = served.turn.policy, self._log.zone, self._context.clock.now()
@@ -80,7 +81,7 @@ class Teller:
             self.owing = True
         self._completed(served)
 
-    def _completed(self, served: Served) -> None:
+    def _completed(self, served: "Served") -> None:
         self._log("Completed processing policy: %s" % served.turn.policy.uuid)
         self.runs.append(served)
 
@@ -108,7 +109,7 @@ class Teller:
     def _tell_pool(self, name: str, text: str) -> bool:
         return self._alerts.create(name, self._context.pool.uuid, messages.body(name, text), "Pool")
 
-    def _of_frozen(self, served: Served) -> str:
+    def _of_frozen(self, served: "Served") -> str:
         """What the alert of a run says of VMs that checkpoints have left suspended: its own, and those resumed."""
         if self.frozen is None:
             return ""
@@ -119,6 +120,10 @@ class Teller:
 
     def restricted(self, turns: Sequence[Turn], alert: bool = True) -> None:
         """The pool's licence does not include scheduled snapshots: tell each policy that was due, once a slot."""
+        if not turns:
+            return
+        from vmss.core.served import Served  # few passes need it
+
         for turn in turns:
             victim = Victim(turn.policy.name, turn.policy.uuid, ("LICENCE_RESTRICTION", "VMSS"))
             self.runs.append(Served(turn, self._context.clock.now(), victims=(victim,)))
@@ -146,7 +151,7 @@ class Teller:
                 body = messages.body(messages.LOGON_FAILURE, period)
                 self._alerts.create(messages.LOGON_FAILURE, turn.policy.uuid, body)
 
-    def _reasons(self, served: Served) -> List[str]:
+    def _reasons(self, served: "Served") -> List[str]:
         """Which SRs are not attached, where that made VMs fail: their errors name no SR, or only its reference."""
         from vmss.core.access import ERRORS  # few passes need it
         from vmss.edges.access import reasons
@@ -165,7 +170,7 @@ class Teller:
         body = messages.body(messages.NOT_QUIESCED, summary)
         self._alerts.create_once(messages.NOT_QUIESCED, policy.uuid, body, ended - timedelta(days=1))
 
-    def _missed(self, served: Served, ended: datetime) -> None:
+    def _missed(self, served: "Served", ended: datetime) -> None:
         """Slots of the policy that passed while it was running are missed."""
         policy = served.turn.policy
         slots: List[str] = []

@@ -1,0 +1,95 @@
+"""The result of one policy's run, and what is said of it."""
+
+from datetime import datetime, timedelta, tzinfo
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+from vmss.core.datetimes import local
+from vmss.core.messages import Victim
+from vmss.core.schedule import TICK_INTERVAL
+from vmss.core.text import quoted
+from vmss.core.turn import Turn
+from vmss.core.words import agree, counted
+
+
+class Served(NamedTuple):
+    """The result of one policy's run.
+
+    `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone, `left`
+    those that exceed retention and are left to later runs, `future` those that are dated in the future.
+    `victims` are the VMs with an error, `without` those of them that have no snapshot of the slot. `degraded`: plain
+    snapshots were taken instead of quiesced ones. `overtaken` is the policy's next slot, if the run had to give up the
+    rest of its VMs for it.
+    """
+
+    turn: Turn
+    started: datetime
+    vms: int = 0
+    taken: int = 0
+    deleted: int = 0
+    left: int = 0
+    future: int = 0
+    victims: Tuple[Victim, ...] = ()
+    without: Tuple[Victim, ...] = ()
+    degraded: bool = False
+    overtaken: Optional[datetime] = None
+
+    def summary(self, zone: tzinfo, ended: datetime) -> str:
+        """The run in two sentences, which insight.history reads back: what it did; how it was started, and how long
+        it took."""
+        return "%s: %d of %s %s snapshot of %s; %s deleted. %s" % (
+            quoted(self.turn.policy.name),
+            self.taken,
+            counted(self.vms, "VM"),
+            agree(self.taken, "has its", "have their"),
+            _with_zone(self.turn.slot, zone),
+            counted(self.deleted, "expired snapshot"),
+            self._course(zone, ended),
+        )
+
+    def remarks(self, of_the_day: bool) -> List[str]:
+        """Sentences beside the summary, each for a line of its own; `of_the_day`: also what is said once a day."""
+        said = []
+        if self.left:
+            said.append(
+                "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "
+                "vmss prune --policy %s"
+                % (
+                    counted(self.left, "scheduled snapshot"),
+                    agree(self.left, "exceeds", "exceed"),
+                    self.turn.policy.uuid,
+                )
+            )
+        if self.future and of_the_day:
+            said.append(
+                "%s %s dated in the future, because the clock was wrong, and retention leaves them alone; if the clock "
+                "is right now: vmss prune --dated-in-future"
+                % (counted(self.future, "scheduled snapshot"), agree(self.future, "is", "are"))
+            )
+        return said
+
+    def _course(self, zone: tzinfo, ended: datetime) -> str:
+        # Of a clock that was set back meanwhile, no length is known but that it was not negative.
+        took = "took %s" % counted(round(max(timedelta(0), ended - self.started).total_seconds()), "second")
+        if self.turn.forced:
+            return "The run was started by hand at %s and %s." % (_with_zone(self.started, zone), took)
+        if self.turn.again:
+            return "The run was started again, at %s, and %s." % (_with_zone(self.started, zone), took)
+        if self.started >= self.turn.slot + TICK_INTERVAL:
+            return "The run was started late, at %s, and %s." % (_with_zone(self.started, zone), took)
+        return "The run was started at its slot and %s." % took
+
+
+def _with_zone(instant: datetime, zone: tzinfo) -> str:
+    """An instant on the wall clock, to the second, and the name of the zone."""
+    return "%s (%s)" % (local(instant.replace(microsecond=0), zone), instant.astimezone(zone).tzname())
+
+
+def totals(runs: Sequence[Served]) -> str:
+    """The results of these runs in one line, for people."""
+    return "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
+        len(runs),
+        sum(served.taken for served in runs),
+        sum(served.vms for served in runs),
+        sum(served.deleted for served in runs),
+        sum(len(served.victims) for served in runs),
+    )
