@@ -261,6 +261,40 @@ def test_a_vm_that_is_suspended_while_it_waits_gets_its_checkpoint(pool: TestPoo
     assert snapshot["power_state"] == "Suspended" and pool.call("VM.get_power_state", vm) == "Suspended"
 
 
+def test_a_vm_that_is_started_while_it_waits_gets_its_checkpoint(pool: TestPool) -> None:
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    first, second = pool.vm("first", [sr]), pool.vm("second", [sr])
+    pool.policy([first, second], type="checkpoint")
+    slow(pool, vdi_snapshot=100.0)
+    pool.at(10, 15)
+    waits: List[str] = []
+
+    def start() -> None:
+        waits.extend(vm for vm in (first, second) if not pool.call("VM.get_current_operations", vm))
+        pool.call("VM.start", waits[0], False, False)
+
+    front(pool, before=Once("event.from", start, number=2))
+    assert pool.tick().status == 0
+    (snapshot,) = pool.snapshots(waits[0])
+    assert snapshot["power_state"] == "Suspended" and pool.call("VM.get_power_state", waits[0]) == "Running"
+    for vm in (first, second):
+        assert pool.log().count("Processing VM: %s" % pool.call("VM.get_uuid", vm)) == 1
+    clean(pool)
+
+
+def test_a_quiesced_schedule_takes_plain_snapshots_of_vms_that_waited_too(pool: TestPool) -> None:
+    sr = pool.sr()
+    vms = [pool.vm(name, [sr], running=True) for name in ("first", "second", "third")]
+    policy = pool.policy(vms)
+    pool.simulator.db.set("VMSS", policy, "type", "snapshot_with_quiesce")
+    slow(pool, vdi_snapshot=100.0)
+    pool.at(10, 15)
+    assert pool.tick().status == 0
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1, 1]
+    clean(pool)
+
+
 # Slots that pass in the middle of a pass
 
 

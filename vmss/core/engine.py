@@ -198,7 +198,7 @@ class Engine:
         self._free(operation)
 
     def resume(self, operation: Operation) -> None:
-        """Queue a parked operation again."""
+        """Queue a parked operation again, or another one of its job in its place."""
         self._queue(self._snapshots if operation.action in TAKES else self._deletions, operation)
 
     # The journal: what is to be destroyed, before it is

@@ -61,6 +61,7 @@ class Job(NamedTuple):
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
     - `more`: of what expires, at most so many go beyond the one that the new snapshot replaces; None: all.
     - `future` is the number of the VM's scheduled snapshots that are dated in the future.
+    - `unless_halted` is the method that the policy asks for; of a halted VM a plain snapshot is taken.
     """
 
     policy: str
@@ -79,6 +80,7 @@ class Job(NamedTuple):
     task: str = ""
     more: Optional[int] = None
     future: int = 0
+    unless_halted: str = ""
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

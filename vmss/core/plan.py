@@ -5,7 +5,16 @@ from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from vmss.core import policy
 from vmss.core.datetimes import CLOCK_TOLERANCE
-from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job
+from vmss.core.job import (
+    TAKE_CHECKPOINT,
+    TAKE_QUIESCED,
+    TAKE_SNAPSHOT,
+    ExpiredDisk,
+    ExpiredSnapshot,
+    Job,
+    Operation,
+    Tokens,
+)
 from vmss.core.policy import Policy
 from vmss.core.records import NULL
 from vmss.core.retention import Keep, Snapshot, expired, in_future
@@ -23,6 +32,9 @@ _MIB = 1 << 20
 # The types of a VM's own disks. All others serve the pool, or another product: cbt_metadata, for one, is what a backup
 # tool makes of a snapshot's disk, and needs for its next incremental backup (docs/xapi-facts.md, Types of disks).
 _OF_A_VM = ("user", "system", "ephemeral")
+
+# The method that each type of policy asks for.
+_METHODS = {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}
 
 # The token of checkpoints of suspended VMs: xapi picks the host, so one runs at a time.
 _ANY_HOST = "any host"
@@ -83,12 +95,10 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
     vm = expiry.vm
     take = "" if expiry.served else _take(expiry.turn.policy, vm)
     mine = disks.get(vm.ref, ())
-    tokens = {disk.sr for disk in mine}
+    tokens = frozenset(disk.sr for disk in mine)
     seconds = _DISK_SECONDS * max(1, len(mine))
     if take == TAKE_CHECKPOINT:
-        # The memory is written to an SR too, and xapi takes one checkpoint per host at a time.
-        tokens.update(_memory_sr(vm, suspend_sr))
-        tokens.add(vm.host if vm.host != NULL else _ANY_HOST)
+        tokens |= _checkpoint_tokens(vm, suspend_sr)
         seconds += vm.memory / _MEMORY_PER_SECOND
     return Job(
         policy=expiry.turn.policy.ref,
@@ -96,7 +106,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         uuid=vm.uuid,
         name=vm.name,
         take=take,
-        tokens=frozenset(tokens) if take else frozenset(),
+        tokens=tokens if take else frozenset(),
         seconds=seconds if vm.took is None else vm.took,
         expired=tuple(
             _expired(snapshot, disks.get(snapshot.ref, ()), snapshot in expiry.after_new) for snapshot in expiry.expired
@@ -107,15 +117,29 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         task="" if expiry.turn.forced else vm.task,
         more=expiry.more,
         future=expiry.future,
+        unless_halted=_METHODS[expiry.turn.policy.type],
     )
 
 
-def take_anew(job: Job, vm: Optional[Vm]) -> str:
-    """Given the VM of a job as it is right before the snapshot is started, None if it is gone, return the method that
-    takes the snapshot; empty if the VM has left the policy."""
+def _checkpoint_tokens(vm: Vm, suspend_sr: str) -> Tokens:
+    """What the checkpoint of a VM occupies beside the SRs of its disks: the memory is written to an SR too, and xapi
+    takes one checkpoint per host at a time."""
+    return frozenset(_memory_sr(vm, suspend_sr)) | {vm.host if vm.host != NULL else _ANY_HOST}
+
+
+def take_anew(operation: Operation, job: Job, degraded: bool, vm: Optional[Vm], suspend_sr: str) -> Optional[Operation]:
+    """Given the operation that takes the snapshot of a job, and the job's VM as it is right before that starts, None if
+    it is gone, return the operation that takes the snapshot; None if the VM has left the policy.
+
+    `degraded`: a plain snapshot is taken because the server has no quiesced ones.
+    """
     if vm is None or vm.policy != job.policy:
-        return ""
-    return TAKE_SNAPSHOT if vm.power_state == "Halted" else job.take
+        return None
+    action = TAKE_SNAPSHOT if degraded or vm.power_state == "Halted" else job.unless_halted
+    tokens = operation.tokens
+    if action == TAKE_CHECKPOINT and operation.action != TAKE_CHECKPOINT:
+        tokens |= _checkpoint_tokens(vm, suspend_sr)
+    return operation._replace(action=action, tokens=tokens)
 
 
 def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> Iterator[Tuple[str, Need]]:
@@ -210,9 +234,7 @@ def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
 def _take(chosen: Policy, vm: Vm) -> str:
     if vm.power_state == "Halted":
         return TAKE_SNAPSHOT  # no memory to save, nothing to quiesce
-    return {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}[
-        chosen.type
-    ]
+    return _METHODS[chosen.type]
 
 
 def _expired(snapshot: Snapshot, disks: Sequence[Disk], after_new: bool) -> ExpiredSnapshot:

@@ -33,4 +33,5 @@ class Work:
         A queue that needs several tokens goes before one that needs some of them, because they are rarely all free;
         one that needs no token goes before all, because it ends soon and storage work waits for it.
         """
-        return sorted(-self._seconds[token] for token in tokens) + [0.0] if tokens else []
+        # Of a token that no plan had, because a VM has changed since, no work is known.
+        return sorted(-self._seconds.get(token, 0.0) for token in tokens) + [0.0] if tokens else []

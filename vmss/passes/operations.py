@@ -69,7 +69,7 @@ class Operations:
         self._held: List[Tuple[Operation, Outcome]] = []  # of checkpoints whose VM is being resumed
         self._parked: Dict[Operation, float] = {}  # to be retried, and when, on the monotonic clock
         self._tries: Dict[Operation, int] = {}
-        self._anew: Dict[int, str] = {}  # jobs that were decided anew, and how: see `_decide_anew`
+        self._announced: Set[int] = set()  # jobs that the log has named
         self._adopted: Set[int] = set()  # jobs whose task of an earlier pass is, or was, in flight
 
     @property
@@ -136,8 +136,10 @@ class Operations:
             self._engine.park(operation)
             self._parked[operation] = inf
             return None
-        if operation.action in TAKES and self._is_stale(operation) and not self._decide_anew(operation):
-            return Outcome(error=(OFF_SCHEDULE,))
+        if operation.action in TAKES and self._is_stale(operation):
+            anew = self._decide_anew(operation)
+            if anew != operation:
+                return self._instead(operation, anew)
         if operation not in self._tries:
             self._announce(operation)
         elif operation.action in TAKES:
@@ -191,7 +193,9 @@ class Operations:
     def _announce(self, operation: Operation) -> None:
         job = self._engine.jobs[operation.job]
         if operation.action in TAKES:
-            self._log("Processing VM: %s" % job.uuid)
+            if operation.job not in self._announced:
+                self._log("Processing VM: %s" % job.uuid)
+                self._announced.add(operation.job)
             self._notes.began(job.uuid, self._clock.now())
             return
         for snapshot in job.expired:
@@ -210,11 +214,10 @@ class Operations:
             self._adopted.add(operation.job)
             self._tasks.adopt(job.task, operation.action)
             return job.task, True
-        action = self._anew.get(operation.job) or operation.action
-        if action != TAKE_CHECKPOINT:
-            return self._tasks.start(action, operation.ref, job.label), False
+        if operation.action != TAKE_CHECKPOINT:
+            return self._tasks.start(operation.action, operation.ref, job.label), False
         self.resuming.begins(job)
-        task = self._tasks.start(action, operation.ref, job.label)
+        task = self._tasks.start(operation.action, operation.ref, job.label)
         self.resuming.has_begun(job, task)
         return task, False
 
@@ -238,14 +241,9 @@ class Operations:
             snapshot = self._new_snapshot(operation)
             outcome = Outcome(value=snapshot) if snapshot else outcome
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _CHANGED:
-            before = self._anew.get(operation.job) or operation.action
             anew = self._decide_anew(operation)
-            if not anew:
-                return Outcome(error=(OFF_SCHEDULE,))
-            if anew != before and not self.over:
-                self._engine.park(operation)
-                self._engine.resume(operation)
-                return None
+            if anew is None or (anew != operation and not self.over):
+                return self._instead(operation, anew)
         if self._retried(operation, outcome):
             return None
         # What xapi refuses to delete is as it was.
@@ -316,18 +314,25 @@ class Operations:
     def _is_stale(self, operation: Operation) -> bool:
         return self._clock.now() > self._engine.jobs[operation.job].since + _FRESH
 
-    def _decide_anew(self, operation: Operation) -> str:
-        """The method that takes the snapshot of a VM as it is now; empty if the VM has left its policy."""
-        job = self._engine.jobs[operation.job]
+    def _decide_anew(self, operation: Operation) -> Optional[Operation]:
+        """The operation that takes the snapshot of a VM as it is now; None if the VM has left its policy."""
+        job, state = self._engine.jobs[operation.job], self._engine.states[operation.job]
         try:
-            anew = take_anew(job, read_vm(self._context.xapi, job.vm))
+            vm = read_vm(self._context.xapi, job.vm)
         except (Refused, Misunderstood):
-            return operation.action  # the operation itself will tell
-        self._anew[operation.job] = anew
-        if not anew:
-            self._notes.ended(job.uuid, self._clock.now(), Outcome(error=(OFF_SCHEDULE,)))
-            self._log("VM %s is not served: it is gone, or off the schedule, since the run began" % job.uuid)
-        return anew
+            return operation  # it will tell by itself
+        return take_anew(operation, job, state.degraded, vm, self._context.pool.suspend_sr)
+
+    def _instead(self, operation: Operation, anew: Optional[Operation]) -> Optional[Outcome]:
+        """Queue another operation in place of this one; return this one's outcome if there is no other."""
+        if anew is not None:
+            self._engine.park(operation)
+            self._engine.resume(anew)
+            return None
+        uuid = self._engine.jobs[operation.job].uuid
+        self._notes.ended(uuid, self._clock.now(), Outcome(error=(OFF_SCHEDULE,)))
+        self._log("VM %s is not served: it is gone, or off the schedule, since the run began" % uuid)
+        return Outcome(error=(OFF_SCHEDULE,))
 
     def _of_this_slot(self, flight: _Flight, outcome: Outcome) -> Optional[Outcome]:
         """The outcome; None if a snapshot that an earlier pass started is not one of this slot: then this slot's is
