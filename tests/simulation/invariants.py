@@ -422,6 +422,15 @@ class Observer:
             return
         if said and "was tried again" in said[-1][1]:
             return  # it is about the VMs that had failed, and not about those that have joined the policy since
+        earlier = self._policies[policy]["last_run_time"].replace(tzinfo=UTC)
+        if said and not self._disturbed and "started by hand" not in said[-1][1]:
+            self._check(
+                9,
+                not self.latest_slot(row, when) <= earlier <= self._began + A_MINUTE,
+                "%s is served, though its run of %s has told of the latest slot",
+                row["name_label"],
+                earlier,
+            )
         bodies = "".join(body for _, body in said)
         for vm in sorted(self._members[policy] & self._vms_of(policy)):
             it = self._rows("VM")[vm]
