@@ -1,0 +1,623 @@
+"""The mutations: each is one place of the product with other text in it, and what it does then."""
+
+from typing import List, NamedTuple, Tuple
+
+
+class Mutation(NamedTuple):
+    """`old`, which stands once in the file of the product, becomes `new`. `tests`: the files of tests that are asked
+    first; all others follow if these notice nothing."""
+
+    what: str
+    path: str
+    old: str
+    new: str
+    tests: Tuple[str, ...]
+
+
+def _of(path: str, *mutations: Tuple[str, str, str, str]) -> List[Mutation]:
+    return [Mutation(what, path, old, new, tuple(tests.split())) for what, old, new, tests in mutations]
+
+
+MUTATIONS: List[Mutation] = [
+    *_of(
+        "vmss/core/retention.py",
+        (
+            "the youngest snapshots expire",
+            "key=lambda snapshot: (snapshot.time, snapshot.uuid),",
+            "key=lambda snapshot: (snapshot.time, snapshot.uuid), reverse=True,",
+            "retention",
+        ),
+        (
+            "one snapshot more is kept",
+            "len(counted) + new - keep.retained)",
+            "len(counted) + new - keep.retained - 1)",
+            "retention",
+        ),
+        (
+            "one snapshot less is kept",
+            "len(counted) + new - keep.retained)",
+            "len(counted) + new - keep.retained + 1)",
+            "retention",
+        ),
+        (
+            "a pinned snapshot expires",
+            "if not snapshot.pinned and snapshot.time <= now),",
+            "if snapshot.time <= now),",
+            "retention",
+        ),
+        (
+            "a snapshot that is dated in the future counts",
+            "if not snapshot.pinned and snapshot.time <= now),",
+            "if not snapshot.pinned),",
+            "retention",
+        ),
+        ("a run deletes many snapshots of a VM", "MORE_IN_A_RUN = 2", "MORE_IN_A_RUN = 9", "convergence run"),
+    ),
+    *_of(
+        "vmss/core/plan.py",
+        (
+            "a VM that was served is served again",
+            "served = (turn.missing or not turn.forced) and any(",
+            "served = False and any(",
+            "run",
+        ),
+        (
+            "an old slot's snapshot counts for this slot",
+            "any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)",
+            "any(snapshot.time <= now for snapshot in vm.snapshots)",
+            "run",
+        ),
+        (
+            "a snapshot of the future counts for this slot",
+            "any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)",
+            "any(turn.slot <= snapshot.time for snapshot in vm.snapshots)",
+            "wrong_clock run",
+        ),
+        (
+            "no task of an earlier pass is adopted",
+            'task="" if expiry.turn.forced else vm.task,',
+            'task="",',
+            "killed run",
+        ),
+        (
+            "what may go only for a new snapshot goes without one",
+            "after_new = frozenset(surplus) - frozenset(expired(vm.snapshots, keep, now))",
+            "after_new = frozenset()",
+            "convergence run",
+        ),
+        (
+            "a disk that another VM has counts as the snapshot's own",
+            "and disk.managed and len(disk.vbds) <= vbds",
+            "and disk.managed",
+            "run orphans",
+        ),
+        (
+            "a disk of another product counts as the snapshot's own",
+            "return disk.type in _OF_A_VM and disk.is_a_snapshot",
+            "return disk.is_a_snapshot",
+            "run",
+        ),
+        (
+            "the second disk of a snapshot is forgotten",
+            "mine = tuple(_expired_disk(disk) for disk in disks if ours(disk, 1))",
+            "mine = tuple(_expired_disk(disk) for disk in disks if ours(disk, 1))[:1]",
+            "run",
+        ),
+        (
+            "two snapshots of a VM bear one name",
+            "while snapshot_name(expiry.turn.policy, instant) in taken:",
+            "while False:",
+            "run",
+        ),
+        (
+            "a halted VM is checkpointed",
+            'if vm.power_state == "Halted":\n        return TAKE_SNAPSHOT  # no',
+            'if vm.power_state == "":\n        return TAKE_SNAPSHOT  # no',
+            "run",
+        ),
+        (
+            "a quiesced snapshot is tried again though the server has none",
+            "action = TAKE_SNAPSHOT if degraded or",
+            "action = TAKE_SNAPSHOT if",
+            "trouble",
+        ),
+        (
+            "a VM that was taken off the schedule while it waited is snapshotted",
+            "if vm is None or vm.policy != job.policy:",
+            "if vm is None:",
+            "run convergence",
+        ),
+    ),
+    *_of(
+        "vmss/core/turn.py",
+        (
+            "a run by hand gives its snapshots the name of the slot",
+            "return self.begun if self.begun is not None and (self.forced or self.late) else self.slot",
+            "return self.slot",
+            "run",
+        ),
+    ),
+    *_of(
+        "vmss/core/engine.py",
+        (
+            "what expired for a new snapshot goes though that failed",
+            "self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new], replaced=0)",
+            "self._expire(number, job.expired, replaced=1)",
+            "engine",
+        ),
+        ("a deletion does not count as one", "deletion.most -= 1\n", "deletion.most -= 0\n", "engine"),
+        ("a checkpoint is not shut down before it is destroyed", "if snapshot.suspended:", "if False:", "engine"),
+        (
+            "after a deletion that hangs the next one is started",
+            "if not deletion.remaining or deletion.timed_out or not deletion.most:",
+            "if not deletion.remaining or not deletion.most:",
+            "engine",
+        ),
+        (
+            "a disk that stays counts as destroyed",
+            "                deletion.failed = True\n",
+            "                deletion.failed = False\n",
+            "engine",
+        ),
+        (
+            "a slow operation keeps all its tokens",
+            "if len(operation.tokens) > 1:",
+            "if len(operation.tokens) > 99:",
+            "engine convergence",
+        ),
+        (
+            "each VM on a hung SR waits for its own timeout",
+            "elif outcome.error[0] == TIMED_OUT:",
+            'elif outcome.error[0] == "":',
+            "engine",
+        ),
+        (
+            "two operations use one SR at a time",
+            "while tokens in waiting.queues and tokens.isdisjoint(self._running.in_use):",
+            "while tokens in waiting.queues:",
+            "engine",
+        ),
+        (
+            "more operations run than the limit allows",
+            "if len(self._running) >= self._operations_max:\n                    return started",
+            "if len(self._running) >= 9 * self._operations_max:\n                    return started",
+            "engine",
+        ),
+        (
+            "what others have begun to use is not spared",
+            "self._work.no_deletion(self._deleting[number].spare(spared))",
+            "self._work.no_deletion(self._deleting[number].spare(frozenset()))",
+            "engine",
+        ),
+    ),
+    *_of(
+        "vmss/core/frequencies.py",
+        (
+            "a weekly schedule runs every day",
+            "if day.weekday() in schedule.days:",
+            "if day.weekday() >= 0:",
+            "schedule",
+        ),
+        (
+            "a slot that occurs twice is served at its second occurrence",
+            "yield wall_to_instants(zone, datetime.combine(day, at))[0]",
+            "yield wall_to_instants(zone, datetime.combine(day, at))[-1]",
+            "schedule",
+        ),
+        (
+            "an hour that the clock skips has a slot",
+            "if _hour(wall_clock(zone, slot)) == hour:",
+            "if _hour(wall_clock(zone, slot)) >= hour:",
+            "schedule",
+        ),
+    ),
+    *_of(
+        "vmss/core/schedule.py",
+        ("a slot is served at every tick", "return slot if slot > last_run else None", "return slot", "schedule"),
+        (
+            "a last run in the future counts",
+            "if last_run is None or in_future(last_run, now):",
+            "if last_run is None:",
+            "schedule",
+        ),
+        (
+            "a first slot that an earlier tick could not serve is lost",
+            "min(since or now, now) - TICK_INTERVAL",
+            "now - TICK_INTERVAL",
+            "schedule run",
+        ),
+    ),
+    *_of(
+        "vmss/core/policy.py",
+        (
+            "a disabled schedule is served",
+            "if not self.enabled or not self.vms:",
+            "if not self.vms:",
+            "policy schedule run",
+        ),
+    ),
+    *_of(
+        "vmss/core/frozen.py",
+        (
+            "a VM that a checkpoint left suspended stays so",
+            "return SETTLED if seen.by_others else LEFT",
+            "return SETTLED",
+            "suspended",
+        ),
+        (
+            "a VM that somebody suspended is resumed",
+            "return SETTLED if seen.by_others else LEFT",
+            "return LEFT",
+            "suspended",
+        ),
+    ),
+    *_of(
+        "vmss/core/left_over.py",
+        (
+            "what cannot be deleted is tried at every tick",
+            "return now < self.tried - _EARLY or now >= self.tried + self.pause - _EARLY",
+            "return True",
+            "trouble orphans",
+        ),
+        (
+            "what cannot be deleted is never tried again",
+            "return now < self.tried - _EARLY or now >= self.tried + self.pause - _EARLY",
+            "return False",
+            "trouble orphans",
+        ),
+    ),
+    *_of(
+        "vmss/core/failures.py",
+        (
+            "a failure that may pass is not tried again",
+            "return bool(error) and error[0] not in _LASTING",
+            "return False",
+            "owed",
+        ),
+    ),
+    *_of(
+        "vmss/passes/operations.py",
+        (
+            "what hangs is not cancelled",
+            "            self._tasks.cancel(task)\n",
+            "            pass\n",
+            "run trouble service",
+        ),
+        (
+            "operations have no limit of time",
+            "_Flight(operation, now, adopted, now + self._limit(operation))",
+            "_Flight(operation, now, adopted, inf)",
+            "run trouble service",
+        ),
+        (
+            "a snapshot is started twice after a lost answer",
+            "        elif operation.action in TAKES:\n            # It was refused",
+            "        elif False:\n            # It was refused",
+            "run trouble",
+        ),
+        (
+            "after a lost result the pool is not asked for the snapshot",
+            '_UNDECIDED = (RESULT_LOST, "CANNOT_CONTACT_HOST")',
+            '_UNDECIDED = ("",)',
+            "run trouble",
+        ),
+        (
+            "any snapshot of an earlier pass's task is taken for this slot's",
+            "if operation.action not in TAKES or not flight.adopted or outcome.error:",
+            "if True:",
+            "run killed",
+        ),
+        (
+            "a snapshot that was there before counts as the new one",
+            "if snapshot.uuid not in job.known and snapshot.time >= job.since:",
+            "if True:",
+            "run trouble",
+        ),
+        (
+            "a VM that waited is not looked at before its snapshot",
+            "if operation.action in TAKES and self._is_stale(operation):",
+            "if False:",
+            "trouble run",
+        ),
+        (
+            "a VM whose power state changed while it waited gets no snapshot",
+            '_CHANGED = ("VM_BAD_POWER_STATE", "HANDLE_INVALID")',
+            '_CHANGED = ("",)',
+            "run convergence",
+        ),
+        (
+            "nothing is tried again that was refused because something was busy",
+            "retries >= self._settings.retries:",
+            "retries >= 0:",
+            "trouble run",
+        ),
+    ),
+    *_of(
+        "vmss/passes/deletions.py",
+        ("no journal", "                self._write(jobs)\n", "                pass\n", "journal"),
+        (
+            "new records are not on disk before the first deletion",
+            "            error = write_database(self._context, self._notes)\n",
+            "            error = ()\n",
+            "journal run",
+        ),
+        (
+            "what is deleted though xapi could not write its database",
+            "        if error:\n            self.problems +=",
+            "        if False:\n            self.problems +=",
+            "journal run convergence",
+        ),
+        (
+            "the record of a deletion that is under way is dropped",
+            "                    if not settled:\n",
+            "                    if False:\n",
+            "journal",
+        ),
+        (
+            "a pin, a copy and a user are not asked for right before a deletion",
+            "return self._last_look.stopped(operations, self._engine.jobs)",
+            "return {}",
+            "trouble run convergence",
+        ),
+        (
+            "what rests is deleted all the same",
+            "            self._resting[key] = self._left.rests(snapshot.uuid, self._context.clock.now())\n",
+            "            self._resting[key] = False\n",
+            "trouble convergence",
+        ),
+        (
+            "an entry of the journal is removed though something of it is left",
+            "        for error, entries in entry.remaining.values():\n",
+            "        for error, entries in ():\n",
+            "journal trouble",
+        ),
+    ),
+    *_of(
+        "vmss/passes/serve.py",
+        (
+            "a request to stop is not heard",
+            "if self._stop_by is None and stop.requested():",
+            "if False:",
+            "service run",
+        ),
+        (
+            "a slot that comes while a run hangs waits for it",
+            "if self._in_hand.stalled(policy, hangs):",
+            "if False:",
+            "service convergence",
+        ),
+        (
+            "a VM whose snapshot hangs gets a second one",
+            "if job.take and job.vm in being_taken:",
+            "if False:",
+            "service convergence",
+        ),
+        (
+            "what could not be deleted waits for the next run",
+            "if settled and on_request is None:",
+            "if False:",
+            "trouble convergence",
+        ),
+        (
+            "an alert waits for deletions that hang",
+            "        self._tell(self._in_hand.settled())\n",
+            "",
+            "service convergence",
+        ),
+        (
+            "VMs that earlier passes left suspended are forgotten",
+            "        self._operations.resuming.see_to_earlier()\n",
+            "",
+            "suspended",
+        ),
+        (
+            "what an earlier pass did not destroy is forgotten",
+            "        self._deletions.resume_leftovers(settled)\n",
+            "",
+            "journal",
+        ),
+    ),
+    *_of(
+        "vmss/passes/resuming.py",
+        ("nothing is resumed", "if not self._settings.resume:", "if True:", "suspended"),
+        (
+            "it is not noted that a VM ran before its checkpoint",
+            '        if self._power_state(job) == "Running":\n            self._vms.add(',
+            '        if self._power_state(job) == "":\n            self._vms.add(',
+            "suspended",
+        ),
+    ),
+    *_of(
+        "vmss/passes/run.py",
+        (
+            "a session is closed in which operations are under way",
+            "if self.pending or self.lost:",
+            "if False:",
+            "run killed",
+        ),
+        (
+            "disks that a dying xapi left are not looked for",
+            "        if settled:\n            self._find_orphans()\n",
+            "",
+            "orphans",
+        ),
+        (
+            "deletions may come back if xapi dies",
+            "                if self.changed:\n                    self._write_database()\n",
+            "",
+            "run journal",
+        ),
+        (
+            "what became due during a pass waits for the next tick",
+            "while complete and self.worked:",
+            "while False:",
+            "run service",
+        ),
+        (
+            "since when ticks could not serve is not handed on",
+            'self.lock.release(None if done else {"since": format_datetime(self.agenda.waiting_since)})',
+            "self.lock.release(None)",
+            "run lock",
+        ),
+    ),
+    *_of(
+        "vmss/passes/telling.py",
+        (
+            "last-run-time is set before the alert",
+            '        summary = "\\n".join([summary] + remarks)\n',
+            '        summary = "\\n".join([summary] + remarks)\n        self._set_last_run_time(policy, ended)\n',
+            "alerts run",
+        ),
+        ("an alert that was not stored counts as raised", "        if raised:\n", "        if True:\n", "alerts run"),
+        ("a run that failed is told as a success", "        if served.victims:\n", "        if False:\n", "alerts run"),
+        ("missed slots are not told", "        self._missed(served, ended)\n", "", "alerts service run"),
+        ("the licence is not told", "            if alert:\n", "            if False:\n", "alerts run"),
+        (
+            "VMs that failed are not noted for later ticks",
+            "            self._agenda.owed.note(served.turn, owing)\n",
+            "            pass\n",
+            "owed",
+        ),
+        (
+            "last-run-time is not set",
+            "            self._set_last_run_time(policy, ended)\n        else:",
+            "            pass\n        else:",
+            "run",
+        ),
+    ),
+    *_of(
+        "vmss/passes/agenda.py", ("the licence is not asked for", "if self._context.pool.licensed:", "if True:", "run")
+    ),
+    *_of(
+        "vmss/passes/orphans.py",
+        (
+            "a disk that is not proven ours is destroyed",
+            "return OURS if seen and restarted else SUSPECT",
+            "return OURS",
+            "orphans",
+        ),
+    ),
+    *_of(
+        "vmss/edges/lock.py",
+        (
+            "the lock is ignored",
+            "fcntl.LOCK_EX | fcntl.LOCK_NB)\n            except OSError as error:",
+            "fcntl.LOCK_UN)\n            except OSError as error:",
+            "lock",
+        ),
+    ),
+    *_of(
+        "vmss/edges/sessions.py",
+        (
+            "no logout",
+            "    if xapi.session:\n        with suppress(Unanswered):",
+            "    if False:\n        with suppress(Unanswered):",
+            "run no_session",
+        ),
+        (
+            "sessions of passes that died stay open",
+            "    if not sessions:\n        return True\n",
+            "    return True\n",
+            "killed lock run",
+        ),
+        (
+            "a session is closed though its tasks are pending",
+            "    if pending:\n        return False\n",
+            "",
+            "run killed",
+        ),
+        (
+            "a snapshot that waits for a busy VM is not cancelled",
+            "        if waits:\n",
+            "        if False:\n",
+            "run killed",
+        ),
+    ),
+    *_of(
+        "vmss/edges/alerts.py",
+        (
+            "an alert that xapi stored and answered with NULL is repeated",
+            "stored = message != NULL or self._exists(name, policy, text, began - CLOCK_TOLERANCE, cls)",
+            "stored = message != NULL",
+            "alerts",
+        ),
+        (
+            "what is said once is said again",
+            "if not self._exists(name, policy, None, since):",
+            "if True:",
+            "alerts run",
+        ),
+    ),
+    *_of(
+        "vmss/edges/tasks.py",
+        (
+            "the end of a task whose event was lost is never learnt",
+            "if not ended and self._clock.monotonic() - self._last_event >= _SILENCE_S:",
+            "if False:",
+            "xapi run trouble",
+        ),
+        (
+            "the records of tasks stay",
+            '            self._xapi.call("task.destroy", task)\n',
+            "            pass\n",
+            "run xapi",
+        ),
+    ),
+    *_of(
+        "vmss/edges/vms.py",
+        (
+            "snapshots that people took count as scheduled",
+            'marked = \'field "is_vmss_snapshot" = "true"\'',
+            'marked = \'field "is_a_snapshot" = "true"\'',
+            "run",
+        ),
+        (
+            "a snapshot whose records contradict each other is deleted",
+            "if item.snapshot is not None and item.ref in vm.snapshot_refs and item.ref != vm.ref:",
+            "if item.snapshot is not None:",
+            "hostile run",
+        ),
+        (
+            "a checkpoint in the making counts",
+            "                continue  # a checkpoint in the making, which may yet fail\n",
+            "                pass\n",
+            "run killed",
+        ),
+    ),
+    *_of(
+        "vmss/insight/promises.py",
+        (
+            "status knows of no VM without a snapshot",
+            "    if not late:\n        return []\n",
+            "    return []\n",
+            "promises status",
+        ),
+        (
+            "status knows of no missed slot",
+            "    if not promised.missed:\n        return []\n",
+            "    return []\n",
+            "promises status",
+        ),
+        (
+            "status waits for days before it tells",
+            "MARGIN = 2 * TICK_INTERVAL",
+            "MARGIN = 400 * TICK_INTERVAL",
+            "promises status",
+        ),
+        (
+            "status goes on telling of a failure that was made good",
+            "(run.name == messages.FAILED and not _only_lacked(run))",
+            "run.name == messages.FAILED",
+            "promises status owed",
+        ),
+    ),
+    *_of(
+        "vmss/passes/left_over.py",
+        (
+            "what is left over is not told",
+            "    return [item for item in items if item.uuid in found]\n",
+            "    return []\n",
+            "status trouble",
+        ),
+    ),
+]
