@@ -123,6 +123,7 @@ class Observer:
         self._peace_since = self._latest
         self._last_runs: Dict[str, datetime] = {}  # then
         self._counts: Dict[str, int] = {}  # then: how many snapshots each VM had that retention counts
+        self._ahead: Set[str] = set()  # then: VMs with snapshots that were dated in the future
 
     def broken(self, number: int, text: str) -> None:
         """An invariant does not hold."""
@@ -518,6 +519,11 @@ class Observer:
         self._last_runs = {ref: row["last_run_time"].replace(tzinfo=UTC) for ref, row in self._rows("VMSS").items()}
         # What is dated in the future then will be past when it is counted again.
         self._counts = self._counted(datetime.max.replace(tzinfo=UTC))
+        self._ahead = {
+            it["snapshot_of"]
+            for it in self.scheduled().values()
+            if it["snapshot_time"].replace(tzinfo=UTC) > self.sim.now()
+        }
         self.restarted()
 
     def second_ended(self, status: str) -> None:
@@ -648,7 +654,8 @@ class Observer:
             bodies = "".join(it["body"] for it in mine)
             if slot < self._peace_since or last == self._last_runs.get(policy):
                 continue  # it was served before the end of the faults: somebody may have deleted its snapshot since
-            for vm in sorted(members):
+            # What was dated in the future may have got a date of this slot by now.
+            for vm in sorted(members - self._ahead):
                 count = sum(
                     1
                     for it in self.scheduled().values()
