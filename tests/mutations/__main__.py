@@ -23,17 +23,16 @@ def main() -> int:
     )
     parser.add_argument("--no-suite", action="store_true", help="ask the simulation only")
     parser.add_argument("--no-simulation", action="store_true", help="ask the suite only")
-    parser.add_argument("--unchanged", action="store_true", help="ask both about the product as it is")
     args = parser.parse_args()
     seconds = 0.0 if args.no_simulation else args.seconds
-    if args.unchanged:
-        noticed = tried(None, not args.no_suite, seconds)
-        print(_line(noticed))
-        return 1 if any(noticed) else 0
     chosen = [it for it in MUTATIONS if args.only in "%s %s" % (it.path, it.what)]
     faults = ["%s: %s" % (it.what, fault_of(it)) for it in chosen if fault_of(it)]
     if faults:
         print("\n".join(faults))
+        return 2
+    unchanged = tried(None, suite=False, seconds=seconds)
+    if unchanged.simulation:
+        print("the simulation breaks without any mutation: %s" % unchanged.simulation)
         return 2
     return _report(chosen, args.jobs, not args.no_suite, seconds)
 
