@@ -30,6 +30,8 @@ LONGEST_PASS = 5 * 86400.0
 STOPPING_SECONDS = 120.0
 # So many snapshots of a VM a run deletes at most: the one that the new snapshot replaces, and two more.
 GO_IN_A_RUN = 3
+# A VM that waits for its snapshot is looked at again after a minute; a call may take a moment itself.
+FRESH_SECONDS = 66.0
 # Before a disk is destroyed it is asked who uses it, and not longer before than this; a call may take a moment itself.
 LOOK_SECONDS = 6.0
 
@@ -104,6 +106,9 @@ class Observer:
         self._users: Dict[str, Set[str]] = {}
         self._ever_users: Dict[str, Set[str]] = {}  # at some time of this pass
         self._users_since: Dict[Tuple[str, str], float] = {}  # by disk and VM, on the steady clock
+        self._on_since: Dict[
+            str, Tuple[str, float]
+        ] = {}  # the schedule of each VM, and since when, on the steady clock
         self._policies: Dict[str, Row] = {}
         self._members: Dict[str, Set[str]] = {}
         self._slots: Dict[str, datetime] = {}
@@ -228,6 +233,9 @@ class Observer:
                 self._kept[snapshot] = self._kept[snapshot]._replace(pinned=False)
         users = {(disk, vm) for disk, vms in self._users_of_disks().items() for vm in vms}
         self._users_since = {use: self._users_since.get(use, self._steady()) for use in users}
+        for vm, row in self._rows("VM").items():
+            if self._on_since.get(vm, ("", 0.0))[0] != row["snapshot_schedule"]:
+                self._on_since[vm] = row["snapshot_schedule"], self._steady()
         self.about_to_change()
 
     def restarted(self) -> None:
@@ -298,6 +306,15 @@ class Observer:
                 self._check(
                     1, is_slot or began <= when or self._jumped, "%s: this is no slot, nor when a run began", name
                 )
+        schedule, since = self._on_since.get(vm, ("", inf))
+        self._check(
+            1,
+            self._jumped
+            or self._steady() - since < FRESH_SECONDS
+            or self._rows("VMSS").get(schedule, {}).get("name_label") == label,
+            "%s is taken of a VM that has left the schedule for long",
+            name,
+        )
         others = (row["name_label"] for row in self.scheduled().values() if row["snapshot_of"] == vm)
         self._check(1, name not in others, "%s: there is one of this name", name)
 
