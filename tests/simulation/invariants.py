@@ -13,6 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from tests.simulation.conduct import Conduct, Found, Limits
 from tests.simulation.power import Power
 from tests.simulation.slots import latest_slot
 from vmss.simulator import Simulator
@@ -71,10 +72,18 @@ class Observer:
     """Sees every call of the pass on its way, and looks at the pool before, between and after."""
 
     def __init__(
-        self, sim: Simulator, lock_dirs: Sequence[Path], zone: str, steady: Callable[[], float], stop_limit: float
+        self,
+        sim: Simulator,
+        lock_dirs: Sequence[Path],
+        zone: str,
+        steady: Callable[[], float],
+        stop_limit: float,
+        limits: Limits,
     ) -> None:
         """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to."""
         self.sim = sim
+        self._limits = limits
+        self._conduct = Conduct(sim, limits, steady)
         self.found: List[Broken] = []
         self.checked: Dict[int, int] = dict.fromkeys([*range(1, 11), 14], 0)
         self.power = Power(sim)
@@ -99,7 +108,7 @@ class Observer:
         self._scheduled_disks: Set[str] = set()  # uuids of disks of scheduled snapshots
         self._doomed_disks: Dict[str, Tuple[str, str]] = {}  # uuids, with the uuids of their snapshots and the SR
         self._jumped = False  # the clock was set back at some time
-        self._restarted = False
+        self._restarted = self._restarted_in_pass = False
         self._latest = datetime(1970, 1, 1, tzinfo=UTC)
         self._began = self._latest
         self._kept: Dict[str, Kept] = {}
@@ -138,6 +147,10 @@ class Observer:
         self.checked[number] += 1
         if not holds:
             self.broken(number, text % values)
+
+    def _hold(self, found: Found) -> None:
+        for number, text in found:
+            self.broken(number, text)
 
     # The pool
 
@@ -178,6 +191,7 @@ class Observer:
     def begin(self) -> None:
         """A pass begins."""
         self.power.begin()
+        self._conduct = Conduct(self.sim, self._limits, self._steady)
         now = self._began = self._latest = self.sim.now()
         self._steady_began = self._steady()
         self._kept = {
@@ -202,6 +216,7 @@ class Observer:
         self._names = {}
         self._pruning = False
         self._mine = set()
+        self._restarted_in_pass = False
         self._disk_full = self._stop_seen = False
         self._lock_was_there = any(self.lock_dir.glob("*.lock"))
         self._stop_asked = None
@@ -240,12 +255,14 @@ class Observer:
 
     def restarted(self) -> None:
         """xapi has ended and begun."""
-        self._restarted = self._disturbed = True
+        self._restarted = self._restarted_in_pass = self._disturbed = True
         self.changed()
 
     def asked(self, method: str, params: List[Any]) -> None:
         """The code under test is about to make a call."""
         self._now()
+        if self._stop_asked is None:
+            self._hold(self._conduct.asked(method, params))
         meddles = self.power.asked(method, params)
         self._check(14, not meddles or self._jumped, "a VM is to be resumed that somebody else has suspended")
         if method != "session.login_with_password" and params[0] not in self._rows("session"):
@@ -280,6 +297,7 @@ class Observer:
 
     def heard(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
         """The answer has come to the code under test."""
+        self._conduct.heard(method, params, answer)
         if method == "session.login_with_password":
             self._unheard.discard(str(answer.get("Value")))  # from here on it is written down
         elif method == "message.create" and answer.get("Value") in (None, NULL):
@@ -302,6 +320,7 @@ class Observer:
         )
         for row in self._policies.values():
             if row["name_label"] == label:
+                self._check(1, row["enabled"] or bool(self._forced), "%s is taken, and its schedule is off", name)
                 is_slot = self.latest_slot(row, when) == when
                 self._check(
                     1, is_slot or began <= when or self._jumped, "%s: this is no slot, nor when a run began", name
@@ -578,6 +597,8 @@ class Observer:
         if self._disk_full and self._lock_was_there:
             self._check(6, not status.startswith("2 LockError"), "a full disk has ended the pass: %s", status)
         if status[:1] in "01" and self._stop_asked is None:
+            if not self._restarted_in_pass and "stopped before the end" not in status:
+                self._hold(self._conduct.ended())
             unsaid = list(self.power.unsaid())
             self._check(14, not unsaid, "the pass has left VMs suspended, and says nothing of it: %s", unsaid)
         for session in self._open():

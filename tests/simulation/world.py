@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
+from tests.simulation.conduct import Limits
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Drawn, Fault, Listed, meet
 from tests.simulation.invariants import TAKES, Observer, lock_is_held
@@ -132,6 +133,17 @@ def _at_night(policy: PolicyShape, random: Random) -> PolicyShape:
     return policy._replace(frequency="daily", schedule=schedule, ran=True)
 
 
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        snapshot=settings.snapshot_limit,
+        checkpoint=settings.checkpoint_limit,
+        destroy=settings.destroy_limit,
+        whole_pass=settings.pass_limit,
+        operations=settings.max_operations,
+        retries=settings.retries,
+    )
+
+
 @contextmanager
 def chance(seed: int) -> Iterator[None]:
     """Let what comes from the machine come from the seed: the names of records, the process's number, the host's."""
@@ -195,6 +207,7 @@ class World:
             self.shape.zone,
             self.clock.monotonic,
             self.shape.settings.stop_limit,
+            _limits(self.shape.settings),
         )
 
     @property
