@@ -12,7 +12,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional
 from tests.simulation.cases import CASES
 from tests.simulation.faults import Fault
 from tests.simulation.run import live, live_weeks
-from tests.simulation.test_simulation import _small as small
+from tests.simulation.small import SEED, SmallWorld, small, worlds
 
 # No world takes a tenth of this, in seconds of a processor: one that does goes round and round.
 LONGEST_S = 40.0
@@ -33,8 +33,12 @@ def _passes(seed: int) -> Piece:
 def _struck(call: int, kind: str, seconds: float) -> Piece:
     faults = [Fault(1, call, kind, call)]
     return Piece(
-        "%s at call %d" % (kind, call), lambda: [str(broken) for broken in live(7, faults, small(seconds)).found]
+        "%s at call %d" % (kind, call), lambda: [str(broken) for broken in live(SEED, faults, small(seconds)).found]
     )
+
+
+def _small(name: str, it: SmallWorld) -> Piece:
+    return Piece(name, lambda: [str(broken) for broken in live(SEED, it.faults, it.shape).found])
 
 
 def _case(name: str) -> Piece:
@@ -59,6 +63,7 @@ def pieces() -> Iterator[Piece]:
     yield from map(_passes, range(1, 9))
     yield from map(_case, CASES)
     yield from (_struck(call, kind, 100.0) for call in range(3, 60, 12) for kind in ("killed_after", "xapi_killed"))
+    yield from (_small(name, it) for name, it in list(worlds().items())[::2])
     yield from map(_weeks, range(1, 4))
     kinds = (
         "killed_before",

@@ -45,6 +45,7 @@ class Conduct:
         self._began = steady()
         self._started: Dict[str, Tuple[str, float]] = {}  # tasks that it has heard of: the method, and when
         self._cancelled: Set[str] = set()
+        self._destroying: Dict[str, str] = {}  # by task, what it destroys
         self._destroyed: Set[str] = set()  # since xapi was last asked to write its database
         self._taken: Dict[str, int] = {}  # how often a snapshot of each VM was asked for
         self._worked_since_read = False
@@ -58,6 +59,10 @@ class Conduct:
         yield from self._overdue()
         if method == "task.cancel":
             self._cancelled.add(str(params[1]))
+        elif method == "task.destroy" and str(params[1]) in self._destroying:
+            row = self._sim.db.tables["task"].rows.get(str(params[1]))
+            if row is not None and row["status"] == "success":
+                self._destroyed.add(self._destroying[str(params[1])])
         elif method == "pool.sync_database":
             self._destroyed.clear()
         elif method == POLICIES:
@@ -66,8 +71,6 @@ class Conduct:
             self._worked_since_read = True
             if method in TAKES:
                 self._taken[str(params[1])] = self._taken.get(str(params[1]), 0) + 1
-            elif method in DESTROYS:
-                self._destroyed.add(str(params[1]))
             pending = sum(1 for task in self._started if task not in self._cancelled and self._is_pending(task))
             if pending >= self._limits.operations:
                 yield 7, "%s is started while %d operations are under way" % (method, pending)
@@ -78,6 +81,8 @@ class Conduct:
         """An answer has come back."""
         if method.startswith("Async.") and method != "Async.VM.resume" and answer["Status"] == "Success":
             self._started[str(answer["Value"])] = method, self._steady()
+            if method in DESTROYS:
+                self._destroying[str(answer["Value"])] = str(params[1])
 
     def _overdue(self) -> Found:
         now = self._steady()

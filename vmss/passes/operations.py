@@ -237,7 +237,8 @@ class Operations:
         """The final outcome of an operation that has ended; None if it is parked, to be retried, or held until its VM
         is resumed."""
         job = self._engine.jobs[operation.job]
-        if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _UNDECIDED:
+        # A checkpoint of a VM that is shut down meanwhile may fail although its snapshot is complete.
+        if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _UNDECIDED + _CHANGED:
             snapshot = self._new_snapshot(operation)
             outcome = Outcome(value=snapshot) if snapshot else outcome
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _CHANGED:
