@@ -15,7 +15,7 @@ from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from tests.test_run import clean
 from vmss.core.datetimes import parse_datetime
-from vmss.edges import world
+from vmss.edges import settings, surroundings, world
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
 from vmss.edges.xapi import Xapi
@@ -402,6 +402,26 @@ def test_a_snapshot_that_still_waits_for_a_busy_vm_is_taken_once(pool: TestPool)
     pool.tick()
     assert len(pool.snapshots(vm)) == 1
     clean(pool)
+
+
+def test_a_pass_whose_host_loses_its_role_while_it_logs_in_leaves_all_to_the_new_coordinator(
+    pool: TestPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = due_vm(pool)
+    role = pool.folder / "pool.conf"
+    role.write_text("master")
+    lost = Once("session.login_with_password", lambda: role.write_text("slave:192.0.2.2"))
+    front(pool, before=lost)
+    monkeypatch.setattr(surroundings, "POOL_ROLE", str(role))
+    monkeypatch.setattr(settings, "DEFAULT_XAPI", pool.place.xapi)
+    assert pool.place.local
+    report = pool.tick()
+    assert (report.status, report.line) == (0, "this host is not the pool's coordinator: nothing to do")
+    assert pool.snapshots(vm) == [] and pool.names() == []
+    clean(pool)
+    role.write_text("master")
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 1
 
 
 def test_the_records_of_tasks_that_a_stopped_pass_left_are_destroyed(pool: TestPool) -> None:

@@ -91,6 +91,13 @@ def _calls_of_the_second_pass(shape: Shape) -> int:
     return sum(1 for line in history if line.split()[1].startswith("1."))
 
 
+def meets(faults: str, shape: Shape) -> int:
+    """Run a world in which these faults break nothing. Return how many of them it has met."""
+    outcome = live(7, parse(faults), shape)
+    assert not outcome.found, outcome.found
+    return len(outcome.struck)
+
+
 @pytest.mark.parametrize("kind", ["killed_before", "killed_after"])
 @pytest.mark.parametrize("seconds", [0.0, 100.0])
 def test_killed_at_every_call_of_a_pass_and_started_again(seconds: float, kind: str) -> None:
@@ -156,6 +163,13 @@ def test_a_task_that_tells_a_wrong_result_costs_no_snapshot(call: int) -> None:
 def test_a_task_of_an_earlier_pass_that_names_no_snapshot_costs_no_second_one() -> None:
     faults = "3.49:refused:3290743502 4.2:result_altered:1402201746"
     assert not live(3332254992, parse(faults)).found
+
+
+@pytest.mark.parametrize("call", [12, 15, 17, 20])
+def test_no_pass_goes_on_in_the_dom0_of_a_host_that_lost_its_role_while_the_pass_logged_in(call: int) -> None:
+    # Its lock was in one dom0, and that of the next pass in the other.
+    shape = _small()._replace(hosts=2)
+    assert meets("1.1:coordinator_changed:584023093 1.%d:second_tick:0" % call, shape) >= 1
 
 
 @pytest.mark.parametrize("kind", sorted(NOT_YET))
