@@ -172,6 +172,13 @@ def test_no_pass_goes_on_in_the_dom0_of_a_host_that_lost_its_role_while_the_pass
     assert meets("1.1:coordinator_changed:584023093 1.%d:second_tick:0" % call, shape) >= 1
 
 
+def test_alerts_that_somebody_deleted_with_their_policy_were_raised() -> None:
+    # xapi dies and forgets that the policy was deleted; the alerts of its runs are files, and do not come back.
+    weekly = PolicyShape("snapshot", "weekly", {"min": "0", "hour": "0", "days": "Thursday"}, 1, True)
+    shape = _small()._replace(policies=(weekly,), vms=(((0,), False, 0),))
+    assert meets("1.2:policy_deleted:0 1.3:xapi_killed:0", shape) == 2
+
+
 @pytest.mark.parametrize("kind", sorted(NOT_YET))
 def test_what_is_not_drawn_yet_still_does_harm(kind: str) -> None:
     outcomes = [live(7, [Fault(1, call, kind, 0)], _small()) for call in range(1, 40, 4)]
