@@ -20,6 +20,7 @@ from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
 from vmss.edges.xapi import Xapi
 from vmss.passes.journal import Journal
+from vmss.simulator.faults import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG_AGO = "20260302T01:00:00Z"
@@ -34,9 +35,9 @@ def front(pool: TestPool, **hooks: Any) -> str:
     return direct
 
 
-def due_vm(pool: TestPool, **fields: Any) -> str:
+def due_vm(pool: TestPool, disks: int = 1, **fields: Any) -> str:
     """A VM whose hourly policy is due at 10:15."""
-    vm = pool.vm("vm", [pool.sr()])
+    vm = pool.vm("vm", [pool.sr() for _ in range(disks)])
     pool.call("VMSS.set_last_run_time", pool.policy([vm], **fields), LONG_AGO)
     pool.at(10, 15)
     return vm
@@ -401,6 +402,23 @@ def test_a_snapshot_that_still_waits_for_a_busy_vm_is_taken_once(pool: TestPool)
     pool.at(10, 45)
     pool.tick()
     assert len(pool.snapshots(vm)) == 1
+    clean(pool)
+
+
+@pytest.mark.parametrize("after", [20.0, 60.0, 2000.0])
+def test_a_snapshot_that_has_not_begun_when_the_next_pass_does_is_not_taken_twice(pool: TestPool, after: float) -> None:
+    # It says of which VM it is once it begins; and it has no disk before which it would notice that it was cancelled.
+    vm = due_vm(pool, disks=0, retained_snapshots="5")
+    pool.simulator.faults.add(Rule(method="VM.snapshot", action="delay", seconds=900.0 + after))
+    stopped(pool, "Async.VM.snapshot")
+    pool.at(10, 30)
+    assert pool.tick().status == (0 if after < 300 else 1)
+    assert len(pool.snapshots(vm)) == (1 if after < 300 else 0)
+    pool.simulator.step_clock(pool.simulator.now().timestamp() + after)
+    for minute in (15, 30):
+        pool.at(11, minute)
+        pool.tick()
+    assert [row["name_label"][-20:] for row in pool.snapshots(vm)] == ["2026-03-02T10:15:00Z", "2026-03-02T11:15:00Z"]
     clean(pool)
 
 

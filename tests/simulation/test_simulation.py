@@ -179,6 +179,14 @@ def test_alerts_that_somebody_deleted_with_their_policy_were_raised() -> None:
     assert meets("1.2:policy_deleted:0 1.3:xapi_killed:0", shape) == 2
 
 
+@pytest.mark.parametrize("seed", [6, 7, 10])
+def test_a_snapshot_of_a_dead_pass_that_has_not_begun_yet_is_not_taken_twice(seed: int) -> None:
+    # It said of which VM it is only once it began, and was not seen before.
+    policy = _small().policies[0]._replace(schedule={"min": "15"}, retained=3)
+    shape = _small()._replace(policies=(policy,), vms=(((), False, 0),), steps=(60, 60, 1, 120))
+    assert meets("1.7:operation_late:%d 1.8:killed_before:0" % seed, shape) == 2
+
+
 @pytest.mark.parametrize("kind", sorted(NOT_YET))
 def test_what_is_not_drawn_yet_still_does_harm(kind: str) -> None:
     outcomes = [live(7, [Fault(1, call, kind, 0)], _small()) for call in range(1, 40, 4)]

@@ -218,7 +218,7 @@ class Pass:
     def _take_over(self) -> bool:
         """Close the sessions that earlier passes left open, and learn since when ticks could not serve what was due.
         Return whether all operations of earlier passes have ended."""
-        settled = sessions.close_earlier(
+        self.earlier = sessions.close_earlier(
             self.xapi, self.directory, self.around.place, self.context.pool.uuid, self.lock.dead_sessions, self.log
         )
         failures = sessions.failed_logins(self.directory, self.around.place)
@@ -229,7 +229,7 @@ class Pass:
                 self.agenda.waiting_since = min(
                     self.agenda.waiting_since, parse_reading(self.lock.previous.get("since"))
                 )
-        return settled
+        return self.earlier.settled
 
     def _find_orphans(self) -> None:
         """Search for disks that a dying xapi left of snapshots that earlier passes had started."""
@@ -267,7 +267,7 @@ class Pass:
         from vmss.passes.kept import Kept  # not needed by an idle tick
 
         at_once = not self.request.kicked
-        self._kept = self._kept or Kept(self.context, self.directory, self.journal, at_once)
+        self._kept = self._kept or Kept(self.context, self.directory, self.journal, at_once, self.earlier.unplaced)
         return self._kept
 
     def _service(self) -> "Service":
