@@ -187,6 +187,31 @@ def test_a_snapshot_of_a_dead_pass_that_has_not_begun_yet_is_not_taken_twice(see
     assert meets("1.7:operation_late:%d 1.8:killed_before:0" % seed, shape) == 2
 
 
+def test_a_vm_that_somebody_has_suspended_is_theirs_also_if_xapi_has_forgotten_what_came_after() -> None:
+    faults = "0.26:vm_power:3422742974 4.55:vm_power:2271822939 4.57:coordinator_changed:3887673809"
+    assert not live(1795808060940, parse(faults)).found
+
+
+@pytest.mark.parametrize(
+    "seed, faults",
+    [
+        (
+            1795808060205,
+            "1.44:host_lost:3028331875 2.43:host_lost:1654917868 3.52:host_lost:117051516 4.17:host_lost:2783561232",
+        ),
+        (
+            1795808060460,
+            "1.95:lost_before:3550459686 2.50:snapshot_pinned:2626289899 7.35:clock_forward:3799546187 "
+            "7.122:host_lost:2242478911",
+        ),
+    ],
+)
+def test_a_vm_whose_memory_went_before_xapi_forgot_that_it_was_resumed_is_told_with_what_helps(
+    seed: int, faults: str
+) -> None:
+    assert not live(seed, parse(faults)).found
+
+
 @pytest.mark.parametrize("kind", sorted(NOT_YET))
 def test_what_is_not_drawn_yet_still_does_harm(kind: str) -> None:
     outcomes = [live(7, [Fault(1, call, kind, 0)], _small()) for call in range(1, 40, 4)]
