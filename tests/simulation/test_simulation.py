@@ -212,6 +212,23 @@ def test_a_vm_whose_memory_went_before_xapi_forgot_that_it_was_resumed_is_told_w
     assert not live(seed, parse(faults)).found
 
 
+@pytest.mark.parametrize(
+    "seed, faults",
+    [
+        (1795807444307, "1.7:coordinator_changed:499410470 5.9:clock_back:1443704707"),
+        (
+            1795808060249,
+            "1.1:clock_back:3671619617 2.14:xapi_killed:3445890261 3.56:clock_back:117937818 4.7:clock_back:784855202 "
+            "8.1:killed_after:722968877 9.1:snapshot_deleted:1971605655",
+        ),
+    ],
+)
+def test_a_slot_that_a_clock_comes_to_twice_may_have_been_served_and_seen_by_others_before(
+    seed: int, faults: str
+) -> None:
+    assert not live(seed, parse(faults)).found
+
+
 @pytest.mark.parametrize("kind", sorted(NOT_YET))
 def test_what_is_not_drawn_yet_still_does_harm(kind: str) -> None:
     outcomes = [live(7, [Fault(1, call, kind, 0)], _small()) for call in range(1, 40, 4)]
