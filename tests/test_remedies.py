@@ -319,8 +319,8 @@ def test_a_last_run_in_the_future(ward: Ward) -> None:
     gone(ward, "dates")
 
 
-@mends("xe vm-resume uuid=%s")
-def test_a_vm_that_a_checkpoint_has_left_suspended(ward: Ward, hands: Hands) -> None:
+def left_suspended(ward: Ward) -> str:
+    """A VM that a checkpoint has left suspended."""
     down = ward.pool.vm("down", [ward.pool.sr("memory")], running=True)
     pool, uuid = ward.pool.call("pool.get_all")[0], ward.pool.uuid("VM", down)
     ward.pool.call("pool.set_suspend_image_SR", pool, ward.pool.call("SR.get_by_name_label", "memory")[0])
@@ -329,6 +329,21 @@ def test_a_vm_that_a_checkpoint_has_left_suspended(ward: Ward, hands: Hands) -> 
     for message in ward.pool.call("message.get_all"):
         ward.pool.call("message.destroy", message)  # as though a checkpoint, which makes none, had suspended it
     ward.pool.call("pool.add_to_other_config", pool, FROZEN_PREFIX + uuid, "20260302T10:14:00Z")
+    return str(down)
+
+
+@mends("xe vm-resume uuid=%s")
+def test_a_vm_that_a_checkpoint_has_left_suspended(ward: Ward, hands: Hands) -> None:
+    down = left_suspended(ward)
+    hands.do(*commands(one(ward.bad(), "suspended VMs").remedy))
+    gone(ward, "suspended VMs")
+    assert ward.pool.call("VM.get_power_state", down) == "Running"
+
+
+@mends("xe vm-shutdown force=true uuid=%s, then xe vm-start uuid=%s")
+def test_a_vm_that_a_checkpoint_has_left_suspended_and_whose_memory_is_gone(ward: Ward, hands: Hands) -> None:
+    down = left_suspended(ward)
+    ward.pool.simulator.db.delete("VDI", ward.pool.call("VM.get_suspend_VDI", down))
     hands.do(*commands(one(ward.bad(), "suspended VMs").remedy))
     gone(ward, "suspended VMs")
     assert ward.pool.call("VM.get_power_state", down) == "Running"

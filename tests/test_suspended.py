@@ -14,7 +14,7 @@ from tests.front import Front, Once
 from tests.pool import UTC, TestPool
 from vmss.cli.commands import status
 from vmss.core.datetimes import format_datetime
-from vmss.core.frozen import LEFT, SETTLED, STUCK, UNDER_WAY, Frozen, Seen, judge
+from vmss.core.frozen import LEFT, LOST, SETTLED, STUCK, UNDER_WAY, Frozen, Seen, judge
 from vmss.core.problem import Problem
 from vmss.core.records import FROZEN_PREFIX
 from vmss.edges import frozen as kept
@@ -50,6 +50,8 @@ def seen(power_state: str = "Suspended", **more: Any) -> Seen:
         (seen("Running", error="REFUSED"), 10, UNDER_WAY),
         (seen(), 10, LEFT),
         (seen(), 100000, LEFT),
+        (seen(memory_gone=True), 10, LOST),
+        (seen(memory_gone=True, operations=frozenset(["resume"])), 200, STUCK),
         (seen(by_others=True), 10, SETTLED),
         (seen(error="REFUSED"), 10, UNDER_WAY),
         (seen(operations=frozenset(["checkpoint"])), 10, UNDER_WAY),
@@ -307,6 +309,32 @@ def test_a_vm_that_stays_down_is_told_once_a_day_where_no_run_tells_it(ward: War
         ward.pool.tick()
     assert [(it["name"], it["priority"]) for it in ward.told()] == [("VMSS_VM_LEFT_SUSPENDED", "1")] * 2
     assert all("xe vm-resume uuid=%s." % ward.uuid in it["body"] for it in ward.told())
+
+
+def test_a_vm_whose_memory_is_gone_is_not_tried_to_be_resumed_and_told_with_what_helps(ward: Ward) -> None:
+    # xapi has died, and has forgotten that the VM was resumed; the disk with its memory went when it was.
+    ward.restarted_in_a_checkpoint()
+    row = ward.pool.simulator.db.row("VM", ward.vm)
+    ward.pool.simulator.db.delete("VDI", row["suspend_VDI"])
+    remedy = "xe vm-shutdown force=true uuid=%s, then xe vm-start uuid=%s" % (ward.uuid, ward.uuid)
+    ward.is_reported(remedy)
+    path = str(ward.pool.folder / "front")
+    front = Front(path, ward.pool.socket)
+    ward.pool.place = ward.pool.place._replace(xapi="unix:" + path)
+    ward.pool.at(10, 30)
+    assert ward.pool.tick().status == 1
+    assert "Async.VM.resume" not in front.calls
+    assert ward.pool.log().count(
+        "VM %s (db) was left suspended by its checkpoint, and is not resumed: its memory is gone" % ward.uuid
+    )
+    (alert,) = ward.pool.alerts()
+    assert "'VMSS_VM_LEFT_SUSPENDED', 'its memory is gone'" in alert["body"] and remedy in alert["body"]
+    ward.is_reported(remedy)
+    ward.pool.call("VM.hard_shutdown", ward.vm)
+    ward.pool.call("VM.start", ward.vm, False, False)
+    ward.pool.at(10, 45)
+    ward.pool.tick()
+    ward.is_well()
 
 
 def test_resume_no_leaves_the_vm_alone_and_reports_it_until_it_runs(ward: Ward) -> None:

@@ -15,11 +15,12 @@ from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from tests.test_run import clean
 from vmss.core.datetimes import parse_datetime
-from vmss.edges import world
+from vmss.edges import settings, surroundings, world
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
 from vmss.edges.xapi import Xapi
 from vmss.passes.journal import Journal
+from vmss.simulator.faults import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG_AGO = "20260302T01:00:00Z"
@@ -34,9 +35,9 @@ def front(pool: TestPool, **hooks: Any) -> str:
     return direct
 
 
-def due_vm(pool: TestPool, **fields: Any) -> str:
+def due_vm(pool: TestPool, disks: int = 1, **fields: Any) -> str:
     """A VM whose hourly policy is due at 10:15."""
-    vm = pool.vm("vm", [pool.sr()])
+    vm = pool.vm("vm", [pool.sr() for _ in range(disks)])
     pool.call("VMSS.set_last_run_time", pool.policy([vm], **fields), LONG_AGO)
     pool.at(10, 15)
     return vm
@@ -436,6 +437,43 @@ def test_a_snapshot_that_still_waits_for_a_busy_vm_is_taken_once(pool: TestPool)
     pool.tick()
     assert len(pool.snapshots(vm)) == 1
     clean(pool)
+
+
+@pytest.mark.parametrize("after", [20.0, 60.0, 2000.0])
+def test_a_snapshot_that_has_not_begun_when_the_next_pass_does_is_not_taken_twice(pool: TestPool, after: float) -> None:
+    # It says of which VM it is once it begins; and it has no disk before which it would notice that it was cancelled.
+    vm = due_vm(pool, disks=0, retained_snapshots="5")
+    pool.simulator.faults.add(Rule(method="VM.snapshot", action="delay", seconds=900.0 + after))
+    stopped(pool, "Async.VM.snapshot")
+    pool.at(10, 30)
+    assert pool.tick().status == (0 if after < 300 else 1)
+    assert len(pool.snapshots(vm)) == (1 if after < 300 else 0)
+    pool.simulator.step_clock(pool.simulator.now().timestamp() + after)
+    for minute in (15, 30):
+        pool.at(11, minute)
+        pool.tick()
+    assert [row["name_label"][-20:] for row in pool.snapshots(vm)] == ["2026-03-02T10:15:00Z", "2026-03-02T11:15:00Z"]
+    clean(pool)
+
+
+def test_a_pass_whose_host_loses_its_role_while_it_logs_in_leaves_all_to_the_new_coordinator(
+    pool: TestPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = due_vm(pool)
+    role = pool.folder / "pool.conf"
+    role.write_text("master")
+    lost = Once("session.login_with_password", lambda: role.write_text("slave:192.0.2.2"))
+    front(pool, before=lost)
+    monkeypatch.setattr(surroundings, "POOL_ROLE", str(role))
+    monkeypatch.setattr(settings, "DEFAULT_XAPI", pool.place.xapi)
+    assert pool.place.local
+    report = pool.tick()
+    assert (report.status, report.line) == (0, "this host is not the pool's coordinator: nothing to do")
+    assert pool.snapshots(vm) == [] and pool.names() == []
+    clean(pool)
+    role.write_text("master")
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 1
 
 
 def test_the_records_of_tasks_that_a_stopped_pass_left_are_destroyed(pool: TestPool) -> None:

@@ -63,6 +63,8 @@ MORE: Dict[str, Callable[[Xapi, Words], None]] = {
     "pbd-plug": lambda xapi, words: xapi.call("PBD.plug", _ref(xapi, "PBD", words["uuid"])),
     "pbd-create": _pbd_create,
     "vm-cd-eject": _cd_eject,
+    "vm-shutdown": lambda xapi, words: xapi.call("VM.hard_shutdown", _ref(xapi, "VM", words["uuid"])),
+    "vm-start": lambda xapi, words: xapi.call("VM.start", _ref(xapi, "VM", words["uuid"]), False, False),
     "vm-resume": lambda xapi, words: xapi.call("VM.resume", _ref(xapi, "VM", words["uuid"]), False, False),
     "vbd-eject": lambda xapi, words: xapi.call("VBD.eject", _ref(xapi, "VBD", words["uuid"])),
     "vdi-destroy": lambda xapi, words: xapi.call("VDI.destroy", _ref(xapi, "VDI", words["uuid"])),

@@ -259,6 +259,7 @@ def coordinator_changed(meeting: Meeting) -> Answer:
     way = random.choice(["clean", "clean", "kill", "host"])
     world.observer.about_to_change()
     world.call("simulator.fail_over", "", random.choice(others), way, random.choice([0.0, 5.0, 40.0, 600.0]))
+    world.show_role()
     world.observer.restarted()
     if way == "host":
         raise Died

@@ -16,7 +16,7 @@ from tests.simulation.invariants import TAKES, Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss.core.problem import Problem
 from vmss.core.pruning import Prune
-from vmss.edges import stop
+from vmss.edges import stop, surroundings
 from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
 from vmss.passes.run import Request, run
@@ -149,6 +149,7 @@ def chance(seed: int) -> Iterator[None]:
     """Let what comes from the machine come from the seed: the names of records, the process's number, the host's."""
     random = Random("machine %d" % seed)
     before = os.urandom, os.getpid, socket.gethostname, time.sleep, stop.install
+    role = surroundings.POOL_ROLE
     stop._requested = False
     os.urandom = lambda size: bytes(random.getrandbits(8) for _ in range(size))
     os.getpid = lambda: 4711
@@ -159,6 +160,7 @@ def chance(seed: int) -> Iterator[None]:
         yield
     finally:
         os.urandom, os.getpid, socket.gethostname, time.sleep, stop.install = before
+        surroundings.POOL_ROLE = role
         stop._requested = False
 
 
@@ -194,9 +196,7 @@ class World:
         self._folder = folder
         self._build()
         self.places = {
-            host: Place(
-                xapi="unix:here", log=str(folder / ("log%d" % number)), lock_dir=str(folder / ("lock%d" % number))
-            )
+            host: Place(log=str(folder / ("log%d" % number)), lock_dir=str(folder / ("lock%d" % number)))
             for number, host in enumerate(self.hosts)
         }
         self.here = self.sim.this_host  # where our process runs
@@ -457,6 +457,7 @@ class World:
         return Request(policy=self.sim.db.row("VMSS", policy)["uuid"])
 
     def _run(self, request: Request) -> str:
+        self.show_role()
         around = Surroundings(self.place, self.shape.settings, clock=self.clock, transport=self._transport)
         try:
             return "%d %s" % run(request, around)[:2]
@@ -472,6 +473,12 @@ class World:
         except Exception as error:  # noqa: BLE001, whatever a pass raises that is no Problem is a bug
             self.observer.broken(6, "the pass ended with %r" % error)
             return "crashed"
+
+    def show_role(self) -> None:
+        """Write xapi's file in the dom0 where our process runs: whether that host is the coordinator."""
+        path = self._folder / "pool.conf"
+        path.write_text("master" if self.here == self.sim.this_host else "slave:192.0.2.1")
+        surroundings.POOL_ROLE = str(path)
 
     def _files(self) -> Dict[Path, bytes]:
         """What the files hold that a pass writes."""
@@ -501,6 +508,7 @@ class World:
         self.observer.first_holds_the_lock = lock_is_held(Path(self.place.lock_dir))
         status = self._run(self._request(policy))
         self.here, stop._requested = here, asked
+        self.show_role()
         self._depth -= 1
         self.observer.second_ended(status)
 

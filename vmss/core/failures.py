@@ -146,7 +146,8 @@ CATALOGUE = {
         PERMANENT,
         "The VM ran, and its checkpoint has left it suspended",
         "Resume it: xe vm-resume uuid=UUID. If an operation is still in progress on it, end that first: "
-        "xe-toolstack-restart on the host where the VM ran.",
+        "xe-toolstack-restart on the host where the VM ran. If its memory is gone, it can only be started anew: "
+        "xe vm-shutdown force=true uuid=UUID, then xe vm-start uuid=UUID.",
     ),
 }
 

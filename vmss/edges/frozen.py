@@ -10,7 +10,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime, parse_reading
 from vmss.core.frozen import Frozen, Seen
-from vmss.core.records import FROZEN_PREFIX
+from vmss.core.records import FROZEN_PREFIX, NULL
 from vmss.core.text import is_uuid, one_line
 from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
@@ -84,11 +84,12 @@ def look(xapi: Xapi, notes: Sequence[Frozen], now: datetime) -> Dict[str, Seen]:
     for ref, record in where(xapi, "VM", "uuid", sorted(of)):
         try:
             uuid, it = _seen(ref, record)
+            memory = str(record["suspend_VDI"])
         except MISREAD as error:
             uuid = str(record.get("uuid")) if isinstance(record, Mapping) else ""
-            it = Seen(str(ref), "", "", pending=True, error=one_line(repr(error), 200))
+            memory, it = "", Seen(str(ref), "", "", pending=True, error=one_line(repr(error), 200))
         if uuid in of:
-            seen[uuid] = _asked(xapi, of[uuid], it, now)
+            seen[uuid] = _asked(xapi, of[uuid], it, now, memory)
     return seen
 
 
@@ -97,15 +98,17 @@ def _seen(ref: str, record: Mapping[str, Any]) -> Tuple[str, Seen]:
     return str(record["uuid"]), Seen(str(ref), str(record["name_label"]), str(record["power_state"]), operations)
 
 
-def _asked(xapi: Xapi, frozen: Frozen, seen: Seen, now: datetime) -> Seen:
-    """What is seen, with what has to be asked for: only of a VM whose state needs an explanation."""
+def _asked(xapi: Xapi, frozen: Frozen, seen: Seen, now: datetime, memory: str) -> Seen:
+    """What is seen, with what has to be asked for: only of a VM whose state needs an explanation. `memory` is the
+    reference of the disk with its memory."""
     if seen.error:
         return seen
     try:
         # In this order: a checkpoint that ends in between has left its VM as it was seen, or resumed it.
         seen = seen._replace(pending=_is_pending(xapi, frozen.task))
         if seen.power_state == "Suspended" and not seen.operations and not seen.pending:
-            seen = seen._replace(by_others=_is_by_others(xapi, frozen, now))
+            by_others = _is_by_others(xapi, frozen, now)
+            seen = seen._replace(by_others=by_others, memory_gone=not by_others and _is_gone(xapi, memory))
     except (Refused,) + MISREAD as error:
         seen = seen._replace(error=one_line(str(error), 200))
     return seen
@@ -120,6 +123,18 @@ def _is_pending(xapi: Xapi, task: str) -> bool:
         if refused.code != "HANDLE_INVALID":
             raise
         return False
+
+
+def _is_gone(xapi: Xapi, disk: str) -> bool:
+    if disk == NULL:
+        return False
+    try:
+        xapi.call("VDI.get_uuid", disk)
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return True
+    return False
 
 
 def _is_by_others(xapi: Xapi, frozen: Frozen, now: datetime) -> bool:

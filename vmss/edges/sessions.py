@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, parse_reading
@@ -23,6 +23,14 @@ _GONE = ("SESSION_INVALID", "HANDLE_INVALID")
 
 # The names of tasks that make a snapshot.
 _SNAPSHOT_TASKS = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.checkpoint")
+
+
+class Earlier(NamedTuple):
+    """What earlier passes left in xapi: whether all their operations have ended and all their sessions are closed; and
+    their pending tasks that do not say of which VM they take a snapshot."""
+
+    settled: bool
+    unplaced: Tuple[str, ...] = ()
 
 
 class NoSession(Problem):
@@ -129,20 +137,23 @@ def leave_open(xapi: Xapi, directory: LockDirectory, pool: str, tasks: List[str]
     _write(directory, pool, _read(directory, pool) + [{"session": session, "tasks": tasks}], log)
 
 
-def close_earlier(xapi: Xapi, directory: LockDirectory, place: Place, pool: str, dead: Sequence[str], log: Log) -> bool:
+def close_earlier(
+    xapi: Xapi, directory: LockDirectory, place: Place, pool: str, dead: Sequence[str], log: Log
+) -> Earlier:
     """Close the sessions of earlier passes whose operations have ended; `dead` are those of passes that died with the
-    lock. Return whether all are closed."""
+    lock. Return what is left of them."""
     logins = _dead_logins(directory, place)
     dead = sorted(set(dead).union(logins.values()))
     sessions = _read(directory, pool) + [{"session": session, "tasks": []} for session in dead]
     if not sessions:
-        return True
+        return Earlier(True)
     if dead and _write(directory, pool, sessions, log):  # in case this pass dies before they are closed
         for name in logins:
             _forget(directory, name, log)
-    unclosed = [entry for entry in sessions if not _close(xapi, entry)]
+    unplaced: List[str] = []
+    unclosed = [entry for entry in sessions if not _close(xapi, entry, unplaced)]
     _write(directory, pool, unclosed, log)
-    return not unclosed
+    return Earlier(not unclosed, tuple(unplaced))
 
 
 def _dead_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
@@ -151,8 +162,9 @@ def _dead_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
     return {name: str(note.get("session")) for name, note in notes if note.get("xapi") == place.xapi}
 
 
-def _close(xapi: Xapi, entry: Dict[str, Any]) -> bool:
-    """Close one session, unless one of its tasks is pending. Return whether it is closed."""
+def _close(xapi: Xapi, entry: Dict[str, Any], unplaced: List[str]) -> bool:
+    """Close one session, unless one of its tasks is pending. Return whether it is closed. Add those of its tasks to
+    `unplaced` that do not say of which VM they take a snapshot."""
     session = entry.get("session")
     if not isinstance(session, str) or not session:
         return True  # the file was damaged: this is no session
@@ -164,10 +176,9 @@ def _close(xapi: Xapi, entry: Dict[str, Any]) -> bool:
     except Refused as refused:
         if refused.code not in _GONE:
             return False  # it may have an operation in flight that is not recorded
-    pending = [task for task in tasks if _pending(xapi, task)]
-    if pending:
-        return False
-    return _log_out(xapi, session)
+    pending = {task: vm for task, vm in ((task, vm_of(xapi, task, cancel=True)) for task in tasks) if vm is not None}
+    unplaced += [task for task, vm in pending.items() if not vm]
+    return not pending and _log_out(xapi, session)
 
 
 def _log_out(xapi: Xapi, session: str) -> bool:
@@ -179,26 +190,27 @@ def _log_out(xapi: Xapi, session: str) -> bool:
     return True
 
 
-def _pending(xapi: Xapi, task: str) -> bool:
-    """Whether a task is pending; the record of one that has ended is destroyed.
+def vm_of(xapi: Xapi, task: str, cancel: bool = False) -> Optional[str]:
+    """The VM of which a pending task takes a scheduled snapshot, empty if it does not say so; None if the task has
+    ended, and then its record is destroyed. For a task that takes none, return its own name.
 
-    A snapshot that still waits for a busy VM does not say for which VM. The next pass could not know that the VM is
-    about to be snapshotted, and would start a second snapshot; so the task is cancelled (docs/xapi-facts.md, Marks of a
-    scheduled snapshot's task).
+    A snapshot that still waits for a busy VM does not say for which VM (docs/xapi-facts.md, Marks of a scheduled
+    snapshot's task). It is cancelled, with `cancel`, for this slot's snapshot should not have to wait behind it.
     """
     try:
         record = xapi.call("task.get_record", task)
         with understood("task.get_record"):
             ended = record["status"] != "pending"
-            waits = record["name_label"] in _SNAPSHOT_TASKS and "applies_to" not in record["other_config"]
+            vm = str(record["other_config"].get("applies_to", ""))
+            takes = record["name_label"] in _SNAPSHOT_TASKS
         if ended:
             xapi.call("task.destroy", task)
-            return False
-        if waits:
+            return None
+        if takes and not vm and cancel:
             xapi.call("task.cancel", task)
-        return True
+        return vm if takes else task
     except Refused as refused:
-        return refused.code not in _GONE  # xapi has collected it; after any other error it may be pending
+        return None if refused.code in _GONE else ""  # xapi has collected it; after any other error it may be pending
 
 
 def _name(pool: str) -> str:

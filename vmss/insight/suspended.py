@@ -4,7 +4,7 @@ import os
 from datetime import datetime
 from typing import Dict, List
 
-from vmss.core.frozen import LEFT, STUCK, Frozen, judge, remedy
+from vmss.core.frozen import LEFT, LOST, STUCK, Frozen, judge, reason, remedy
 from vmss.core.records import FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.edges import frozen as kept
@@ -28,21 +28,15 @@ def examine(session: Reading, local: Local, now: datetime) -> List[Finding]:
     for frozen in notes:
         it = seen.get(frozen.vm)
         state = judge(frozen, it, now, limit_s)
-        if it is not None and state in (LEFT, STUCK):
-            doing = ", ".join(sorted(it.operations)) or "its checkpoint"
+        if it is not None and state in (LEFT, LOST, STUCK):
             found.append(
                 Finding(
                     CRITICAL,
                     CHECK,
                     "VM %s is down: a checkpoint has left it suspended" % quoted(it.name or frozen.vm),
                     "it ran when the checkpoint began, %s; %s"
-                    % (
-                        session.moment(frozen.since),
-                        "%s is still in progress" % one_line(doing, 100)
-                        if state == STUCK
-                        else "nothing is in progress on it",
-                    ),
-                    remedy(frozen.vm, stuck=state == STUCK),
+                    % (session.moment(frozen.since), one_line(reason(state, it.operations), 130)),
+                    remedy(frozen.vm, state),
                 )
             )
     return found

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import format_datetime, local
-from vmss.core.frozen import LEFT, SETTLED, STUCK, UNDER_WAY, Frozen, Seen, judge, remedy
+from vmss.core.frozen import LEFT, LOST, SETTLED, STUCK, UNDER_WAY, Frozen, Seen, judge, reason, remedy
 from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import quoted
 from vmss.edges import frozen as kept
@@ -17,13 +17,13 @@ _TOLD_AGAIN_AFTER = timedelta(days=1)
 
 
 class Down(NamedTuple):
-    """A frozen VM that is Suspended: its name, since when, and the reason why it still is. `stuck`: an operation on it
-    should be over, and is not."""
+    """A frozen VM that is Suspended: its name, since when, the reason why it still is, and what follows: LEFT, LOST or
+    STUCK."""
 
     name: str
     since: datetime
     why: str
-    stuck: bool = False
+    state: str = LEFT
 
 
 class FrozenVms:
@@ -90,18 +90,15 @@ class FrozenVms:
             state = judge(frozen, it, now, limit_s)
             if state == SETTLED:
                 self.remove(frozen.vm)
-            elif it is not None and state == STUCK:
-                why = "%s is still in progress" % ", ".join(sorted(it.operations) or ["its checkpoint"])
-                self.is_down(frozen, it.name, why, stuck=True)
-            elif it is not None and state == LEFT and frozen.vm not in self.down:
-                self.is_down(frozen, it.name, "nothing is in progress on it")
+            elif it is not None and (state in (STUCK, LOST) or (state == LEFT and frozen.vm not in self.down)):
+                self.is_down(frozen, it.name, reason(state, it.operations), state)
             elif state == UNDER_WAY:
                 self.down.pop(frozen.vm, None)
             yield frozen, it, state
 
-    def is_down(self, frozen: Frozen, name: str, why: str, stuck: bool = False) -> None:
+    def is_down(self, frozen: Frozen, name: str, why: str, state: str = LEFT) -> None:
         """A VM is Suspended."""
-        self.down[frozen.vm] = Down(name, frozen.since, why, stuck)
+        self.down[frozen.vm] = Down(name, frozen.since, why, state)
 
     def was_resumed(self, frozen: Frozen, name: str) -> None:
         """A VM that was Suspended has been resumed."""
@@ -124,7 +121,7 @@ class FrozenVms:
         """What is to be said about a VM that is down."""
         down = self.down[vm]
         began = local(down.since, self._context.log.zone)
-        cure = remedy(vm, down.stuck)
+        cure = remedy(vm, down.state)
         return "VM %s (%s) is suspended since its checkpoint of %s: %s." % (quoted(down.name), vm, began, cure)
 
     def told(self, vms: Sequence[str]) -> None:
@@ -137,7 +134,7 @@ class FrozenVms:
         """The VMs that are down at this moment, and of which no alert has said so in the last day."""
         untold = [vm for vm in sorted(self.down) if self._is_untold(self.notes[vm])]
         try:
-            return [frozen.vm for frozen, _, state in self.look(untold) if state in (LEFT, STUCK)]
+            return [frozen.vm for frozen, _, state in self.look(untold) if state in (LEFT, LOST, STUCK)]
         except Refused as refused:
             self._context.log("Whether VMs are suspended cannot be told: %s" % refused)
             return []

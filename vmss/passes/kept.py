@@ -1,6 +1,6 @@
 """What passes keep for one another: their notes are read when a pass has to do with them, for most ticks have not."""
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from vmss.edges.lock import LockDirectory
 from vmss.passes.context import Context
@@ -10,17 +10,22 @@ if TYPE_CHECKING:
     from vmss.passes.frozen import FrozenVms
     from vmss.passes.left_over import LeftOver
     from vmss.passes.notes import Notes
+    from vmss.passes.unplaced import Unplaced
 
 
 class Kept:
     """The snapshots under way, the VMs that checkpoints may have left suspended, and what is left over. `at_once`: what
-    could not be deleted is tried again whatever its pause."""
+    could not be deleted is tried again whatever its pause. `tasks`: those of earlier passes that do not say yet of
+    which VM they take a snapshot."""
 
-    def __init__(self, context: Context, directory: LockDirectory, journal: Journal, at_once: bool) -> None:
+    def __init__(
+        self, context: Context, directory: LockDirectory, journal: Journal, at_once: bool, tasks: Sequence[str]
+    ) -> None:
         self._context = context
         self._directory = directory
         self._journal = journal
         self._at_once = at_once
+        self._tasks = tasks
         self._notes: Optional[Notes] = None
         self._frozen: Optional[FrozenVms] = None
         self._left_over: Optional[LeftOver] = None
@@ -40,6 +45,13 @@ class Kept:
 
         self._frozen = self._frozen or FrozenVms(self._context, self._directory)
         return self._frozen
+
+    @property
+    def unplaced(self) -> "Unplaced":
+        """The snapshots of earlier passes that are under way, and did not say of which VM they are."""
+        from vmss.passes.unplaced import Unplaced
+
+        return Unplaced(self._context.xapi, self._tasks, self.notes.earlier if self._tasks else ())
 
     @property
     def left_over(self) -> "LeftOver":

@@ -18,6 +18,7 @@ from vmss.passes.context import Context
 from vmss.passes.frozen import FrozenVms
 from vmss.passes.notes import Notes
 from vmss.passes.resuming import Resuming
+from vmss.passes.unplaced import Unplaced
 
 # Errors that leave open whether a snapshot was taken: the pool is asked for it.
 _UNDECIDED = (RESULT_LOST, "CANNOT_CONTACT_HOST")
@@ -51,7 +52,7 @@ class Operations:
     has left suspended.
     """
 
-    def __init__(self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms) -> None:
+    def __init__(self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms, unplaced: Unplaced) -> None:
         self._worked = False
         self._changed = False
         self.lost = False
@@ -62,6 +63,7 @@ class Operations:
         self._settings = context.settings
         self._engine = engine
         self._notes = notes
+        self._unplaced = unplaced
         self.over = False
         self._tasks = Tasks(context.xapi, context.clock, context.settings.waits_per_second)
         self.resuming = Resuming(context, self._tasks, frozen)
@@ -142,11 +144,9 @@ class Operations:
                 return self._instead(operation, anew)
         if operation not in self._tries:
             self._announce(operation)
-        elif operation.action in TAKES:
-            # It was refused before, which does not prove that it was not started.
-            snapshot = self._new_snapshot(operation)
-            if snapshot:
-                return self._concluded(operation, Outcome(value=snapshot))
+        doubted = self._doubted(operation) if operation.action in TAKES else None
+        if doubted is not None:
+            return self._concluded(operation, doubted)
         self._worked = True
         try:
             task, adopted = self._task(operation)
@@ -355,6 +355,20 @@ class Operations:
                 return Outcome(value=snapshot)
         self._engine.park(operation)
         self._engine.resume(operation)
+        return None
+
+    def _doubted(self, operation: Operation) -> Optional[Outcome]:
+        """What keeps a snapshot from being started: one of its VM is under way or taken already; None if nothing
+        does."""
+        job = self._engine.jobs[operation.job]
+        busy = () if job.task else self._unplaced.error_for(job)
+        if busy:
+            return Outcome(error=busy)
+        # That it was refused before does not prove that it was not started; and an earlier pass's may have ended since.
+        if operation in self._tries or self._unplaced.concerns(job):
+            snapshot = self._new_snapshot(operation)
+            if snapshot:
+                return Outcome(value=snapshot)
         return None
 
     def _new_snapshot(self, operation: Operation) -> str:

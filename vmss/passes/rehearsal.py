@@ -31,3 +31,17 @@ def of_prune(context: Context, prune: Prune) -> Tuple[str, Tuple[str, ...]]:
     for line in pruner.stay:
         context.say(line)
     return "snapshots that would be deleted: %d; nothing was changed" % len(listed), tuple(listed)
+
+
+def why_nothing_else(prunes: bool) -> str:
+    """Why a pass can only be rehearsed where xapi is not reached over its unix socket; `prunes`: one that deletes
+    snapshots on request."""
+    if prunes:
+        return (
+            "snapshots have to be deleted in dom0 of the coordinator, over xapi's unix socket: the lock that keeps two "
+            "passes apart is there"
+        )
+    return (
+        "snapshots have to be taken in dom0 of the coordinator, over xapi's unix socket: from elsewhere xapi does not "
+        "mark them as scheduled"
+    )

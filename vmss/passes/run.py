@@ -59,10 +59,13 @@ class Report(NamedTuple):
     listed: Tuple[str, ...] = ()
 
 
+_NOT_HERE = Report(EXIT_OK, "this host is not the pool's coordinator: nothing to do")
+
+
 def run(request: Request, around: Surroundings) -> Report:
     """Carry out one pass. Raise a Problem if it could not begin."""
     if around.place.local and not on_coordinator():
-        return Report(EXIT_OK, "this host is not the pool's coordinator: nothing to do")
+        return _NOT_HERE
     clock = around.clock or Clock()
     # A rehearsal leaves no trace: its warnings go to standard error.
     log = Log(None if request.dry_run else around.place.log, clock.now, time_zone(around.settings.timezone or None))
@@ -78,7 +81,10 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
     place, settings = around.place, around.settings
     xapi = Xapi(place.xapi, settings.verify_tls, settings.ca_file, settings.call_limit, around.transport)
     if not xapi.unix and not request.dry_run:
-        raise BadInput("VMSS_XAPI: %s can be read (--dry-run), but %s" % (quoted(place.xapi), _why_in_dom0(request)))
+        from vmss.passes.rehearsal import why_nothing_else
+
+        why = why_nothing_else(prunes=request.prune is not None)
+        raise BadInput("VMSS_XAPI: %s can be read (--dry-run), but %s" % (quoted(place.xapi), why))
     directory = None if request.dry_run else LockDirectory(place.lock_dir)
     try:
         try:
@@ -89,6 +95,10 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             raise
         note = None if directory is None else sessions.note_login(xapi, directory, place, log)
         try:
+            # The role may have moved while the login was tried again. A member lets its own processes log in, with the
+            # new coordinator; but the lock that keeps two passes apart is in the new one's dom0.
+            if place.local and not on_coordinator():
+                return _NOT_HERE
             supposed = request.at if request.dry_run else None
             if request.at is not None and not request.dry_run:
                 _set_clock(xapi, request.at)
@@ -106,18 +116,6 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         xapi.close()
         if directory is not None:
             directory.close()
-
-
-def _why_in_dom0(request: Request) -> str:
-    if request.prune is not None:
-        return (
-            "snapshots have to be deleted in dom0 of the coordinator, over xapi's unix socket: the lock that keeps two "
-            "passes apart is there"
-        )
-    return (
-        "snapshots have to be taken in dom0 of the coordinator, over xapi's unix socket: from elsewhere xapi does not "
-        "mark them as scheduled"
-    )
 
 
 def _set_clock(xapi: Xapi, at: datetime) -> None:
@@ -220,7 +218,7 @@ class Pass:
     def _take_over(self) -> bool:
         """Close the sessions that earlier passes left open, and learn since when ticks could not serve what was due.
         Return whether all operations of earlier passes have ended."""
-        settled = sessions.close_earlier(
+        self.earlier = sessions.close_earlier(
             self.xapi, self.directory, self.around.place, self.context.pool.uuid, self.lock.dead_sessions, self.log
         )
         failures = sessions.failed_logins(self.directory, self.around.place)
@@ -231,7 +229,7 @@ class Pass:
                 self.agenda.waiting_since = min(
                     self.agenda.waiting_since, parse_reading(self.lock.previous.get("since"))
                 )
-        return settled
+        return self.earlier.settled
 
     def _find_orphans(self) -> None:
         """Search for disks that a dying xapi left of snapshots that earlier passes had started."""
@@ -269,7 +267,7 @@ class Pass:
         from vmss.passes.kept import Kept  # not needed by an idle tick
 
         at_once = not self.request.kicked
-        self._kept = self._kept or Kept(self.context, self.directory, self.journal, at_once)
+        self._kept = self._kept or Kept(self.context, self.directory, self.journal, at_once, self.earlier.unplaced)
         return self._kept
 
     def _service(self) -> "Service":

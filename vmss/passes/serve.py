@@ -61,7 +61,7 @@ class Service:
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._in_hand = InHand(context, self._engine)
         self._deletions = Deletions(context, self._engine, journal, left, notes)
-        self._operations = Operations(context, self._engine, notes, kept.frozen)
+        self._operations = Operations(context, self._engine, notes, kept.frozen, kept.unplaced)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
         self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
