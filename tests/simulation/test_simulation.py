@@ -17,7 +17,7 @@ from tests.simulation.faults import NOT_YET, Fault, Listed, parse
 from tests.simulation.run import live, report, shrink
 from tests.simulation.slots import latest_slot
 from tests.simulation.small import SEED, calls_of_the_second_pass, small, worlds
-from tests.simulation.world import World, chance
+from tests.simulation.world import PolicyShape, Shape, World, chance
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FIXED = range(1, 31)
