@@ -119,6 +119,7 @@ def sr_away(scene: Scene) -> Iterator[Touch]:
     for pbd in pbds:
         if world.sim.db.exists("PBD", pbd):
             world.sim.db.set("PBD", pbd, "currently_attached", True)
+    world.see_that_it_stays()
 
 
 def disk_stays(scene: Scene) -> Iterator[Touch]:
@@ -347,6 +348,7 @@ def snapshot_pinned(scene: Scene) -> Iterator[Touch]:
     world.outside("VM.add_to_blocked_operations", snapshot, "destroy", "keep")
     yield Touch(kept=_these(snapshot))
     world.outside("VM.remove_from_blocked_operations", snapshot, "destroy")
+    world.see_that_it_stays()
 
 
 def vm_blocked(scene: Scene) -> Iterator[Touch]:
@@ -360,6 +362,7 @@ def vm_blocked(scene: Scene) -> Iterator[Touch]:
     yield Touch(vms=_these(vm), takes_only=True)
     for operation in ("snapshot", "checkpoint"):
         world.outside("VM.remove_from_blocked_operations", vm, operation)
+    world.see_that_it_stays()
 
 
 def retention_changed(scene: Scene) -> Iterator[Touch]:

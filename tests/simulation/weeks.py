@@ -187,6 +187,10 @@ class Weeks(World):
         for active, until in self._rules:
             active.rule = active.rule._replace(seconds=max(1.0, until - self.clock.monotonic()))
 
+    def see_that_it_stays(self) -> None:
+        """What somebody has put right may not be wrong again because xapi dies and forgets it: nobody would know."""
+        self.outside("pool.sync_database")
+
     def restart(self, way: str, seconds: float, successor: str = "") -> None:
         """xapi ends and starts again, on another host perhaps."""
         if successor:
