@@ -84,6 +84,25 @@ def _moving(policy: int, of: int) -> int:
     raise AssertionError
 
 
+def _striking(call: int) -> int:
+    """The seed of a clean restart of xapi at this call of a pass."""
+    for seed in count():
+        random = Random(seed)
+        kind = random.choice(["xapi_killed", "xapi_killed", "xapi_restarted"])
+        if kind == "xapi_restarted" and random.randrange(1, 60) == call:
+            return seed
+    raise AssertionError
+
+
+def _keeping(number: int) -> int:
+    """The seed with which the only schedule is to keep so many."""
+    for seed in count():
+        random = Random(seed)
+        if random.choice([0]) == 0 and random.randint(1, 7) == number:
+            return seed
+    raise AssertionError
+
+
 TEN: Vms = [((0,), True, 0)] * 6 + [((1,), True, 0)] * 4
 TWO: Vms = [((0,), False, 0)] * 2
 
@@ -164,6 +183,25 @@ CASES: Dict[str, Case] = {
             TWO,
             [HOURLY._replace(retained=7)],
             [Trouble(10 * HOUR, 6 * HOUR, "sr_full", choosing(0, 2)), Trouble(11 * HOUR, 0, "retention_changed", 0)],
+        )
+    ),
+    "xapi ends while a checkpoint saves the memory": Case(
+        world_of(
+            [((0,), True, 0), ((1,), True, 0)],
+            [DAILY._replace(type="checkpoint")],
+            [Trouble(DAY, DAY, "xapi_struck", _striking(12))],
+            days=3,
+        )
+    ),
+    "fewer are to be kept, and then one VM misses its slot": Case(
+        world_of(
+            [((0,), False, 0)] * 3,
+            [DAILY._replace(retained=7)],
+            [
+                Trouble(8 * DAY, 0, "retention_changed", _keeping(1)),
+                Trouble(9 * DAY + 2 * HOUR, 8 * HOUR, "vm_blocked", choosing(0, 3)),
+            ],
+            days=11,
         )
     ),
 }

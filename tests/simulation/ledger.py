@@ -77,12 +77,14 @@ def _pause_after(trouble: _Trouble, until: datetime) -> timedelta:
 
 class _Member:
     """What the account says of a VM on a schedule. `since`: from when on slots are promised to it; `slot`: the latest
-    one, with the snapshots that the VM had before it; the rest: whether a check was made for that slot."""
+    one, with the snapshots that the VM had before it; `not_in`: a run that it was not in, of a time that has not come
+    yet; the rest: whether a check was made for that slot."""
 
     def __init__(self, policy: str, since: datetime) -> None:
         self.policy = policy
         self.since = since
         self.slot: Optional[datetime] = None
+        self.not_in: Optional[datetime] = None
         self.before: FrozenSet[str] = frozenset()
         self.retained = 0
         self.served_asked = False
@@ -163,6 +165,9 @@ class Ledger:
     def clock_was_set(self, seconds: float) -> None:
         """The clock makes a step: what was promised before is void, and intervals keep their lengths."""
         step, now = timedelta(seconds=seconds), self.sim.now()
+        for member in self._members.values():
+            last_run = self._last_run(member)
+            member.not_in = last_run if now < last_run < member.since else None
         for trouble in self._troubles:
             trouble.since += step
             trouble.until = trouble.until + step if trouble.until is not None else None
@@ -307,7 +312,18 @@ class Ledger:
         if not policy["enabled"]:
             return None
         slot = latest_slot(self._zone, policy, now)
-        return slot if slot > max(member.since, self._since[member.policy]) else None
+        promised = slot > max(member.since, self._since[member.policy]) and not self._was_served_without(member, slot)
+        return slot if promised else None
+
+    def _last_run(self, member: _Member) -> datetime:
+        time: datetime = self._rows("VMSS")[member.policy]["last_run_time"].replace(tzinfo=UTC)
+        return time
+
+    def _was_served_without(self, member: _Member, slot: datetime) -> bool:
+        """Whether the clock was ahead, the slot was served then, and the VM came only after that run. When the slot
+        comes again, the time of that run is right to the minute, and nothing tells that the VM came before."""
+        last_run = member.not_in
+        return last_run is not None and slot <= last_run <= slot + A_MINUTE and last_run == self._last_run(member)
 
     def _look_at(self, vm: str, member: _Member, rows: Dict[str, Row], now: datetime) -> None:
         slot = self._slot(member, now)
@@ -414,7 +430,11 @@ class Ledger:
             for key, text in pool["other_config"].items():
                 if key.startswith(JOURNAL):
                     yield "journal", ",".join(sorted(json.loads(text).get("destroying", {}))) or key
-        known = {row["suspend_VDI"] for row in self._rows("VM").values()} | self._left_by_people
+        known = self._left_by_people | {
+            row["suspend_VDI"]
+            for row in self._rows("VM").values()
+            if row["power_state"] == "Suspended" or row["current_operations"]
+        }
         for ref, row in self._rows("VDI").items():
             ours = row["managed"] and row["type"] in ("user", "suspend") and ref not in known
             if ours and not self.sim.db.pointing_at("VBD", "VDI", ref):
@@ -510,8 +530,9 @@ class Ledger:
             return
         text = "%s of %s has no snapshot of %s"
         # One that never ran waits for a slot that it can be served at: what it had promised before is not certain.
+        last_run = self._last_run(member)
         certain = (
-            over > since and policy["last_run_time"].year > 1970 and policy["last_run_time"].replace(tzinfo=UTC) <= now
+            over > since and last_run.year > 1970 and last_run <= now and not self._was_served_without(member, over)
         )
         if certain and (newest is None or newest < over):
             verdict.broken.append(text % (name, policy["name_label"], over))
