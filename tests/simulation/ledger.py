@@ -319,6 +319,11 @@ class Ledger:
         time: datetime = self._rows("VMSS")[member.policy]["last_run_time"].replace(tzinfo=UTC)
         return time
 
+    def _has_run(self, member: _Member, now: datetime) -> bool:
+        """Whether a schedule has ever run, as far as xapi knows; a time that has not come yet proves nothing."""
+        last_run = self._last_run(member)
+        return last_run.year > 1970 and last_run <= now + A_MINUTE
+
     def _was_served_without(self, member: _Member, slot: datetime) -> bool:
         """Whether the clock was ahead, the slot was served then, and the VM came only after that run. When the slot
         comes again, the time of that run is right to the minute, and nothing tells that the VM came before."""
@@ -358,6 +363,8 @@ class Ledger:
         if since - SETTLED_AFTER > slot + TRIED_AGAIN_UNTIL:
             member.again_asked = True
             return
+        if not self._has_run(member, now):
+            return  # a death of xapi took the run back, and it is due in the tick of its slot only (rules 4 and 5)
         if since > slot and not self._touched(vm, since, now):
             member.again_asked = True
             name = self._rows("VM")[vm]["name_label"]
@@ -530,10 +537,7 @@ class Ledger:
             return
         text = "%s of %s has no snapshot of %s"
         # One that never ran waits for a slot that it can be served at: what it had promised before is not certain.
-        last_run = self._last_run(member)
-        certain = (
-            over > since and last_run.year > 1970 and last_run <= now and not self._was_served_without(member, over)
-        )
+        certain = over > since and self._has_run(member, now) and not self._was_served_without(member, over)
         if certain and (newest is None or newest < over):
             verdict.broken.append(text % (name, policy["name_label"], over))
             verdict.missing.append(vm)
