@@ -158,6 +158,41 @@ class Ledger:
         """Somebody else has deleted scheduled snapshots."""
         self._taken_away |= snapshots
 
+    def pruned(self, before: Dict[str, Dict[str, Row]], whole: bool) -> None:
+        """Somebody had what exceeds retention deleted; `before` are the snapshots that there were. `whole`: that came
+        to its end, without an error."""
+        now, after = self.sim.now(), self.snapshots()
+        for vm, rows in before.items():
+            left, member = after.get(vm, {}), self._members.get(vm)
+            gone = set(rows) - set(left)
+            self._taken_away |= gone
+            if member is None:
+                self._ask("13 pruned", not gone, "pruning has deleted %d of a VM without a schedule", len(gone))
+                continue
+            policy, name = self._rows("VMSS")[member.policy], self._rows("VM")[vm]["name_label"]
+            retained = int(policy["retained_snapshots"])
+            counted = self._counted(left, now)
+            if gone:
+                self._ask("13 pruned", len(counted) >= retained, "pruning has left %s %d", name, len(counted))
+            busy = {ref for ref in counted if left[ref]["current_operations"]} | self._kept()
+            if whole and policy["enabled"] and not self._touched(vm, now - SERVED_WITHIN, now, deleting=True):
+                many = len(counted - busy)
+                self._ask("13 pruned", many <= retained, "pruning has left %s %d, and not %d", name, many, retained)
+
+    def served_by_hand(self, policy: str, since: datetime, status: int) -> None:
+        """A pass has told somebody who asked it for a run since then how that has ended: with the exit status of a
+        command."""
+        if status not in (0, 1):
+            return  # it was refused
+        now, snapshots = self.sim.now(), self.snapshots()
+        for vm, member in self._members.items():
+            if member.policy == policy and member.since < since:
+                newest = self._newest(snapshots.get(vm, {}), now)
+                has = newest is not None and newest >= since.replace(microsecond=0)
+                name = self._rows("VM")[vm]["name_label"]
+                if status == 0 or not self._touched(vm, since - SERVED_WITHIN, now):
+                    self._ask("handed over", has, "%s has no snapshot of the run that was asked for", name)
+
     def people_left(self, before: Set[str]) -> None:
         """What is left over beyond this was left by other people."""
         self._left_by_people |= {what for _, what in self.left()} - before

@@ -256,6 +256,18 @@ def clock_behind(scene: Scene) -> Iterator[Touch]:
     return _clock_off(scene, -scene.random.choice([3 * 86400.0, 7200.0, 1800.0]))
 
 
+def host_clock_off(scene: Scene) -> Iterator[Touch]:
+    """The clock of a member is wrong for some time; the pool goes by it if that becomes the coordinator."""
+    world = scene.world
+    members = [host for host in world.hosts if host != world.sim.this_host]
+    if not members:
+        return
+    host = scene.random.choice(members)
+    world.set_host_clock(host, scene.random.choice([-7200.0, -600.0, -180.0, 180.0, 600.0, 3600.0]))
+    yield Touch()
+    world.set_host_clock(host, 0.0)
+
+
 # People
 
 
@@ -386,6 +398,18 @@ def run_by_hand(scene: Scene) -> Iterator[Touch]:
     yield Touch()
 
 
+def asked_meanwhile(scene: Scene) -> Iterator[Touch]:
+    """Somebody asks for a run of a schedule while the next pass that does something is at work."""
+    scene.world.ask_meanwhile(scene.random.randrange(4, 60), scene.random.choice(scene.world.policies))
+    yield Touch()
+
+
+def prune_by_hand(scene: Scene) -> Iterator[Touch]:
+    """Somebody has what exceeds retention deleted at once."""
+    scene.world.prune_by_hand()
+    yield Touch()
+
+
 def licence_gone(scene: Scene) -> Iterator[Touch]:
     """The licence has no scheduled snapshots for some time."""
     scene.world.call("simulator.restrict", "", "VMSS", True)
@@ -423,6 +447,7 @@ KINDS: Dict[str, Often] = {
         Often(coordinator_changed, 1, 1, 1),
         Often(clock_ahead, 1, 3 * HOUR, 3 * DAY),
         Often(clock_behind, 0.5, HOUR, DAY),
+        Often(host_clock_off, 1, HOUR, 2 * DAY),
         Often(licence_gone, 0.5, HOUR, DAY),
         Often(vm_comes, 2),
         Often(vm_goes, 1.5),
@@ -435,6 +460,8 @@ KINDS: Dict[str, Often] = {
         Often(retention_changed, 2.5),
         Often(schedule_off, 1, HOUR, 2 * DAY),
         Often(run_by_hand, 1.5),
+        Often(asked_meanwhile, 1.5, DAY, DAY),
+        Often(prune_by_hand, 1),
     )
 }
 
