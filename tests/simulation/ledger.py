@@ -50,7 +50,8 @@ class Lapse(NamedTuple):
 class Touch(NamedTuple):
     """Whom a trouble concerns: SRs, VMs and hosts by reference, or everybody; `kept` are snapshots that cannot be
     deleted. `takes_only`: it keeps no snapshot from being deleted. `refused`: deletions fail, and are tried again at
-    growing pauses."""
+    growing pauses. `lasting`: VMs fail for a reason that somebody has to remove, so that none is tried again
+    before the next slot."""
 
     srs: FrozenSet[str] = frozenset()
     vms: FrozenSet[str] = frozenset()
@@ -59,6 +60,7 @@ class Touch(NamedTuple):
     kept: FrozenSet[str] = frozenset()
     takes_only: bool = False
     refused: bool = False
+    lasting: bool = False
 
 
 class _Trouble:
@@ -395,7 +397,7 @@ class Ledger:
     def _tried_again(self, vm: str, member: _Member, slot: datetime, now: datetime) -> None:
         """A VM that missed its slot for a reason that has passed has its snapshot some ticks later."""
         since = now - TRIED_AGAIN_WITHIN
-        if since - SETTLED_AFTER > slot + TRIED_AGAIN_UNTIL:
+        if since - SETTLED_AFTER > slot + TRIED_AGAIN_UNTIL or self._failed_for_good(vm, slot):
             member.again_asked = True
             return
         if not self._has_run(member, now):
@@ -404,6 +406,12 @@ class Ledger:
             member.again_asked = True
             name = self._rows("VM")[vm]["name_label"]
             self._ask("11 tried again", False, "%s is well again, and still has no snapshot of %s", name, slot)
+
+    def _failed_for_good(self, vm: str, since: datetime) -> bool:
+        """Whether a VM may have failed since then for a reason that does not pass by itself."""
+        return any(
+            it.touch.lasting and vm in it.touch.vms and (it.until is None or it.until >= since) for it in self._troubles
+        )
 
     def _retention(self, vm: str, member: _Member, rows: Dict[str, Row], policy: Row, now: datetime) -> None:
         """What has to go has gone after a run without trouble, and not more at once than people expect."""

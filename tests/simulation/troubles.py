@@ -177,7 +177,7 @@ def chain_too_long(scene: Scene) -> Iterator[Touch]:
         return
     error = ["SR_BACKEND_FAILURE_109", "", "The snapshot chain is too long", ""]
     rule = world.rule(Rule(method="VDI.snapshot", action="error", object=disks[0], error=error, count=0))
-    yield Touch(vms=_these(vm), takes_only=True)
+    yield Touch(vms=_these(vm), takes_only=True, lasting=True)
     world.forget([rule])
 
 
@@ -371,7 +371,7 @@ def vm_blocked(scene: Scene) -> Iterator[Touch]:
         return
     for operation in ("snapshot", "checkpoint"):
         world.outside("VM.add_to_blocked_operations", vm, operation, "no")
-    yield Touch(vms=_these(vm), takes_only=True)
+    yield Touch(vms=_these(vm), takes_only=True, lasting=True)
     for operation in ("snapshot", "checkpoint"):
         world.outside("VM.remove_from_blocked_operations", vm, operation)
     world.see_that_it_stays()
