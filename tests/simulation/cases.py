@@ -220,6 +220,13 @@ CASES: Dict[str, Case] = {
             days=11,
         )
     ),
+    "an SR hangs, and a VM has no disk": Case(
+        world_of(
+            [((), False, 0), ((0,), False, 0), ((0,), False, 0)],
+            [HOURLY],
+            [Trouble(9 * HOUR, 6 * HOUR, "sr_hangs", choosing(0, 2))],
+        )
+    ),
     "fewer are to be kept, and somebody prunes": Case(
         world_of(
             [((0,), False, 0)] * 3,
