@@ -341,7 +341,7 @@ def test_the_memory_that_a_checkpoint_had_begun_to_save_is_reported_until_it_is_
     pool.at(10, 30)
     assert pool.tick().status == 0 and len(pool.snapshots(vm)) == 1
     uuid = pool.uuid("VDI", left)
-    why = "it has the memory of a VM, no suspended VM has it, and a xapi that died may have left it"
+    why = "it has the memory of a VM, no suspended VM has it, and a checkpoint may have left it"
     assert [line for line in told(pool) if "memory" in line] == [
         "Disk %s on SR %s (264 MiB) is left alone: %s" % (uuid, pool.uuid("SR", sr), why)
     ]
@@ -351,6 +351,24 @@ def test_the_memory_that_a_checkpoint_had_begun_to_save_is_reported_until_it_is_
     at_quarter(pool, 11)
     pool.tick()
     assert listed(pool) == [] and pool.call("VM.get_power_state", other) == "Suspended"
+
+
+def test_memory_that_xapi_could_not_destroy_when_it_resumed_the_vm_is_told(pool: TestPool) -> None:
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    pool.policy([pool.vm("vm", [sr], True)], type="checkpoint")
+    error = '["SR_BACKEND_FAILURE_80", "", "no", ""]'
+    pool.call(
+        "simulator.add_fault",
+        {"method": "VDI.destroy", "object": "Suspend image", "action": "error", "error": error, "count": "1"},
+    )
+    at_quarter(pool, 10)
+    pool.tick()
+    (left,) = [image["uuid"] for image in images(pool).values() if not image["is_a_snapshot"]]
+    assert listed(pool) == [left] and len(told(pool)) == 1
+    at_quarter(pool, 11)
+    pool.tick()
+    assert listed(pool) == [left] and left in pool.alerts()[-1]["body"] and len(told(pool)) == 1
 
 
 def test_memory_that_a_suspended_vm_has_is_left_over_no_more(pool: TestPool) -> None:

@@ -79,8 +79,8 @@ class Orphan(NamedTuple):
             )
         if self.why == MEMORY:
             return (
-                "%s is left alone: it has the memory of a VM, no suspended VM has it, and a xapi that died may have "
-                "left it" % which
+                "%s is left alone: it has the memory of a VM, no suspended VM has it, and a checkpoint may have left it"
+                % which
             )
         return "%s is left alone: it has no name and no VM, and a xapi that died may have left it" % which
 
@@ -159,6 +159,19 @@ def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOve
     notes.searched(again)
 
 
+def find_memory(context: Context, left: LeftOver) -> None:
+    """After checkpoints that failed: put memory images on the list that nobody has any more, and log what is new. xapi
+    destroys them when it resumes the VM, if their storage lets it."""
+    known = {item.uuid for item in left.items()}
+    try:
+        for one in _memory(context.xapi, [], {}):
+            left.found(one.why, one.disk, one.vm, context.clock.now())
+            if one.disk not in known:
+                context.log(one.line)
+    except (Refused, Misunderstood) + MISREAD as error:
+        context.log("Memory that checkpoints have left cannot be looked for: %s" % one_line(str(error), 300))
+
+
 # Searching
 
 
@@ -212,8 +225,7 @@ def _search(
     for disk in _candidates(xapi, "SR", srs, '(field "name__label" = "") and (field "is_a_snapshot" = "false")'):
         if disk.sr in srs and is_nameless(disk):
             found.append(Orphan(NAMELESS, disk.uuid, _sr(xapi, disk.sr, names), disk.size))
-    found += [Orphan(MEMORY, it.uuid, _sr(xapi, it.sr, names), it.size) for it in _memory(xapi, attempts)]
-    return found, busy
+    return found + list(_memory(xapi, attempts, names)), busy
 
 
 def _unentered(
@@ -232,7 +244,7 @@ def _unentered(
             yield Orphan(SUSPECT, disk.uuid, _sr(xapi, disk.sr, names), disk.size, of[0])
 
 
-def _memory(xapi: Xapi, attempts: Sequence[Attempt]) -> List[Candidate]:
+def _memory(xapi: Xapi, attempts: Sequence[Attempt], names: Dict[str, str]) -> Iterator[Orphan]:
     """The memory images that no suspended VM has; of those of checkpoints, only what was made during the attempts."""
     images = [
         image
@@ -240,7 +252,9 @@ def _memory(xapi: Xapi, attempts: Sequence[Attempt]) -> List[Candidate]:
         if image.managed and not image.used and (not image.is_a_snapshot or _is_of_any(image, attempts))
     ]
     used = storage.memory_in_use(xapi, [image.ref for image in images])
-    return [image for image in images if image.ref not in used]
+    for image in images:
+        if image.ref not in used:
+            yield Orphan(MEMORY, image.uuid, _sr(xapi, image.sr, names), image.size)
 
 
 def _is_of_any(disk: Candidate, attempts: Sequence[Attempt]) -> bool:
