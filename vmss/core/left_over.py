@@ -61,7 +61,8 @@ MEMORY = "memory"  # the memory of a VM, which no suspended VM has; it is not to
 _SENTENCES = (
     ((DISK,), " Disks of deleted snapshots that could not be destroyed: %d (%s); vmss status tells why."),
     ((SNAPSHOT,), " Expired snapshots that could not be deleted: %d (%s); vmss status tells why."),
-    ((SUSPECT, NAMELESS, MEMORY), " Disks that a xapi that died may have left: %d (%s); see the log."),
+    ((MEMORY,), " Memory images that no suspended VM has: %d (%s); vmss status tells what to do."),
+    ((SUSPECT, NAMELESS), " Disks that a xapi that died may have left: %d (%s); see the log."),
 )
 # Upper limit on the objects that a sentence names.
 _NAMED_MAX = 10
