@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.front import Front, Lose
 from tests.pool import TestPool
-from vmss.core.left_over import NAMELESS, SUSPECT, Item, sentences, stuck
+from vmss.core.left_over import MEMORY, NAMELESS, SUSPECT, Item, sentences, stuck
 from vmss.core.outcome import TIMED_OUT, Outcome
 from vmss.core.problem import Problem
 from vmss.core.records import NULL
@@ -306,6 +306,81 @@ def test_what_was_found_is_said_by_the_next_run_until_it_is_gone(pool: TestPool)
     pool.tick()
     assert "may have left" not in pool.alerts()[-1]["body"] and listed(pool) == []
     assert other in loose(pool)
+
+
+def images(pool: TestPool) -> Dict[str, Any]:
+    """The memory images, by reference."""
+    wanted = 'field "type" = "suspend" and field "managed" = "true"'
+    found: Dict[str, Any] = pool.call("VDI.get_all_records_where", wanted)
+    return found
+
+
+@pytest.mark.parametrize("way", ["clean", "kill"])
+def test_the_memory_that_a_checkpoint_had_begun_to_save_is_reported_until_it_is_gone(pool: TestPool, way: str) -> None:
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    other, halted, vm = pool.vm("other", [sr], True), pool.vm("halted", [sr]), pool.vm("vm", [sr], True)
+    # A VM that somebody has suspended, and a checkpoint from before: their memory is nobody's to report.
+    pool.call("VM.checkpoint", other, "from before")
+    pool.call("VM.suspend", other)
+    policy = pool.policy([vm, halted], type="checkpoint")
+    before = set(images(pool))
+    assert len(before) == 2
+
+    def death(method: str) -> None:
+        if method == "event.from" and set(images(pool)) - before:
+            pool.call("pool.sync_database")
+            with suppress(Unanswered):
+                pool.call("simulator.restart", way, 0.0)
+            raise Lose
+
+    at_quarter(pool, 10)
+    fails(pool, death)
+    (left,) = set(images(pool)) - before
+    assert pool.call("VM.get_power_state", vm) == "Running"
+    pool.at(10, 30)
+    assert pool.tick().status == 0 and len(pool.snapshots(vm)) == 1
+    uuid = pool.uuid("VDI", left)
+    why = "it has the memory of a VM, no suspended VM has it, and a checkpoint may have left it"
+    assert [line for line in told(pool) if "memory" in line] == [
+        "Disk %s on SR %s (264 MiB) is left alone: %s" % (uuid, pool.uuid("SR", sr), why)
+    ]
+    assert listed(pool) == [uuid] and uuid in pool.alerts(policy)[-1]["body"]
+    assert left in images(pool)
+    pool.call("VDI.destroy", left)
+    at_quarter(pool, 11)
+    pool.tick()
+    assert listed(pool) == [] and pool.call("VM.get_power_state", other) == "Suspended"
+
+
+def test_memory_that_xapi_could_not_destroy_when_it_resumed_the_vm_is_told(pool: TestPool) -> None:
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    pool.policy([pool.vm("vm", [sr], True)], type="checkpoint")
+    error = '["SR_BACKEND_FAILURE_80", "", "no", ""]'
+    pool.call(
+        "simulator.add_fault",
+        {"method": "VDI.destroy", "object": "Suspend image", "action": "error", "error": error, "count": "1"},
+    )
+    at_quarter(pool, 10)
+    pool.tick()
+    (left,) = [image["uuid"] for image in images(pool).values() if not image["is_a_snapshot"]]
+    assert listed(pool) == [left] and len(told(pool)) == 1
+    at_quarter(pool, 11)
+    pool.tick()
+    assert listed(pool) == [left] and left in pool.alerts()[-1]["body"] and len(told(pool)) == 1
+
+
+def test_memory_that_a_suspended_vm_has_is_left_over_no_more(pool: TestPool) -> None:
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    vm = pool.vm("vm", [sr], True)
+    pool.call("VM.suspend", vm)
+    (image,) = images(pool).values()
+    item = Item(MEMORY, image["uuid"], "", stuck((), SINCE))
+    assert left_over.still_there(pool.xapi, [item]) == []
+    pool.simulator.db.set("VM", vm, "power_state", "Running")  # as a xapi that died in VM.suspend leaves it
+    assert left_over.still_there(pool.xapi, [item]) == [item]
 
 
 def test_a_pass_that_nothing_happened_to_leaves_no_note_and_the_next_costs_nothing(pool: TestPool) -> None:
@@ -685,6 +760,7 @@ def test_a_look_costs_calls_by_the_number_of_vms_that_were_under_way(pool: TestP
         "SR.get_uuid",
         "VDI.get_all_records_where",
         "VDI.get_all_records_where",
+        "VDI.get_all_records_where",  # memory images; there is none of which to ask whose it is
         "pool.add_to_other_config",
     ]
 

@@ -125,6 +125,27 @@ def test_by_hand_only_the_missing_ones_are_taken(pool: TestPool, good: str, bad:
     assert pool.snapshots(good) != [snapshot]
 
 
+def test_by_hand_the_missing_ones_cost_no_other_vm_what_it_has_too_many(pool: TestPool, good: str, bad: str) -> None:
+    policy = pool.policy([good, bad], schedule={"min": "15"}, retained_snapshots="5")
+    pool.settings = Settings(timezone="UTC", late_limit=0)
+    for hour in range(3, 10):
+        pool.at(hour, 15)
+        pool.tick()
+    pool.call("VMSS.set_retained_snapshots", policy, "1")
+    fail(pool, bad)
+    pool.at(10, 15)
+    pool.tick()  # at most two more than usual of each VM
+    kept = {snapshot["uuid"] for snapshot in pool.snapshots(good)}
+    assert len(kept) == 3
+    pool.call("simulator.clear_faults")
+    pool.at(10, 40)
+    assert pool.tick(policy=pool.uuid("VMSS", policy), missing=True).status == 0
+    assert {snapshot["uuid"] for snapshot in pool.snapshots(good)} == kept
+    pool.at(11, 15)
+    pool.tick()
+    assert len(pool.snapshots(good)) == 1
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"slot": "soon", "vms": []}', '{"slot": "20260302T10:15:00Z"}', "[" * 9999]
 )

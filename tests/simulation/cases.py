@@ -28,12 +28,15 @@ CHECKS: Dict[str, str] = {
     "12 names": "two snapshots of a VM never bear one name (rule 12)",
     "13 kept": "after a run without trouble each VM has at most as many snapshots as are to be kept",
     "13 gently": "beyond the usual one a run deletes at most two more of a VM",
+    "13 pruned": "vmss prune leaves each VM of a schedule as many as are to be kept, and others what they have",
     "13 finished": "what is recorded to be destroyed is gone soon after everything works again",
+    "14 clocks": "doctor names the hosts whose clocks are not the coordinator's, and no others",
     "14 runs": "a VM is in the state in which people left it",
     "15 usable": "a VM that had a usable snapshot has one",
     "16 named": "status names a command as the remedy for a VM without a snapshot",
     "16 mends": "that command gives the VM its snapshot",
     "16 costs nothing": "that command costs no other VM a snapshot",
+    "handed over": "a run that a pass was asked for while it was at work has given each VM a snapshot, as it says",
     "jump": "a tick like those that were jumped over finds nothing to do",
     "crash": "a command ends without an error of its own",
 }
@@ -70,6 +73,10 @@ def world_of(
     return WeeksShape(pool, int(days * DAY), tuple(troubles), ask_within=4)
 
 
+def _with_hosts(hosts: int, shape: WeeksShape) -> WeeksShape:
+    return shape._replace(pool=shape.pool._replace(hosts=hosts))
+
+
 def choosing(number: int, of: int) -> int:
     """The seed of a trouble that strikes one of so many things, by its number."""
     return next(seed for seed in count() if Random(seed).choice(range(of)) == number)
@@ -80,6 +87,34 @@ def _moving(policy: int, of: int) -> int:
     for seed in count():
         random = Random(seed)
         if random.choice([0]) == 0 and random.choice((list(range(of))) * 3 + [-1]) == policy:
+            return seed
+    raise AssertionError
+
+
+def _striking(call: int) -> int:
+    """The seed of a clean restart of xapi at this call of a pass."""
+    for seed in count():
+        random = Random(seed)
+        kind = random.choice(["xapi_killed", "xapi_killed", "xapi_restarted"])
+        if kind == "xapi_restarted" and random.randrange(1, 60) == call:
+            return seed
+    raise AssertionError
+
+
+def _asking(call: int, policy: int) -> int:
+    """The seed with which somebody asks a pass, when it makes this call, for a run of one of two schedules."""
+    for seed in count():
+        random = Random(seed)
+        if random.randrange(4, 60) == call and random.choice(range(2)) == policy:
+            return seed
+    raise AssertionError
+
+
+def _keeping(number: int) -> int:
+    """The seed with which the only schedule is to keep so many."""
+    for seed in count():
+        random = Random(seed)
+        if random.choice([0]) == 0 and random.randint(1, 7) == number:
             return seed
     raise AssertionError
 
@@ -164,6 +199,62 @@ CASES: Dict[str, Case] = {
             TWO,
             [HOURLY._replace(retained=7)],
             [Trouble(10 * HOUR, 6 * HOUR, "sr_full", choosing(0, 2)), Trouble(11 * HOUR, 0, "retention_changed", 0)],
+        )
+    ),
+    "xapi ends while a checkpoint saves the memory": Case(
+        world_of(
+            [((0,), True, 0), ((1,), True, 0)],
+            [DAILY._replace(type="checkpoint")],
+            [Trouble(DAY, DAY, "xapi_struck", _striking(12))],
+            days=3,
+        )
+    ),
+    "fewer are to be kept, and then one VM misses its slot": Case(
+        world_of(
+            [((0,), False, 0)] * 3,
+            [DAILY._replace(retained=7)],
+            [
+                Trouble(8 * DAY, 0, "retention_changed", _keeping(1)),
+                Trouble(9 * DAY + 2 * HOUR, 8 * HOUR, "vm_blocked", choosing(0, 3)),
+            ],
+            days=11,
+        )
+    ),
+    "an SR hangs, and a VM has no disk": Case(
+        world_of(
+            [((), False, 0), ((0,), False, 0), ((0,), False, 0)],
+            [HOURLY],
+            [Trouble(9 * HOUR, 6 * HOUR, "sr_hangs", choosing(0, 2))],
+        )
+    ),
+    "fewer are to be kept, and somebody prunes": Case(
+        world_of(
+            [((0,), False, 0)] * 3,
+            [DAILY._replace(retained=7)],
+            [Trouble(8 * DAY, 0, "retention_changed", _keeping(1)), Trouble(8 * DAY + 8 * HOUR, 0, "prune_by_hand", 0)],
+            days=10,
+        )
+    ),
+    "somebody asks the pass that is at work for a run": Case(
+        world_of(
+            [((0,), False, 0)] * 3 + [((1,), True, 1)] * 2,
+            [DAILY, DAILY._replace(schedule={"hour": "9", "min": "0"})],
+            [Trouble(2 * DAY, DAY, "asked_meanwhile", _asking(12, 1))],
+            days=4,
+        )
+    ),
+    "a host whose clock is wrong becomes the coordinator": Case(
+        _with_hosts(
+            2,
+            world_of(
+                TWO,
+                [DAILY, HOURLY],
+                [
+                    Trouble(DAY, DAY, "host_clock_off", choosing(4, 6)),
+                    Trouble(DAY + 4 * HOUR, 1, "coordinator_changed", 0),
+                ],
+                days=4,
+            ),
         )
     ),
 }

@@ -50,7 +50,8 @@ class Lapse(NamedTuple):
 class Touch(NamedTuple):
     """Whom a trouble concerns: SRs, VMs and hosts by reference, or everybody; `kept` are snapshots that cannot be
     deleted. `takes_only`: it keeps no snapshot from being deleted. `refused`: deletions fail, and are tried again at
-    growing pauses."""
+    growing pauses. `lasting`: VMs fail for a reason that somebody has to remove, so that none is tried again
+    before the next slot."""
 
     srs: FrozenSet[str] = frozenset()
     vms: FrozenSet[str] = frozenset()
@@ -59,6 +60,7 @@ class Touch(NamedTuple):
     kept: FrozenSet[str] = frozenset()
     takes_only: bool = False
     refused: bool = False
+    lasting: bool = False
 
 
 class _Trouble:
@@ -77,12 +79,14 @@ def _pause_after(trouble: _Trouble, until: datetime) -> timedelta:
 
 class _Member:
     """What the account says of a VM on a schedule. `since`: from when on slots are promised to it; `slot`: the latest
-    one, with the snapshots that the VM had before it; the rest: whether a check was made for that slot."""
+    one, with the snapshots that the VM had before it; `not_in`: a run that it was not in, of a time that has not come
+    yet; the rest: whether a check was made for that slot."""
 
     def __init__(self, policy: str, since: datetime) -> None:
         self.policy = policy
         self.since = since
         self.slot: Optional[datetime] = None
+        self.not_in: Optional[datetime] = None
         self.before: FrozenSet[str] = frozenset()
         self.retained = 0
         self.served_asked = False
@@ -156,6 +160,41 @@ class Ledger:
         """Somebody else has deleted scheduled snapshots."""
         self._taken_away |= snapshots
 
+    def pruned(self, before: Dict[str, Dict[str, Row]], whole: bool) -> None:
+        """Somebody had what exceeds retention deleted; `before` are the snapshots that there were. `whole`: that came
+        to its end, without an error."""
+        now, after = self.sim.now(), self.snapshots()
+        for vm, rows in before.items():
+            left, member = after.get(vm, {}), self._members.get(vm)
+            gone = set(rows) - set(left)
+            self._taken_away |= gone
+            if member is None:
+                self._ask("13 pruned", not gone, "pruning has deleted %d of a VM without a schedule", len(gone))
+                continue
+            policy, name = self._rows("VMSS")[member.policy], self._rows("VM")[vm]["name_label"]
+            retained = int(policy["retained_snapshots"])
+            counted = self._counted(left, now)
+            if gone:
+                self._ask("13 pruned", len(counted) >= retained, "pruning has left %s %d", name, len(counted))
+            busy = {ref for ref in counted if left[ref]["current_operations"]} | self._kept()
+            if whole and policy["enabled"] and not self._touched(vm, now - SERVED_WITHIN, now, deleting=True):
+                many = len(counted - busy)
+                self._ask("13 pruned", many <= retained, "pruning has left %s %d, and not %d", name, many, retained)
+
+    def served_by_hand(self, policy: str, since: datetime, status: int) -> None:
+        """A pass has told somebody who asked it for a run since then how that has ended: with the exit status of a
+        command."""
+        if status not in (0, 1):
+            return  # it was refused
+        now, snapshots = self.sim.now(), self.snapshots()
+        for vm, member in self._members.items():
+            if member.policy == policy and member.since < since:
+                newest = self._newest(snapshots.get(vm, {}), now)
+                has = newest is not None and newest >= since.replace(microsecond=0)
+                name = self._rows("VM")[vm]["name_label"]
+                if status == 0 or not self._touched(vm, since - SERVED_WITHIN, now):
+                    self._ask("handed over", has, "%s has no snapshot of the run that was asked for", name)
+
     def people_left(self, before: Set[str]) -> None:
         """What is left over beyond this was left by other people."""
         self._left_by_people |= {what for _, what in self.left()} - before
@@ -163,6 +202,9 @@ class Ledger:
     def clock_was_set(self, seconds: float) -> None:
         """The clock makes a step: what was promised before is void, and intervals keep their lengths."""
         step, now = timedelta(seconds=seconds), self.sim.now()
+        for member in self._members.values():
+            last_run = self._last_run(member)
+            member.not_in = last_run if now < last_run < member.since else None
         for trouble in self._troubles:
             trouble.since += step
             trouble.until = trouble.until + step if trouble.until is not None else None
@@ -307,7 +349,23 @@ class Ledger:
         if not policy["enabled"]:
             return None
         slot = latest_slot(self._zone, policy, now)
-        return slot if slot > max(member.since, self._since[member.policy]) else None
+        promised = slot > max(member.since, self._since[member.policy]) and not self._was_served_without(member, slot)
+        return slot if promised else None
+
+    def _last_run(self, member: _Member) -> datetime:
+        time: datetime = self._rows("VMSS")[member.policy]["last_run_time"].replace(tzinfo=UTC)
+        return time
+
+    def _has_run(self, member: _Member, now: datetime) -> bool:
+        """Whether a schedule has ever run, as far as xapi knows; a time that has not come yet proves nothing."""
+        last_run = self._last_run(member)
+        return last_run.year > 1970 and last_run <= now + A_MINUTE
+
+    def _was_served_without(self, member: _Member, slot: datetime) -> bool:
+        """Whether the clock was ahead, the slot was served then, and the VM came only after that run. When the slot
+        comes again, the time of that run is right to the minute, and nothing tells that the VM came before."""
+        last_run = member.not_in
+        return last_run is not None and slot <= last_run <= slot + A_MINUTE and last_run == self._last_run(member)
 
     def _look_at(self, vm: str, member: _Member, rows: Dict[str, Row], now: datetime) -> None:
         slot = self._slot(member, now)
@@ -331,19 +389,29 @@ class Ledger:
             self._tried_again(vm, member, slot, now)
         if not member.kept_asked:
             member.kept_asked = True
-            if not self._touched(vm, slot - SERVED_WITHIN, now, deleting=True):
+            # Where the clock was ahead, the slot has a snapshot from before it: no run had to clean up since.
+            early = any(rows[ref]["snapshot_time"].replace(tzinfo=UTC) >= slot for ref in member.before & set(rows))
+            if not early and not self._touched(vm, slot - SERVED_WITHIN, now, deleting=True):
                 self._retention(vm, member, rows, policy, now)
 
     def _tried_again(self, vm: str, member: _Member, slot: datetime, now: datetime) -> None:
         """A VM that missed its slot for a reason that has passed has its snapshot some ticks later."""
         since = now - TRIED_AGAIN_WITHIN
-        if since - SETTLED_AFTER > slot + TRIED_AGAIN_UNTIL:
+        if since - SETTLED_AFTER > slot + TRIED_AGAIN_UNTIL or self._failed_for_good(vm, slot):
             member.again_asked = True
             return
+        if not self._has_run(member, now):
+            return  # a death of xapi took the run back, and it is due in the tick of its slot only (rules 4 and 5)
         if since > slot and not self._touched(vm, since, now):
             member.again_asked = True
             name = self._rows("VM")[vm]["name_label"]
             self._ask("11 tried again", False, "%s is well again, and still has no snapshot of %s", name, slot)
+
+    def _failed_for_good(self, vm: str, since: datetime) -> bool:
+        """Whether a VM may have failed since then for a reason that does not pass by itself."""
+        return any(
+            it.touch.lasting and vm in it.touch.vms and (it.until is None or it.until >= since) for it in self._troubles
+        )
 
     def _retention(self, vm: str, member: _Member, rows: Dict[str, Row], policy: Row, now: datetime) -> None:
         """What has to go has gone after a run without trouble, and not more at once than people expect."""
@@ -412,7 +480,11 @@ class Ledger:
             for key, text in pool["other_config"].items():
                 if key.startswith(JOURNAL):
                     yield "journal", ",".join(sorted(json.loads(text).get("destroying", {}))) or key
-        known = {row["suspend_VDI"] for row in self._rows("VM").values()} | self._left_by_people
+        known = self._left_by_people | {
+            row["suspend_VDI"]
+            for row in self._rows("VM").values()
+            if row["power_state"] == "Suspended" or row["current_operations"]
+        }
         for ref, row in self._rows("VDI").items():
             ours = row["managed"] and row["type"] in ("user", "suspend") and ref not in known
             if ours and not self.sim.db.pointing_at("VBD", "VDI", ref):
@@ -508,9 +580,7 @@ class Ledger:
             return
         text = "%s of %s has no snapshot of %s"
         # One that never ran waits for a slot that it can be served at: what it had promised before is not certain.
-        certain = (
-            over > since and policy["last_run_time"].year > 1970 and policy["last_run_time"].replace(tzinfo=UTC) <= now
-        )
+        certain = over > since and self._has_run(member, now) and not self._was_served_without(member, over)
         if certain and (newest is None or newest < over):
             verdict.broken.append(text % (name, policy["name_label"], over))
             verdict.missing.append(vm)

@@ -119,6 +119,7 @@ def sr_away(scene: Scene) -> Iterator[Touch]:
     for pbd in pbds:
         if world.sim.db.exists("PBD", pbd):
             world.sim.db.set("PBD", pbd, "currently_attached", True)
+    world.see_that_it_stays()
 
 
 def disk_stays(scene: Scene) -> Iterator[Touch]:
@@ -176,7 +177,7 @@ def chain_too_long(scene: Scene) -> Iterator[Touch]:
         return
     error = ["SR_BACKEND_FAILURE_109", "", "The snapshot chain is too long", ""]
     rule = world.rule(Rule(method="VDI.snapshot", action="error", object=disks[0], error=error, count=0))
-    yield Touch(vms=_these(vm), takes_only=True)
+    yield Touch(vms=_these(vm), takes_only=True, lasting=True)
     world.forget([rule])
 
 
@@ -253,6 +254,18 @@ def clock_ahead(scene: Scene) -> Iterator[Touch]:
 def clock_behind(scene: Scene) -> Iterator[Touch]:
     """The clock is behind for some time."""
     return _clock_off(scene, -scene.random.choice([3 * 86400.0, 7200.0, 1800.0]))
+
+
+def host_clock_off(scene: Scene) -> Iterator[Touch]:
+    """The clock of a member is wrong for some time; the pool goes by it if that becomes the coordinator."""
+    world = scene.world
+    members = [host for host in world.hosts if host != world.sim.this_host]
+    if not members:
+        return
+    host = scene.random.choice(members)
+    world.set_host_clock(host, scene.random.choice([-7200.0, -600.0, -180.0, 180.0, 600.0, 3600.0]))
+    yield Touch()
+    world.set_host_clock(host, 0.0)
 
 
 # People
@@ -347,6 +360,7 @@ def snapshot_pinned(scene: Scene) -> Iterator[Touch]:
     world.outside("VM.add_to_blocked_operations", snapshot, "destroy", "keep")
     yield Touch(kept=_these(snapshot))
     world.outside("VM.remove_from_blocked_operations", snapshot, "destroy")
+    world.see_that_it_stays()
 
 
 def vm_blocked(scene: Scene) -> Iterator[Touch]:
@@ -357,9 +371,10 @@ def vm_blocked(scene: Scene) -> Iterator[Touch]:
         return
     for operation in ("snapshot", "checkpoint"):
         world.outside("VM.add_to_blocked_operations", vm, operation, "no")
-    yield Touch(vms=_these(vm), takes_only=True)
+    yield Touch(vms=_these(vm), takes_only=True, lasting=True)
     for operation in ("snapshot", "checkpoint"):
         world.outside("VM.remove_from_blocked_operations", vm, operation)
+    world.see_that_it_stays()
 
 
 def retention_changed(scene: Scene) -> Iterator[Touch]:
@@ -380,6 +395,18 @@ def schedule_off(scene: Scene) -> Iterator[Touch]:
 def run_by_hand(scene: Scene) -> Iterator[Touch]:
     """Somebody asks for a run of a schedule."""
     scene.world.run_by_hand(scene.random.choice(scene.world.policies))
+    yield Touch()
+
+
+def asked_meanwhile(scene: Scene) -> Iterator[Touch]:
+    """Somebody asks for a run of a schedule while the next pass that does something is at work."""
+    scene.world.ask_meanwhile(scene.random.randrange(4, 60), scene.random.choice(scene.world.policies))
+    yield Touch()
+
+
+def prune_by_hand(scene: Scene) -> Iterator[Touch]:
+    """Somebody has what exceeds retention deleted at once."""
+    scene.world.prune_by_hand()
     yield Touch()
 
 
@@ -420,6 +447,7 @@ KINDS: Dict[str, Often] = {
         Often(coordinator_changed, 1, 1, 1),
         Often(clock_ahead, 1, 3 * HOUR, 3 * DAY),
         Often(clock_behind, 0.5, HOUR, DAY),
+        Often(host_clock_off, 1, HOUR, 2 * DAY),
         Often(licence_gone, 0.5, HOUR, DAY),
         Often(vm_comes, 2),
         Often(vm_goes, 1.5),
@@ -432,6 +460,8 @@ KINDS: Dict[str, Often] = {
         Often(retention_changed, 2.5),
         Often(schedule_off, 1, HOUR, 2 * DAY),
         Often(run_by_hand, 1.5),
+        Often(asked_meanwhile, 1.5, DAY, DAY),
+        Often(prune_by_hand, 1),
     )
 }
 

@@ -1,6 +1,7 @@
 """A world of weeks: a pool of up to some thirty VMs under several schedules, its ticks, its troubles and its people."""
 
 import io
+import json
 import os
 import re
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,7 +13,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 from tests.simulation.faults import Fault, Listed
 from tests.simulation.ledger import Lapse, Ledger, Touch
 from tests.simulation.troubles import DAY, UNTIL_THE_END, Trouble, begin, draw_troubles
-from tests.simulation.wire import Answer, Serve
+from tests.simulation.wire import Answer, Serve, SimulatedClock
 from tests.simulation.world import ZONES, PolicyShape, Shape, World, chance
 from vmss.cli.main import main as vmss
 from vmss.edges.settings import Settings
@@ -110,6 +111,24 @@ class _Strikes(Listed):
         return None
 
 
+class _Interrupted(BaseException):
+    """Somebody presses Ctrl-C."""
+
+
+class _Impatient(SimulatedClock):
+    """The clock of a command whose user does not wait."""
+
+    def sleep(self, seconds: float) -> None:
+        raise _Interrupted
+
+
+class Asked(NamedTuple):
+    """A run that somebody asked a pass for that was at work: the policy, and when."""
+
+    policy: str
+    at: datetime
+
+
 class Weeks(World):
     """One world of weeks. `lapses` are what the checks of time found; `observer` has those of each pass."""
 
@@ -133,6 +152,11 @@ class Weeks(World):
         self._owes = self._stirred = True
         self._row = 0  # ticks that were jumped over since the last real one
         self._next_quarter = self._ask_at = 0.0
+        self._clocks: Dict[str, float] = {}  # hosts whose clocks are wrong, and by how many seconds
+        self._shown = 0.0  # by how many the coordinator's is, by which the pool goes
+        self._wrong: Any = None  # the account of that
+        self._to_ask: List[Tuple[int, str]] = []  # runs to ask a pass for when it makes so many calls, and of what
+        self._asked: List[Asked] = []  # of the pass that is at work
         self._inside = False  # what happens between two calls of a pass is under way
 
     # The pool, for whoever does something to it
@@ -187,6 +211,10 @@ class Weeks(World):
         for active, until in self._rules:
             active.rule = active.rule._replace(seconds=max(1.0, until - self.clock.monotonic()))
 
+    def see_that_it_stays(self) -> None:
+        """What somebody has put right may not be wrong again because xapi dies and forgets it: nobody would know."""
+        self.outside("pool.sync_database")
+
     def restart(self, way: str, seconds: float, successor: str = "") -> None:
         """xapi ends and starts again, on another host perhaps."""
         if successor:
@@ -195,6 +223,39 @@ class Weeks(World):
             self.call("simulator.restart", "", way, seconds)
         self.observer.restarted()
         self.ledger.accept_restart()
+        self._show_clocks()
+
+    def set_host_clock(self, host: str, seconds: float) -> None:
+        """The clock of a host goes wrong by so many seconds; 0: somebody has put it right."""
+        self._clocks[host] = seconds
+        self._show_clocks()
+        if not self._depth and self.sim.hosts.is_up(self.sim.this_host):
+            self._check_clocks()
+
+    def _show_clocks(self) -> None:
+        """The pool goes by the clock of whichever host is the coordinator."""
+        wrong = self._clocks.get(self.sim.this_host, 0.0)
+        if wrong != self._shown:
+            self.set_clock(wrong - self._shown)
+            self._shown = wrong
+        for host in self.hosts:
+            self.call("simulator.set_host_clock", "", host, self._clocks.get(host, 0.0) - wrong)
+        if wrong and self._wrong is None:
+            self._wrong = self.ledger.trouble_begins(Touch(everybody=True))
+        elif not wrong and self._wrong is not None:
+            self.ledger.trouble_ends(self._wrong)
+            self._wrong = None
+
+    def _check_clocks(self) -> None:
+        """`vmss doctor` names the hosts, and no others, whose clocks are not the coordinator's."""
+        _, text = self.command("doctor")
+        named = set(re.findall("the clock of host '([^']*)' is", text))
+        alive = [host for host in self.hosts if self.sim.hosts.is_up(host)]
+        wrong = {host for host in alive if abs(self._clocks.get(host, 0.0) - self._shown) > 60}
+        names = {self.row("host", host)["name_label"] for host in wrong}
+        self._check(
+            "14 clocks", named == names, "doctor names clocks of %s, not of %s" % (sorted(named), sorted(names))
+        )
 
     def strike_at(self, call: int, kind: str) -> None:
         """Let a fault strike the next pass that makes so many calls."""
@@ -214,6 +275,34 @@ class Weeks(World):
             self.second_pass(policy)
         elif self.sim.hosts.is_up(self.sim.this_host):
             self._ended = self.tick(policy)
+            self.ledger.look()
+
+    def ask_meanwhile(self, call: int, policy: str) -> None:
+        """Let somebody ask the next pass that makes so many calls for a run of a policy."""
+        self._to_ask.append((call, policy))
+
+    def _ask_pass(self, policy: str) -> None:
+        """Ask the pass that is at work for a run, as `vmss run --policy` does, and do not wait for its end."""
+        clock, here, at = self.clock, self.here, self.sim.now()
+        self.clock = _Impatient(self.sim)
+        try:
+            self.second_pass(policy)
+            self.note("asked for a run, which is refused")
+        except _Interrupted:
+            self._depth -= 1
+            self.here = here
+            self._asked.append(Asked(policy, at))
+            self.note("asked for a run of %s" % self.row("VMSS", policy)["name_label"])
+        finally:
+            self.clock = clock
+
+    def prune_by_hand(self) -> None:
+        """Somebody gives `vmss prune` on the coordinator. While a pass is at work it is refused."""
+        if self._depth or not self.sim.hosts.is_up(self.sim.this_host):
+            return
+        before = {vm: dict(rows) for vm, rows in self.ledger.snapshots().items()}
+        self._ended = self.tick(prune=True)
+        self.ledger.pruned(before, whole=self._ended.startswith("0"))
 
     # The way of each call
 
@@ -222,6 +311,12 @@ class Weeks(World):
             self._inside = True
             self._between_calls()
             self._inside = False
+        if self._depth == 1 and not self._inside and not self._dead:
+            for call, policy in [it for it in self._to_ask if it[0] == self.calls]:
+                self._to_ask.remove((call, policy))
+                self._inside = True
+                self._ask_pass(policy)
+                self._inside = False
         return World._carry(self, method, params, serve_it)
 
     def _struck(self, fault: Fault, method: str, params: List[Any], serve_it: Serve) -> Answer:
@@ -311,7 +406,19 @@ class Weeks(World):
             if log.exists() and log.stat().st_size > 30000:
                 log.rename(str(log) + ".1")
 
+    def _look_at_answers(self) -> None:
+        """What a pass says that it has done for who asked it meanwhile."""
+        asked, self._asked = self._asked, []
+        answers: List[Any] = []
+        for path in Path(self.place.lock_dir).glob("*.answers"):
+            answers += [answer for answer in json.loads(path.read_text()).values() if answer]
+            path.unlink()  # nobody reads them any more
+        if len(asked) == len(answers) == 1:  # which is whose they do not say
+            self.ledger.served_by_hand(asked[0].policy, asked[0].at, int(answers[0]["status"]))
+
     def _after_tick(self, certainly: bool = False) -> None:
+        if not self._depth:
+            self._look_at_answers()
         self.ledger.look()
         self._owes = self.ledger.owes()
         if certainly or self._quarters() >= self._ask_at:

@@ -216,6 +216,16 @@ def test_what_xapi_keeps_in_memory_is_empty_after_a_restart(client: Client) -> N
     assert new("VMSS.get_all") == [policy]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_licence_is_what_it_was_also_where_xapi_has_not_written_it(client: Client, way: str) -> None:
+    (pool,), (host,) = client("pool.get_all"), client("host.get_all")
+    for restricted, word in ((True, "true"), (False, "false")):
+        client("simulator.restrict", "VMSS", restricted)
+        client = restart(client, way)
+        assert client("pool.get_restrictions", pool)["restrict_vmss"] == word
+        assert client("host.get_license_params", host)["restrict_vmss"] == word
+
+
 def test_sets_come_in_another_order(client: Client) -> None:
     vm, _ = machine(client)
     snaps = [client("VM.snapshot", vm, str(number)) for number in range(8)]

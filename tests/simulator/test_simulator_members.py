@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable, List, NamedTuple
 
@@ -100,6 +100,16 @@ def test_over_the_network_a_member_names_the_coordinator_and_it_is_there(machine
         assert refused == ["HOST_IS_SLAVE", machines.address(0)]
     name, port = refused[1].split(":")
     assert call((name, int(port)), "session.get_this_host", session, session) == machines.hosts[0]
+
+
+def test_the_clock_of_one_host_may_be_wrong(machines: Machines) -> None:
+    session = login(machines.unix(0))
+    machines.control("simulator.set_host_clock", machines.hosts[1], 300.0)
+    times = [call(machines.unix(0), "host.get_servertime", session, host) for host in machines.hosts]
+    seconds = [datetime.strptime(str(time)[:-1] + "+0000", "%Y%m%dT%H:%M:%S%z").timestamp() for time in times]
+    assert seconds[2] - seconds[0] == 0 and seconds[1] - seconds[0] == 300
+    machines.control("simulator.set_host_clock", machines.hosts[1], 0.0)
+    assert call(machines.unix(0), "host.get_servertime", session, machines.hosts[1]) == times[0]
 
 
 def test_each_hosts_record_says_where_it_is_served_whatever_a_death_loses(machines: Machines) -> None:

@@ -157,6 +157,7 @@ class Engine:
 
         xapi lets an operation that needs what it hangs on wait by itself; all others have been waiting for nothing.
         """
+        self._running.is_slow(operation)
         if len(operation.tokens) > 1:
             self._running.release(operation)
             self._freed.update(dict.fromkeys(sorted(operation.tokens)))
@@ -253,7 +254,7 @@ class Engine:
     def _may_delete(self, sr: str) -> bool:
         """Whether deletions on an SR delay no snapshot: none waits for it, or the SR is idle, or it is tight."""
         if not sr:
-            return not self._snapshots
+            return all(item.tokens & self._running.slow for item in self._snapshots.operations())
         return not self._snapshots.wants(sr) or sr not in self._running.in_use or sr in self._tight
 
     def _queue(self, waiting: Waiting, operation: Operation) -> None:

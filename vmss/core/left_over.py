@@ -56,10 +56,12 @@ DISK = "disk"  # of a deleted snapshot; it could not be destroyed
 SNAPSHOT = "snapshot"  # expired, but could not be deleted
 SUSPECT = "suspect"  # a disk that may be of a snapshot of ours that xapi died in; it is not touched
 NAMELESS = "nameless"  # a disk of which a scan found an image and no record; it is not touched
+MEMORY = "memory"  # the memory of a VM, which no suspended VM has; it is not touched
 
 _SENTENCES = (
     ((DISK,), " Disks of deleted snapshots that could not be destroyed: %d (%s); vmss status tells why."),
     ((SNAPSHOT,), " Expired snapshots that could not be deleted: %d (%s); vmss status tells why."),
+    ((MEMORY,), " Memory images that no suspended VM has: %d (%s); vmss status tells what to do."),
     ((SUSPECT, NAMELESS), " Disks that a xapi that died may have left: %d (%s); see the log."),
 )
 # Upper limit on the objects that a sentence names.

@@ -14,6 +14,7 @@ class Running:
         self._began: Dict[Operation, int] = {}  # the number of the start
         self._proven: Dict[str, int] = {}  # the number of starts when an operation last succeeded with a token
         self._starts = 0
+        self._slow: Set[Operation] = set()
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(self._held)
@@ -31,12 +32,22 @@ class Running:
     def end(self, operation: Operation) -> None:
         """An operation has ended."""
         self.release(operation)
+        self._slow.discard(operation)
         del self._held[operation], self._began[operation]
 
     def release(self, operation: Operation) -> None:
         """An operation runs on, and holds no token any more."""
         self.in_use -= self._held[operation]
         self._held[operation] = frozenset()
+
+    def is_slow(self, operation: Operation) -> None:
+        """A running operation takes too long."""
+        self._slow.add(operation)
+
+    @property
+    def slow(self) -> Set[str]:
+        """What operations need that take too long: who waits for one of these may wait for long."""
+        return {token for operation in self._slow for token in operation.tokens}
 
     def succeeded(self, operation: Operation) -> None:
         """A running operation has succeeded: so what it needed works."""

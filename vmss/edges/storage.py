@@ -96,6 +96,16 @@ def _is_memory(xapi: Xapi, disk: Disk) -> bool:
     )
 
 
+def memory_in_use(xapi: Xapi, vdis: Sequence[str]) -> Set[str]:
+    """Those of these memory images that a suspended VM has, or one that is being suspended or resumed. A VM that just
+    runs may have one too, of a suspension that did not come to its end: nobody will ever read that."""
+    used: Set[str] = set()
+    for _, record in where(xapi, "VM", "suspend_VDI", vdis):
+        if record["power_state"] == "Suspended" or record["current_operations"] != {}:
+            used.add(text_of(record, "suspend_VDI"))
+    return used
+
+
 @understood("VBD")
 def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
     """The VMs, snapshots among them, that have each of these disks. Raise Misunderstood if a record cannot be

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Dict, Iterator, List, Sequence, Tuple
 
 from vmss.core.failures import failure_of
-from vmss.core.left_over import DISK, NAMELESS, SNAPSHOT, Item
+from vmss.core.left_over import DISK, MEMORY, NAMELESS, SNAPSHOT, Item
 from vmss.core.text import one_line
 from vmss.core.words import agree, counted, distance
 from vmss.insight.findings import WARNING, Finding, Moment
@@ -58,14 +58,14 @@ def _stuck(group: Sequence[Item], moment: Moment, now: datetime) -> Finding:
 
 
 def _found(items: Sequence[Item], moment: Moment) -> Iterator[Finding]:
-    """Disks that a dying xapi may have left. Whose they are only an administrator can find out."""
+    """Disks that a dying xapi may have left, or a checkpoint. Whose they are only an administrator can find out."""
     for item in sorted(items, key=lambda item: (item.stuck.since, item.uuid))[:_FOUND_MAX]:
-        taken = "made while a snapshot of VM %s was taken" % item.of
-        why = "it has no name and no VM" if item.kind == NAMELESS else taken
+        whys = {NAMELESS: "it has no name and no VM", MEMORY: "the memory of a VM; no suspended VM has it"}
+        why = whys.get(item.kind, "made while a snapshot of VM %s was taken" % item.of)
         yield Finding(
             WARNING,
             CHECK,
-            "a xapi that died may have left disk %s" % item.uuid,
+            "%s may have left disk %s" % ("a checkpoint" if item.kind == MEMORY else "a xapi that died", item.uuid),
             "%s; found %s" % (why, moment(item.stuck.since)),
             "xe vdi-param-list uuid=%s shows it; if nobody needs it: xe vdi-destroy uuid=%s; "
             "if it is another product's: xe vdi-param-set uuid=%s other-config:%s=true"

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Optional, Sequence
 
+from vmss.core.policy import CHECKPOINT
+from vmss.core.turn import Served
 from vmss.edges.lock import LockDirectory
 from vmss.passes.context import Context
 from vmss.passes.journal import Journal
@@ -62,7 +64,11 @@ class Kept:
         self._left_over = self._left_over or LeftOver(context.xapi, context.pool, self._journal, self._at_once)
         return self._left_over
 
-    def save(self) -> None:
-        """Write down what is left over."""
+    def save(self, runs: Sequence[Served]) -> None:
+        """Write down what is left over, after these runs."""
+        if any(served.turn.policy.type == CHECKPOINT and served.victims for served in runs):
+            from vmss.passes.orphans import find_memory
+
+            find_memory(self._context, self.left_over)  # a checkpoint that failed may have left it
         if self._left_over is not None:
             self._left_over.save()

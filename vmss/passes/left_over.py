@@ -8,13 +8,14 @@ and disks that a dying xapi may have left. Nothing is destroyed because it is in
 import json
 import os
 from datetime import datetime
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
 
-from vmss.core.left_over import DISK, NAMELESS, SNAPSHOT, SUSPECT, Entry, Item, Stuck, sentences, stuck
+from vmss.core.left_over import DISK, MEMORY, NAMELESS, SNAPSHOT, SUSPECT, Entry, Item, Stuck, sentences, stuck
 from vmss.core.outcome import Error
 from vmss.core.records import Pool
 from vmss.core.text import is_uuid
 from vmss.edges.query import where
+from vmss.edges.storage import memory_in_use
 from vmss.edges.xapi import Misunderstood, Refused, Xapi, understood
 from vmss.passes import journal
 from vmss.passes.journal import LEFT_OVER, Journal, parse_stuck, written
@@ -80,7 +81,7 @@ class LeftOver:
     # Disks that may have been left
 
     def found(self, kind: str, disk: str, vm: str, now: datetime) -> None:
-        """A disk was found, which is SUSPECT or NAMELESS and of this VM, if that is known."""
+        """A disk was found, which is SUSPECT, NAMELESS or MEMORY, and of this VM, if that is known."""
         if disk not in self._items:
             self._items[disk] = Item(kind, disk, vm, Stuck(now, now, 0, ()))
             self._changed = True
@@ -134,15 +135,20 @@ def read(other_config: Mapping[str, str]) -> List[Item]:
 def still_there(xapi: Xapi, items: Sequence[Item]) -> List[Item]:
     """Those of these items that are still there and left over: no VM has got the disk, nobody has pinned the snapshot.
 
-    One query for 50 of them; none if there is none. Raise Refused or Misunderstood.
+    One query for 50 of them, and for memory one more; none if there is none. Raise Refused or Misunderstood.
     """
     found: Set[str] = set()
+    memory: Dict[str, str] = {}  # uuids by reference
     for cls, is_left in (("VDI", _is_left_disk), ("VM", _is_left_snapshot)):
         wanted = {item.uuid: item for item in items if (item.kind == SNAPSHOT) == (cls == "VM")}
         with understood(cls):
-            for _, record in where(xapi, cls, "uuid", sorted(wanted)):
+            for ref, record in where(xapi, cls, "uuid", sorted(wanted)):
                 if record["uuid"] in wanted and is_left(wanted[record["uuid"]], record):
                     found.add(record["uuid"])
+                    if wanted[record["uuid"]].kind == MEMORY:
+                        memory[ref] = record["uuid"]
+    with understood("VM"):
+        found -= {memory[ref] for ref in memory_in_use(xapi, sorted(memory)) if ref in memory}
     return [item for item in items if item.uuid in found]
 
 
@@ -198,6 +204,6 @@ def _kept(other_config: Mapping[str, str]) -> Iterator[Item]:
 
 def _item(value: Any) -> Optional[Item]:
     mark = parse_stuck(value)
-    if mark is None or value.get("kind") not in (SNAPSHOT, SUSPECT, NAMELESS) or not is_uuid(value.get("uuid")):
+    if mark is None or value.get("kind") not in (SNAPSHOT, SUSPECT, NAMELESS, MEMORY) or not is_uuid(value.get("uuid")):
         return None
     return Item(value["kind"], value["uuid"], value["of"] if is_uuid(value.get("of")) else "", mark)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, parse_datetime
-from vmss.core.left_over import NAMELESS, SUSPECT
+from vmss.core.left_over import MEMORY, NAMELESS, SUSPECT
 from vmss.core.records import NULL, TAKING
 from vmss.core.text import is_uuid, one_line
 from vmss.core.vms import Disk
@@ -24,7 +24,7 @@ from vmss.passes.journal import Entries, Journal
 from vmss.passes.left_over import LeftOver
 from vmss.passes.notes import Attempt, Notes, lost_name
 
-# Why a disk counts as an orphan; one that is SUSPECT or NAMELESS is only reported.
+# Why a disk counts as an orphan; one that is SUSPECT, NAMELESS or MEMORY is only reported.
 OURS = "ours"  # it was seen on a scheduled snapshot that no longer exists: it is destroyed
 
 # Disks whose records were lost reappear when somebody scans their SR: hence a second search.
@@ -76,6 +76,11 @@ class Orphan(NamedTuple):
             return "%s is left alone: xapi died while it took a snapshot of VM %s, and may have left it" % (
                 which,
                 self.vm,
+            )
+        if self.why == MEMORY:
+            return (
+                "%s is left alone: it has the memory of a VM, no suspended VM has it, and a checkpoint may have left it"
+                % which
             )
         return "%s is left alone: it has no name and no VM, and a xapi that died may have left it" % which
 
@@ -154,6 +159,19 @@ def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOve
     notes.searched(again)
 
 
+def find_memory(context: Context, left: LeftOver) -> None:
+    """After checkpoints that failed: put memory images on the list that nobody has any more, and log what is new. xapi
+    destroys them when it resumes the VM, if their storage lets it."""
+    known = {item.uuid for item in left.items()}
+    try:
+        for one in _memory(context.xapi, [], {}):
+            left.found(one.why, one.disk, one.vm, context.clock.now())
+            if one.disk not in known:
+                context.log(one.line)
+    except (Refused, Misunderstood) + MISREAD as error:
+        context.log("Memory that checkpoints have left cannot be looked for: %s" % one_line(str(error), 300))
+
+
 # Searching
 
 
@@ -207,7 +225,7 @@ def _search(
     for disk in _candidates(xapi, "SR", srs, '(field "name__label" = "") and (field "is_a_snapshot" = "false")'):
         if disk.sr in srs and is_nameless(disk):
             found.append(Orphan(NAMELESS, disk.uuid, _sr(xapi, disk.sr, names), disk.size))
-    return found, busy
+    return found + list(_memory(xapi, attempts, names)), busy
 
 
 def _unentered(
@@ -224,6 +242,23 @@ def _unentered(
         ]
         if of:
             yield Orphan(SUSPECT, disk.uuid, _sr(xapi, disk.sr, names), disk.size, of[0])
+
+
+def _memory(xapi: Xapi, attempts: Sequence[Attempt], names: Dict[str, str]) -> Iterator[Orphan]:
+    """The memory images that no suspended VM has; of those of checkpoints, only what was made during the attempts."""
+    images = [
+        image
+        for image in _candidates(xapi, "type", ["suspend"])
+        if image.managed and not image.used and (not image.is_a_snapshot or _is_of_any(image, attempts))
+    ]
+    used = storage.memory_in_use(xapi, [image.ref for image in images])
+    for image in images:
+        if image.ref not in used:
+            yield Orphan(MEMORY, image.uuid, _sr(xapi, image.sr, names), image.size)
+
+
+def _is_of_any(disk: Candidate, attempts: Sequence[Attempt]) -> bool:
+    return any(_is_of(disk, attempt) for attempt in attempts)
 
 
 def _proven(found: Sequence[Orphan]) -> Entries:
@@ -247,7 +282,7 @@ def _vms(xapi: Xapi, uuids: Sequence[str]) -> Tuple[Dict[str, str], Set[str]]:
     return vms, busy
 
 
-def _candidates(xapi: Xapi, field: str, values: Sequence[str], condition: str) -> Iterator[Candidate]:
+def _candidates(xapi: Xapi, field: str, values: Sequence[str], condition: str = "true") -> Iterator[Candidate]:
     # A set is stored as an S-expression, and this is the empty one: what has a VBD need not be sent.
     unused = '(%s) and (field "VBDs" = "()") and (field "managed" = "true")' % condition
     for ref, record in where(xapi, "VDI", field, values, unused):

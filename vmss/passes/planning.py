@@ -65,7 +65,7 @@ class Planner:
 
     def _plan(self, vms: Sequence[Vm]) -> Planned:
         turns = [self._turns[vm.policy] for vm in vms]
-        expiries = [plan.decide(vm, turn, self._settings.keep(turn.policy), self._now) for vm, turn in zip(vms, turns)]
+        expiries = [self._decide(vm, turn) for vm, turn in zip(vms, turns)]
         expired = [snapshot for expiry in expiries for snapshot in expiry.expired]
         disks, misread = read_disks(self._xapi, [vm.ref for vm in vms], expired)
         without_job = [vm._replace(misread=misread[vm.ref]) for vm in vms if vm.ref in misread]
@@ -87,6 +87,13 @@ class Planner:
         # Where room is short, the jobs that make room go first.
         ordered = sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs
         return Planned(ordered, sorted(tight), without_job, spared)
+
+    def _decide(self, vm: Vm, turn: Turn) -> Expiry:
+        expiry = plan.decide(vm, turn, self._settings.keep(turn.policy), self._now)
+        if expiry.served and turn.missing and not turn.again:
+            # Who asks for what is missing asks for nothing else: what others have too many goes with their next run.
+            return expiry._replace(expired=(), after_new=frozenset(), busy=())
+        return expiry
 
     def _job(self, expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Job:
         # xapi dates snapshots in whole seconds.

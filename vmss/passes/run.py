@@ -290,7 +290,7 @@ class Pass:
             self.lost = self.lost or service.lost
             self.worked = service.worked or len(self.teller.runs) > told
             self.changed = self.changed or service.changed or len(self.teller.runs) > told
-        self.kept.save()
+        self.kept.save(self.teller.runs[told:])
         if not complete:
             self.progress = service.progress()
         return complete

@@ -30,6 +30,7 @@ class Hosts:
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.dead: Set[str] = set()
+        self.clocks: Dict[str, float] = {}  # by how many seconds the clocks of hosts are ahead of the pool's
         # The hosts that do not listen, and those whose xapi is booting. Timers end both states, so that they last as
         # long if the clock is set.
         self._down: Set[str] = set()
@@ -40,6 +41,10 @@ class Hosts:
     @property
     def coordinator(self) -> str:
         return self.sim.this_host
+
+    def clock(self, host: str) -> float:
+        """What the clock of a host shows, in seconds since 1970."""
+        return self.sim.kernel.now() + self.clocks.get(host, 0.0)
 
     def at(self, origin: "Origin") -> str:
         """The host that a call arrives at."""

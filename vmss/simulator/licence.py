@@ -22,9 +22,16 @@ def require_feature(sim: "Simulator", feature: str) -> None:
 
 def restrict(sim: "Simulator", feature: str, restricted: bool) -> None:
     """Grant or revoke a licensed feature on every host."""
-    key = "restrict_" + feature.lower()
-    word = "true" if restricted else "false"
-    for host, row in list(sim.db.tables["host"].rows.items()):
-        sim.db.set("host", host, "license_params", {**row["license_params"], key: word})
+    sim.licence["restrict_" + feature.lower()] = "true" if restricted else "false"
+    enter(sim)
+
+
+def enter(sim: "Simulator") -> None:
+    """Enter into the database what the licence allows. xapi does so when it starts, too, because the licence daemon
+    has it and not the database (xapi: ocaml/license/license_init.ml)."""
     pool = the_pool(sim)
-    sim.db.set("pool", pool, "restrictions", {**sim.db.row("pool", pool)["restrictions"], key: word})
+    rows = [("host", host, "license_params") for host in sim.db.tables["host"].rows]
+    for cls, ref, field in rows + [("pool", pool, "restrictions")]:
+        now = {**sim.db.row(cls, ref)[field], **sim.licence}
+        if now != sim.db.row(cls, ref)[field]:
+            sim.db.set(cls, ref, field, now)

@@ -6,6 +6,7 @@ on with what it was doing, and has nobody to tell (docs/xapi-facts.md, Restart o
 
 from typing import TYPE_CHECKING, Any, Generator, Optional, Set
 
+from . import licence
 from .call import TRUSTED, Call
 from .classes.vm import power_off
 from .collector import DOMAIN as COLLECTOR
@@ -106,6 +107,7 @@ def start(sim: "Simulator") -> None:
         sim.db.set("VBD", vbd, "metrics", NULL)
     sim.upkeep.dangling = True
     _know_itself(sim)
+    licence.enter(sim)
     sim.hosts.restart_timeouts()
     _restore_writers(sim)
     sim.storage.manager.collector.running.clear()

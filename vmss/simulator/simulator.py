@@ -93,6 +93,7 @@ class Simulator:
         self.this_host = NULL
         self.life = 1
         self.stopping = False
+        self.licence: Dict[str, str] = {}  # what was granted or revoked, by key of pool.restrictions
         self.hosts = Hosts(self)
         self.faults = Faults(self)
         self.upkeep = Upkeep(self)

@@ -122,7 +122,7 @@ def set_enabled(call: "Call", host: str, auto_enable: bool = True) -> None:
 def get_servertime(call: "Call", host: str) -> datetime:
     call.db.row("host", host)
     call.sim.hosts.reach(host)
-    return from_seconds(call.sim.kernel.now())
+    return from_seconds(call.sim.hosts.clock(host))
 
 
 @method("host.get_server_localtime")
@@ -130,7 +130,7 @@ def get_server_localtime(call: "Call", host: str) -> datetime:
     """The wall clock of the host, without a zone; all hosts have the time zone of this machine."""
     call.db.row("host", host)
     call.sim.hosts.reach(host)
-    return datetime.fromtimestamp(int(call.sim.kernel.now()))  # noqa: DTZ006, without a zone on purpose
+    return datetime.fromtimestamp(int(call.sim.hosts.clock(host)))  # noqa: DTZ006, without a zone on purpose
 
 
 @method("host.call_plugin")

@@ -27,6 +27,13 @@ def get_time(call: "Call") -> datetime:
     return from_seconds(call.sim.kernel.now())
 
 
+@simulator_method("simulator.set_host_clock", ("host", "ref host"), ("seconds", "float"))
+def set_host_clock(call: "Call", host: str, seconds: float) -> None:
+    """Let the clock of a host be ahead of the pool's, or behind it, by so many seconds."""
+    call.db.row("host", host)
+    call.sim.hosts.clocks[host] = seconds
+
+
 @simulator_method("simulator.get_counts")
 def get_counts(call: "Call") -> Dict[str, Dict[str, int]]:
     """For each method: the number of calls, and the bytes of the HTTP bodies received and sent."""

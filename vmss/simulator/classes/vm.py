@@ -216,7 +216,8 @@ def suspend_sr(call: "Call", vm: str) -> str:
 
 
 def save_memory(call: "Call", vm: str) -> Steps:
-    """Suspend a running VM: write its memory to a new suspend VDI."""
+    """Suspend a running VM: write its memory to a new suspend VDI. The VM has it at once, so that a VM that still runs
+    has one where xapi ends meanwhile (xapi: ocaml/xapi/xapi_xenops.ml, suspend)."""
     row = call.db.row("VM", vm)
     size = row["memory_dynamic_max"]
     fields = {
@@ -229,9 +230,9 @@ def save_memory(call: "Call", vm: str) -> Steps:
         "sm_config": {},
     }
     image = yield from call.sim.dispatcher.subtask(call, "VDI.create", fields)
+    call.db.set("VM", vm, "suspend_VDI", image)
     yield Sleep(size / call.sim.durations.memory_bytes_per_second)
     call.sim.storage.manager.write(image, size)
-    call.db.set("VM", vm, "suspend_VDI", image)
     power_off(call, vm, "Suspended")
 
 
