@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from vmss.core.policy import CHECKPOINT
-from vmss.core.turn import Served
+from vmss.core.served import Served
 from vmss.edges.lock import LockDirectory
 from vmss.passes.context import Context
 from vmss.passes.journal import Journal
