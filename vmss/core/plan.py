@@ -107,6 +107,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         task="" if expiry.turn.forced else vm.task,
         more=expiry.more,
         future=expiry.future,
+        disks=len(mine),
     )
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss.core.datetimes import format_datetime, parse_reading
-from vmss.core.outcome import RESULT_LOST, TIMED_OUT, Outcome
+from vmss.core.outcome import RESULT_LOST, SNAPSHOT_MISSING, SNAPSHOT_NOT_READ, TIMED_OUT, Outcome
 from vmss.core.records import NULL
 from vmss.core.text import is_uuid
 from vmss.edges.lock import LockDirectory, LockError
@@ -23,8 +23,8 @@ _FINISHED_MAX = 1000
 # this old. A pass that is shorter makes no call, because it ends by having xapi write its database.
 _READ_TOGETHER = 50
 _READ_AFTER = timedelta(seconds=60)
-# Errors after which the snapshot may be under way all the same.
-_UNDECIDED = (TIMED_OUT, RESULT_LOST)
+# Errors after which the snapshot may be under way all the same, or have left something.
+_UNDECIDED = (TIMED_OUT, RESULT_LOST, SNAPSHOT_MISSING, SNAPSHOT_NOT_READ)
 # The error after which nobody tidies up what the snapshot left.
 _HOST_LOST = "CANNOT_CONTACT_HOST"
 

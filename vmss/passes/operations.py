@@ -168,7 +168,7 @@ class Operations:
             flight = self._flights.pop(task, None)
             if flight is None:
                 continue  # given up before
-            judged = self._of_this_slot(flight, _or_lost(flight.operation, outcome))
+            judged = self._of_this_slot(flight, outcome)
             if judged is None:
                 continue  # queued again
             outcome = judged
@@ -251,7 +251,7 @@ class Operations:
         # What xapi refuses to delete is as it was.
         if operation.action in TAKES or not outcome.error or outcome.error[0] in _MAYBE_CARRIED_OUT:
             self._changed = True
-        if operation.action in TAKES:
+        if operation.action in TAKES and outcome.error:  # else it is read back first
             self._notes.ended(job.uuid, self._clock.now(), outcome)
         if outcome.error and not already_gone(operation, outcome):
             self._log("%s failed for VM: %s" % (operation.action, self._vm_and_error(operation, outcome)))
@@ -359,10 +359,3 @@ class Operations:
             if snapshot.uuid not in job.known and snapshot.time >= job.since:
                 return ref
         return ""
-
-
-def _or_lost(operation: Operation, outcome: Outcome) -> Outcome:
-    """The outcome of an operation. The result of a snapshot that was taken, and is not named, is lost."""
-    if operation.action in TAKES and not outcome.error and not outcome.value:
-        return Outcome(error=(RESULT_LOST, operation.action))
-    return outcome
