@@ -198,6 +198,41 @@ def test_a_call_that_is_lost_while_it_is_read_back_costs_no_second_snapshot(pool
     assert len(bench.uuids()) == 2 and bench.uuids()[0] == before[1]
 
 
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("lacks", [False, True])
+def test_what_a_pass_has_taken_and_not_read_back_the_next_one_reads_back(
+    pool: TestPool, lacks: bool, added: bool
+) -> None:
+    bench = Bench(pool)
+    before = bench.uuids()
+    made: List[str] = []
+
+    def dies(new: str) -> str:
+        made.append(new)
+        return bench.without_a_disk(new) if lacks else new
+
+    bench.happens = dies
+    path = str(pool.folder / "dies.sock")
+    Front(path, str(pool.folder / "front.sock"), before=lambda method: lose() if made else None)
+    whole = pool.place
+    pool.place = pool.place._replace(xapi="unix:" + path)
+    pool.at(10, 15)
+    with pytest.raises(NoSession):
+        pool.tick()
+    pool.place = whole
+    if added:  # a disk that the VM had not when its snapshot was taken
+        pool.vbd(bench.vm, pool.vdi(pool.sr("four")), 7)
+    bench.happens = lambda new: new
+    pool.at(10, 30)
+    assert pool.tick().status == int(lacks)
+    new = pool.uuid("VM", made[0])
+    if lacks:
+        assert bench.error() == ["VMSS_SNAPSHOT_UNFIT", new, "it has 1 of 2 disks"]
+        assert bench.uuids() == [*before, new]
+    else:
+        assert bench.uuids() == [before[1], new]
+
+
 def test_a_disk_that_was_taken_off_meanwhile_is_not_missed(pool: TestPool) -> None:
     bench = Bench(pool)
 

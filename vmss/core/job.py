@@ -61,6 +61,8 @@ class Job(NamedTuple):
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
     - `more`: of what expires, at most so many go beyond the one that the new snapshot replaces; None: all.
     - `disks` is the number of the VM's disks: so many has a snapshot of it.
+    - `there` is the reference of the snapshot of the slot, if an earlier pass took it and did not read it back: then
+      none is taken.
     - `future` is the number of the VM's scheduled snapshots that are dated in the future.
     """
 
@@ -81,6 +83,7 @@ class Job(NamedTuple):
     more: Optional[int] = None
     future: int = 0
     disks: int = 0
+    there: str = ""
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

@@ -111,6 +111,20 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
     )
 
 
+def unproven(expiry: Expiry, job: Job, now: datetime, disks: Optional[int]) -> Job:
+    """Given the decision about a VM that was served already, the job that would take its snapshot, and how many disks
+    the VM had, if that is known, return the job that reads back the snapshot that is there. Until then nothing goes."""
+    of_slot = [one for one in expiry.vm.snapshots if expiry.turn.slot <= one.time <= now + CLOCK_TOLERANCE]
+    there = max(of_slot, key=lambda one: (one.time, one.uuid))
+    return job._replace(
+        there=there.ref,
+        label=there.name,
+        known=job.known - {there.uuid},
+        disks=job.disks if disks is None else disks,
+        expired=tuple(one._replace(after_new=True) for one in job.expired),
+    )
+
+
 def take_anew(job: Job, vm: Optional[Vm]) -> str:
     """Given the VM of a job as it is right before the snapshot is started, None if it is gone, return the method that
     takes the snapshot; empty if the VM has left the policy."""

@@ -132,6 +132,9 @@ class Operations:
         """
         if self.over:
             return self._concluded(operation, Outcome(error=(RUN_OVER, "%d s" % self._settings.pass_limit)))
+        if operation.action in TAKES and self._engine.jobs[operation.job].there:
+            self._announce(operation)
+            return Outcome(value=self._engine.jobs[operation.job].there)  # it is only read back
         if operation.action in TAKES and self.resuming.holds(self._engine.jobs[operation.job].uuid):
             self._engine.park(operation)
             self._parked[operation] = inf
@@ -192,7 +195,7 @@ class Operations:
         job = self._engine.jobs[operation.job]
         if operation.action in TAKES:
             self._log("Processing VM: %s" % job.uuid)
-            self._notes.began(job.uuid, self._clock.now())
+            self._notes.began(job.uuid, self._clock.now(), job.disks)
             return
         for snapshot in job.expired:
             if snapshot.ref == operation.ref and operation.action == (SHUT_DOWN if snapshot.suspended else DESTROY_VM):

@@ -146,7 +146,7 @@ class ReadBack:
 
     def _since(self, job: Job) -> datetime:
         """The time that the new snapshot of a job may have at the earliest, by the clock as it is now."""
-        begun = job.slot if job.task else job.since  # an earlier pass may have started it
+        begun = job.slot if job.task or job.there else job.since  # an earlier pass may have started it
         return begun - max(timedelta(0), self._ahead - self._offset())
 
     def _offset(self) -> timedelta:

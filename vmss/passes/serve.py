@@ -206,7 +206,7 @@ class Service:
     def _take_in_hand(self, turns: Sequence[Turn]) -> None:
         now = self._context.now()
         turns = [turn._replace(begun=now) for turn in turns]
-        planner = Planner(self._context, turns, now)
+        planner = Planner(self._context, turns, now, self._notes.begun)
         vms: Dict[str, List[Vm]] = {turn.policy.ref: [] for turn in turns}
         for vm in planner.vms:
             vms[vm.policy].append(vm)
