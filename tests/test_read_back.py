@@ -93,6 +93,10 @@ class Bench:
         self.pool.call("VDI.destroy", self.pool.call("VBD.get_VDI", self.pool.call("VM.get_VBDs", new)[0]))
         return new
 
+    def without_memory(self, new: str) -> str:
+        self.pool.call("VDI.destroy", self.pool.call("VM.get_suspend_VDI", new))
+        return new
+
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(

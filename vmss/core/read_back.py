@@ -9,13 +9,15 @@ from vmss.core.job import Job
 
 class Taken(NamedTuple):
     """A scheduled snapshot of a VM, as it is read back. `vbds` are the references of its VBDs; `making`: an operation
-    that takes a snapshot is still in progress on it."""
+    that takes a snapshot is still in progress on it. `memory` is the reference of its memory image, the null reference
+    if it should have one and has none, and empty if it should not."""
 
     ref: str
     uuid: str
     time: datetime
     vbds: Tuple[str, ...] = ()
     making: bool = False
+    memory: str = ""
 
 
 class Named(NamedTuple):

@@ -43,6 +43,7 @@ def _taken(ref: str, record: Mapping[str, Any]) -> Taken:
         time=parse_datetime(record["snapshot_time"]),
         vbds=tuple(str(vbd) for vbd in list_of(record, "VBDs")),
         making=bool(set(record["current_operations"].values()) & TAKING),
+        memory=text_of(record, "suspend_VDI") if record["power_state"] == "Suspended" else "",
     )
 
 

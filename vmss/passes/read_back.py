@@ -128,6 +128,8 @@ class ReadBack:
                 wanted = min(wanted, len(read.of.get(job.vm, ())))
             if disks < wanted:
                 return Outcome(error=(SNAPSHOT_UNFIT, new.uuid, "it has %d of %s" % (disks, counted(wanted, "disk"))))
+        if new.memory and not storage.read_disk(self._context.xapi, new.memory):
+            return Outcome(error=(SNAPSHOT_UNFIT, new.uuid, "its memory is missing"))
         return Outcome(value=new.ref)
 
     def _why(self, one: _Unread) -> Error:
