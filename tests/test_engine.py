@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vmss.core.engine import Engine, State
+from vmss.core.engine import Engine
 from vmss.core.job import (
     DESTROY_VDI,
     DESTROY_VM,
@@ -20,6 +20,7 @@ from vmss.core.job import (
     ExpiredSnapshot,
     Job,
     Operation,
+    State,
     already_gone,
 )
 from vmss.core.outcome import RESULT_LOST, RUN_OVER, STORAGE_STUCK, TIMED_OUT, Error, Outcome

@@ -128,13 +128,13 @@ def test_noted_is_what_is_under_way_and_what_xapi_may_not_have_written_yet(tmp_p
 
     vms = ["%08d-0000-0000-0000-000000000000" % number for number in range(5)]
     for vm in vms[:3]:
-        notes.began(vm, SINCE)
+        notes.began(vm, SINCE, 1)
     notes.ended(vms[0], SINCE, Outcome(value="OpaqueRef:snapshot"))
     notes.ended(vms[1], SINCE, Outcome(error=("VM_IS_TEMPLATE",)))
     notes.ended(vms[2], SINCE, Outcome(error=(TIMED_OUT,)))
-    notes.began(vms[3], SINCE + timedelta(minutes=9))
+    notes.began(vms[3], SINCE + timedelta(minutes=9), 1)
     assert noted() == [vms[0], vms[2], vms[3]]
-    notes.began(vms[4], SINCE + timedelta(minutes=11))
+    notes.began(vms[4], SINCE + timedelta(minutes=11), 1)
     assert noted() == [vms[2], vms[3], vms[4]]
     notes.ended(vms[3], SINCE + timedelta(minutes=12), Outcome(value="OpaqueRef:snapshot"))
     notes.database_written()
@@ -147,7 +147,7 @@ def test_a_note_stays_small_enough_to_be_read_again(tmp_path: Path) -> None:
     notes = Notes(directory, "pool", Log(None, lambda: SINCE, UTC))
     vms = ["%08d-0000-0000-0000-000000000000" % number for number in range(1100)]
     for vm in vms:
-        notes.began(vm, SINCE)
+        notes.began(vm, SINCE, 1)
         notes.ended(vm, SINCE, Outcome(value="OpaqueRef:" + vm))
     noted = [operation["vm"] for operation in directory.read("pool.taking")["operations"]]
     assert noted == vms[99:]

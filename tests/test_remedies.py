@@ -23,6 +23,7 @@ from tests.remedies import remedies
 from tests.test_access import Halted
 from tests.test_doctor import Ward, complain
 from tests.test_doctor import ward as ward_of_a_dom0
+from tests.test_read_back import Bench
 from tests.test_readme_commands import environment
 from vmss.cli.main import COMMANDS as OURS
 from vmss.core.records import FROZEN_PREFIX
@@ -789,6 +790,21 @@ def test_a_quiesced_schedule_that_is_to_fail(pool: TestPool, hands: Hands) -> No
     (victim,) = pool.tick(policy=pool.uuid("VMSS", policy)).served[0].victims
     hands.do(*commands(advice(pool, policy, victim.error[0])))
     assert pool.tick(policy=pool.uuid("VMSS", policy)).served[0].victims == ()
+
+
+@pytest.mark.parametrize("lacks", ["unmarked", "without_a_disk"])
+@mends("Delete it, its uuid is in the error…")
+def test_a_new_snapshot_that_lacks_something(pool: TestPool, hands: Hands, lacks: str) -> None:
+    bench = Bench(pool)
+    bench.happens = getattr(bench, lacks)
+    pool.at(10, 15)
+    assert pool.tick().status == 1
+    bench.happens = lambda new: new
+    code, unfit, _ = bench.error()
+    # With it goes the oldest of each VM that gets its snapshot now: of the one VM that has none.
+    hands.do(*commands(advice(pool, bench.policy, code)), UUID=unfit, loses=2)
+    assert len(bench.uuids()) == 2 and unfit not in bench.uuids()
+    assert bench.uuids()[0] == bench.old[1]["uuid"]
 
 
 @mends("Spread the schedules: vmss next. Or raise the limit…")

@@ -14,6 +14,7 @@ import pytest
 from tests.front import Front
 from tests.pool import START, TestPool
 from tests.test_commands import tls, vmss  # noqa: F401
+from tests.test_read_back import Bench
 from vmss.cli.commands import status
 from vmss.core.datetimes import format_datetime
 from vmss.core.records import NULL
@@ -529,6 +530,55 @@ def test_a_slot_whose_run_failed_to_delete_is_still_told(pool: TestPool) -> None
     assert len(pool.snapshots(refs[0])) == 2
     said = Said(pool).first
     assert said.startswith("VMSS WARNING: ") and "last run of 'policy' failed: 1 of 3 VMs" in said
+
+
+def test_a_run_that_failed_to_delete_is_told_until_nothing_of_it_is_left(pool: TestPool) -> None:
+    refs = served(pool, retained_snapshots="1")
+    old = pool.call("VM.get_snapshots", refs[0])[0]
+    pool.simulator.db.set("VM", old, "is_default_template", True)  # xapi refuses to destroy one
+    pool.at(11, 15)
+    pool.tick()
+    text = "last run of 'policy' failed: 1 of 3 VMs"
+    (ref,) = pool.call("pool.get_all")
+    for key in [key for key in pool.other_config() if key.startswith("vmss-left-over:")]:
+        pool.call("pool.remove_from_other_config", ref, key)
+    said = Said(pool)  # the list is lost, the snapshot is there
+    assert said.status == 1 and text in said.first and "left_over=0" in said.numbers
+    pool.simulator.db.set("VM", old, "is_default_template", False)
+    assert text in Said(pool).first
+    pool.call("VM.add_to_blocked_operations", old, "destroy", "keep")  # it is not to go any more
+    said = Said(pool)
+    assert said.status == 0 and "runs_failed=0" in said.numbers and "all is made good by now" in said.text
+    pool.call("VM.remove_from_blocked_operations", old, "destroy")
+    disk = pool.call("VBD.get_VDI", pool.call("VM.get_VBDs", old)[0])
+    entry = json.dumps({"destroying": {pool.uuid("VM", old): [pool.uuid("VDI", disk)]}})
+    pool.call("VM.destroy", old)
+    assert Said(pool).status == 0
+    pool.call("pool.add_to_other_config", ref, "vmss-destroying:0", entry)  # a pass that was killed has begun with it
+    assert text in Said(pool).first
+    pool.call("VDI.destroy", disk)
+    assert Said(pool).status == 0
+
+
+def test_a_run_of_which_not_all_failures_are_known_is_told(pool: TestPool) -> None:
+    served(pool)
+    body = "3 more VMs failed: see /var/log/VMSSlog.\n" + pool.alerts()[-1]["body"]
+    uuid = pool.uuid("VMSS", pool.call("VMSS.get_all")[0])
+    pool.call("message.create", "VMSS_SNAPSHOT_FAILED", "1", "VMSS", uuid, body)
+    assert "last run of 'policy' failed" in Said(pool).first
+
+
+def test_a_new_snapshot_that_does_not_count_is_told_until_it_is_gone(pool: TestPool) -> None:
+    bench = Bench(pool)
+    bench.happens = bench.without_a_disk
+    pool.at(10, 15)
+    assert pool.tick().status == 1
+    assert "last run of 'policy' failed: 1 of 2 VMs" in Said(pool).first
+    bench.happens = lambda new: new
+    bench.gone(pool.call("VM.get_by_uuid", bench.error()[1]))
+    assert Said(pool).status == 1  # the VM has no other of this slot
+    assert pool.tick(policy=pool.uuid("VMSS", bench.policy), missing=True).status == 0
+    assert Said(pool).status == 0
 
 
 # What is left over

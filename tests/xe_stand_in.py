@@ -59,9 +59,20 @@ def _pbd_create(xapi: Xapi, words: Words) -> None:
     print(xapi.call("PBD.get_uuid", made))
 
 
+def _snapshot_uninstall(xapi: Xapi, words: Words) -> None:
+    assert words["force"] == "true"  # else it asks
+    snapshot = _ref(xapi, "VM", words["uuid"])
+    vdis = [xapi.call("VBD.get_VDI", vbd) for vbd in xapi.call("VM.get_VBDs", snapshot)]
+    xapi.call("VM.destroy", snapshot)
+    for vdi in vdis:
+        if vdi in xapi.call("VDI.get_all"):
+            xapi.call("VDI.destroy", vdi)
+
+
 MORE: Dict[str, Callable[[Xapi, Words], None]] = {
     "pbd-plug": lambda xapi, words: xapi.call("PBD.plug", _ref(xapi, "PBD", words["uuid"])),
     "pbd-create": _pbd_create,
+    "snapshot-uninstall": _snapshot_uninstall,
     "vm-cd-eject": _cd_eject,
     "vm-shutdown": lambda xapi, words: xapi.call("VM.hard_shutdown", _ref(xapi, "VM", words["uuid"])),
     "vm-start": lambda xapi, words: xapi.call("VM.start", _ref(xapi, "VM", words["uuid"]), False, False),

@@ -141,9 +141,15 @@ MUTATIONS: List[Mutation] = [
         "vmss/core/engine.py",
         (
             "what expired for a new snapshot goes though that failed",
-            "self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new], replaced=0)",
-            "self._expire(number, job.expired, replaced=1)",
+            "if not (stay or snapshot.after_new)]",
+            "if True]",
             "engine",
+        ),
+        (
+            "what expired goes for a snapshot that does not count",
+            "if not (stay or snapshot.after_new)]",
+            "if not snapshot.after_new]",
+            "read_back engine",
         ),
         ("a deletion does not count as one", "deletion.most -= 1\n", "deletion.most -= 0\n", "engine"),
         ("a checkpoint is not shut down before it is destroyed", "if snapshot.suspended:", "if False:", "engine"),
@@ -418,6 +424,21 @@ MUTATIONS: List[Mutation] = [
         ),
     ),
     *_of(
+        "vmss/passes/read_back.py",
+        (
+            "a snapshot that lacks a disk counts",
+            "            if disks < wanted:\n",
+            "            if False:\n",
+            "read_back",
+        ),
+        (
+            "a snapshot of another time counts",
+            "            if new:\n",
+            "            new = new or next(iter(mine), '')\n            if new:\n",
+            "read_back",
+        ),
+    ),
+    *_of(
         "vmss/passes/resuming.py",
         ("nothing is resumed", "if not self._settings.resume:", "if True:", "suspended"),
         (
@@ -606,7 +627,7 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "status goes on telling of a failure that was made good",
-            "(run.name == messages.FAILED and not _only_lacked(run))",
+            "(run.name == messages.FAILED and not only_lacked(run) and anything(run))",
             "run.name == messages.FAILED",
             "promises status owed",
         ),

@@ -42,7 +42,7 @@ class Drawn:
     def __init__(self, seed: str) -> None:
         self._random = Random(seed)
         self._rate = 10 ** self._random.uniform(-2.2, -0.8)
-        kinds = sorted(set(KINDS) - set(NOT_YET))
+        kinds = sorted(KINDS)
         chosen = [kind for kind in kinds if self._random.random() < 0.4] or [self._random.choice(kinds)]
         self._kinds = chosen
         self._weights = [10 ** self._random.uniform(-1, 1) for _ in chosen]
@@ -463,12 +463,6 @@ KINDS: Dict[str, Act] = {
     "coordinator_changed": coordinator_changed,
     "stop_asked": stop_asked,
     "disk_full": disk_full,
-}
-
-
-# Kinds that the product does not get over yet, and why. They are not drawn; a test holds that each still does harm.
-NOT_YET: Dict[str, str] = {
-    "success_feigned": "a snapshot counts as taken by the word of its task alone, and the oldest one goes for it"
 }
 
 

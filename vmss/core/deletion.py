@@ -1,7 +1,8 @@
 """The deletion of one VM's expired snapshots, oldest first: what of it remains."""
 
 from collections import deque
-from typing import Deque, FrozenSet, List, Sequence, Set
+from itertools import islice
+from typing import Callable, Deque, Dict, FrozenSet, List, Sequence, Set
 
 from vmss.core.job import ExpiredDisk, ExpiredSnapshot, disks_of
 
@@ -34,3 +35,32 @@ class Deletion:
         )
         kept = {disk.ref for disk in disks_of(self.remaining)}
         return [disk for disk in before if disk.ref not in kept]
+
+
+class Unrecorded:
+    """Jobs whose expired snapshots are not in the journal yet, by the SRs of their disks."""
+
+    def __init__(self) -> None:
+        self._jobs: Dict[str, Dict[int, None]] = {}
+
+    def add(self, job: int, deletion: Deletion) -> None:
+        """What expires of a job is to be recorded."""
+        for sr in deletion.srs():
+            self._jobs.setdefault(sr, {})[job] = None
+
+    def remove(self, job: int, deletion: Deletion) -> None:
+        """What expires of a job is recorded."""
+        for sr in deletion.srs():
+            del self._jobs[sr][job]
+            if not self._jobs[sr]:
+                del self._jobs[sr]
+
+    def ready(self, may_delete: Callable[[str], bool], most: int) -> List[int]:
+        """The jobs, at most `most`, to record now: none before it may be deleted on one of their SRs."""
+        if not any(map(may_delete, self._jobs)):
+            return []
+        # The others too: an entry costs the same for one job and for many.
+        ready = dict.fromkeys(
+            job for sr in sorted(self._jobs, key=lambda sr: not may_delete(sr)) for job in islice(self._jobs[sr], most)
+        )
+        return list(islice(ready, most))

@@ -15,19 +15,18 @@ The order:
 - Snapshots go before deletions, because users care most about how close to its slot the data was frozen. Deletions use
   what snapshots leave idle. On a tight SR, which may have too little room for its snapshots, deletions go first.
 - The SR or host with most work goes first, so that the pass ends when the busiest of them does.
-- Nothing of an expired snapshot is destroyed before the VM's new snapshot exists or has failed, and before the journal
-  lists what is to be destroyed (`to_record`, `recorded`). If the new one failed, one old snapshot more stays.
+- Nothing of an expired snapshot is destroyed before the VM's new snapshot was read back or has failed, and before the
+  journal lists what is to be destroyed (`to_record`, `recorded`). If the new one failed, one old snapshot more stays.
 - A snapshot that cannot be destroyed keeps no younger one from being destroyed, unless an operation reached its limit.
 - An operation that takes too long keeps the other tokens than the one that it hangs on from nobody (`release`). Once it
   has reached its limit, what waits for the same SR or host has no hope either (`hopeless`).
 - Of one VM no more go than the job allows; what cannot be destroyed does not count.
 """
 
-from itertools import islice
 from math import inf
-from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
-from vmss.core.deletion import Deletion
+from vmss.core.deletion import Deletion, Unrecorded
 from vmss.core.job import (
     DESTROY_VDI,
     DESTROY_VM,
@@ -38,35 +37,25 @@ from vmss.core.job import (
     ExpiredSnapshot,
     Job,
     Operation,
+    State,
     Tokens,
     already_gone,
     disks_of,
 )
-from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, SPARED, STORAGE_STUCK, TIMED_OUT, Error, Outcome
+from vmss.core.outcome import (
+    DOES_NOT_COUNT,
+    LIMITS,
+    OFF_SCHEDULE,
+    RESULT_LOST,
+    SPARED,
+    STORAGE_STUCK,
+    TIMED_OUT,
+    Error,
+    Outcome,
+)
 from vmss.core.running import Running
 from vmss.core.waiting import Waiting
 from vmss.core.work import Work
-
-# The errors of operations that ran into a limit.
-_LIMITS = (TIMED_OUT, RUN_OVER, STORAGE_STUCK)
-
-
-class State(NamedTuple):
-    """The progress of a job.
-
-    `snapshot` is the reference of the new snapshot; `error` the first error that the job met; `destroyed` the number of
-    expired snapshots that are gone with all their disks; `degraded`: a plain snapshot was taken instead of a quiesced
-    one; `left` is the number of those that stay because no more of them may go in one run; `off_schedule`: the VM has
-    left its policy, so it gets no snapshot, which is no failure.
-    """
-
-    snapshot: str = ""
-    error: Error = ()
-    destroyed: int = 0
-    degraded: bool = False
-    done: bool = False
-    left: int = 0
-    off_schedule: bool = False
 
 
 class Engine:
@@ -81,13 +70,13 @@ class Engine:
         self._operations_max = operations_max
         self._plain_instead = plain_instead
         self._running = Running()
+        self._taken: Set[Operation] = set()  # snapshots that are to be read back
         self._hopeless: List[Tuple[Operation, Outcome]] = []
         self._freed: Dict[str, None] = {}  # tokens with which an operation may start that could not before
         self._snapshots = Waiting()
         self._deletions = Waiting()
         self._deleting: Dict[int, Deletion] = {}  # by job
-        # Jobs whose expired snapshots are not in the journal yet, by the SRs of their disks; "" for no disk.
-        self._unrecorded: Dict[str, Dict[int, None]] = {}
+        self._unrecorded = Unrecorded()
         self._unsettled: Set[int] = set()  # jobs whose snapshots have not ended
         self._unfinished = 0
         self._work = Work()
@@ -100,11 +89,10 @@ class Engine:
         self.states.extend(State() for _ in jobs)
         self._unfinished += len(jobs)
         self._tight.update(tight)
-        for job in jobs:
-            self._work.expect((token, job.seconds) for token in (job.tokens if job.take else ()))
-            self._work.expect_deletion(disks_of(job.expired))
         for number, job in enumerate(jobs, first):
+            self._work.expect_deletion(disks_of(job.expired))
             if job.take:
+                self._expect(job, 1)
                 self._unsettled.add(number)
                 self._queue(self._snapshots, Operation(number, job.take, job.vm, job.tokens))
             else:
@@ -134,23 +122,33 @@ class Engine:
         return started
 
     def end(self, operation: Operation, outcome: Outcome) -> Optional[int]:
-        """Process the outcome of a running operation. Return the number of its job if that ended the job."""
-        if not outcome.error:
-            self._running.succeeded(operation)
-        elif outcome.error[0] == TIMED_OUT:
-            suspects, error = (
-                self._running.suspects(operation),
-                (STORAGE_STUCK, operation.action, self.jobs[operation.job].uuid),
-            )
-            for waiting in (self._snapshots, self._deletions):
-                self._give_up(waiting, {item for item in waiting.operations() if item.tokens & suspects}, error)
-        self._free(operation)
+        """Process the outcome of a running operation, or of a snapshot that was read back. Return its job if ended."""
+        if operation not in self._taken:
+            self._has_run(operation, outcome)
         before = self.states[operation.job]
         if operation.action in TAKES:
             self._snapshot_ended(operation, outcome)
         else:
             self._deletion_ended(operation, outcome)
         return operation.job if self.states[operation.job].done and not before.done else None
+
+    def _has_run(self, operation: Operation, outcome: Outcome) -> None:
+        """A running operation occupies nothing any more."""
+        if operation.action in TAKES:
+            self._expect(self.jobs[operation.job], -1)
+        if not outcome.error:
+            self._running.succeeded(operation)
+        elif outcome.error[0] == TIMED_OUT:
+            suspects = self._running.suspects(operation)
+            error = (STORAGE_STUCK, operation.action, self.jobs[operation.job].uuid)
+            for waiting in (self._snapshots, self._deletions):
+                self._give_up(waiting, {item for item in waiting.operations() if item.tokens & suspects}, error)
+        self._free(operation)
+
+    def taken(self, operation: Operation, outcome: Outcome) -> None:
+        """The task of a running snapshot says that it was taken: it ends (`end`) when it was read back."""
+        self._has_run(operation, outcome)
+        self._taken.add(operation)
 
     def release(self, operation: Operation) -> None:
         """A running operation takes too long: it keeps its tokens from nobody any more, unless it has only one.
@@ -186,8 +184,18 @@ class Engine:
 
     @property
     def being_taken(self) -> FrozenSet[str]:
-        """The references of the VMs of which a snapshot is being taken."""
-        return frozenset(self.jobs[item.job].vm for item in self._running if item.action in TAKES)
+        """The references of the VMs of which a snapshot is being taken, or is to be read back."""
+        running = {item for item in self._running if item.action in TAKES}
+        return frozenset(self.jobs[item.job].vm for item in running | self._taken)
+
+    @property
+    def taking(self) -> bool:
+        """Whether snapshots are being taken, or wait for their turn."""
+        return bool(self._snapshots) or any(item.action in TAKES for item in self._running)
+
+    def idle(self, tokens: Iterable[str]) -> bool:
+        """After `start`: whether nothing uses one of these SRs and hosts, or deletions go first on it."""
+        return any(token not in self._running.in_use or token in self._tight for token in tokens)
 
     @property
     def being_expired(self) -> FrozenSet[str]:
@@ -210,17 +218,8 @@ class Engine:
         Empty as long as snapshots wait for all SRs that the deletions need, and keep them busy: so one entry serves
         many jobs, and no SR is idle.
         """
-        if not self._unrecorded or len(self._running) >= self._operations_max:
-            return []
-        if not any(self._may_delete(sr) for sr in self._unrecorded):
-            return []
-        # The others too: an entry costs the same for one job and for many.
-        ready = dict.fromkeys(
-            number
-            for sr in sorted(self._unrecorded, key=lambda sr: not self._may_delete(sr))
-            for number in islice(self._unrecorded[sr], most)
-        )
-        return list(islice(ready, most))
+        full = len(self._running) >= self._operations_max
+        return [] if full else self._unrecorded.ready(self._may_delete, most)
 
     def recorded(self, jobs: Sequence[int], spared: FrozenSet[str] = frozenset()) -> None:
         """Start the deletions of these jobs, which the journal lists now.
@@ -229,10 +228,7 @@ class Engine:
         that were pinned since: they stay.
         """
         for number in jobs:
-            for sr in self._deleting[number].srs():
-                del self._unrecorded[sr][number]
-                if not self._unrecorded[sr]:
-                    del self._unrecorded[sr]
+            self._unrecorded.remove(number, self._deleting[number])
             self._work.no_deletion(self._deleting[number].spare(spared))
             self._delete_next(number)
 
@@ -280,21 +276,28 @@ class Engine:
                 self._without_quiesce(operation)
                 return
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
-        self._work.expect((token, -job.seconds) for token in job.tokens)
+        self._taken.discard(operation)
         self._unsettled.discard(number)
         if outcome.error[:1] == (OFF_SCHEDULE,):
             self._work.no_deletion(disks_of(job.expired))
             self._update(number, done=True, off_schedule=True)
         elif outcome.error:
-            self._work.no_deletion(disks_of([snapshot for snapshot in job.expired if snapshot.after_new]))
+            stay = outcome.error[0] in DOES_NOT_COUNT  # then all do
+            expired = [snapshot for snapshot in job.expired if not (stay or snapshot.after_new)]
+            self._work.no_deletion(disks_of(snapshot for snapshot in job.expired if snapshot not in expired))
             self._update(number, error=outcome.error)
-            self._expire(number, [snapshot for snapshot in job.expired if not snapshot.after_new], replaced=0)
+            self._expire(number, expired, replaced=0)
         else:
             self._update(number, snapshot=outcome.value)
             self._expire(number, job.expired, replaced=1)
 
+    def _expect(self, job: Job, snapshots: int) -> None:
+        """So many snapshots more, or fewer, are to be taken by a job."""
+        self._work.expect((token, snapshots * job.seconds) for token in job.tokens)
+
     def _without_quiesce(self, refused: Operation) -> None:
         """The server has no quiescing: plain snapshots for this VM and all that wait."""
+        self._expect(self.jobs[refused.job], 1)
         others = [item for item in self._snapshots.operations() if item.action == TAKE_QUIESCED]
         self._snapshots.remove(set(others))
         for item in [refused] + others:
@@ -313,8 +316,7 @@ class Engine:
         if self.jobs[number].recorded:
             self._delete_next(number)
         else:
-            for sr in self._deleting[number].srs():
-                self._unrecorded.setdefault(sr, {})[number] = None
+            self._unrecorded.add(number, self._deleting[number])
 
     def _delete_next(self, number: int) -> None:
         """Start on the oldest expired snapshot that remains, or end the job."""
@@ -355,14 +357,14 @@ class Engine:
             deletion.disks.discard(operation.ref)
             if error:
                 deletion.failed = True
-                deletion.timed_out = deletion.timed_out or error[0] in _LIMITS
+                deletion.timed_out = deletion.timed_out or error[0] in LIMITS
                 self._note(number, error)
             if not deletion.disks:
                 self._snapshot_is_gone(number)
         elif error:
             # The snapshot still exists, and the policy's next run tries it again.
             self._note(number, error)
-            deletion.timed_out = error[0] in _LIMITS
+            deletion.timed_out = error[0] in LIMITS
             deletion.most -= error[0] == RESULT_LOST  # it may be gone
             self._work.no_deletion(deletion.remaining.popleft().disks)
             self._delete_next(number)

@@ -142,6 +142,20 @@ CATALOGUE = {
     "VMSS_RESULT_LOST": Failure(
         OUTCOME_UNKNOWN, "xapi lost the result of the operation", "See /var/log/xensource.log."
     ),
+    "VMSS_SNAPSHOT_MISSING": Failure(
+        OUTCOME_UNKNOWN, "xapi says that the snapshot was taken, and the VM has none", "See /var/log/xensource.log."
+    ),
+    "VMSS_SNAPSHOT_UNFIT": Failure(
+        PERMANENT,
+        "The new snapshot lacks something, and nothing of the VM was deleted for it",
+        "Delete it, its uuid is in the error (xe snapshot-uninstall uuid=UUID force=true), and take another: "
+        "vmss run --policy SCHEDULE --missing.",
+    ),
+    "VMSS_SNAPSHOT_NOT_READ_BACK": Failure(
+        OUTCOME_UNKNOWN,
+        "The new snapshot could not be read back, and nothing of the VM was deleted for it",
+        "See /var/log/xensource.log.",
+    ),
     "VMSS_VM_LEFT_SUSPENDED": Failure(
         PERMANENT,
         "The VM ran, and its checkpoint has left it suspended",
@@ -174,6 +188,8 @@ _LASTING = {
     "MESSAGE_REMOVED",
     "RBAC_PERMISSION_DENIED",
     "VMSS_UNREADABLE_RECORD",
+    # Each try would leave one more of them.
+    "VMSS_SNAPSHOT_UNFIT",
 }
 
 

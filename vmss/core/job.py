@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import FrozenSet, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 from vmss.core.datetimes import EPOCH
-from vmss.core.outcome import Outcome
+from vmss.core.outcome import Error, Outcome
 
 # The method of an operation. Its object is a VM, a snapshot or a VDI.
 TAKE_SNAPSHOT = "VM.snapshot"
@@ -60,6 +60,9 @@ class Job(NamedTuple):
       result was lost.
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
     - `more`: of what expires, at most so many go beyond the one that the new snapshot replaces; None: all.
+    - `disks` is the number of the VM's disks: so many has a snapshot of it.
+    - `there` is the reference of the snapshot of the slot, if an earlier pass took it and did not read it back: then
+      none is taken.
     - `future` is the number of the VM's scheduled snapshots that are dated in the future.
     - `unless_halted` is the method that the policy asks for; of a halted VM a plain snapshot is taken.
     """
@@ -81,11 +84,31 @@ class Job(NamedTuple):
     more: Optional[int] = None
     future: int = 0
     unless_halted: str = ""
+    disks: int = 0
+    there: str = ""
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:
         """What goes if the new snapshot does not fail, and everything can be deleted."""
         return self.expired if self.more is None else self.expired[: self.more + 1]
+
+
+class State(NamedTuple):
+    """The progress of a job.
+
+    `snapshot` is the reference of the new snapshot; `error` the first error that the job met; `destroyed` the number of
+    expired snapshots that are gone with all their disks; `degraded`: a plain snapshot was taken instead of a quiesced
+    one; `left` is the number of those that stay because no more of them may go in one run; `off_schedule`: the VM has
+    left its policy, so it gets no snapshot, which is no failure.
+    """
+
+    snapshot: str = ""
+    error: Error = ()
+    destroyed: int = 0
+    degraded: bool = False
+    done: bool = False
+    left: int = 0
+    off_schedule: bool = False
 
 
 class Operation(NamedTuple):

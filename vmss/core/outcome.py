@@ -13,6 +13,15 @@ OVERTAKEN = "VMSS_OVERTAKEN_BY_NEXT_SLOT"  # [method]
 OFF_SCHEDULE = "VMSS_LEFT_THE_SCHEDULE"  # no failure: the VM is gone, or off the schedule, since it was planned
 LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"  # [why it is not resumed, the error array of the checkpoint]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
+# A snapshot that its task says was taken, and that does not count when it is read back:
+SNAPSHOT_MISSING = "VMSS_SNAPSHOT_MISSING"  # [method, what its task tells instead]: there is none
+SNAPSHOT_UNFIT = "VMSS_SNAPSHOT_UNFIT"  # [the uuid of the snapshot, what it lacks]
+SNAPSHOT_NOT_READ = "VMSS_SNAPSHOT_NOT_READ_BACK"  # [why]: it may be well
+
+# The errors of operations that ran into a limit, and those of snapshots that were read back.
+LIMITS = (TIMED_OUT, RUN_OVER, STORAGE_STUCK)
+DOES_NOT_COUNT = (SNAPSHOT_MISSING, SNAPSHOT_UNFIT, SNAPSHOT_NOT_READ)
+
 # No error: it was not started, because the snapshot is pinned or somebody reads it.
 SPARED = "VMSS_SPARED"
 

@@ -118,6 +118,21 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         more=expiry.more,
         future=expiry.future,
         unless_halted=_METHODS[expiry.turn.policy.type],
+        disks=len(mine),
+    )
+
+
+def unproven(expiry: Expiry, job: Job, now: datetime, disks: Optional[int]) -> Job:
+    """Given the decision about a VM that was served already, the job that would take its snapshot, and how many disks
+    the VM had, if that is known, return the job that reads back the snapshot that is there. Until then nothing goes."""
+    of_slot = [one for one in expiry.vm.snapshots if expiry.turn.slot <= one.time <= now + CLOCK_TOLERANCE]
+    there = max(of_slot, key=lambda one: (one.time, one.uuid))
+    return job._replace(
+        there=there.ref,
+        label=there.name,
+        known=job.known - {there.uuid},
+        disks=job.disks if disks is None else disks,
+        expired=tuple(one._replace(after_new=True) for one in job.expired),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Dict, Iterator, List, Mapping, Sequence
 
 from vmss.core import words
 from vmss.core.policy import QUIESCED, Policy
-from vmss.insight import forecast, state
+from vmss.insight import forecast, left_over, state
 from vmss.insight.case import Case
 from vmss.insight.findings import OK, WARNING, Finding, Moment
 from vmss.insight.forecast import Expected, Move
@@ -89,5 +89,6 @@ def _clashes(expected: Sequence[Expected], moves: Mapping[str, Move], moment: Mo
 
 def last_run(case: Case) -> Iterator[Finding]:
     """How the last runs fared, and which VMs have no snapshot of them."""
-    findings, _late = state.runs_and_snapshots(case.open, case.local.holder, case.known, case.now)
+    left = left_over.read(case.open)
+    findings, _late = state.runs_and_snapshots(case.open, case.local.holder, case.known, left, case.now)
     yield from findings or [Finding(OK, "last run", "there is no schedule")]

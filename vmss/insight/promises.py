@@ -4,11 +4,12 @@ Functions of values: what was read, and the time, give findings.
 """
 
 from datetime import datetime, timedelta, tzinfo
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import messages
 from vmss.core.datetimes import EPOCH
 from vmss.core.failures import failure_of
+from vmss.core.outcome import DOES_NOT_COUNT
 from vmss.core.policy import Policy
 from vmss.core.schedule import TICK_INTERVAL, latest_slot
 from vmss.core.words import agree, counted, listed
@@ -117,17 +118,24 @@ def missed(policy: Policy, promised: Promise, in_hand: bool, moment: Moment) -> 
     ]
 
 
-def made_good(policy: Policy, runs: Sequence[Run]) -> List[Run]:
+def made_good(policy: Policy, runs: Sequence[Run], anything: Callable[[Run], bool]) -> List[Run]:
     """Of the messages about the last run of a policy, whose VMs all have what was promised, those that still matter:
-    of expired snapshots that could not be deleted."""
+    `anything` tells of a run that failed whether anything is left of what it failed in. That it took no snapshot of
+    some VMs is not: they have one."""
     return [
-        run for run in runs if run.name == messages.SUCCEEDED or (run.name == messages.FAILED and not _only_lacked(run))
+        run
+        for run in runs
+        if run.name == messages.SUCCEEDED or (run.name == messages.FAILED and not only_lacked(run) and anything(run))
     ]
 
 
-def _only_lacked(run: Run) -> bool:
+def only_lacked(run: Run) -> bool:
     """Whether all that a run failed in were snapshots that it did not take."""
-    return run.counts is not None and len(run.victims) == run.counts.vms - run.counts.snapshotted
+    return (
+        run.counts is not None
+        and len(run.victims) == run.counts.vms - run.counts.snapshotted
+        and not any(victim.error and victim.error[0] in DOES_NOT_COUNT for victim in run.victims)
+    )
 
 
 def last_run(policy: Policy, runs: Sequence[Run], moment: Moment) -> List[Finding]:

@@ -2,15 +2,17 @@
 
 import shlex
 from datetime import datetime
+from functools import partial
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import words
+from vmss.core.left_over import Item
 from vmss.core.messages import FAILED, SUCCEEDED
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Place, Settings, SettingsError, of_pool
-from vmss.insight import history, left_over, lock_and_log, no_session, policies, promises, snapshots, suspended
+from vmss.insight import history, left_over, lock_and_log, no_session, policies, promises, remains, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -39,8 +41,8 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     findings += lock_and_log.examine(session, local, known, now)
     findings += suspended.examine(session, local, now)
     findings += [unreadable(entry) for entry in entries if entry.policy is None]
-    fared, late = runs_and_snapshots(session, local.holder, known, now)
     left = left_over.read(session)
+    fared, late = runs_and_snapshots(session, local.holder, known, left, now)
     findings += left_over.findings(left, session.moment, now)
     numbers = {
         "policies": len(entries),
@@ -142,7 +144,7 @@ def _set_again(entry: Entry) -> str:
 
 
 def runs_and_snapshots(
-    session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], now: datetime
+    session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], left: Sequence[Item], now: datetime
 ) -> Tuple[List[Finding], int]:
     """How the policies' last runs fared, and which VMs lack the snapshots that were promised; and how many these
     are."""
@@ -166,8 +168,10 @@ def runs_and_snapshots(
             if doubtful:
                 late = promises.without_newcomers(policy, late, runs, promise.slot, in_hand)
         last = _of_last_run(policy, runs, now)
-        kept = promise.slot is not None and not late
-        told = promises.last_run(policy, promises.made_good(policy, last) if kept else last, session.moment)
+        matter = last
+        if promise.slot is not None and not late:
+            matter = promises.made_good(policy, last, partial(remains.anything, session, policy, left, now))
+        told = promises.last_run(policy, matter, session.moment)
         findings += told or [_calm(session, policy, last, now)]
         if promise.slot is not None and late:
             findings += promises.missed(policy, promise, in_hand, session.moment)
@@ -201,7 +205,11 @@ def _calm(session: Reading, policy: Policy, runs: Sequence[Run], now: datetime) 
         run = next((run for run in runs if run.name in (SUCCEEDED, FAILED)), None)
         text = "last run ended %s" % words.distance(policy.last_run, now)
         text += ": %s" % run.story if run else ""
-        text += "; all VMs that it left out have a snapshot by now" if run and run.name == FAILED else ""
+        if run is not None and run.name == FAILED:
+            lacked = promises.only_lacked(run)
+            text += "; %s" % (
+                "all VMs that it left out have a snapshot by now" if lacked else "all is made good by now"
+            )
     following = policies.next_run(session, policy, now)
     if following is not None:
         text += "; next run %s" % words.distance(following, now)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss.core.datetimes import format_datetime, parse_reading
-from vmss.core.outcome import RESULT_LOST, TIMED_OUT, Outcome
+from vmss.core.outcome import DOES_NOT_COUNT, RESULT_LOST, TIMED_OUT, Outcome
 from vmss.core.records import NULL
 from vmss.core.text import is_uuid
 from vmss.edges.lock import LockDirectory, LockError
@@ -23,14 +23,15 @@ _FINISHED_MAX = 1000
 # this old. A pass that is shorter makes no call, because it ends by having xapi write its database.
 _READ_TOGETHER = 50
 _READ_AFTER = timedelta(seconds=60)
-# Errors after which the snapshot may be under way all the same.
-_UNDECIDED = (TIMED_OUT, RESULT_LOST)
+# Errors after which the snapshot may be under way all the same, or have left something.
+_UNDECIDED = (TIMED_OUT, RESULT_LOST, *DOES_NOT_COUNT)
 # The error after which nobody tidies up what the snapshot left.
 _HOST_LOST = "CANNOT_CONTACT_HOST"
 
 
 class Attempt(NamedTuple):
-    """A snapshot that was started: the uuid of the VM, the start, and the end if it is known.
+    """A snapshot that was started: the uuid of the VM, the start, the end if the snapshot was read back, and the number
+    of disks that the VM had.
 
     `until` is the latest time at which it can have made disks. It is known after the first search for orphans, or when
     the host was lost.
@@ -40,13 +41,15 @@ class Attempt(NamedTuple):
     since: datetime
     ended: Optional[datetime] = None
     until: Optional[datetime] = None
+    disks: Optional[int] = None
 
 
 class Notes:
     """The attempts of this pass, and of earlier ones that did not come to their end.
 
     `earlier` are the attempts of earlier passes; `disks` the disks that those passes saw on new snapshots, by the uuid
-    of the VM and the reference of the snapshot.
+    of the VM and the reference of the snapshot. `begun` are the VMs of attempts that had not ended as this pass began,
+    and the number of disks of each, if it is known: if one has a snapshot of its slot, that was not read back.
     """
 
     def __init__(self, directory: LockDirectory, pool: str, log: Log) -> None:
@@ -55,19 +58,20 @@ class Notes:
         self._log = log
         kept = directory.read(self._name)
         self.earlier = [attempt for attempt in map(_attempt, _items(kept, "operations")) if attempt is not None]
+        self.begun = {attempt.vm: attempt.disks for attempt in self.earlier if attempt.ended is None}
         self.disks = _disks(kept)
         self._mine: Dict[str, Attempt] = {}  # by VM
         self._seen: Dict[str, Dict[str, List[str]]] = {}  # like `disks`
         self._unread: Dict[str, str] = {}  # VMs, by new snapshots whose disks were not read yet
         self._full = False
 
-    def began(self, vm: str, now: datetime) -> None:
-        """A snapshot of a VM is about to be started."""
+    def began(self, vm: str, now: datetime, disks: int) -> None:
+        """A snapshot of a VM that has so many disks is about to be started."""
         ended = [old for old in self._mine.values() if old.ended]
         for number, old in enumerate(ended):
             if number < len(ended) - _FINISHED_MAX or (old.ended and old.ended < now - _WRITTEN_AFTER):
                 self._forget(old.vm)
-        self._mine[vm] = Attempt(vm, now.replace(microsecond=0))
+        self._mine[vm] = Attempt(vm, now.replace(microsecond=0), disks=disks)
         self._keep()
 
     def ended(self, vm: str, now: datetime, outcome: Outcome) -> None:
@@ -139,7 +143,8 @@ def lost_name(snapshot: str) -> str:
 def _written(attempt: Attempt) -> Dict[str, str]:
     times = (("since", attempt.since), ("ended", attempt.ended), ("until", attempt.until))
     value = {name: format_datetime(time) for name, time in times if time is not None}
-    return dict(value, vm=attempt.vm)
+    count = {} if attempt.disks is None else {"disks": str(attempt.disks)}
+    return dict(value, vm=attempt.vm, **count)
 
 
 def _attempt(value: Any) -> Optional[Attempt]:
@@ -148,8 +153,9 @@ def _attempt(value: Any) -> Optional[Attempt]:
         return None
     try:
         ended, until = (parse_reading(value[name]) if name in value else None for name in ("ended", "until"))
-        return Attempt(value["vm"], parse_reading(value.get("since")), ended, until)
-    except ValueError:
+        disks = int(value["disks"]) if "disks" in value else None
+        return Attempt(value["vm"], parse_reading(value.get("since")), ended, until, disks)
+    except (ValueError, TypeError):
         return None
 
 

@@ -134,6 +134,9 @@ class Operations:
         """
         if self.over:
             return self._concluded(operation, Outcome(error=(RUN_OVER, "%d s" % self._settings.pass_limit)))
+        if operation.action in TAKES and self._engine.jobs[operation.job].there:
+            self._announce(operation)
+            return Outcome(value=self._engine.jobs[operation.job].there)  # it is only read back
         if operation.action in TAKES and self.resuming.holds(self._engine.jobs[operation.job].uuid):
             self._engine.park(operation)
             self._parked[operation] = inf
@@ -170,7 +173,7 @@ class Operations:
             flight = self._flights.pop(task, None)
             if flight is None:
                 continue  # given up before
-            judged = self._of_this_slot(flight, _or_lost(flight.operation, outcome))
+            judged = self._of_this_slot(flight, outcome)
             if judged is None:
                 continue  # queued again
             outcome = judged
@@ -196,7 +199,7 @@ class Operations:
             if operation.job not in self._announced:
                 self._log("Processing VM: %s" % job.uuid)
                 self._announced.add(operation.job)
-            self._notes.began(job.uuid, self._clock.now())
+            self._notes.began(job.uuid, self._clock.now(), job.disks)
             return
         for snapshot in job.expired:
             if snapshot.ref == operation.ref and operation.action == (SHUT_DOWN if snapshot.suspended else DESTROY_VM):
@@ -250,7 +253,7 @@ class Operations:
         # What xapi refuses to delete is as it was.
         if operation.action in TAKES or not outcome.error or outcome.error[0] in _MAYBE_CARRIED_OUT:
             self._changed = True
-        if operation.action in TAKES:
+        if operation.action in TAKES and outcome.error:  # else it is read back first
             self._notes.ended(job.uuid, self._clock.now(), outcome)
         if outcome.error and not already_gone(operation, outcome):
             self._log("%s failed for VM: %s" % (operation.action, self._vm_and_error(operation, outcome)))
@@ -379,10 +382,3 @@ class Operations:
             if snapshot.uuid not in job.known and snapshot.time >= job.since:
                 return ref
         return ""
-
-
-def _or_lost(operation: Operation, outcome: Outcome) -> Outcome:
-    """The outcome of an operation. The result of a snapshot that was taken, and is not named, is lost."""
-    if operation.action in TAKES and not outcome.error and not outcome.value:
-        return Outcome(error=(RESULT_LOST, operation.action))
-    return outcome

@@ -38,14 +38,18 @@ class Planner:
     """Plans policies, one group of VMs at a time. `vms` are all their VMs; `misread` those of them that get no job,
     because their records cannot be understood."""
 
-    def __init__(self, context: Context, turns: Sequence[Turn], now: datetime) -> None:
-        """`now` is the time to decide by."""
+    def __init__(
+        self, context: Context, turns: Sequence[Turn], now: datetime, begun: Mapping[str, Optional[int]] = {}
+    ) -> None:
+        """`now` is the time to decide by. `begun` are the VMs, by their uuids, of which earlier passes began a snapshot
+        and did not come to its end, with the number of disks that each had, if it is known."""
         self._xapi = context.xapi
         self._pool = context.pool
         self._log = context.log
         self._settings = context.settings
         self._turns = {turn.policy.ref: turn for turn in turns}
         self._now = now
+        self._begun = begun
         self._spaces: Dict[str, Optional[Space]] = {}
         self._needs: Dict[str, List[plan.Need]] = {}  # by SR, not yet counted in its space
         self.vms = [vm for vm in read_vms(context.xapi, [turn.policy for turn in turns]) if self._is_wanted(vm)]
@@ -96,8 +100,11 @@ class Planner:
         return expiry
 
     def _job(self, expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Job:
+        uuid, prove = expiry.vm.uuid, expiry.served and expiry.vm.uuid in self._begun
+        job = plan.job(expiry._replace(served=expiry.served and not prove), disks, self._pool.suspend_sr)
+        job = plan.unproven(expiry, job, self._now, self._begun[uuid]) if prove else job
         # xapi dates snapshots in whole seconds.
-        return plan.job(expiry, disks, self._pool.suspend_sr)._replace(since=self._now.replace(microsecond=0))
+        return job._replace(since=self._now.replace(microsecond=0))
 
     def _tight(self, expiries: Sequence[Expiry], jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]) -> Set[str]:
         """The SRs on which something expires, and which may have too little room for the new snapshots."""

@@ -5,7 +5,7 @@ from typing import Deque, Dict, Iterable, Iterator, List, Optional, Sequence
 
 from vmss.core import plan
 from vmss.core.engine import Engine
-from vmss.core.job import Job, Operation
+from vmss.core.job import TAKES, Job, Operation
 from vmss.core.messages import Victim
 from vmss.core.outcome import OVERTAKEN, UNREADABLE, Outcome
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, Problem
@@ -25,6 +25,7 @@ from vmss.passes.journal import Journal
 from vmss.passes.kept import Kept
 from vmss.passes.operations import Operations
 from vmss.passes.planning import Planned, Planner
+from vmss.passes.read_back import ReadBack
 from vmss.passes.retrying import jobs_again
 from vmss.passes.telling import Teller
 
@@ -62,6 +63,7 @@ class Service:
         self._in_hand = InHand(context, self._engine)
         self._deletions = Deletions(context, self._engine, journal, left, notes)
         self._operations = Operations(context, self._engine, notes, kept.frozen, kept.unplaced)
+        self._read_back = ReadBack(context, self._engine, notes)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
         self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
@@ -121,6 +123,8 @@ class Service:
                 started = self._start()
                 progress = admitted or planned or started
                 timeout = 0.0 if planned else min(_WAIT_S, pause, self._seconds_to_admission())
+            if self._count_taken():
+                continue
             if self._operations.in_flight:
                 if self._stop_by is not None and self._context.clock.monotonic() >= self._stop_by:
                     return False
@@ -190,6 +194,8 @@ class Service:
             self._engine.release(operation)
         self._tell(self._in_hand.settled())
         hangs = self._operations.slow(_HANGS_S) if self._next else set()
+        if self._next:
+            self._count_taken(at_once=True)
         for policy, turn in list(self._next.items()):
             if self._in_hand.stalled(policy, hangs):
                 waiting = self._in_hand.unsettled(policy)
@@ -201,7 +207,7 @@ class Service:
     def _take_in_hand(self, turns: Sequence[Turn]) -> None:
         now = self._context.now()
         turns = [turn._replace(begun=now) for turn in turns]
-        planner = Planner(self._context, turns, now)
+        planner = Planner(self._context, turns, now, self._notes.begun)
         vms: Dict[str, List[Vm]] = {turn.policy.ref: [] for turn in turns}
         for vm in planner.vms:
             vms[vm.policy].append(vm)
@@ -295,6 +301,19 @@ class Service:
     # The outcomes
 
     def _operation_ended(self, operation: Operation, outcome: Outcome) -> None:
+        if operation.action in TAKES and not outcome.error:
+            self._read_back.add(operation, outcome)
+        else:
+            self._end(operation, outcome)
+
+    def _count_taken(self, at_once: bool = False) -> bool:
+        """Read the snapshots back that were taken, if it is time. Return whether any was."""
+        outcomes = self._read_back.read(at_once)
+        for operation, outcome in outcomes:
+            self._end(operation, outcome)
+        return bool(outcomes)
+
+    def _end(self, operation: Operation, outcome: Outcome) -> None:
         self._deletions.operation_ended(operation, outcome)
         settled = self._engine.settled(operation.job)
         number = self._engine.end(operation, outcome)
@@ -333,5 +352,5 @@ class Service:
         no SR waits for us."""
         for number, seconds in self._operations.took.items():
             job = self._engine.jobs[number]
-            if plan.worth_noting(job, seconds):
+            if self._engine.states[number].snapshot and plan.worth_noting(job, seconds):
                 note_took(self._context.xapi, job.vm, seconds)
