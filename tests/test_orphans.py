@@ -284,6 +284,18 @@ def listed(pool: TestPool) -> List[str]:
     return sorted(item.uuid for item in left_over.read(pool.other_config()))
 
 
+def test_what_was_found_is_known_though_xapi_dies_right_after(pool: TestPool) -> None:
+    left = stopped(pool, False)
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("VMSS.set_enabled", policy, False)
+    pool.tick()  # nothing is due
+    found = listed(pool)
+    assert left in found
+    pool.call("simulator.restart", "kill", 0.0)
+    pool.xapi.login("root", "")
+    assert listed(pool) == found
+
+
 def test_what_was_found_is_said_by_the_next_run_until_it_is_gone(pool: TestPool) -> None:
     left = stopped(pool, True)
     policy = pool.call("VMSS.get_all")[0]
@@ -762,6 +774,7 @@ def test_a_look_costs_calls_by_the_number_of_vms_that_were_under_way(pool: TestP
         "VDI.get_all_records_where",
         "VDI.get_all_records_where",  # memory images; there is none of which to ask whose it is
         "pool.add_to_other_config",
+        "pool.sync_database",
     ]
 
 

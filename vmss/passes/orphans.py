@@ -20,6 +20,7 @@ from vmss.edges import storage
 from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 from vmss.passes.context import Context
+from vmss.passes.database import write_database
 from vmss.passes.journal import Entries, Journal
 from vmss.passes.left_over import LeftOver
 from vmss.passes.notes import Attempt, Notes, lost_name
@@ -153,6 +154,9 @@ def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOve
         again += [
             old if old.vm in busy else new for old, new in zip(due, bounded) if old.until is None or old.vm in busy
         ]
+        # If xapi dies again, it forgets what it was just told; and then only the attempts tell what to look for.
+        if found and write_database(context, None):
+            again = list(notes.earlier)
     except (Refused, Misunderstood) + MISREAD as error:
         log("Disks that a xapi that died has left cannot be looked for: %s" % one_line(str(error), 300))
         again += [attempt._replace(until=now) for attempt in due if attempt.until is None]
