@@ -406,6 +406,8 @@ class Observer:
         # A run whose snapshots were not even tried has no name: each tick that the pass has lived through may be one.
         ticks = int((self._latest - self._began).total_seconds()) // 900
         runs = max(1, len(self._names.get(vm, ())) + (served or moved)) + ticks
+        # And each of which the pass has told.
+        runs = max(runs, 1 + len(self._said.get(str(self._rows("VMSS").get(policy, {}).get("uuid")), ())))
         self._check(2, gone < runs * GO_IN_A_RUN, "%s goes, as the %d. of its VM in %d runs", name, gone + 1, runs)
 
     def _recorded(self) -> Dict[str, List[str]]:
