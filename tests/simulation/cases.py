@@ -19,6 +19,7 @@ UTC = timezone.utc
 
 # What each check asks; the number is the invariant's, or the rule's where there is a word with it.
 CHECKS: Dict[str, str] = {
+    "9 told": "a run is told soon after its limits, whatever hangs",
     "11 told": "a broken promise is told by status, also while a pass runs",
     "11 left told": "what is left over is told by status until it is gone",
     "11 calm": "where all is well, status says OK",
@@ -29,6 +30,7 @@ CHECKS: Dict[str, str] = {
     "13 kept": "after a run without trouble each VM has at most as many snapshots as are to be kept",
     "13 gently": "beyond the usual one a run deletes at most two more of a VM",
     "13 pruned": "vmss prune leaves each VM of a schedule as many as are to be kept, and others what they have",
+    "13 paused": "what cannot be deleted is tried a few times a day",
     "13 finished": "what is recorded to be destroyed is gone soon after everything works again",
     "14 clocks": "doctor names the hosts whose clocks are not the coordinator's, and no others",
     "14 runs": "a VM is in the state in which people left it",
@@ -54,21 +56,29 @@ HOURLY = PolicyShape("snapshot", "hourly", {"min": "0"}, 3, True)
 DAILY = PolicyShape("snapshot", "daily", {"hour": "3", "min": "0"}, 3, True)
 WEEKLY = PolicyShape("snapshot", "weekly", {"hour": "3", "min": "0", "days": "Wednesday"}, 3, True)
 
+A_MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
+
 Vms = Sequence[Tuple[Tuple[int, ...], bool, int]]
 
 
 def world_of(
-    vms: Vms, policies: Sequence[PolicyShape], troubles: Sequence[Trouble], days: float = 2, **settings: Any
+    vms: Vms,
+    policies: Sequence[PolicyShape],
+    troubles: Sequence[Trouble],
+    days: float = 2,
+    zone: str = "UTC",
+    start: datetime = A_MONDAY,
+    **settings: Any,
 ) -> WeeksShape:
     pool = Shape(
-        zone="UTC",
+        zone=zone,
         srs=("nfs", "ext"),
         vms=tuple(vms),
         policies=tuple(policies),
         durations=Durations(),
-        settings=Settings(timezone="UTC", **settings),
+        settings=Settings(timezone=zone, **settings),
         steps=(),
-        start=datetime(2026, 3, 2, tzinfo=UTC),  # a Monday
+        start=start,
     )
     return WeeksShape(pool, int(days * DAY), tuple(troubles), ask_within=4)
 
@@ -122,7 +132,32 @@ def _keeping(number: int) -> int:
 TEN: Vms = [((0,), True, 0)] * 6 + [((1,), True, 0)] * 4
 TWO: Vms = [((0,), False, 0)] * 2
 
+AT_NIGHT = [DAILY._replace(schedule={"hour": "1", "min": "15"}), HOURLY]
+OF_TWO: Vms = [((0,), False, 0), ((1,), False, 1)]
+
 CASES: Dict[str, Case] = {
+    "an hour occurs twice": Case(
+        world_of(OF_TWO, AT_NIGHT, [], zone="Europe/London", start=datetime(2026, 10, 24, tzinfo=UTC))
+    ),
+    "an hour is skipped": Case(
+        world_of(OF_TWO, AT_NIGHT, [], zone="Europe/London", start=datetime(2026, 3, 28, tzinfo=UTC))
+    ),
+    "an SR hangs on which VMs have one of their disks": Case(
+        world_of(
+            [((0, 1), False, 0)] * 2 + [((1,), False, 0)] * 3,
+            [HOURLY],
+            [Trouble(9 * HOUR, 6 * HOUR, "sr_hangs", choosing(0, 2))],
+            days=1,
+        )
+    ),
+    "an SR hangs at a daily slot": Case(
+        world_of(TEN, [DAILY], [Trouble(DAY + 2 * HOUR, 12 * HOUR, "sr_hangs", choosing(0, 2))], days=3)
+    ),
+    "the oldest snapshot of a weekly schedule cannot be destroyed": Case(
+        world_of(
+            TWO, [WEEKLY._replace(retained=1)], [Trouble(8 * DAY, 2 * DAY, "snapshot_stays", choosing(0, 2))], days=14
+        )
+    ),
     "an SR hangs for six hours": Case(
         world_of(TEN, [HOURLY], [Trouble(9 * HOUR, 6 * HOUR, "sr_hangs", choosing(0, 2))])
     ),

@@ -31,6 +31,11 @@ RESUMED_WITHIN = timedelta(minutes=75)
 # at growing pauses, each as long as the tries have gone on, and the longest of them a day (rule 13).
 LEFT_FOR = timedelta(minutes=75)
 LONGEST_PAUSE = timedelta(days=1)
+# The alert of a run may be raised so long after the limit on its snapshots: one that is cancelled may end late, the
+# alert waits some minutes for deletions, and the tick of the slot may have come late.
+TOLD_WITHIN = timedelta(minutes=50)
+# So often is a deletion that fails tried in a day: after 15 minutes, and then at pauses that grow.
+TRIES_A_DAY = 12
 # Beyond the usual one, a run deletes at most so many of a VM.
 GENTLE = 2
 
@@ -112,8 +117,13 @@ class Verdict(NamedTuple):
 class Ledger:
     """The account of one world. `lapses` are the checks that did not hold; `asked` counts how often each was made."""
 
-    def __init__(self, sim: Simulator, zone: str) -> None:
+    def __init__(self, sim: Simulator, zone: str, snapshot_limit: int, checkpoint_limit: int) -> None:
+        """The limits are the product's settings, in seconds."""
         self.sim = sim
+        self.snapshot_limit = snapshot_limit
+        self.checkpoint_limit = checkpoint_limit
+        self._told_asked: Dict[str, datetime] = {}  # by policy, the last slot of which it was asked whether it was told
+        self._tries: Dict[str, List[datetime]] = {}  # by reference, when a pass tried to destroy it
         self.lapses: List[Lapse] = []
         self.asked: Dict[str, int] = {}
         self._zone = zone
@@ -325,7 +335,32 @@ class Ledger:
         self._gently(snapshots)
         self._left_over(now)
         self._one_name_each(snapshots)
+        self._told(now)
         self._had = {vm: frozenset(rows) for vm, rows in snapshots.items()}
+
+    def _told(self, now: datetime) -> None:
+        """A run is told when its operations have reached their limits, whatever hangs."""
+        latest = {member.policy: member.slot for member in self._members.values() if member.slot is not None}
+        for policy, slot in sorted(latest.items()):
+            row = self._rows("VMSS")[policy]
+            limit_s = self.checkpoint_limit if row["type"] == "checkpoint" else self.snapshot_limit
+            if now < slot + timedelta(seconds=limit_s) + TOLD_WITHIN or self._told_asked.get(policy) == slot:
+                continue
+            self._told_asked[policy] = slot
+            if any(it.touch.everybody and (it.until is None or it.until >= slot) for it in self._troubles):
+                continue
+            told = any(
+                it["obj_uuid"] == row["uuid"] and it["timestamp"].replace(tzinfo=UTC) >= slot
+                for it in self.sim.messages.records.values()
+            )
+            self._ask("9 told", told, "nothing tells of the run of %s at %s", row["name_label"], slot)
+
+    def tried(self, ref: str) -> None:
+        """A pass tries to destroy something."""
+        now = self.sim.now()
+        times = [time for time in self._tries.get(ref, ()) if now - LONGEST_PAUSE < time <= now] + [now]
+        self._tries[ref] = times
+        self._ask("13 paused", len(times) <= TRIES_A_DAY, "%s is tried for the %d. time in a day", ref, len(times))
 
     def _schedules_now(self, now: datetime) -> None:
         for ref, row in self._rows("VMSS").items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from tests.simulation.conduct import DESTROYS
 from tests.simulation.faults import Fault, Listed
 from tests.simulation.ledger import Lapse, Ledger, Touch
 from tests.simulation.troubles import DAY, UNTIL_THE_END, Trouble, begin, draw_troubles
@@ -139,7 +140,8 @@ class Weeks(World):
         self._rules: List[Tuple[Any, float]] = []  # the simulator's rules that are in force, and until when
         self.weeks = shape
         World.__init__(self, seed, folder, self.strikes, shape.pool)
-        self.ledger = Ledger(self.sim, shape.pool.zone)
+        limits = shape.pool.settings
+        self.ledger = Ledger(self.sim, shape.pool.zone, limits.snapshot_limit, limits.checkpoint_limit)
         self.ticks = self.jumped = self.asked_status = 0
         self._steady_start = self._start
         self._socket = str(folder / "xapi")
@@ -317,6 +319,8 @@ class Weeks(World):
                 self._inside = True
                 self._ask_pass(policy)
                 self._inside = False
+        if method in DESTROYS and self._depth == 1 and not self._dead:
+            self.ledger.tried(str(params[1]))
         return World._carry(self, method, params, serve_it)
 
     def _struck(self, fault: Fault, method: str, params: List[Any], serve_it: Serve) -> Answer:
