@@ -132,7 +132,7 @@ def _keeping(number: int) -> int:
 TEN: Vms = [((0,), True, 0)] * 6 + [((1,), True, 0)] * 4
 TWO: Vms = [((0,), False, 0)] * 2
 
-AT_NIGHT = [DAILY._replace(schedule={"hour": "1", "min": "15"}), HOURLY]
+AT_NIGHT = [DAILY._replace(schedule={"hour": "1", "min": "15"}), HOURLY._replace(schedule={"min": "15"})]
 OF_TWO: Vms = [((0,), False, 0), ((1,), False, 1)]
 
 CASES: Dict[str, Case] = {
