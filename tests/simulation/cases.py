@@ -120,6 +120,15 @@ def _asking(call: int, policy: int) -> int:
     raise AssertionError
 
 
+def _slowing(seconds: float, sr: int) -> int:
+    """The seed with which everything takes so many seconds more on one of two SRs."""
+    for seed in count():
+        random = Random(seed)
+        if random.choice([120.0, 400.0]) == seconds and random.choice(range(2)) == sr:
+            return seed
+    raise AssertionError
+
+
 def _keeping(number: int) -> int:
     """The seed with which the only schedule is to keep so many."""
     for seed in count():
@@ -147,6 +156,17 @@ CASES: Dict[str, Case] = {
             [((0, 1), False, 0)] * 2 + [((1,), False, 0)] * 3,
             [HOURLY],
             [Trouble(9 * HOUR, 6 * HOUR, "sr_hangs", choosing(0, 2))],
+            days=1,
+        )
+    ),
+    "an SR is slow, and then hangs": Case(
+        world_of(
+            [((0, 0, 1), False, 0)] * 2 + [((1,), False, 0)] * 3,
+            [HOURLY],
+            [
+                Trouble(5 * HOUR, 6 * HOUR, "sr_slow", _slowing(400.0, 0)),
+                Trouble(11 * HOUR, 4 * HOUR, "sr_hangs", choosing(0, 2)),
+            ],
             days=1,
         )
     ),

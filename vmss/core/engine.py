@@ -18,8 +18,8 @@ The order:
 - Nothing of an expired snapshot is destroyed before the VM's new snapshot was read back or has failed, and before the
   journal lists what is to be destroyed (`to_record`, `recorded`). If the new one failed, one old snapshot more stays.
 - A snapshot that cannot be destroyed keeps no younger one from being destroyed, unless an operation reached its limit.
-- An operation that takes too long keeps the other tokens than the one that it hangs on from nobody (`release`). Once it
-  has reached its limit, what waits for the same SR or host has no hope either (`hopeless`).
+- An operation that takes too long keeps no token from others (`release`), and those that need most of them go last:
+  they may hang too. Once it has reached its limit, what waits for what it hangs on has no hope (`hopeless`).
 - Of one VM no more go than the job allows; what cannot be destroyed does not count.
 """
 
@@ -236,13 +236,13 @@ class Engine:
 
     def _candidates(self) -> List[Tuple[Waiting, Tokens]]:
         """The queues whose first operation may start, in the order in which they are served."""
+        slow, in_use = self._running.slow, self._running.in_use
         snapshots = [
-            (1, self._work.urgency(tokens), tokens)
-            for tokens in self._snapshots.startable(self._freed, self._running.in_use)
+            (1, self._work.urgency(tokens, slow), tokens) for tokens in self._snapshots.startable(self._freed, in_use)
         ]
         deletions = [
-            (2 if tokens.isdisjoint(self._tight) else 0, self._work.urgency(tokens), tokens)
-            for tokens in self._deletions.startable(self._freed, self._running.in_use)
+            (2 if tokens.isdisjoint(self._tight) else 0, self._work.urgency(tokens, slow), tokens)
+            for tokens in self._deletions.startable(self._freed, in_use)
         ]
         ranked = sorted(snapshots + deletions, key=lambda entry: entry[:2])
         return [(self._snapshots if rank == 1 else self._deletions, tokens) for rank, _, tokens in ranked]

@@ -1,6 +1,6 @@
 """The expected work of a pass on each SR and host: the busiest goes first, so that the pass ends when it does."""
 
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, List, Set, Tuple
 
 from vmss.core.job import ExpiredDisk, Tokens
 
@@ -27,11 +27,13 @@ class Work:
         """The deletion of these disks is done, or will not be done."""
         self.expect((disk.sr, -DESTROY_SECONDS) for disk in disks)
 
-    def urgency(self, tokens: Tokens) -> List[float]:
-        """The sort key of a queue among those of its kind: the remaining work of its busiest token, then of the next.
+    def urgency(self, tokens: Tokens, slow: Set[str]) -> List[float]:
+        """The sort key of a queue among those of its kind: how many of its tokens are `slow`, which operations that
+        take too long need; the remaining work of its busiest token, then of the next.
 
         A queue that needs several tokens goes before one that needs some of them, because they are rarely all free;
         one that needs no token goes before all, because it ends soon and storage work waits for it.
         """
         # Of a token that no plan had, because a VM has changed since, no work is known.
-        return sorted(-self._seconds.get(token, 0.0) for token in tokens) + [0.0] if tokens else []
+        work = sorted(-self._seconds.get(token, 0.0) for token in tokens)
+        return [float(len(tokens & slow)), *work, 0.0] if tokens else []

@@ -98,15 +98,19 @@ class Operations:
         """The tasks of ours that have not ended."""
         return list(self._tasks.pending)
 
-    def slow(self, seconds: float) -> Set[Operation]:
-        """The operations in flight that take more than so many seconds, and three times as long as expected; and those
-        whose VM is being resumed."""
+    def slow(self, seconds: float, most: float = inf) -> Set[Operation]:
+        """The operations in flight that take more than so many seconds, and twice as long as expected; or longer than
+        `most` seconds, or half of their limit. And those whose VM is being resumed."""
         now = self._clock.monotonic()
         return {
             flight.operation
             for flight in self._flights.values()
-            if now >= flight.since + max(seconds, 3 * self._engine.jobs[flight.operation.job].seconds)
+            if now
+            >= flight.since + min(self._limit(flight.operation) / 2, most, max(seconds, 2 * self._expected(flight)))
         }.union(operation for operation, _ in self._held)
+
+    def _expected(self, flight: _Flight) -> float:
+        return self._engine.jobs[flight.operation.job].seconds
 
     def enforce_pass_limit(self) -> None:
         """If the pass has reached its limit, let what is in flight be cancelled; every later start fails."""

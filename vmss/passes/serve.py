@@ -31,8 +31,9 @@ from vmss.passes.telling import Teller
 
 # Upper limit on one wait for events, so that a request to stop is seen.
 _WAIT_S = 10.0
-# An operation that takes longer, in seconds, keeps no token that others could use; and one that takes longer than the
-# second number counts as hanging when the next slot of its policy comes. xapi makes most snapshots in seconds.
+# An operation that takes longer, in seconds, and twice as long as expected, keeps no token that others could use; none
+# does that takes longer than the second number. Then it counts as hanging, too, when the next slot of its policy comes,
+# unless it was expected to take so long. xapi makes most snapshots in seconds.
 _SLOW_S, _HANGS_S = 300.0, 900.0
 
 
@@ -190,7 +191,7 @@ class Service:
     def _pass_by(self) -> None:
         """Let nothing wait for what hangs: neither operations on other SRs and hosts, nor the alert of a run for its
         deletions, nor the next slot of a policy for its run."""
-        for operation in self._operations.slow(_SLOW_S):
+        for operation in self._operations.slow(_SLOW_S, most=_HANGS_S):
             self._engine.release(operation)
         self._tell(self._in_hand.settled())
         hangs = self._operations.slow(_HANGS_S) if self._next else set()
