@@ -227,6 +227,16 @@ def test_what_takes_too_long_keeps_its_other_tokens_from_nobody() -> None:
     assert hand.follow("b") == [(TAKE_SNAPSHOT, "b2")]
 
 
+def test_what_needs_all_that_a_slow_operation_needs_goes_after_what_needs_some_of_it() -> None:
+    hand = Hand(vm("both", "AB"))
+    hand.start()
+    hand.engine.add([vm("both too", "AAAAB"), vm("b", "B"), vm("b2", "B")])
+    hand.engine.release(running(hand, "both"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "b")]
+    assert hand.follow("b") == [(TAKE_SNAPSHOT, "b2")]  # B works
+    assert hand.follow("b2") == [(TAKE_SNAPSHOT, "both too")]
+
+
 def test_with_one_token_there_is_nothing_to_give_back() -> None:
     hand = Hand(vm("one", "A"), vm("two", "A"))
     hand.start()
