@@ -510,11 +510,14 @@ class Ledger:
 
     def left(self) -> Iterator[Tuple[str, str]]:
         """What is left over now: what is recorded to be destroyed, and disks that nobody has. Each try records what it
-        is about to destroy under another key."""
+        is about to destroy under another key. A record of what is gone is void, and goes when its pause is over."""
+        uuids = {row["uuid"] for row in self._rows("VDI").values()}
         for pool in self._rows("pool").values():
             for key, text in pool["other_config"].items():
                 if key.startswith(JOURNAL):
-                    yield "journal", ",".join(sorted(json.loads(text).get("destroying", {}))) or key
+                    recorded = json.loads(text).get("destroying", {})
+                    is_void = bool(recorded) and uuids.isdisjoint(disk for disks in recorded.values() for disk in disks)
+                    yield "void" if is_void else "journal", ",".join(sorted(recorded)) or key
         known = self._left_by_people | {
             row["suspend_VDI"]
             for row in self._rows("VM").values()
@@ -532,7 +535,7 @@ class Ledger:
             age = now - self._left_since[what]
             # With everything working for so long, it had been tried for half of the rest, or a day.
             wait = LEFT_FOR + min(LONGEST_PAUSE, (age - LEFT_FOR) / 2)
-            if kind == "journal" and age >= LEFT_FOR and not self._any_touch(now - wait, now):
+            if kind in ("journal", "void") and age >= LEFT_FOR and not self._any_touch(now - wait, now):
                 self._ask("13 finished", what in self._left_told, "%s is still recorded to be destroyed", what)
                 self._left_told.add(what)
         self.asked["13 finished"] = self.asked.get("13 finished", 0) + 1
@@ -592,7 +595,7 @@ class Ledger:
             doubt.append("%s is not as it was" % self._rows("VM")[vm]["name_label"])
         left = {what: kind for kind, what in self.left()}
         for what, kind in left.items():
-            certain = now - self._left_since.get(what, now) >= LEFT_FOR
+            certain = kind != "void" and now - self._left_since.get(what, now) >= LEFT_FOR
             (verdict.left if certain else doubt).append("%s %s is left over" % (kind, what))
         (pool,) = self._rows("pool").values()
         if pool["restrictions"].get("restrict_vmss") == "true":
