@@ -17,6 +17,16 @@ from tests.simulation.small import SEED, SmallWorld, small, worlds
 # No world takes a tenth of this, in seconds of a processor: one that does goes round and round.
 LONGEST_S = 40.0
 NOTICED = 3
+KINDS = (
+    "killed_before",
+    "lost_after",
+    "stop_asked",
+    "coordinator_changed",
+    "disk_full",
+    "licence_changed",
+    "task_gone",
+    "snapshot_now",
+)
 
 
 class Piece(NamedTuple):
@@ -61,20 +71,11 @@ def _weeks(seed: int) -> Piece:
 def pieces() -> Iterator[Piece]:
     """What is run, the cheapest first; without an end."""
     yield from map(_passes, range(1, 9))
-    yield from map(_case, CASES)
     yield from (_struck(call, kind, 100.0) for call in range(3, 60, 12) for kind in ("killed_after", "xapi_killed"))
-    yield from (_small(name, it) for name, it in list(worlds().items())[::2])
+    yield from (_struck(call, kind, 0.0) for kind in KINDS for call in range(1, 60, 9))
+    yield from (_small(name, it) for name, it in list(worlds().items())[::3])
+    yield from map(_case, CASES)
     yield from map(_weeks, range(1, 4))
-    kinds = (
-        "killed_before",
-        "lost_after",
-        "stop_asked",
-        "coordinator_changed",
-        "disk_full",
-        "licence_changed",
-        "task_gone",
-    )
-    yield from (_struck(call, kind, 0.0) for kind in kinds for call in range(1, 60, 9))
     seed = 9
     while True:
         yield from map(_passes, range(seed, seed + 20))

@@ -84,6 +84,10 @@ class Conduct:
             if method in DESTROYS:
                 self._destroying[str(answer["Value"])] = str(params[1])
 
+    def others_took(self, seconds: float) -> None:
+        """What somebody else did has lasted so long, and the pass could do nothing meanwhile."""
+        self._started = {task: (method, began + seconds) for task, (method, began) in self._started.items()}
+
     def _overdue(self) -> Found:
         now = self._steady()
         for task, (method, began) in list(self._started.items()):

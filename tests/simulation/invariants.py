@@ -509,6 +509,7 @@ class Observer:
         """Others have changed something; `before` are the scheduled snapshots that there were."""
         if self._stop_asked is not None:
             self._stop_asked += self._steady() - self._others_began  # that was their time, not the pass's
+        self._conduct.others_took(self._steady() - self._others_began)
         gone = set(before) - set(self.scheduled())
         self._taken_away += len(gone)
         rows = [self._snapshots[snapshot] for snapshot in sorted(gone)]
