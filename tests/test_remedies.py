@@ -64,6 +64,7 @@ NOT_FOLLOWED = {
     "xe-toolstack-restart on the host where it ran…": DOM0,
     " Disks of deleted snapshots…": LOOK,
     " Expired snapshots that could not…": LOOK,
+    " Memory images that no suspended VM has…": LOOK,
     "for uuid in %s; do…": "the same command for several alerts; test_wrong_clock.py follows it",
     "; then again vmss doctor": NO_REMEDY,
     "set it by NTP…": DOM0,

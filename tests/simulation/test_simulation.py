@@ -208,6 +208,14 @@ def test_a_slot_that_a_clock_comes_to_twice_may_have_been_served_and_seen_by_oth
     assert not live(seed, parse(faults)).found
 
 
+def test_a_deletion_that_outlives_its_pass_is_finished_though_a_full_disk_took_no_note_of_it() -> None:
+    faults = (
+        "0.32:disk_full:2923400761 0.36:policy_deleted:3860953882 0.40:policy_changed:386925576 "
+        "0.66:operation_late:3451042451"
+    )
+    assert not live(475, parse(faults)).found
+
+
 @pytest.mark.parametrize("kind", ["snapshot_now", "vm_power", "disk_attached", "snapshot_pinned", "killed_after"])
 def test_small_worlds_in_which_something_is_certain_to_happen(kind: str) -> None:
     some = {name: it for name, it in worlds().items() if it.faults[0].kind == kind}

@@ -12,7 +12,7 @@ from vmss.core.text import one_line
 from vmss.core.vms import Disk
 from vmss.edges import storage
 from vmss.edges.query import by_uuid
-from vmss.edges.xapi import Misunderstood
+from vmss.edges.xapi import Misunderstood, Refused
 from vmss.passes.context import Context
 from vmss.passes.database import write_database
 from vmss.passes.journal import Entries, Journal
@@ -184,9 +184,10 @@ class Deletions:
         for key, entry in self._readable_entries():
             leftover = _Leftover(key, entry.stuck, [], {}, [])
             for snapshot, uuids in sorted(entry.disks.items()):
-                if by_uuid(self._context.xapi, "VM", snapshot):
+                refs = by_uuid(self._context.xapi, "VM", snapshot)
+                if refs:
                     # Nothing of it was destroyed, and retention decides anew; unless its deletion is still under way.
-                    if not settled:
+                    if not settled or self._is_busy(refs[0]):
                         leftover.undecided[snapshot] = uuids
                     continue
                 try:
@@ -204,6 +205,18 @@ class Deletions:
                         % (snapshot, ", ".join(others))
                     )
             yield leftover
+
+    def _is_busy(self, snapshot: str) -> bool:
+        """Whether a deletion of a snapshot may be under way. The notes of sessions may not know: a full disk takes none.
+        Before it begins, a task does not say what it is about."""
+        pending = '(field "name__label" = "Async.VM.destroy") and (field "status" = "pending")'
+        try:
+            return bool(
+                self._context.xapi.call("VM.get_current_operations", snapshot)
+                or self._context.xapi.call("task.get_all_records_where", pending)
+            )
+        except Refused:  # it is gone meanwhile: the next pass sees it
+            return True
 
     def _readable_entries(self) -> Iterator[Tuple[str, Entry]]:
         """The entries of earlier passes that do not rest; what cannot be understood is removed."""
