@@ -355,7 +355,7 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "the record of a deletion that is under way is dropped",
-            "                    if not settled:\n",
+            "                    if not settled or self._is_busy(refs[0]):\n",
             "                    if False:\n",
             "journal",
         ),

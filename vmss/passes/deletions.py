@@ -207,7 +207,7 @@ class Deletions:
             yield leftover
 
     def _is_busy(self, snapshot: str) -> bool:
-        """Whether a deletion of a snapshot may be under way. The notes of sessions may not know: a full disk takes none.
+        """Whether a deletion of a snapshot may be under way. Notes of sessions may lack it: a full disk takes none.
         Before it begins, a task does not say what it is about."""
         pending = '(field "name__label" = "Async.VM.destroy") and (field "status" = "pending")'
         try:
