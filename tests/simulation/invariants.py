@@ -340,8 +340,25 @@ class Observer:
             "%s is taken of a VM that has left the schedule for long",
             name,
         )
+        if self._forced == 0 and not self._jumped:
+            self._check(1, not self._has_one_of_the_slot(vm, label), "%s is taken, and there is one of the slot", name)
         others = (row["name_label"] for row in self.scheduled().values() if row["snapshot_of"] == vm)
         self._check(1, name not in others, "%s: there is one of this name", name)
+
+    def _has_one_of_the_slot(self, vm: str, label: str) -> bool:
+        """Whether a VM had a snapshot of its schedule's latest slot as the pass began."""
+        slots = [self.latest_slot(row, self._latest) for row in self._policies.values() if row["name_label"] == label]
+        return any(
+            it.vm == vm and slots[0] <= it.time.replace(tzinfo=UTC) <= self._began and ref in self.scheduled()
+            for ref, it in self._kept.items()
+            if slots and not self._is_incomplete(ref)
+        )
+
+    def _is_incomplete(self, snapshot: str) -> bool:
+        return snapshot in self._rows("VM") and any(
+            self._rows("VBD")[vbd]["VDI"] not in self._rows("VDI")
+            for vbd in self.sim.db.pointing_at("VBD", "VM", snapshot)
+        )
 
     def _snapshot_goes(self, ref: str) -> None:
         row = self._rows("VM").get(ref)
