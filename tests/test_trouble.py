@@ -456,6 +456,19 @@ def test_a_snapshot_that_has_not_begun_when_the_next_pass_does_is_not_taken_twic
     clean(pool)
 
 
+def test_a_snapshot_that_never_begins_keeps_its_vm_from_being_served_for_an_hour(pool: TestPool) -> None:
+    vm = due_vm(pool, disks=0, retained_snapshots="5")
+    pool.simulator.faults.add(Rule(method="VM.snapshot", action="hang"))
+    stopped(pool, "Async.VM.snapshot")
+    pool.at(10, 30)
+    assert pool.tick().status == 1 and pool.snapshots(vm) == []
+    pool.at(11, 15)
+    pool.tick()
+    pool.at(11, 30)
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 1
+
+
 def test_a_pass_whose_host_loses_its_role_while_it_logs_in_leaves_all_to_the_new_coordinator(
     pool: TestPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

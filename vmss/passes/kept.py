@@ -1,5 +1,6 @@
 """What passes keep for one another: their notes are read when a pass has to do with them, for most ticks have not."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from vmss.core.policy import CHECKPOINT
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from vmss.passes.left_over import LeftOver
     from vmss.passes.notes import Notes
     from vmss.passes.unplaced import Unplaced
+
+
+# A snapshot that was cancelled, and has not begun for so long, is not expected to begin any more: else a task that xapi
+# has forgotten to end would keep its VM from being served for ever.
+_BEGINS_WITHIN = timedelta(hours=1)
 
 
 class Kept:
@@ -53,7 +59,10 @@ class Kept:
         """The snapshots of earlier passes that are under way, and did not say of which VM they are."""
         from vmss.passes.unplaced import Unplaced
 
-        return Unplaced(self._context.xapi, self._tasks, self.notes.earlier if self._tasks else ())
+        settings, now = self._context.settings, self._context.clock.now()
+        longest = max(_BEGINS_WITHIN, timedelta(seconds=settings.snapshot_limit + settings.cancel_limit))
+        earlier = [it for it in self.notes.earlier if abs(now - it.since) < longest] if self._tasks else []
+        return Unplaced(self._context.xapi, self._tasks, earlier)
 
     @property
     def left_over(self) -> "LeftOver":
