@@ -12,7 +12,7 @@ from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime, parse_r
 from vmss.core.frozen import Frozen, Seen
 from vmss.core.records import FROZEN_PREFIX, NULL
 from vmss.core.text import is_uuid, one_line
-from vmss.edges.query import where
+from vmss.edges.query import exists, where
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
 # The messages that xapi makes when somebody suspends a VM, or reverts it, which may leave it Suspended. A checkpoint
@@ -108,7 +108,8 @@ def _asked(xapi: Xapi, frozen: Frozen, seen: Seen, now: datetime, memory: str) -
         seen = seen._replace(pending=_is_pending(xapi, frozen.task))
         if seen.power_state == "Suspended" and not seen.operations and not seen.pending:
             by_others = _is_by_others(xapi, frozen, now)
-            seen = seen._replace(by_others=by_others, memory_gone=not by_others and _is_gone(xapi, memory))
+            gone = not by_others and memory != NULL and not exists(xapi, "VDI", memory)
+            seen = seen._replace(by_others=by_others, memory_gone=gone)
     except (Refused,) + MISREAD as error:
         seen = seen._replace(error=one_line(str(error), 200))
     return seen
@@ -123,18 +124,6 @@ def _is_pending(xapi: Xapi, task: str) -> bool:
         if refused.code != "HANDLE_INVALID":
             raise
         return False
-
-
-def _is_gone(xapi: Xapi, disk: str) -> bool:
-    if disk == NULL:
-        return False
-    try:
-        xapi.call("VDI.get_uuid", disk)
-    except Refused as refused:
-        if refused.code != "HANDLE_INVALID":
-            raise
-        return True
-    return False
 
 
 def _is_by_others(xapi: Xapi, frozen: Frozen, now: datetime) -> bool:

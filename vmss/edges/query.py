@@ -51,6 +51,17 @@ def list_of(record: Mapping[str, Any], name: str) -> List[Any]:
     return value
 
 
+def exists(xapi: Xapi, cls: str, ref: str) -> bool:
+    """Whether there is an object of this class with this reference."""
+    try:
+        xapi.call(cls + ".get_uuid", ref)
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return False
+    return True
+
+
 def by_uuid(xapi: Xapi, cls: str, uuid: str) -> List[str]:
     """The reference of the object with this uuid, in a list that is empty if there is none."""
     try:

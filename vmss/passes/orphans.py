@@ -17,7 +17,7 @@ from vmss.core.records import NULL, TAKING
 from vmss.core.text import is_uuid, one_line
 from vmss.core.vms import Disk
 from vmss.edges import storage
-from vmss.edges.query import where
+from vmss.edges.query import exists, where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 from vmss.passes.context import Context
 from vmss.passes.database import write_database
@@ -220,7 +220,7 @@ def _search(
     for disk in _candidates(xapi, "snapshot_of", list(sources), 'field "is_a_snapshot" = "true"'):
         vm = sources.get(disk.of, "")
         snapshot = next((ref for ref, refs in seen.get(vm, {}).items() if disk.ref in refs), "")
-        is_lost = bool(snapshot) and _is_gone(xapi, snapshot)
+        is_lost = bool(snapshot) and not exists(xapi, "VM", snapshot)
         whys = {judge(disk, attempt, is_lost, restarted) for attempt in attempts if attempt.vm == vm}
         why = OURS if OURS in whys else SUSPECT if SUSPECT in whys else ""
         if why:
@@ -313,16 +313,6 @@ def _candidate(ref: str, record: Mapping[str, Any]) -> Candidate:
         size=int(record["virtual_size"]),
         parent=storage.parent_of(record),
     )
-
-
-def _is_gone(xapi: Xapi, snapshot: str) -> bool:
-    try:
-        xapi.call("VM.get_uuid", snapshot)
-    except Refused as refused:
-        if refused.code != "HANDLE_INVALID":
-            raise
-        return True
-    return False
 
 
 def _sr(xapi: Xapi, sr: str, names: Dict[str, str]) -> str:
