@@ -3,7 +3,7 @@
 from random import Random
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from tests.simulation.invariants import TAKES
+from tests.simulation.conduct import TAKES
 from tests.simulation.wire import Answer, Died, Lost, Serve, failure
 from vmss.simulator.faults import Rule
 

@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from tests.simulation.conduct import Conduct, Found, Limits
+from tests.simulation.conduct import TAKES, Conduct, Found, Limits
 from tests.simulation.power import Power
 from tests.simulation.slots import latest_slot
 from vmss.simulator import Simulator
@@ -22,7 +22,6 @@ UTC = timezone.utc
 NULL = "OpaqueRef:NULL"
 OUTCOMES = ("VMSS_SNAPSHOT_SUCCEEDED", "VMSS_SNAPSHOT_FAILED")
 A_MINUTE = timedelta(seconds=60)
-TAKES = ("Async.VM.snapshot", "Async.VM.checkpoint", "Async.VM.snapshot_with_quiesce")
 SLOT_NAME = re.compile(r"policy \d+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 JOURNAL = "vmss-destroying:"
 # No pass may last longer than this: all operations of the largest world hanging one after another end earlier.

@@ -9,10 +9,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from tests.simulation.conduct import Limits
+from tests.simulation.conduct import TAKES, Limits
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Drawn, Fault, Listed, meet
-from tests.simulation.invariants import TAKES, Observer, lock_is_held
+from tests.simulation.invariants import Observer, lock_is_held
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss.core.problem import Problem
 from vmss.core.pruning import Prune
