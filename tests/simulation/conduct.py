@@ -4,7 +4,7 @@ Nothing here is shared with the code under test.
 """
 
 import re
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from vmss.simulator import Simulator
 
@@ -14,6 +14,11 @@ POLICIES = "VMSS.get_all_records"
 # An operation that has exceeded its limit is cancelled so many seconds later at most: a call in between may take long.
 CANCEL_SECONDS = 700.0
 BUSY = re.compile(r"UUID:(\S+) Error:\['OTHER_OPERATION_IN_PROGRESS', 'VM', '(OpaqueRef:[^']*)'")
+CHANGED = re.compile(r"UUID:(\S+) Error:\['VM_BAD_POWER_STATE', '(OpaqueRef:[^']*)'")
+# The alert of a run comes so long after the last snapshot has ended, whatever else is under way.
+TELL_SECONDS = 1800.0
+# After so many seconds nothing is expected any more of an operation that an earlier pass has left.
+LEFT_SECONDS = 3000.0
 
 Found = Iterator[Tuple[int, str]]
 
@@ -35,10 +40,21 @@ class Limits(NamedTuple):
         return self.destroy
 
 
+class Taking(NamedTuple):
+    """The task of a snapshot that was asked for, the method, when it was asked for, and whether this was heard of."""
+
+    task: str
+    method: str
+    began: float
+    heard: bool = False
+
+
 class Conduct:
     """One pass. Each method yields the invariants that its conduct breaks, by their numbers."""
 
-    def __init__(self, sim: Simulator, limits: Limits, steady: Callable[[], float]) -> None:
+    def __init__(
+        self, sim: Simulator, limits: Limits, steady: Callable[[], float], earlier: Optional["Conduct"] = None
+    ) -> None:
         self._sim = sim
         self._limits = limits
         self._steady = steady
@@ -48,7 +64,16 @@ class Conduct:
         self._destroying: Dict[str, str] = {}  # by task, what it destroys
         self._destroyed: Set[str] = set()  # since xapi was last asked to write its database
         self._taken: Dict[str, int] = {}  # how often a snapshot of each VM was asked for
+        self._takings: Dict[str, List[Taking]] = {}  # by VM, in this pass
+        self._earlier: Dict[str, List[Taking]] = {}  # the same, in the pass before
+        self._cancelled_earlier: Set[str] = set()
+        if earlier is not None:
+            self._earlier = earlier._takings
+            self._cancelled_earlier = earlier._cancelled
         self._worked_since_read = False
+        # By the uuid of a policy of which snapshots were asked for since its last alert: of which VMs, and when one was
+        # last under way.
+        self._untold: Dict[str, Tuple[Set[str], float]] = {}
 
     def _is_pending(self, task: str) -> bool:
         row = self._sim.db.tables["task"].rows.get(task)
@@ -57,6 +82,7 @@ class Conduct:
     def asked(self, method: str, params: List[Any]) -> Found:
         """It is about to make a call."""
         yield from self._overdue()
+        yield from self._unsaid()
         if method == "task.cancel":
             self._cancelled.add(str(params[1]))
         elif method == "task.destroy" and str(params[1]) in self._destroying:
@@ -70,12 +96,41 @@ class Conduct:
         elif method in TAKES or method in DESTROYS or method == "Async.VM.hard_shutdown":
             self._worked_since_read = True
             if method in TAKES:
-                self._taken[str(params[1])] = self._taken.get(str(params[1]), 0) + 1
+                yield from self._takes(method, str(params[1]))
             pending = sum(1 for task in self._started if task not in self._cancelled and self._is_pending(task))
             if pending >= self._limits.operations:
                 yield 7, "%s is started while %d operations are under way" % (method, pending)
         elif method == "message.create":
-            yield from self._busy(str(params[5]))
+            self._untold.pop(str(params[4]), None)
+            yield from self._failed_at_once(str(params[5]))
+
+    def _takes(self, method: str, vm: str) -> Found:
+        """A snapshot of a VM is about to be asked for."""
+        self._taken[vm] = self._taken.get(vm, 0) + 1
+        tables = self._sim.db.tables
+        policy = tables["VM"].rows.get(vm, {}).get("snapshot_schedule")
+        if policy in tables["VMSS"].rows:
+            uuid = str(tables["VMSS"].rows[policy]["uuid"])
+            self._untold[uuid] = self._untold.get(uuid, (set(), 0.0))[0] | {vm}, self._steady()
+        tasks = self._sim.db.tables["task"].rows
+        for it in self._takings.get(vm, ()):
+            status = tasks.get(it.task, {}).get("status")
+            if status == "pending" and it.task not in self._cancelled:
+                yield 1, "%s is asked for while one of the same VM is under way" % method
+            elif status == "success" and not it.heard:
+                yield 1, "%s is asked for again, after an answer that was lost" % method
+            elif it.method == method == "Async.VM.snapshot_with_quiesce" and it.heard:
+                yield 6, "%s is asked for again of the same VM" % method
+        for it in self._earlier.get(vm, ()):
+            given_up = it.task in self._cancelled_earlier or self._steady() - it.began >= LEFT_SECONDS
+            if self._is_pending(it.task) and not given_up:
+                yield 1, "%s is asked for while one of an earlier pass is under way" % method
+
+    def answered(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
+        """The server has answered, whether that gets back or not."""
+        if method in TAKES and answer["Status"] == "Success":
+            taking = Taking(str(answer["Value"]), method, self._steady())
+            self._takings.setdefault(str(params[1]), []).append(taking)
 
     def heard(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
         """An answer has come back."""
@@ -83,10 +138,14 @@ class Conduct:
             self._started[str(answer["Value"])] = method, self._steady()
             if method in DESTROYS:
                 self._destroying[str(answer["Value"])] = str(params[1])
+        if method in TAKES:
+            mine = self._takings.get(str(params[1]), [])
+            mine[:] = [it._replace(heard=it.heard or it.task == answer.get("Value")) for it in mine]
 
     def others_took(self, seconds: float) -> None:
         """What somebody else did has lasted so long, and the pass could do nothing meanwhile."""
         self._started = {task: (method, began + seconds) for task, (method, began) in self._started.items()}
+        self._untold = {policy: (vms, since + seconds) for policy, (vms, since) in self._untold.items()}
 
     def _overdue(self) -> Found:
         now = self._steady()
@@ -96,11 +155,35 @@ class Conduct:
                 if self._is_pending(task):
                     yield 7, "%s has taken %d s, and is not cancelled" % (method, now - began)
 
-    def _busy(self, body: str) -> Found:
-        uuids = {row["uuid"]: ref for ref, row in self._sim.db.tables["VM"].rows.items()}
+    def _members(self, policy: str) -> Set[str]:
+        """The VMs of a policy, given by its uuid."""
+        tables = self._sim.db.tables
+        refs = {ref for ref, row in tables["VMSS"].rows.items() if row["uuid"] == policy}
+        return {ref for ref, row in tables["VM"].rows.items() if row["snapshot_schedule"] in refs}
+
+    def _unsaid(self) -> Found:
+        """A run is told when the snapshots of all of its VMs have ended, whatever its deletions do."""
+        now = self._steady()
+        for policy, (asked, since) in list(self._untold.items()):
+            vms = self._members(policy)
+            tasks = [it.task for vm in vms for it in self._takings.get(vm, ())]
+            if not vms or not vms <= asked or any(map(self._is_pending, tasks)):
+                self._untold[policy] = asked, now
+            elif now - since > TELL_SECONDS:
+                del self._untold[policy]
+                yield 9, "the snapshots of a policy have ended %d s ago, and nothing was said" % TELL_SECONDS
+
+    def _failed_at_once(self, body: str) -> Found:
+        """What an alert says of VMs that failed at the first try: of some errors that is too early."""
+        rows = self._sim.db.tables["VM"].rows
+        uuids = {row["uuid"]: ref for ref, row in rows.items()}
         for uuid, ref in BUSY.findall(body):
             if ref == uuids.get(uuid) and self._taken.get(ref) == 1 and self._limits.retries:
                 yield 6, "%s was busy once, and its snapshot was not tried again" % uuid
+        for uuid, ref in CHANGED.findall(body):
+            methods = [it.method for it in self._takings.get(ref, ())]
+            if ref == uuids.get(uuid) and methods == ["Async.VM.checkpoint"] and rows[ref]["power_state"] == "Halted":
+                yield 6, "%s was shut down, and got no snapshot instead of its checkpoint" % uuid
 
     def ended(self) -> Found:
         """It has come to its end, and was not told to stop."""

@@ -424,6 +424,22 @@ def member_lost(world: "World", random: Random) -> None:
         world.call("simulator.%s_host" % ("start" if host in world.sim.hosts.dead else "kill"), "", host)
 
 
+def failed_all_the_same(meeting: Meeting) -> Answer:
+    """The task of a snapshot fails, because something was busy, when the snapshot is there already."""
+    error = [item.replace("{ref}", str(meeting.params[1])) for item in _BUSY]
+    method = meeting.method[len("Async.") :]
+    meeting.world.sim.faults.add(Rule(method=method, action="error", error=error, when="after"))
+    return meeting.serve()
+
+
+def disk_taken(world: "World", random: Random) -> None:
+    """Somebody deletes a disk of the newest scheduled snapshot."""
+    rows = world.observer.scheduled()
+    newest = max(rows, key=lambda ref: (rows[ref]["snapshot_time"], ref))
+    world.observer.lacking.add(newest)
+    world.outside("VDI.destroy", sorted(world.disks_of(newest))[-1])
+
+
 KINDS: Dict[str, Act] = {
     "lost_before": lost_before,
     "lost_after": lost_after,
@@ -465,7 +481,11 @@ KINDS: Dict[str, Act] = {
     "disk_full": disk_full,
 }
 
+# No seed draws these: they are for worlds that are written down.
+WRITTEN_ONLY: Dict[str, Act] = {"disk_taken": _others(disk_taken), "failed_all_the_same": failed_all_the_same}
+
 
 def meet(fault: Fault, world: "World", method: str, params: List[Any], serve: Serve) -> Answer:
     """Let a call meet a fault; return the client's answer."""
-    return KINDS[fault.kind](Meeting(world, method, params, serve, Random(fault.seed)))
+    act = KINDS.get(fault.kind) or WRITTEN_ONLY[fault.kind]
+    return act(Meeting(world, method, params, serve, Random(fault.seed)))

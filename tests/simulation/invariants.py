@@ -23,6 +23,7 @@ NULL = "OpaqueRef:NULL"
 OUTCOMES = ("VMSS_SNAPSHOT_SUCCEEDED", "VMSS_SNAPSHOT_FAILED")
 A_MINUTE = timedelta(seconds=60)
 SLOT_NAME = re.compile(r"policy \d+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+DELETED = re.compile(r"(\d+) expired snapshots? deleted")
 JOURNAL = "vmss-destroying:"
 # No pass may last longer than this: all operations of the largest world hanging one after another end earlier.
 LONGEST_PASS = 5 * 86400.0
@@ -84,7 +85,7 @@ class Observer:
         self._limits = limits
         self._conduct = Conduct(sim, limits, steady)
         self.found: List[Broken] = []
-        self.checked: Dict[int, int] = dict.fromkeys([*range(1, 11), 14], 0)
+        self.checked: Dict[int, int] = dict.fromkeys([*range(1, 11), 14, 15], 0)
         self.power = Power(sim)
         self._lock_dirs = lock_dirs
         self.lock_dir = lock_dirs[0]  # that of the coordinator
@@ -123,16 +124,21 @@ class Observer:
         self._on_since: Dict[
             str, Tuple[str, float]
         ] = {}  # the schedule of each VM, and since when, on the steady clock
+        self._halted_since: Dict[str, float] = {}  # VMs, on the steady clock
+        self._saved: Set[str] = set()  # snapshots that xapi has written to its database
+        self.lacking: Set[str] = set()  # snapshots of which somebody took a disk
         self._policies: Dict[str, Row] = {}
         self._members: Dict[str, Set[str]] = {}
         self._slots: Dict[str, datetime] = {}
         self._retained: Dict[str, Set[int]] = {}
         self._said: Dict[str, List[Tuple[str, str]]] = {}
+        self._claimed = 0  # expired snapshots that the alerts of this pass say are deleted
         self._journal_at_end: Set[str] = set()
         self._disturbed = False  # in this pass, snapshots may have gone that were there
         self._taken_away = 0  # in this pass, by others
         self._ever_pinned: Set[str] = set()  # snapshots that were, at some time of this pass
         self._tried: Set[str] = set()  # snapshots that were to be destroyed in this pass, and may not have gone
+        self._asked_to_go: Dict[str, str] = {}  # the same, gone or not, with their uuids
         self._of_vm: Dict[str, Set[str]] = {}  # the same, by VM
         self._stuck: Set[str] = set()  # the same, in earlier passes
         self._names: Dict[str, Set[str]] = {}  # by VM, of the snapshots that were to be taken in this pass
@@ -196,7 +202,9 @@ class Observer:
     def begin(self) -> None:
         """A pass begins."""
         self.power.begin()
-        self._conduct = Conduct(self.sim, self._limits, self._steady)
+        # What a pass could not write down, its successor cannot know.
+        earlier = None if self._disk_full else self._conduct
+        self._conduct = Conduct(self.sim, self._limits, self._steady, earlier)
         now = self._began = self._latest = self.sim.now()
         self._steady_began = self._steady()
         self._kept = {
@@ -211,12 +219,14 @@ class Observer:
         self._slots = {ref: self.latest_slot(row, now) for ref, row in self._policies.items()}
         self._retained = {}
         self._said = {}
+        self._claimed = 0
         self._disturbed = False
         self._taken_away = 0
         self._ever_pinned = set()
         # What could not be deleted before is tried again beside a run.
         self._stuck |= self._tried
         self._tried = set()
+        self._asked_to_go = {}
         self._of_vm = {}
         self._names = {}
         self._pruning = False
@@ -256,11 +266,14 @@ class Observer:
         for vm, row in self._rows("VM").items():
             if self._on_since.get(vm, ("", 0.0))[0] != row["snapshot_schedule"]:
                 self._on_since[vm] = row["snapshot_schedule"], self._steady()
+        halted = {vm for vm, row in self._rows("VM").items() if row["power_state"] == "Halted"}
+        self._halted_since = {vm: self._halted_since.get(vm, self._steady()) for vm in halted}
         self.about_to_change()
 
     def restarted(self) -> None:
         """xapi has ended and begun."""
         self._restarted = self._restarted_in_pass = self._disturbed = True
+        self._saved = set(self.scheduled())  # it has read them from there
         self.changed()
 
     def asked(self, method: str, params: List[Any]) -> None:
@@ -279,8 +292,20 @@ class Observer:
         if method in TAKES:
             self._is_named(str(params[1]), str(params[2]))
             self._names.setdefault(str(params[1]), set()).add(str(params[2]))
+            halted = self._steady() - self._halted_since.get(str(params[1]), inf)
+            self._check(
+                1,
+                method != "Async.VM.checkpoint" or halted < FRESH_SECONDS,
+                "a checkpoint is to be taken of a VM that is halted for %d s",
+                halted,
+            )
         elif method in ("Async.VM.destroy", "Async.VM.hard_shutdown"):
             self._snapshot_goes(str(params[1]))
+            state = self._rows("VM").get(params[1], {}).get("power_state")
+            # As xe does it: the memory goes first, and a record without its disks is nothing that somebody reverts to.
+            has_memory = method == "Async.VM.destroy" and state == "Suspended"
+            self._check(3, not has_memory, "%s is destroyed, and was not shut down", params[1])
+            self._asked_to_go[str(params[1])] = str(self._rows("VM").get(params[1], {}).get("uuid"))
             self._tried.add(str(params[1]))
         elif method == "Async.VDI.destroy":
             self._disk_goes(str(params[1]))
@@ -289,6 +314,7 @@ class Observer:
 
     def answered(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
         """The server has answered a call, whether that gets back or not."""
+        self._conduct.answered(method, params, answer)
         if answer["Status"] != "Success":
             return
         if method == "session.login_with_password":
@@ -297,8 +323,11 @@ class Observer:
             self._mine.add(answer["Value"])
             if self._disk_full:
                 self._excused.add(answer["Value"])
+        elif method == "pool.sync_database":
+            self._saved = set(self.scheduled())
         elif method == "message.create" and params[1] in OUTCOMES:
             self._said.setdefault(str(params[4]), []).append((str(params[1]), str(params[5])))
+            self._says_what_is_deleted(str(params[5]))
 
     def heard(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
         """The answer has come to the code under test."""
@@ -309,6 +338,21 @@ class Observer:
             self._quiet = False
         elif method == "message.get" and answer["Status"] != "Success":
             self._unread = True
+
+    def _says_what_is_deleted(self, body: str) -> None:
+        """An alert counts as deleted only what is gone, with all of its disks."""
+        self._claimed += sum(map(int, DELETED.findall(body)))
+        disks = {row["uuid"]: ref for ref, row in self._rows("VDI").items()}
+        users = self._users_of_disks()
+        left = {it for uuid, (it, _) in self._doomed_disks.items() if uuid in disks and not users.get(disks[uuid])}
+        gone = {ref for ref, uuid in self._asked_to_go.items() if ref not in self._rows("VM") and uuid not in left}
+        self._check(
+            6,
+            self._claimed <= len(gone) or self._restarted_in_pass,
+            "%d expired snapshots are said to be deleted, and %d are",
+            self._claimed,
+            len(gone),
+        )
 
     def _is_named(self, vm: str, name: str) -> None:
         """A snapshot of this name is to be taken: of a policy, and of one of its slots, or of the beginning of a run
@@ -393,8 +437,12 @@ class Observer:
             and not it["current_operations"]  # somebody copies it
         ]
         self._check(2, not older, "%s goes before the older %s", name, older)
-        newer = [it for it in mine.values() if it["snapshot_time"] > time]
+        # xapi gives the times of snapshots in whole seconds.
+        newer = [other for other, it in mine.items() if other != ref and it["snapshot_time"] >= time]
         self._check(2, bool(newer) or self._taken_away > 0 or self._jumped, "%s goes, and there is no newer one", name)
+        good = {other for other in mine if other != ref and other not in self.lacking}
+        saved = self._taken_away + len(good & (self._saved | set(self._kept)))
+        self._check(15, saved >= min(allowed, len(mine) - 1), "%s goes, and %d are complete and on disk", name, saved)
         recorded = self._recorded()
         self._check(3, row["uuid"] in recorded, "%s goes and is not recorded", name)
         for disk in self._disks(ref):
@@ -700,6 +748,11 @@ class Observer:
         return found
 
     # At the end
+
+    def check_first(self) -> None:
+        """The faults have ended, and one tick has passed: it has found the VMs that are down."""
+        down = list(self.power.down())
+        self._check(14, not down, "the first tick has not found that VMs are down: %s", down)
 
     def check_end(self) -> None:
         """The faults have ended, and quiet ticks have passed: everything holds."""

@@ -24,7 +24,8 @@ Item = TypeVar("Item")
 
 
 class Outcome(NamedTuple):
-    """How a world went."""
+    """How a world went. `failures` are the bodies of the alerts that tell of VMs that failed, `never_ran` the policies
+    without a run at its end."""
 
     passes: int
     calls: int
@@ -33,6 +34,8 @@ class Outcome(NamedTuple):
     found: List[Broken]
     history: List[str]
     log: bytes
+    failures: List[str]
+    never_ran: List[str]
 
 
 def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Shape] = None) -> Outcome:
@@ -51,6 +54,12 @@ def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Sh
             observer.found,
             world.history,
             b"".join(log.read_bytes() for log in logs if log.exists()).replace(str(folder).encode(), b""),
+            [it["body"] for it in world.sim.messages.records.values() if it["name"] == "VMSS_SNAPSHOT_FAILED"],
+            [
+                row["name_label"]
+                for row in world.sim.db.tables["VMSS"].rows.values()
+                if row["last_run_time"].year == 1970
+            ],
         )
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.simulation.faults import Fault, Listed, parse
 from tests.simulation.run import live, report, shrink
 from tests.simulation.slots import latest_slot
-from tests.simulation.small import SEED, calls_of_the_second_pass, small, worlds
+from tests.simulation.small import calls_of_the_second_pass, small, worlds
 from tests.simulation.world import PolicyShape, Shape, World, chance
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -216,14 +216,12 @@ def test_a_deletion_that_outlives_its_pass_is_finished_though_a_full_disk_took_n
     assert not live(475, parse(faults)).found
 
 
-@pytest.mark.parametrize("kind", ["snapshot_now", "vm_power", "disk_attached", "snapshot_pinned", "killed_after"])
-def test_small_worlds_in_which_something_is_certain_to_happen(kind: str) -> None:
-    some = {name: it for name, it in worlds().items() if it.faults[0].kind == kind}
-    assert some
-    for name, it in some.items():
-        outcome = live(SEED, it.faults, it.shape)
-        assert len(outcome.struck) == 1
-        assert not outcome.found, (name, outcome.found)
+@pytest.mark.parametrize("part", range(6))
+def test_small_worlds_in_which_something_is_certain_to_happen(part: int) -> None:
+    some = list(worlds().items())[part::6]
+    assert len(some) > 20
+    for name, it in some:
+        assert not it.live(), name
 
 
 # The checks themselves

@@ -416,9 +416,11 @@ class World:
                     self.wait(1)
                     self.tick(prune=True)
             self.calm_down()
-            for step in (15, 1440, 75):
+            for number, step in enumerate((15, 1440, 75)):
                 self.wait(step)
                 self.tick()
+                if not number:
+                    self.observer.check_first()
             self.observer.check_end()
         for domain in ("xapi", "simulator", STORAGE, COLLECTOR):
             self.sim.kernel.kill(domain)  # what still waits would wait for its turn in Python's own garbage collection
