@@ -31,6 +31,7 @@ CHECKS: Dict[str, str] = {
     "13 gently": "beyond the usual one a run deletes at most two more of a VM",
     "13 pruned": "vmss prune leaves each VM of a schedule as many as are to be kept, and others what they have",
     "13 paused": "what cannot be deleted is tried a few times a day",
+    "13 again": "an expired snapshot that could not be deleted is gone soon after everything works again",
     "13 finished": "what is recorded to be destroyed is gone soon after everything works again",
     "14 clocks": "doctor names the hosts whose clocks are not the coordinator's, and no others",
     "14 runs": "a VM is in the state in which people left it",

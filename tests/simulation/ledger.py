@@ -124,6 +124,7 @@ class Ledger:
         self.checkpoint_limit = checkpoint_limit
         self._told_asked: Dict[str, datetime] = {}  # by policy, the last slot of which it was asked whether it was told
         self._tries: Dict[str, List[datetime]] = {}  # by reference, when a pass tried to destroy it
+        self._expired: Dict[str, datetime] = {}  # by reference, since when an expired snapshot that was tried is there
         self.lapses: List[Lapse] = []
         self.asked: Dict[str, int] = {}
         self._zone = zone
@@ -218,7 +219,7 @@ class Ledger:
         for trouble in self._troubles:
             trouble.since += step
             trouble.until = trouble.until + step if trouble.until is not None else None
-        for times in (self._off_since, self._left_since):
+        for times in (self._off_since, self._left_since, self._expired):
             times.update({key: at + step for key, at in times.items()})
         self._since = dict.fromkeys(self._since, now)
         for member in self._members.values():
@@ -334,6 +335,7 @@ class Ledger:
         self._less_than_before(snapshots, now)
         self._gently(snapshots)
         self._left_over(now)
+        self._expired_now(snapshots, now)
         self._one_name_each(snapshots)
         self._told(now)
         self._had = {vm: frozenset(rows) for vm, rows in snapshots.items()}
@@ -360,6 +362,7 @@ class Ledger:
         now = self.sim.now()
         times = [time for time in self._tries.get(ref, ()) if now - LONGEST_PAUSE < time <= now] + [now]
         self._tries[ref] = times
+        self._expired.setdefault(ref, now)
         self._ask("13 paused", len(times) <= TRIES_A_DAY, "%s is tried for the %d. time in a day", ref, len(times))
 
     def _schedules_now(self, now: datetime) -> None:
@@ -539,6 +542,27 @@ class Ledger:
                 self._ask("13 finished", what in self._left_told, "%s is still recorded to be destroyed", what)
                 self._left_told.add(what)
         self.asked["13 finished"] = self.asked.get("13 finished", 0) + 1
+
+    def _expired_now(self, snapshots: Dict[str, Dict[str, Row]], now: datetime) -> None:
+        """An expired snapshot that could not be deleted is tried again between runs, too, at pauses of a day at most."""
+        surplus = {ref for vm, rows in snapshots.items() for ref in self._surplus(vm, rows, now)}
+        self._expired = {ref: since for ref, since in self._expired.items() if ref in surplus}
+        for ref, since in list(self._expired.items()):
+            wait = LEFT_FOR + min(LONGEST_PAUSE, (now - since - LEFT_FOR) / 2)
+            if now - since >= LEFT_FOR and not self._any_touch(now - wait, now):
+                del self._expired[ref]  # said once
+                name = self._rows("VM")[ref]["name_label"]
+                self._ask("13 again", False, "%s has expired, could not be deleted, and is there since %s", name, since)
+        self.asked["13 again"] = self.asked.get("13 again", 0) + 1
+
+    def _surplus(self, vm: str, rows: Dict[str, Row], now: datetime) -> List[str]:
+        """The snapshots of a VM that its schedule does not keep."""
+        member = self._members.get(vm)
+        policy = self._rows("VMSS")[member.policy] if member is not None else None
+        if policy is None or not policy["enabled"]:
+            return []
+        counted = sorted(self._counted(rows, now), key=lambda ref: (rows[ref]["snapshot_time"], ref))
+        return counted[: max(0, len(counted) - int(policy["retained_snapshots"]))]
 
     def _any_touch(self, since: datetime, now: datetime) -> bool:
         return any(it.since <= now and (it.until is None or it.until + SETTLED_AFTER >= since) for it in self._troubles)
