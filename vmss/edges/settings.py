@@ -83,11 +83,14 @@ class Settings(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One row of the table: how its text is read (ValueError with the rule), and its meaning and reason."""
+    """One row of the table: how its text is read (ValueError with the rule), and its meaning and reason. `pool`:
+    whether it may come from pool.other_config, into which a pool-operator may write: no path, command or address may,
+    and nothing that is needed before the session."""
 
     name: str
     parse: Callable[[str], Any]
     help: str
+    pool: bool = True
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:
@@ -190,11 +193,14 @@ SETTINGS: Tuple[Setting, ...] = (
         "Seconds after a slot for which the ticks try again to serve the VMs that failed for a reason that may pass. "
         "The next slot ends it too.",
     ),
-    Setting("login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer."),
+    Setting(
+        "login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer.", False
+    ),
     Setting(
         "call_limit",
         _number(10, 3600),
         "Timeout in seconds of an ordinary call. xapi waits for busy objects only in operations, which have their own.",
+        False,
     ),
     Setting(
         "waits_per_second",
@@ -202,16 +208,18 @@ SETTINGS: Tuple[Setting, ...] = (
         "Upper limit on event.from calls per second, by which a pass learns that operations have ended. Without it, "
         "xapi would answer at every step of every operation.",
     ),
-    Setting("verify_tls", _boolean, "Whether the certificate of an https server is verified."),
+    Setting("verify_tls", _boolean, "Whether the certificate of an https server is verified.", False),
     Setting(
         "ca_file",
         _path,
         "File with the certificate of an https server, or of its authority. Empty: the authorities that the system "
         "trusts.",
+        False,
     ),
 )
 
 _TABLE: Dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
+_FILE_ONLY = frozenset(setting.name for setting in SETTINGS if not setting.pool)
 
 
 def place(environment: Mapping[str, str]) -> Place:
@@ -313,7 +321,8 @@ def of_pool(settings: Settings, other_config: Mapping[str, str]) -> Tuple[Settin
         for key, value in other_config.items()
         if key.startswith(POOL_PREFIX) and isinstance(value, str)
     }
-    settings, wrong = apply(settings, values)
+    settings, wrong = apply(settings, {name: text for name, text in values.items() if name not in _FILE_ONLY})
+    wrong.update({name: "works in %s only" % DEFAULT_CONFIG for name in values if name in _FILE_ONLY})
     told = [
         "%s: %s %s" % (name, quoted(values[name]), rule) if name in _TABLE else "%s %s" % (quoted(name), rule)
         for name, rule in sorted(wrong.items())
