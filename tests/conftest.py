@@ -1,11 +1,16 @@
 """Fixtures: a simulated pool with a real socket. And the way in which a property that hangs is ended."""
 
+import os
 from pathlib import Path
 from typing import Iterator, List
 
 import pytest
 
 from tests.pool import TestPool
+
+# Whoever runs the tests through sudo is root: what they put into the environment is meant.
+for _name in ("SUDO_UID", "PKEXEC_UID"):
+    os.environ.pop(_name, None)
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:

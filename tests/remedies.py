@@ -17,7 +17,7 @@ COMMAND = re.compile(
     r"|/(var/log|etc/vmss|etc/cron)"
 )
 # The argument of a call that is a remedy, and the names of what is one.
-ARGUMENT = {"Finding": 4, "Failure": 2, "_alert": 1, "_text": 3, "LockError": 1}
+ARGUMENT = {"Finding": 4, "Failure": 2, "_alert": 1, "_text": 3, "LockError": 1, "SettingsError": 1}
 NAMES = re.compile(r"remedy|_refused\Z|_set_again\Z")
 
 

@@ -1,5 +1,6 @@
 """The command line, in processes of its own: what it does, and one clear line for each bad input."""
 
+import ast
 import os
 import re
 import shutil
@@ -138,9 +139,60 @@ def test_an_address_of_no_known_kind(tmp_path: Path, address: str) -> None:
     one_line(vmss(tmp_path, "run", VMSS_XAPI=address), 2, "VMSS_XAPI", "'%s'" % address, "unix:PATH")
 
 
+def test_a_password_in_an_address_is_not_shown(tmp_path: Path) -> None:
+    for address in ("https://root:hunter2@host", "root:hunter2@host"):
+        ended = vmss(tmp_path, "run", VMSS_XAPI=address)
+        one_line(ended, 2, "VMSS_XAPI", "@host'", "https://HOST")
+        assert "hunter2" not in ended.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be given a socket that only root may use")
+@pytest.mark.parametrize("variable", ["SUDO_UID", "PKEXEC_UID"])
+def test_with_more_rights_than_its_caller_the_command_minds_nothing_of_the_environment(
+    pool: TestPool, variable: str
+) -> None:
+    secret = pool.folder / "shadow"
+    secret.write_text("root:hunter2:19000\n")
+    bad = {"VMSS_CONFIG": str(secret), "VMSS_XAPI": pool.place.xapi, "TZ": "Asia/Tokyo", variable: "1000"}
+    ended = vmss(pool.folder, "xe", "vmss-list", **bad)  # which does not wait for a xapi
+    told = "VMSS_CONFIG, VMSS_LOCK_DIR, VMSS_LOG, VMSS_XAPI (in a shell of root's: unset SUDO_UID)"
+    assert told in ended.err and ended.err.count("not used, because") == 1
+    # It is dom0's own socket that it looks for.
+    assert str(pool.folder) not in ended.out + ended.err and "hunter2" not in ended.out + ended.err
+    assert ended.status == 1
+    assert not (pool.folder / "VMSSlog").exists() and not (pool.folder / "lock").exists()
+    # For root himself, and in a shell where the remedy was followed, they count.
+    for environment in ({variable: "0"}, {variable: None}, {}):
+        assert vmss(pool.folder, "list", VMSS_XAPI=pool.place.xapi, **environment).status == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_the_real_user_counts_where_the_effective_one_differs(pool: TestPool) -> None:
+    code = (
+        "import os, sys\n"
+        "from vmss.cli.main import main\n"
+        "os.setresuid(65534, 0, 0)\n"
+        "status = main(['xe', 'vmss-list'])\n"
+        "print(sorted(os.environ))\n"
+        "sys.exit(status)\n"
+    )
+    variables = {
+        "PYTHONPATH": str(ROOT),
+        "VMSS_XAPI": pool.place.xapi,
+        "MANPAGER": "x",
+        "SSL_CERT_FILE": "x",
+        "TERM": "x",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+    assert done.returncode == 1 and "not used" in done.stderr and pool.socket not in done.stderr
+    assert set(ast.literal_eval(done.stdout)) <= {"LC_CTYPE", "PATH", "TERM"}
+
+
 def test_a_configuration_file_with_a_typo(tmp_path: Path) -> None:
     (tmp_path / "conf").write_text("[vmss]\nmax_operatoins = 3\n")
-    one_line(vmss(tmp_path, "run"), 2, str(tmp_path / "conf"), "'max_operatoins' is not a setting")
+    one_line(vmss(tmp_path, "run"), 2, str(tmp_path / "conf"), "line 2: max_operatoins is not a setting")
 
 
 def test_a_configuration_file_that_is_not_there(tmp_path: Path) -> None:

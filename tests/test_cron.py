@@ -20,6 +20,7 @@ from typing import IO, Dict, Iterator
 import pytest
 
 from tests.pool import UTC, TestPool
+from tests.test_plugin import lay_traps, trodden
 from vmss.core.datetimes import format_datetime
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.timeout(240)
 NAMESPACE = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 
 # Arguments: the root that was installed into, and cron. The copy of /etc holds secrets, and so lies in memory and
-# in this namespace only. Of cron's entries it has none but those of the root. (-n: nothing is noted in /run/mount.)
+# in this namespace only. Of cron's entries it has none but those of the root. The plugin is a link, by which it finds
+# its modules in the root; root's home is in the root, too. (-n: nothing is noted in /run/mount.)
 START = """
 set -e
 umask 022
@@ -41,6 +43,8 @@ mount -n -t tmpfs -o mode=0755 tmpfs "$root/mnt"
 cp -a /etc/. "$root/mnt/"
 rm -rf "$root/mnt/crontab" "$root/mnt/cron.d" "$root/mnt/vmss.conf" "$root/mnt/xensource"
 cp -a "$root/etc/." "$root/mnt/"
+ln -sf "$root/etc/xapi.d/plugins/vmss" "$root/mnt/xapi.d/plugins/vmss"
+sed -i "s,:/root:,:$root/home:," "$root/mnt/passwd"
 mount -n --bind "$root/mnt" /etc
 mount -n --bind "$cron" "$root/usr/sbin/cron"
 for folder in run usr/sbin var/lib var/log var/spool; do
@@ -106,8 +110,13 @@ def test_a_real_cron_fires_the_installed_entry_but_not_under_a_name_with_a_dot(
         path.write_text(re.sub(r"^\*/15 ", "* ", entry, flags=re.MULTILINE))
         path.chmod(0o644)
 
+    lay_traps(installed / "home")
+
     assert run_cron(installed, cron, pool) == ""
 
+    # cron has started it in root's home, and nothing that lies there was imported.
+    assert (installed / "run" / "started").read_text().strip() == str(installed / "home")
+    assert trodden(installed / "home") == []
     log = installed / "var" / "log" / "VMSSlog"
     texts = [line.split("] ", 1)[1] for line in log.read_text(encoding="utf-8").splitlines()]
     assert texts.count("===Kicking cron job for VMSS===") == 1
@@ -118,12 +127,6 @@ def test_a_real_cron_fires_the_installed_entry_but_not_under_a_name_with_a_dot(
     assert mode(installed / "run" / "lock" / "vmss") == 0o700
 
 
-def packages(root: Path) -> Path:
-    """The folder of Python's packages in a root; its name depends on the Python."""
-    (found,) = root.glob("usr/**/vmss/plugin.py")
-    return found.parent.parent
-
-
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -131,19 +134,17 @@ def mode(path: Path) -> int:
 def run_cron(root: Path, cron: str, pool: TestPool) -> str:
     """Run cron in a root until every pass that it has started at one full minute is over; return what they
     printed."""
-    for folder in ("mnt", "run/lock", "usr/sbin", "var/lib/xcp", "var/log", "var/spool/cron/crontabs"):
+    for folder in ("home", "mnt", "run/lock", "usr/sbin", "var/lib/xcp", "var/log", "var/spool/cron/crontabs"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     os.link(pool.socket, str(root / "var" / "lib" / "xcp" / "xapi"))
     fifo = root / "run" / "printed"
     os.mkfifo(str(fifo))
     # In /usr/sbin, which stands before /usr/bin in the entry's PATH, are only the command, cron, and the
-    # tests' Python with what is installed in the root. It has the fifo open for as long as it runs.
+    # tests' Python. It has the fifo open for as long as it runs.
     (root / "usr" / "sbin" / "cron").touch()
     python = root / "usr" / "sbin" / "python3"
-    path = os.pathsep.join(filter(None, [str(packages(root)), os.environ.get("PYTHONPATH")]))
     python.write_text(
-        '#!/bin/sh\nexec >/run/printed 2>&1\nPYTHONPATH=%s exec %s "$@"\n'
-        % (shlex.quote(path), shlex.quote(sys.executable))
+        '#!/bin/sh\npwd >/run/started\nexec >/run/printed 2>&1\nexec %s "$@"\n' % shlex.quote(sys.executable)
     )
     python.chmod(0o755)
     with os.fdopen(os.open(str(fifo), os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as printed:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.dom0 import Dom0, need
 from tests.pool import UTC, TestPool
+from tests.test_plugin import lay_traps, trodden
 from vmss.core.datetimes import format_datetime
 from vmss.installation.install import CRON, FILES, PRIVATE, example
 from vmss.version import VERSION
@@ -335,6 +336,32 @@ def test_the_command_minds_no_callers_environment(dom0: Dom0, packages: Packages
     assert ok(dom0.run(["vmss", "--version"], PYTHONPATH="/tmp")) == "vmss %s\n" % VERSION
     done = dom0.run(["vmss", "run", "--dry-run"], PYTHONPATH="/tmp", PYTHONHOME="/tmp")
     assert "policies that would run: 0" in ok(done)
+
+
+def test_what_lies_in_roots_home_or_beside_the_plugin_is_imported_by_nothing_that_is_installed(
+    dom0: Dom0, packages: Packages, pool: TestPool
+) -> None:
+    ok(dom0.rpm("-U", packages.newer))
+    pool.policy([pool.vm("vm", [pool.sr()])])
+    beside = dom0.path / "etc" / "xapi.d" / "plugins"
+    home = dom0.path / "home"
+    for folder in (home, beside):
+        lay_traps(folder)
+
+    def in_home(*words: str) -> str:
+        return ok(dom0.run(["sh", "-c", 'cd /home && exec "$@"', "sh", *words], PYTHONPATH="/home", HOME="/home"))
+
+    from crontab import CronTab
+
+    (job,) = CronTab(tabfile=str(dom0.path) + CRON, user=False)
+    assert in_home("sh", "-c", job.command) == ""
+    assert "No of Policies: 1" in (dom0.path / "var" / "log" / "VMSSlog").read_text(encoding="utf-8")
+    assert "nonsense" in in_home("/etc/xapi.d/plugins/vmss", xmlrpc.client.dumps(("OpaqueRef:x", {}), "nonsense"))
+    assert "policies that would run: 0" in in_home("vmss", "run", "--dry-run")
+    assert trodden(home) == [] and trodden(beside) == ["vmss"]
+    # What a trap is for: it is stepped on without the option.
+    ok(dom0.run(["sh", "-c", "cd /home && exec python3 -c 'import random'"]))
+    assert trodden(home) != []
 
 
 def test_a_real_logrotate_takes_the_rule_and_the_next_pass_writes_on(

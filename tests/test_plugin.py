@@ -186,24 +186,49 @@ def cron_line() -> str:
 
 def code_of_cron() -> str:
     words = shlex.split(cron_line())
-    assert words[5:9] == ["root", "python3", "-B", "-c"]
-    return words[9].replace("/etc/xapi.d/plugins/vmss", "%s")
+    assert words[5:10] == ["root", "python3", "-I", "-B", "-c"]
+    return words[10].replace("/etc/xapi.d/plugins/vmss", "%s")
 
 
-FORMS = [code_of_cron(), PACKAGE] + ([IMP] if sys.version_info < (3, 12) else [])
+# The options of Python's and the code.
+CRON = (["-I", "-B"], code_of_cron())
+FORMS = [CRON, ([], PACKAGE)] + ([([], IMP)] if sys.version_info < (3, 12) else [])
 
 
-@pytest.mark.parametrize("code", FORMS)
-def test_each_form_of_the_start_runs_a_pass_under_the_name_vmss(pool: TestPool, tmp_path: Path, code: str) -> None:
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The plugin in a root of its own, as it is when installed, with its modules where it looks for them."""
+    plugin = tmp_path / "root" / "etc" / "xapi.d" / "plugins" / "vmss"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_bytes(PLUGIN.read_bytes())
+    plugin.chmod(0o755)
+    modules = tmp_path / "root" / "usr" / "lib" / "vmss"
+    modules.mkdir(parents=True)
+    os.symlink(str(ROOT / "vmss"), str(modules / "vmss"))
+    return plugin
+
+
+def lay_traps(folder: Path) -> None:
+    """Put modules into a folder that leave a trace when they are imported, under names of modules that a pass uses."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("XenAPI", "importlib", "random", "socket", "usercustomize", "vmss"):
+        (folder / (name + ".py")).write_text("open(__file__ + ' was imported', 'w')\n")
+
+
+def trodden(folder: Path) -> List[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".py")
+
+
+@pytest.mark.parametrize("options, code", FORMS)
+def test_each_form_of_the_start_runs_a_pass_under_the_name_vmss(
+    pool: TestPool, installed: Path, tmp_path: Path, options: List[str], code: str
+) -> None:
     vm = pool.vm("vm", [pool.sr()])
     pool.policy([vm], schedule={"min": "0"})
-    # Copied away from the package, as it is when installed.
-    installed = tmp_path / "installed"
-    installed.write_bytes(PLUGIN.read_bytes())
     code = code % installed if "%s" in code else code
     environment = dict(os.environ, PYTHONPATH=str(ROOT), **files(pool))
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
+        [sys.executable, "-W", "ignore"] + options + ["-c", code],
         env=environment,
         cwd=str(tmp_path),
         stdout=subprocess.PIPE,
@@ -212,6 +237,34 @@ def test_each_form_of_the_start_runs_a_pass_under_the_name_vmss(pool: TestPool, 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert len(pool.snapshots(vm)) == 1
     assert "===Kicking cron job for VMSS===" in pool.log()
+
+
+def test_what_lies_in_the_folder_where_cron_starts_or_beside_the_plugin_is_not_imported(
+    pool: TestPool, installed: Path, tmp_path: Path
+) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm], schedule={"min": "0"})
+    home = tmp_path / "home"
+    lay_traps(home)
+    options, code = CRON
+    environment = dict(files(pool), PATH="/usr/bin:/bin", HOME=str(home), PYTHONPATH=str(home))
+    done = subprocess.run(
+        [sys.executable] + options + ["-c", code % installed],
+        env=environment,
+        cwd=str(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert len(pool.snapshots(vm)) == 1
+
+    # The same for the plugin, which xapi starts by its first line.
+    lay_traps(installed.parent)
+    pool.simulator.plugins.directory = str(installed.parent)
+    pool.simulator.plugins.environment.update(environment)
+    assert plugin(pool, "snapshot_now", vmss_uuid=pool.uuid("VMSS", policy), wait="true").startswith("policies served")
+    assert len(pool.snapshots(vm)) == 2
+    assert trodden(home) == [] and trodden(installed.parent) == ["vmss"]
 
 
 def test_a_tick_with_nothing_to_do_loads_nothing_that_only_a_run_needs(pool: TestPool) -> None:

@@ -266,6 +266,19 @@ def test_a_settings_file_with_a_mistake(ward: Ward) -> None:
     gone(ward, "settings")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is root that does not believe what others wrote")
+@mends("chown root:root {0} && chmod 0644 {0}")
+def test_a_settings_file_that_others_can_write(ward: Ward, hands: Hands) -> None:
+    config = ward.pool.place.config
+    Path(config).write_text("[vmss]\nretries = 3\n")
+    os.chmod(config, 0o666)
+    hands.do(*commands(one(ward.bad(), "settings").remedy))
+    gone(ward, "settings")
+    os.chown(config, 1000, 1000)
+    hands.do(*commands(one(ward.bad(), "settings").remedy))
+    gone(ward, "settings")
+
+
 @mends("remove the setting: xe pool-param-remove…", "remove the line timezone from %s")
 def test_another_time_zone(ward: Ward, hands: Hands) -> None:
     config, ref = Path(ward.pool.place.config), ward.pool.call("pool.get_all")[0]

@@ -22,7 +22,7 @@ from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.sessions import NoSession
 from vmss.edges.settings import load, place
-from vmss.edges.surroundings import Surroundings, on_coordinator
+from vmss.edges.surroundings import Surroundings, drop_callers_environment, on_coordinator
 from vmss.edges.world import read_pool
 from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.passes.run import Report, Request, run
@@ -43,6 +43,9 @@ class PluginFailure(Exception):
 def trigger() -> int:
     """One pass, as cron starts it. Return its exit status; the reason why it could not begin is one line on standard
     error, which cron mails."""
+    dropped = drop_callers_environment()
+    if dropped:
+        print("vmss: %s" % dropped, file=sys.stderr)
     stop.install()
     try:
         return run(Request(kicked=True), _surroundings()).status
@@ -194,6 +197,7 @@ def _failure(report: Report) -> Optional[List[str]]:
 
 def main(argv: Sequence[str]) -> int:
     """Answer one call of xapi: `argv` is the plugin's name and the methodCall."""
+    drop_callers_environment()
     if len(argv) != 2 or not argv[1].lstrip().startswith("<"):
         print(
             "%s: a host plugin, which xapi runs: xe host-call-plugin plugin=vmss fn=%s host-uuid=COORDINATOR"

@@ -304,6 +304,13 @@ def test_snapshot_now_runs_the_plugin_vmss_with_the_callers_session(plugins: Any
     assert eval(answer)[:3] == ["snapshot_now", plugins.session, [("vmss_uuid", uuid)]]
 
 
+@pytest.mark.parametrize("first", ["/usr/bin/env python3", "/usr/bin/python3", " /usr/bin/python3 -I "])
+def test_a_plugin_that_asks_for_python3_runs_on_the_simulators_own_with_its_option(plugins: Any, first: str) -> None:
+    says = "import sys; value = '%s %d' % (sys.prefix, sys.flags.isolated)\n"
+    script = "#!%s\n%sprint(%r %% value)\n" % (first, says, response("Success", "Value", "<value>%s</value>"))
+    assert plugins(script) == "%s %d" % (sys.prefix, "-I" in first)
+
+
 BACK = """#!/usr/bin/env python3
 import http.client, os, socket, sys, xmlrpc.client
 params, method = xmlrpc.client.loads(sys.argv[1])

@@ -7,8 +7,9 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Dict, Optional, Sequence
 
-from vmss.cli.parts import STATUS, NotInstalled
+from vmss.cli.parts import STATUS, NotInstalled, complain
 from vmss.core.problem import Problem
+from vmss.edges.surroundings import drop_callers_environment
 from vmss.version import VERSION
 
 # The text of each in the list of commands. A command is the module of that name in vmss.cli.commands, which is loaded
@@ -35,6 +36,9 @@ COMMANDS: Dict[str, str] = {
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Given the words of the command line, carry out the command and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    dropped = drop_callers_environment()
+    if dropped:
+        complain(dropped)
     try:
         command = parser().parse_args(words[:1]).command
         module = import_module("vmss.cli.commands." + command)

@@ -2,7 +2,8 @@
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, TextIO, Tuple
+import stat
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
@@ -21,8 +22,17 @@ DEFAULT_LOCK_DIR = "/var/lock/vmss"
 POOL_PREFIX = "vmss:"
 
 
+# Upper limits on the size of the configuration file, and on the mistakes that are told one by one.
+_FILE_BYTES_MAX = 256 << 10
+_MISTAKES_MAX = 20
+
+
 class SettingsError(Problem):
-    """A mistake in the configuration file."""
+    """A mistake in the configuration file; `remedy` is what to do about it."""
+
+    def __init__(self, text: str, remedy: str = "correct the file: /etc/vmss.conf.example has all settings") -> None:
+        Problem.__init__(self, text)
+        self.remedy = remedy
 
 
 class Place(NamedTuple):
@@ -73,11 +83,14 @@ class Settings(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One row of the table: how its text is read (ValueError with the rule), and its meaning and reason."""
+    """One row of the table: how its text is read (ValueError with the rule), and its meaning and reason. `pool`:
+    whether it may come from pool.other_config, into which a pool-operator may write: no path, command or address may,
+    and nothing that is needed before the session."""
 
     name: str
     parse: Callable[[str], Any]
     help: str
+    pool: bool = True
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:
@@ -180,11 +193,14 @@ SETTINGS: Tuple[Setting, ...] = (
         "Seconds after a slot for which the ticks try again to serve the VMs that failed for a reason that may pass. "
         "The next slot ends it too.",
     ),
-    Setting("login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer."),
+    Setting(
+        "login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer.", False
+    ),
     Setting(
         "call_limit",
         _number(10, 3600),
         "Timeout in seconds of an ordinary call. xapi waits for busy objects only in operations, which have their own.",
+        False,
     ),
     Setting(
         "waits_per_second",
@@ -192,16 +208,18 @@ SETTINGS: Tuple[Setting, ...] = (
         "Upper limit on event.from calls per second, by which a pass learns that operations have ended. Without it, "
         "xapi would answer at every step of every operation.",
     ),
-    Setting("verify_tls", _boolean, "Whether the certificate of an https server is verified."),
+    Setting("verify_tls", _boolean, "Whether the certificate of an https server is verified.", False),
     Setting(
         "ca_file",
         _path,
         "File with the certificate of an https server, or of its authority. Empty: the authorities that the system "
         "trusts.",
+        False,
     ),
 )
 
 _TABLE: Dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
+_FILE_ONLY = frozenset(setting.name for setting in SETTINGS if not setting.pool)
 
 
 def place(environment: Mapping[str, str]) -> Place:
@@ -220,66 +238,98 @@ def place(environment: Mapping[str, str]) -> Place:
 def load(path: str) -> Settings:
     """Given the path of the configuration file, return the settings. A file at the default path may be missing.
 
-    Raise SettingsError with all mistakes in the file.
+    Raise SettingsError with the mistakes in the file.
     """
     try:
-        with open(path, encoding="utf-8", opener=_opener) as file:
-            values, mistakes = _read(file, path)
+        data = b"" if path == os.devnull else _content(path)
     except FileNotFoundError:
         if path == DEFAULT_CONFIG:
             return Settings()
         raise SettingsError("%s: no such configuration file" % one_line(path))
     except OSError as error:
-        raise SettingsError("%s: cannot be read: %s" % (one_line(path), error.strerror))
-    settings, wrong = apply(Settings(), values)
-    if mistakes or wrong:
-        raise SettingsError("%s: %s" % (one_line(path), "; ".join(mistakes + wrong)))
+        raise SettingsError("%s: cannot be read: %s" % (one_line(path), error.strerror or error))
+    settings, mistakes = _read(data)
+    if mistakes:
+        raise SettingsError("%s: %s" % (one_line(path), "; ".join(_first(mistakes))))
     return settings
 
 
-def _opener(path: str, flags: int) -> int:
+def _content(path: str) -> bytes:
     # Opening a pipe must not wait for a writer.
-    return os.open(path, flags | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a regular file")
+        if os.geteuid() == 0 and _is_others(status):
+            # Such as verify_tls = no, with which root would send a password to anybody.
+            import shlex
+
+            raise SettingsError(
+                "%s: others than root can write to it, so root believes nothing in it" % one_line(path),
+                "chown root:root {0} && chmod 0644 {0}".format(one_line(shlex.quote(path))),
+            )
+        data = file.read(_FILE_BYTES_MAX + 1)
+    if len(data) > _FILE_BYTES_MAX:
+        raise OSError("it is larger than %d KiB" % (_FILE_BYTES_MAX >> 10))
+    return data
 
 
-def _read(file: TextIO, path: str) -> Tuple[Dict[str, str], List[str]]:
-    """The texts in the section [vmss] by name, and the mistakes in the names of the sections."""
-    import configparser  # most hosts have no such file
+def _is_others(status: os.stat_result) -> bool:
+    """Whether somebody else than root can write to the file with this status, or make it so."""
+    of_group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
+    return bool(status.st_uid != 0 or of_group or status.st_mode & stat.S_IWOTH)
 
-    parser = configparser.ConfigParser(interpolation=None, default_section="\n")
+
+def _read(data: bytes) -> Tuple[Settings, List[str]]:
+    """The settings in the configuration file, and the mistakes: each names its line, and repeats nothing that stands
+    there but the name of a setting."""
+    from vmss.core import ini  # most hosts have no such file
+
     try:
-        parser.read_file(file, path)
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise SettingsError("%s: is not an INI file: %s" % (one_line(path), one_line(" ".join(str(error).split()))))
-    unknown = [name for name in parser.sections() if name != "vmss"]
-    return (
-        dict(parser.items("vmss")) if parser.has_section("vmss") else {},
-        ["section %s is unknown; the only section is [vmss]" % quoted(name) for name in unknown],
-    )
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return Settings(), ["line %d: is not UTF-8" % (data.count(b"\n", 0, error.start) + 1)]
+    found, mistakes = ini.entries(text, "vmss")
+    settings, wrong = apply(Settings(), {name: entry.text for name, entry in found.items()})
+    told = sorted((found[name].line, name, rule) for name, rule in wrong.items())
+    return settings, mistakes + ["line %d: %s %s" % each for each in told]
 
 
-def apply(settings: Settings, values: Mapping[str, str]) -> Tuple[Settings, List[str]]:
-    """Given settings and texts by name, return the settings with the valid ones, and the mistakes in the others."""
+def apply(settings: Settings, values: Mapping[str, str]) -> Tuple[Settings, Dict[str, str]]:
+    """Given settings and texts by name, return the settings with the valid ones, and for the others by name what is
+    wrong: a rule that repeats no text."""
     good: Dict[str, Any] = {}
-    mistakes: List[str] = []
+    wrong: Dict[str, str] = {}
     for name, text in sorted(values.items()):
         setting = _TABLE.get(name)
         if setting is None:
-            mistakes.append("%s is not a setting; the settings are %s" % (quoted(name), ", ".join(sorted(_TABLE))))
+            wrong[name] = "is not a setting; the settings are %s" % ", ".join(sorted(_TABLE))
             continue
         try:
             good[name] = setting.parse(text.strip())
         except ValueError as error:
-            mistakes.append("%s: %s %s" % (name, quoted(text), error))
-    return settings._replace(**good), mistakes
+            wrong[name] = str(error)
+    return settings._replace(**good), wrong
 
 
 def of_pool(settings: Settings, other_config: Mapping[str, str]) -> Tuple[Settings, List[str]]:
     """Given settings and pool.other_config, return the settings with those of the pool, which win, and the mistakes in
-    them: one bad value must not stop the snapshots of a whole pool."""
+    them: one bad value must not stop the snapshots of a whole pool. Everybody may read these: they are repeated."""
     values = {
         key[len(POOL_PREFIX) :]: value
         for key, value in other_config.items()
         if key.startswith(POOL_PREFIX) and isinstance(value, str)
     }
-    return apply(settings, values)
+    settings, wrong = apply(settings, {name: text for name, text in values.items() if name not in _FILE_ONLY})
+    wrong.update({name: "works in %s only" % DEFAULT_CONFIG for name in values if name in _FILE_ONLY})
+    told = [
+        "%s: %s %s" % (name, quoted(values[name]), rule) if name in _TABLE else "%s %s" % (quoted(name), rule)
+        for name, rule in sorted(wrong.items())
+    ]
+    return settings, _first(told)
+
+
+def _first(mistakes: Sequence[str]) -> List[str]:
+    more = len(mistakes) - _MISTAKES_MAX
+    return list(mistakes[:_MISTAKES_MAX]) + (["and %d more of the kind" % more] if more > 0 else [])

@@ -214,7 +214,9 @@ def transport_to(address: str, verify_tls: bool, ca_file: str, timeout_s: float)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return TlsTransport(context, timeout_s)
-    raise AddressError("VMSS_XAPI: %s is neither unix:PATH nor https://HOST" % quoted(address))
+    # Before an @ may stand a password, which does not belong there.
+    shown = re.sub(r"(?s).*@", "…@", address)
+    raise AddressError("VMSS_XAPI: %s is neither unix:PATH nor https://HOST" % quoted(shown))
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Time zones: dom0's own, and zones by name."""
 
+import re
 import time
 from calendar import timegm
 from datetime import datetime, timedelta, timezone, tzinfo
@@ -7,6 +8,10 @@ from typing import Optional
 
 from vmss.core.datetimes import EPOCH, UTC
 from vmss.core.text import quoted
+
+# The form of a zone's name, such as America/Argentina/Buenos_Aires or Etc/GMT+5: no path, no rule.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*){0,2}\Z")
+_NAME_MAX = 64
 
 
 class Dom0Zone(tzinfo):
@@ -34,11 +39,13 @@ class Dom0Zone(tzinfo):
 def time_zone(name: Optional[str]) -> tzinfo:
     """Given the name of a time zone, or None for dom0's own (TZ, else /etc/localtime), return it.
 
-    Raise ValueError for an unknown name.
+    Raise ValueError for an unknown name. Anything but a name is refused before dateutil sees it, which opens paths.
     """
     if not name:
         time.tzset()
         return Dom0Zone()
+    if len(name) > _NAME_MAX or not _NAME.match(name):
+        raise ValueError("%s is not a known time zone" % quoted(name))
     from dateutil import tz  # slow to load, and the zone is hardly ever named
 
     try:
@@ -46,7 +53,7 @@ def time_zone(name: Optional[str]) -> tzinfo:
         if zone is not None:
             for day in range(0, 366, 7):  # an impossible offset may apply in summer only
                 (EPOCH + timedelta(days=day)).astimezone(zone).utcoffset()
-    except Exception:  # noqa: BLE001 - it tries a name as a path and as a rule, and raises any error
+    except Exception:  # noqa: BLE001 - it reads whatever bears the name, and raises any error
         zone = None
     if zone is None:
         raise ValueError("%s is not a known time zone" % quoted(name))

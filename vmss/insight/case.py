@@ -26,7 +26,8 @@ class Case(NamedTuple):
     """What the checks examine.
 
     `dom0`: this machine is one, with its files below `root`; `xapi_error`: why there is no session, or no list of
-    policies, and `xapi_remedy` what to do about it; `settings_error`: the mistake in the settings file.
+    policies, and `xapi_remedy` what to do about it; `settings_error`: the mistake in the settings file, and
+    `settings_remedy` what to do about it.
     """
 
     where: Place
@@ -41,6 +42,7 @@ class Case(NamedTuple):
     xapi_error: str = ""
     xapi_remedy: str = ""
     settings_error: str = ""
+    settings_remedy: str = ""
 
     @property
     def open(self) -> Reading:
@@ -62,11 +64,11 @@ class Case(NamedTuple):
 @contextmanager
 def opened(around: Surroundings, root: Root, dom0: bool) -> Iterator[Case]:
     """Open a session if there is one, and read what most checks need; close the session afterwards."""
-    settings, settings_error = Settings(), ""
+    settings, wrong, remedy = Settings(), "", ""
     try:
         settings = load(around.place.config)
     except SettingsError as error:
-        settings_error = str(error)
+        wrong, remedy = str(error), error.remedy
     settings = settings._replace(call_limit=min(settings.call_limit, _CALL_LIMIT))
     around = around._replace(settings=settings, say=lambda text: None)
     with ExitStack() as stack:
@@ -76,7 +78,7 @@ def opened(around: Surroundings, root: Root, dom0: bool) -> Iterator[Case]:
             case = _without_session(around, root, dom0, problem)
         else:
             case = _with_session(around, root, dom0, session)
-        yield case._replace(settings_error=settings_error)
+        yield case._replace(settings_error=wrong, settings_remedy=remedy)
 
 
 def _without_session(around: Surroundings, root: Root, dom0: bool, problem: Problem) -> Case:

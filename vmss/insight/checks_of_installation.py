@@ -32,7 +32,8 @@ def _role(root: Root, uuid: str) -> Finding:
     """The role of this host, as it says itself; `uuid` is the coordinator's, if it is known."""
     found = root.read(POOL_ROLE)
     role = (found.content or b"").decode("utf-8", "replace").strip() if found else ""
-    evidence = "%s: %s" % (POOL_ROLE, one_line(role, 100) or "missing")
+    known = role in ("master", "broken") or re.match(r"slave:[0-9A-Za-z.:-]{1,100}\Z", role)
+    evidence = "%s: %s" % (POOL_ROLE, role if known else "something else" if found else "missing")
     if role.startswith("slave:"):
         return Finding(OK, "coordinator", "this host is a member: the pool's coordinator runs the schedules", evidence)
     if role != "master":
@@ -147,7 +148,7 @@ def cron_entry(case: Case) -> Iterator[Finding]:
             WARNING,
             "cron entry",
             "the cron entry was changed",
-            one_line(" ".join(_jobs(content)), 300),
+            _difference(content),
             "remove %s, then vmss install" % name,
         )
     elif not others:
@@ -172,6 +173,14 @@ def _jobs(content: bytes) -> List[str]:
     """The lines of a cron entry that start something."""
     lines = [" ".join(line.split()) for line in content.decode("utf-8", "replace").split("\n")]
     return [line for line in lines if line and not line.startswith("#") and not re.match(r"[A-Za-z_]+ ?=", line)]
+
+
+def _difference(content: bytes) -> str:
+    """Where a cron entry differs from ours, by the numbers of the lines; what they say may be known to root only."""
+    ours = _jobs(shipped(CRON))
+    lines = content.split(b"\n")
+    changed = [str(number) for number, line in enumerate(lines, 1) if any(job not in ours for job in _jobs(line))]
+    return "it differs from ours in line %s" % ", ".join(changed[:10]) if changed else "our line is not there, or twice"
 
 
 def cron(case: Case) -> Iterator[Finding]:

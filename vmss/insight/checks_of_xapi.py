@@ -19,13 +19,7 @@ from vmss.insight.reading import Reading
 def settings(case: Case) -> Iterator[Finding]:
     """Whether the settings can be used."""
     if case.settings_error:
-        yield Finding(
-            CRITICAL,
-            "settings",
-            case.settings_error,
-            "no pass begins",
-            "correct the file: /etc/vmss.conf.example has all settings",
-        )
+        yield Finding(CRITICAL, "settings", case.settings_error, "no pass begins", case.settings_remedy)
     else:
         yield Finding(OK, "settings", "there is no mistake in the settings file", one_line(case.where.config))
     if case.session is not None:

@@ -58,7 +58,7 @@ def without_session(problem: Problem, place: Place) -> Tally:
     """The one finding where no session can be opened."""
     # Without its settings no pass begins; of anything else nothing is known.
     if isinstance(problem, SettingsError):
-        severity, remedy = CRITICAL, "correct the file: /etc/vmss.conf.example has all settings"
+        severity, remedy = CRITICAL, problem.remedy
     else:
         severity, remedy = UNKNOWN, no_session.remedy(problem, place)
     return Tally([Finding(severity, "session", str(problem), "", remedy)])

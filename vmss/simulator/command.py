@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--socket", metavar="PATH", help="serve on this unix socket; every client is root")
     parser.add_argument("--http", metavar="HOST:PORT", help="serve HTTP at this address; port 0: any free port")
     parser.add_argument("--https", metavar="HOST:PORT", help="serve HTTPS at this address")
+    parser.add_argument(
+        "--any-host",
+        action="store_true",
+        help="serve HTTP and HTTPS at addresses that other machines reach, and under any name; needs --password-file",
+    )
     parser.add_argument("--certificate", metavar="PEM", help="certificate and private key for --https, in one file")
     parser.add_argument("--password-file", metavar="FILE", help="file with root's password for HTTP and HTTPS")
     parser.add_argument("--hosts", metavar="N", type=_count, default=2, help="hosts to build, at least 1 (2)")
@@ -76,6 +81,8 @@ def main(args: argparse.Namespace, socket_variable: str = "") -> int:
 def _serve(args: argparse.Namespace, socket_variable: str) -> None:
     if args.socket is None and args.http is None and args.https is None:
         raise BadArgument("one of --socket, --http and --https is required")
+    if args.any_host and args.password_file is None:
+        raise BadArgument("--any-host needs --password-file: everybody knows the default password")
     if args.hosts < 1:
         raise BadArgument("--hosts must be at least 1")
     if args.plugins is not None and not os.path.isdir(args.plugins):
@@ -89,7 +96,7 @@ def _serve(args: argparse.Namespace, socket_variable: str) -> None:
         # A plugin connects to its own host, whether or not that is the coordinator by then.
         for host, endpoint in {sim.hosts.coordinator: first, **members}.items():
             sim.plugins.host_environments[host] = _plugin_environment(socket_variable, endpoint)
-    server = Server(sim, *first, members=members)
+    server = Server(sim, *first, members=members, any_host=args.any_host)
     server.run(lambda: _announce(sim, server))
     if args.state is not None:
         _save(sim, args.state)

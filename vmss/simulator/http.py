@@ -11,6 +11,8 @@ from . import wire
 from .call import Headers, Origin
 from .dispatch import BareList
 from .errors import XapiError
+from .pages import page
+from .visitors import EVERY_PAGE, Pairs, Visitors
 
 if TYPE_CHECKING:
     from .server import Server
@@ -30,25 +32,7 @@ _HANDLERS: Dict[str, Dict[str, str]] = {
     "PUT": {},
     "CONNECT": {},
 }
-_STATUS = {
-    403: "Forbidden",
-    408: "Request Timeout",
-    431: "Request Header Fields Too Large",
-    500: "Internal Error",
-    501: "Method not implemented",
-}
-_PAGES = {
-    403: "<h1>HTTP 403 forbidden</h1>Access to the requested resource is forbidden.",
-    408: "<h1>HTTP 408 request timeout</h1>Timed out waiting for the request.",
-    431: "<h1>HTTP 431 request header fields too large</h1>Exceeded the maximum header size.",
-    500: "<h1>HTTP 500 internal server error</h1>An unexpected error occurred; please wait a while and try again. If "
-    "the problem persists, please contact your support representative.<h1> Additional information </h1>%s",
-    501: "<h1>HTTP 501 Method Not Implemented</h1><p>Unknown %s not supported.<br /></p>",
-}
-_CROSS_ORIGIN = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Headers", "X-Requested-With"))
 _OTHER_CONFIG = "x-http-other-config-"
-
-Pairs = Tuple[Tuple[str, str], ...]
 
 
 class Head(NamedTuple):
@@ -61,6 +45,8 @@ class Head(NamedTuple):
     length: Optional[int]
     headers: Headers
     requested_headers: str = ""
+    host: Optional[str] = None
+    page: Optional[str] = None  # where the page is from whose request it is: the header Origin
 
 
 class BadHead(Exception):
@@ -91,6 +77,8 @@ def parse_head(data: bytes) -> Head:
         _length(headers.get("content-length")),
         _meaning(headers),
         headers.get("access-control-request-headers", ""),
+        headers.get("host"),
+        headers.get("origin"),
     )
 
 
@@ -127,9 +115,16 @@ def _handler(verb: str, path: str) -> str:
 class Connection(asyncio.Protocol):
     """Reads requests, starts their calls, and writes the answers in order."""
 
-    def __init__(self, server: "Server", origin: Origin, lost: Callable[["Connection"], None]) -> None:
-        """`lost` is called when the connection is closed."""
+    def __init__(
+        self,
+        server: "Server",
+        origin: Origin,
+        lost: Callable[["Connection"], None],
+        visitors: Optional[Visitors] = None,
+    ) -> None:
+        """`lost` is called when the connection is closed. `visitors`: whose requests are answered; None: all are."""
         self.server = server
+        self.visitors = visitors
         self.origin = origin
         self.lost = lost
         self.transport: Any = None
@@ -257,6 +252,10 @@ class Connection(asyncio.Protocol):
         if head.verb not in _HANDLERS:
             self._refuse(501, wire.escape(head.verb), head.version)
             return False
+        refusal = self.visitors.refusal(head.host, head.page) if self.visitors is not None else ""
+        if refusal:
+            self._refuse(403, " (%s)" % refusal, head.version)
+            return False
         self.handler = _handler(head.verb, head.path)
         if not self.handler:
             self._refuse(403)
@@ -310,7 +309,7 @@ class Connection(asyncio.Protocol):
         if failure is not None and (early or failure.code == "HOST_STILL_BOOTING"):
             body, more = _early_failure(request, failure)
         else:
-            body, more = encode(request, result, failure), _CROSS_ORIGIN
+            body, more = encode(request, result, failure), self._for_pages(head)
         self.server.count_answer(request.method, len(body))
         kind = "text/xml" if request.version == "xml" else "application/json"
         self._write(head, body, (("content-type", kind), *more))
@@ -323,11 +322,15 @@ class Connection(asyncio.Protocol):
     def _allow(self, head: Head) -> None:
         """Answer the request that a browser sends before a page of another server may call this one."""
         allowed = ", ".join(name for name in (head.requested_headers, "X-Requested-With") if name)
-        origin, (name, _) = _CROSS_ORIGIN
         if self._is_served():
-            self._write(head, b"", (origin, (name, allowed), ("Access-Control-Allow-Methods", "PUT")))
+            *near, (name, _) = self._for_pages(head) or EVERY_PAGE[1:]
+            self._write(head, b"", (*near, (name, allowed), ("Access-Control-Allow-Methods", "PUT")))
         else:
             self.close()
+
+    def _for_pages(self, head: Head) -> Pairs:
+        """The headers that let the page of a request read the answer."""
+        return EVERY_PAGE if self.visitors is None else self.visitors.headers(head.page)
 
     def _write(self, head: Head, body: bytes, more: Pairs) -> None:
         connection = "keep-alive" if head.keep_alive else "close"
@@ -339,10 +342,9 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, text: str = "", version: str = "1.1") -> None:
         """Answer with an HTML page, and close the connection."""
         if self._is_served():
-            page = _PAGES[status]
-            body = "<html><body>%s</body></html>" % (page % text if "%s" in page else page)
+            reason, body = page(status, text)
             pairs = (("content-type", "text/html"), ("connection", "close"), ("cache-control", "no-cache, no-store"))
-            self._send(version, status, _STATUS[status], pairs, body.encode("utf-8", "replace"))
+            self._send(version, status, reason, pairs, body)
         self.close()
 
     def _send(self, version: str, status: int, reason: str, pairs: Pairs, body: bytes) -> None:

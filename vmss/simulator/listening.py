@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Set
 
 from .call import Origin
 from .http import Connection
+from .visitors import Visitors
 
 if TYPE_CHECKING:
     from .server import Server
@@ -32,9 +33,15 @@ class Listener:
     """One listening socket. It has the same upper limit on connections as xapi's; the others wait in the backlog."""
 
     def __init__(
-        self, server: "Server", listener: sockets.socket, origin: Origin, context: Optional[ssl.SSLContext] = None
+        self,
+        server: "Server",
+        listener: sockets.socket,
+        origin: Origin,
+        context: Optional[ssl.SSLContext] = None,
+        visitors: Optional[Visitors] = None,
     ) -> None:
         self.server = server
+        self.visitors = visitors
         self.loop = server.loop
         self.listener = listener
         self.origin = origin
@@ -61,7 +68,7 @@ class Listener:
             client.close()
             return
         client.setblocking(False)
-        connection = Connection(self.server, self.origin, self._lost)
+        connection = Connection(self.server, self.origin, self._lost, self.visitors)
         self.connections.add(connection)
         self._accepted[connection] = client
         if self._is_full():

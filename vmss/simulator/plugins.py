@@ -5,6 +5,7 @@ A plugin gets one argument, a methodCall, and answers with one methodResponse on
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,8 +40,8 @@ class Plugins:
     def __init__(self, sim: "Simulator", directory: Optional[str], environment: Dict[str, str]) -> None:
         self.sim = sim
         self.directory = directory
-        # The first entry is the one deviation from xapi's PATH: a plugin that starts with
-        # `#!/usr/bin/env python3` finds the interpreter the simulator runs under.
+        # The first entry is a deviation from xapi's PATH: a plugin that starts with `#!/usr/bin/env python3` finds
+        # the interpreter the simulator runs under. So does one that starts with /usr/bin/python3: see _interpreter.
         path = "%s:%s" % (os.path.dirname(sys.executable), SYSTEM_PATH)
         self.environment = dict(environment, PATH=path)
         # Additional environment of a plugin on one host: the path of that host's socket.
@@ -56,7 +57,8 @@ class Plugins:
             # execve fails in the child, which xapi sees as an exit without output.
             raise XapiError("XENAPI_PLUGIN_FAILURE", "non-zero exit", "", "")
         environment = {**self.environment, **self.host_environments.get(host or self.sim.this_host, {})}
-        ended = yield Child(lambda done: self._start([os.fsencode(path), argument], environment, done))
+        command = [*_interpreter(path), os.fsencode(path), argument]
+        ended = yield Child(lambda done: self._start(command, environment, done))
         return answer(ended)
 
     def _find(self, plugin: str) -> str:
@@ -87,6 +89,17 @@ class Plugins:
 
     def _later(self, done: Callable[[Any], None], ended: Ended) -> None:
         threading.Thread(target=lambda: self.sim.post(lambda: done(ended)), daemon=True).start()
+
+
+def _interpreter(path: str) -> List[bytes]:
+    """What to start in the place of a plugin whose first line names /usr/bin/python3: the interpreter the simulator
+    runs under, with the same option. Outside dom0 the system's own Python has no XenAPI."""
+    try:
+        with open(path, "rb") as file:
+            found = re.match(rb"#![ \t]*/usr/bin/python3(?:[ \t]+(.*?))?[ \t]*\n", file.readline(256))
+    except OSError:
+        return []
+    return [word for word in (os.fsencode(sys.executable), found.group(1)) if word] if found else []
 
 
 def _names(directory: str) -> List[str]:

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Set
 from .call import Origin
 from .listening import CLOSING_TURNS, Listener, ServerError, listen_tcp, listen_unix, remove_socket, tls_context
 from .simulator import Done, Pending, Simulator
+from .visitors import is_loopback, visitors
 
 
 class Endpoint(NamedTuple):
@@ -31,10 +32,12 @@ class Server:
         http: Optional[Tuple[str, int]] = None,
         https: Optional[Tuple[str, int, str, str]] = None,
         members: Optional[Mapping[str, Endpoint]] = None,
+        any_host: bool = False,
     ) -> None:
         """`socket`, `http` and `https` are those of the coordinator, as in an Endpoint; `members` are other hosts by
         their references. Without `members` the sockets are those of whichever host is the coordinator; with them every
-        host keeps its own, whatever its role is."""
+        host keeps its own, whatever its role is. Without `any_host`, `http` and `https` have to be loopback addresses,
+        and only requests that name them are answered."""
         self.sim = sim
         self.socket_path = socket
         self.http_address: Optional[Tuple[str, int]] = None
@@ -43,6 +46,7 @@ class Server:
         self.endpoints: Dict[str, Endpoint] = {}
         self._first = Endpoint(socket, http, https)
         self._members = members
+        self._any_host = any_host
         self.activity = 0
         self.loop = asyncio.new_event_loop()
         self._pending: Set[Pending] = set()
@@ -137,9 +141,12 @@ class Server:
         return Endpoint(endpoint.socket, http, https)
 
     def _listen_tcp(self, host: str, name: str, port: int, context: Optional[ssl.SSLContext]) -> Tuple[str, int]:
+        if not self._any_host and not is_loopback(name):
+            raise ServerError("%s is reached by other machines: --any-host serves it all the same" % (name or "it"))
         listener = listen_tcp(name, port)
-        self._listeners.append(Listener(self, listener, Origin(False, host), context))
         address = listener.getsockname()
+        welcome = visitors(name, address[0], address[1], context is not None, self._any_host)
+        self._listeners.append(Listener(self, listener, Origin(False, host), context, welcome))
         return address[0], address[1]
 
     def _record_addresses(self) -> None:

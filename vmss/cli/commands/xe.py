@@ -99,7 +99,8 @@ def _password_file(path: str) -> Dict[str, str]:
         with open(path, encoding="utf-8") as file:
             lines: List[str] = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise XeError("Error: the password file %s cannot be read: %s" % (one_line(path), error))
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise XeError("Error: the password file %s cannot be read: %s" % (one_line(path), reason))
     if len(lines) < 2:
         raise XeError(
             "Error: the password file %s needs the user on its first line, the password on its second" % one_line(path)
