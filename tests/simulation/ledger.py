@@ -544,7 +544,7 @@ class Ledger:
         self.asked["13 finished"] = self.asked.get("13 finished", 0) + 1
 
     def _expired_now(self, snapshots: Dict[str, Dict[str, Row]], now: datetime) -> None:
-        """An expired snapshot that could not be deleted is tried again between runs, too, at pauses of a day at most."""
+        """An expired snapshot that could not be deleted is tried again between runs, too, at pauses of up to a day."""
         surplus = {ref for vm, rows in snapshots.items() for ref in self._surplus(vm, rows, now)}
         self._expired = {ref: since for ref, since in self._expired.items() if ref in surplus}
         for ref, since in list(self._expired.items()):
