@@ -464,7 +464,7 @@ def test_a_checkpoint_that_waits_for_its_storage_is_looked_at_again_before_its_m
 
 
 # With 4 seconds for each, the last of four is looked at together with the third, and not once more.
-@pytest.mark.parametrize("disks_of_it, seconds", [(3, 60.0), (4, 4.0)])
+@pytest.mark.parametrize("disks_of_it, seconds", [(3, 60.0), (4, 4.0), (2, 19 * 60.0)])
 def test_a_disk_that_another_vm_got_while_it_waited_for_its_storage_stays(
     pool: TestPool, disks_of_it: int, seconds: float
 ) -> None:
@@ -478,4 +478,17 @@ def test_a_disk_that_another_vm_got_while_it_waited_for_its_storage_stays(
     assert set(disks) & set(pool.call("VDI.get_all")) == {disks[-1]}
     assert len([line for line in pool.log() if "left alone: 1 (in use elsewhere)" in line]) == 1
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 3
+    assert not any(key.startswith((PREFIX, LEFT_OVER)) for key in pool.other_config())
+
+
+def test_what_is_pinned_when_its_memory_has_gone_keeps_its_disks_and_nobody_has_failed(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()], running=True)
+    pool.policy([vm], type="checkpoint", retained_snapshots="1")
+    hours(pool, 10, 10)
+    (old,) = pool.snapshots(vm)
+    disk = pool.call("VBD.get_VDI", old["VBDs"][0])
+    run_with(pool, Once("Async.VM.destroy", lambda: pinned(pool, old["uuid"])))
+    assert old["uuid"] in [snapshot["uuid"] for snapshot in pool.snapshots(vm)]
+    assert disk in pool.call("VDI.get_all") and old["suspend_VDI"] not in pool.call("VDI.get_all")
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 2 and pool.tasks() == []
     assert not any(key.startswith((PREFIX, LEFT_OVER)) for key in pool.other_config())
