@@ -140,7 +140,7 @@ def test_a_task_that_tells_a_wrong_result_costs_no_snapshot(call: int, kind: str
 
 
 def test_a_task_of_an_earlier_pass_that_names_no_snapshot_costs_no_second_one() -> None:
-    faults = "3.49:refused:3290743502 4.2:result_altered:1402201746"
+    faults = "3.50:refused:3290743502 4.2:result_altered:1402201746"
     assert not live(3332254992, parse(faults)).found
 
 
@@ -163,11 +163,11 @@ def test_a_snapshot_of_a_dead_pass_that_has_not_begun_yet_is_not_taken_twice(see
     # It said of which VM it is only once it began, and was not seen before.
     policy = small().policies[0]._replace(schedule={"min": "15"}, retained=3)
     shape = small()._replace(policies=(policy,), vms=(((), False, 0),), steps=(60, 60, 1, 120))
-    assert meets("1.7:operation_late:%d 1.8:killed_before:0" % seed, shape) == 2
+    assert meets("1.8:operation_late:%d 1.9:killed_before:0" % seed, shape) == 2
 
 
 def test_a_vm_that_somebody_has_suspended_is_theirs_also_if_xapi_has_forgotten_what_came_after() -> None:
-    faults = "0.26:vm_power:3422742974 4.55:vm_power:2271822939 4.57:coordinator_changed:3887673809"
+    faults = "0.27:vm_power:3422742974 4.56:vm_power:2271822939 4.58:coordinator_changed:3887673809"
     assert not live(1795808060940, parse(faults)).found
 
 
@@ -176,12 +176,12 @@ def test_a_vm_that_somebody_has_suspended_is_theirs_also_if_xapi_has_forgotten_w
     [
         (
             1795808060205,
-            "1.44:host_lost:3028331875 2.43:host_lost:1654917868 3.52:host_lost:117051516 4.17:host_lost:2783561232",
+            "1.45:host_lost:3028331875 2.46:host_lost:1654917868 3.55:host_lost:117051516 4.17:host_lost:2783561232",
         ),
         (
             1795808060460,
-            "1.95:lost_before:3550459686 2.50:snapshot_pinned:2626289899 7.35:clock_forward:3799546187 "
-            "7.122:host_lost:2242478911",
+            "1.96:lost_before:3550459686 2.51:snapshot_pinned:2626289899 7.36:clock_forward:3799546187 "
+            "7.123:host_lost:2242478911",
         ),
     ],
 )
@@ -194,10 +194,10 @@ def test_a_vm_whose_memory_went_before_xapi_forgot_that_it_was_resumed_is_told_w
 @pytest.mark.parametrize(
     "seed, faults",
     [
-        (1795807444307, "1.7:coordinator_changed:499410470 5.9:clock_back:1443704707"),
+        (1795807444307, "1.8:coordinator_changed:499410470 5.12:clock_back:1443704707"),
         (
             1795808060249,
-            "1.1:clock_back:3671619617 2.14:xapi_killed:3445890261 3.56:clock_back:117937818 4.7:clock_back:784855202 "
+            "1.1:clock_back:3671619617 2.15:xapi_killed:3445890261 3.59:clock_back:117937818 4.7:clock_back:784855202 "
             "8.1:killed_after:722968877 9.1:snapshot_deleted:1971605655",
         ),
     ],
@@ -210,8 +210,8 @@ def test_a_slot_that_a_clock_comes_to_twice_may_have_been_served_and_seen_by_oth
 
 def test_a_deletion_that_outlives_its_pass_is_finished_though_a_full_disk_took_no_note_of_it() -> None:
     faults = (
-        "0.32:disk_full:2923400761 0.36:policy_deleted:3860953882 0.40:policy_changed:386925576 "
-        "0.66:operation_late:3451042451"
+        "0.33:disk_full:2923400761 0.37:policy_deleted:3860953882 0.41:policy_changed:386925576 "
+        "0.67:operation_late:3451042451"
     )
     assert not live(475, parse(faults)).found
 
