@@ -139,7 +139,10 @@ class Service:
                 break
             elif self._stop_by is not None:
                 return False
-            elif not progress and (self._operations.parked or not held):
+            elif not progress and not self._operations.parked and held:
+                self._context.log("Nothing is in flight, and nothing can be started: the pass ends")
+                return False
+            elif not progress:
                 self._context.clock.sleep(timeout)
         if self._waiting or self._in_hand.policies or self._plans:
             return False
