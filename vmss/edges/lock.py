@@ -12,10 +12,13 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
+from vmss.edges import stop
 
 # Retries of a lock that is held: `holder` holds it for an instant, to see whether a pass does.
 _RETRIES = 3
 _RETRY_PAUSE_S = 0.05
+# Upper limit in seconds on the wait for the turn. Whoever has it raises an alert or writes a file, unless it is halted.
+TURN_S = 10.0
 
 
 class LockError(Problem):
@@ -120,14 +123,20 @@ class LockDirectory:
 
     @contextmanager
     def in_turn(self, name: str) -> Iterator[None]:
-        """Do something that only one process may do at a time; wait for the others first."""
+        """Do something that only one process should do at a time; wait for the others first.
+
+        Done by two at once is better than not done: if the disk is full, if another process does not go on, or if this
+        one is asked to stop.
+        """
         try:
             descriptor = self._open(name + ".turn", os.O_RDWR | os.O_CREAT)
-        except LockError:  # a full disk: done by two at once is better than not done
+        except LockError:
             yield
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            until = time.monotonic() + TURN_S
+            while not _locks(descriptor) and time.monotonic() < until and not stop.requested():
+                time.sleep(_RETRY_PAUSE_S)
             yield
         finally:
             os.close(descriptor)
@@ -318,6 +327,15 @@ def _unusable(path: str, error: OSError) -> LockError:
         "%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror),
         "run this as root; if something else is there: mv {0} {0}.away".format(_quoted(path)),
     )
+
+
+def _locks(descriptor: int) -> bool:
+    """Lock a file, if no other process has it locked. Return whether it is locked now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _read(descriptor: int) -> bytes:

@@ -223,7 +223,7 @@ def load(path: str) -> Settings:
     Raise SettingsError with all mistakes in the file.
     """
     try:
-        with open(path, encoding="utf-8", opener=_opener) as file:
+        with open(path, encoding="utf-8", opener=without_waiting) as file:
             values, mistakes = _read(file, path)
     except FileNotFoundError:
         if path == DEFAULT_CONFIG:
@@ -237,8 +237,8 @@ def load(path: str) -> Settings:
     return settings
 
 
-def _opener(path: str, flags: int) -> int:
-    # Opening a pipe must not wait for a writer.
+def without_waiting(path: str, flags: int) -> int:
+    """The opener of files that somebody may have put a pipe in place of: opening it must not wait for a writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -40,7 +40,8 @@ class Latecomer:
         from vmss.passes import handover  # not needed by an idle tick
 
         self._agenda.by_hand(wanted, self._missing)  # what does not exist is refused here
-        return handover.ask(self._directory, pool.uuid, self._context.clock, wanted, self._missing, started)
+        limit_s = self._context.settings.pass_limit
+        return handover.ask(self._directory, pool.uuid, self._context.clock, wanted, self._missing, started, limit_s)
 
     def put_off(self, held: Held) -> None:
         """The policies that are due, and that the other pass has not in hand, are told that they are late."""
