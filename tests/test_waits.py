@@ -3,15 +3,19 @@
 docs/architecture.md has the list, which is compared with the code here.
 """
 
+import ast
 import fcntl
+import importlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import Callable, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
@@ -22,6 +26,7 @@ from vmss.demo import VirtualClock
 from vmss.edges import lock as locks
 from vmss.edges import output, stop, surroundings
 from vmss.edges.lock import LockDirectory
+from vmss.edges.settings import Settings
 from vmss.edges.transport import AddressError, transport_to
 from vmss.installation import install
 from vmss.passes.handover import ask
@@ -205,3 +210,111 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, monkeypatch
     assert surroundings.on_coordinator()
     with pytest.raises(AddressError, match="ca_file"):
         transport_to("https://host", True, fifo, 10.0)
+
+
+# The list in docs/architecture.md
+
+NAMED = re.compile(r"`(\w+)` \(([0-9.]+)(?: s)?\)")
+# Calls that wait for somebody, and where it is for a person, or with a limit of its caller's that the list has.
+WAITING = {"flock", "select", "sleep", "connect", "recv", "waitpid", "wait", "communicate", "input", "run", "Popen"}
+MODULES = {"fcntl", "select", "time", "os", "subprocess", "socket", "sock", ""}
+ELSEWHERE = {
+    ("vmss/edges/clock.py", "sleep"): "the seconds of its caller",
+    ("vmss/edges/clock.py", "select"): "the same",
+    ("vmss/cli/commands/prune.py", "input"): "a person",
+    ("vmss/cli/commands/manual.py", "run"): "a pager, for a person",
+    ("vmss/installation/root.py", "flock"): "LOCK_NB: it does not wait",
+}
+# Files that are opened without O_NONBLOCK, and why none of them can be a pipe that is waited for.
+OPENED = {
+    "vmss/edges/processes.py": "/proc",
+    "vmss/insight/checks_of_installation.py": "/proc",
+    "vmss/installation/install.py": "the files of this package",
+    "vmss/installation/shipped.py": "the same",
+    "vmss/cli/commands/xe.py": "the password file that its caller names",
+    "vmss/cli/main.py": "/dev/null",
+    "vmss/cli/tables.py": "/dev/null",
+    "vmss/plugin.py": "/dev/null",
+    "vmss/installation/root.py": "it is seen before that it is a regular file, or made anew",
+    "vmss/edges/lock.py": "a directory",
+    "vmss/edges/transport.py": "a directory",
+}
+
+
+def rows() -> List[Tuple[str, str, str]]:
+    """What, at most, and where."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("### What is waited for\n")[2].partition("\n## ")[0]
+    cells = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")][2:]
+    return [(what.strip(), most.strip(), where.strip(" `")) for what, most, _, where in cells]
+
+
+def product() -> Dict[str, ast.Module]:
+    """The modules that run in dom0, by path."""
+    paths = [path.relative_to(ROOT) for path in (ROOT / "vmss").rglob("*.py")]
+    return {
+        str(path): ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        for path in paths
+        if path.parts[1] not in ("simulator", "demo.py", "data")
+    }
+
+
+def calls(tree: ast.AST) -> Iterator[Tuple[str, str, ast.Call]]:
+    """The calls in a module: of what, by which name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield "", node.func.id, node
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of = node.func.value
+            yield getattr(of, "attr", getattr(of, "id", "?")), node.func.attr, node
+
+
+def test_the_limits_of_the_list_are_those_of_the_code() -> None:
+    assert len(rows()) > 25
+    for what, most, where in rows():
+        named = NAMED.findall(most)
+        assert named, what
+        for name, value in named:
+            module = importlib.import_module(where[: -len(".py")].replace("/", "."))
+            found: Any = getattr(Settings(), name) if name in Settings._fields else getattr(module, name)
+            seconds = found.total_seconds() if isinstance(found, timedelta) else found
+            assert float(value) == seconds, (what, name)
+
+
+def test_every_setting_and_constant_that_limits_a_wait_is_in_the_list() -> None:
+    listed = {name for _, most, _ in rows() for name, _ in NAMED.findall(most)}
+    settings = {name for name in Settings._fields if name.endswith(("_limit", "_pause"))}
+    assert settings - listed == {"late_limit"}  # until when a slot is tried again; nobody waits for it
+    constants: Set[str] = set()
+    for tree in product().values():
+        names = [target.id for node in tree.body if isinstance(node, ast.Assign) for one in node.targets
+                 for target in getattr(one, "elts", [one])]  # fmt: skip
+        constants |= {name for name in names if name.isupper() and name.endswith("_S")}
+    # How fresh the last look is; pauses within a wait that is listed; the default of call_limit.
+    assert constants - listed == {"_FRESH_S", "_PAUSE_S", "PAUSE_S", "CALL_TIMEOUT_S"}
+
+
+def test_every_call_that_may_wait_is_in_the_list() -> None:
+    listed = {where for _, _, where in rows()}
+    for path, tree in product().items():
+        for of, name, call in calls(tree):
+            if name not in WAITING or of not in MODULES or (of == "" and name != "input"):
+                continue
+            assert path in listed or (path, name) in ELSEWHERE, (path, call.lineno, name)
+            text = ast.dump(call)
+            if name == "flock":
+                assert "LOCK_NB" in text, (path, call.lineno)
+            if of == "subprocess":
+                assert "timeout" in text or (path, name) in ELSEWHERE, (path, call.lineno)
+            if name == "select":
+                assert len(call.args) == 4, (path, call.lineno)
+
+
+def test_no_file_is_opened_so_that_a_pipe_in_its_place_would_be_waited_for() -> None:
+    for path, tree in product().items():
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for function in functions:
+            opens = any(name == "open" and of in ("", "os") for of, name, _ in calls(function))
+            text = ast.dump(function)  # the flags may stand in a line of their own
+            unhurried = "O_NONBLOCK" in text or "without_waiting" in text
+            assert not opens or unhurried or path in OPENED, (path, function.name)
