@@ -401,15 +401,18 @@ def run_with(pool: TestPool, before: Once) -> None:
     pool.place = place
 
 
-@pytest.mark.parametrize("call", ["Async.VM.snapshot", "pool.add_to_other_config", "pool.sync_database"])
-def test_a_copy_that_begins_after_the_plan_is_not_waited_for(pool: TestPool, call: str) -> None:
+# The first addition to the pool's other_config is the sign that a pass is at work, the second the journal.
+@pytest.mark.parametrize(
+    "call, number", [("Async.VM.snapshot", 1), ("pool.add_to_other_config", 2), ("pool.sync_database", 1)]
+)
+def test_a_copy_that_begins_after_the_plan_is_not_waited_for(pool: TestPool, call: str, number: int) -> None:
     oldest = two_kept(pool)
     ref = pool.call("VM.get_by_uuid", oldest["uuid"])
 
     def copy() -> None:
         pool.simulator.db.set("VM", ref, "current_operations", {"OpaqueRef:a-backup": "copy"})
 
-    run_with(pool, Once(call, copy))
+    run_with(pool, Once(call, copy, number))
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 3
     assert ref in pool.call("VM.get_all") and pool.tasks() == []
     assert "Snapshot %s is left for a later run: copy is in progress" % oldest["uuid"] in pool.log()

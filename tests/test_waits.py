@@ -142,6 +142,8 @@ def test_a_line_that_nobody_takes_is_left_out(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("rich", [True, False])
 def test_a_pass_on_a_terminal_that_is_halted_comes_to_its_end(tmp_path: Path, rich: bool) -> None:
+    if rich:
+        pytest.importorskip("rich")
     with TestPool(tmp_path, clock="real", speed=20.0) as pool:
         vms = two_vms(pool)
         master, slave = pty.openpty()
