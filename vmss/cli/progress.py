@@ -65,10 +65,13 @@ def bar() -> Iterator[Callable[[str], None]]:
             drawn.console.print(Text(text), soft_wrap=True)
             drawn.refresh()
 
+    # Both write: on a terminal that is halted the pass would not begin, and not end.
     with suppress(OSError, ValueError):
-        drawn.start()
+        if takes(sys.stdout.fileno()):
+            drawn.start()
     try:
         yield tell
     finally:
         with suppress(OSError, ValueError):
-            drawn.stop()
+            if takes(sys.stdout.fileno()):
+                drawn.stop()
