@@ -401,15 +401,18 @@ def run_with(pool: TestPool, before: Once) -> None:
     pool.place = place
 
 
-@pytest.mark.parametrize("call", ["Async.VM.snapshot", "pool.add_to_other_config", "pool.sync_database"])
-def test_a_copy_that_begins_after_the_plan_is_not_waited_for(pool: TestPool, call: str) -> None:
+# The first addition to the pool's other_config is the sign that a pass is at work, the second the journal.
+@pytest.mark.parametrize(
+    "call, number", [("Async.VM.snapshot", 1), ("pool.add_to_other_config", 2), ("pool.sync_database", 1)]
+)
+def test_a_copy_that_begins_after_the_plan_is_not_waited_for(pool: TestPool, call: str, number: int) -> None:
     oldest = two_kept(pool)
     ref = pool.call("VM.get_by_uuid", oldest["uuid"])
 
     def copy() -> None:
         pool.simulator.db.set("VM", ref, "current_operations", {"OpaqueRef:a-backup": "copy"})
 
-    run_with(pool, Once(call, copy))
+    run_with(pool, Once(call, copy, number))
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 3
     assert ref in pool.call("VM.get_all") and pool.tasks() == []
     assert "Snapshot %s is left for a later run: copy is in progress" % oldest["uuid"] in pool.log()
@@ -464,7 +467,7 @@ def test_a_checkpoint_that_waits_for_its_storage_is_looked_at_again_before_its_m
 
 
 # With 4 seconds for each, the last of four is looked at together with the third, and not once more.
-@pytest.mark.parametrize("disks_of_it, seconds", [(3, 60.0), (4, 4.0)])
+@pytest.mark.parametrize("disks_of_it, seconds", [(3, 60.0), (4, 4.0), (2, 19 * 60.0)])
 def test_a_disk_that_another_vm_got_while_it_waited_for_its_storage_stays(
     pool: TestPool, disks_of_it: int, seconds: float
 ) -> None:
@@ -478,4 +481,17 @@ def test_a_disk_that_another_vm_got_while_it_waited_for_its_storage_stays(
     assert set(disks) & set(pool.call("VDI.get_all")) == {disks[-1]}
     assert len([line for line in pool.log() if "left alone: 1 (in use elsewhere)" in line]) == 1
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 3
+    assert not any(key.startswith((PREFIX, LEFT_OVER)) for key in pool.other_config())
+
+
+def test_what_is_pinned_when_its_memory_has_gone_keeps_its_disks_and_nobody_has_failed(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()], running=True)
+    pool.policy([vm], type="checkpoint", retained_snapshots="1")
+    hours(pool, 10, 10)
+    (old,) = pool.snapshots(vm)
+    disk = pool.call("VBD.get_VDI", old["VBDs"][0])
+    run_with(pool, Once("Async.VM.destroy", lambda: pinned(pool, old["uuid"])))
+    assert old["uuid"] in [snapshot["uuid"] for snapshot in pool.snapshots(vm)]
+    assert disk in pool.call("VDI.get_all") and old["suspend_VDI"] not in pool.call("VDI.get_all")
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 2 and pool.tasks() == []
     assert not any(key.startswith((PREFIX, LEFT_OVER)) for key in pool.other_config())

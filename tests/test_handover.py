@@ -95,7 +95,7 @@ def test_a_request_that_nobody_takes_is_withdrawn(pool: TestPool) -> None:
     directory, clock = LockDirectory(pool.place.lock_dir), pool.surroundings().clock
     assert clock is not None
     lock = directory.acquire("p", {"pid": 4711})
-    assert ask(directory, "p", clock, pool_uuid(pool), False, lambda: None) is None
+    assert ask(directory, "p", clock, pool_uuid(pool), False, lambda: None, 600.0) is None
     assert directory.read("p.asked") == {} and directory.read("p.answers") == {}
     lock.release()
 

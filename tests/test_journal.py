@@ -41,6 +41,25 @@ def test_what_earlier_versions_recorded_is_finished(pool: TestPool, seal: Dict[s
     assert PREFIX + "forged" not in pool.other_config()
 
 
+def test_a_record_is_kept_while_its_snapshot_is_being_deleted_and_no_note_says_so(pool: TestPool) -> None:
+    # The session that has begun with it is noted nowhere: the disk beside the lock was full.
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm])
+    pool.at(10, 15)
+    pool.tick()
+    (snapshot,) = pool.call("VM.get_snapshots", vm)
+    pool.record({pool.uuid("VM", snapshot): [pool.uuid("VDI", disk) for disk in pool.snapshot_vdis()]})
+    pool.simulator.db.set("VM", snapshot, "current_operations", {"OpaqueRef:task": "destroy"})
+    pool.at(10, 30)
+    assert pool.tick().status == 0
+    assert PREFIX + "0" in pool.other_config()
+    pool.simulator.db.set("VM", snapshot, "current_operations", {})
+    pool.call("VM.destroy", snapshot)
+    pool.at(10, 45)
+    assert pool.tick().status == 0
+    assert pool.snapshot_vdis() == [] and PREFIX + "0" not in pool.other_config()
+
+
 @given(
     st.one_of(
         junk.map(lambda value: json.dumps(value, default=str)),

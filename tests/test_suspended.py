@@ -210,7 +210,8 @@ def test_what_a_checkpoint_costs_beside_a_snapshot(ward: Ward, tmp_path: Path) -
     ward.pool.place = ward.pool.place._replace(xapi="unix:" + path)
     ward.pool.at(10, 15)
     ward.pool.tick()
-    more = ["VM.get_power_state"] * 2 + ["pool.add_to_other_config", "pool.remove_from_other_config"]
+    # Any pass that works adds and removes its sign in the pool.
+    more = ["VM.get_power_state"] * 2 + ["pool.add_to_other_config", "pool.remove_from_other_config"] * 2
     assert sorted(call for call in front.calls if call in more) == sorted(more)
     del front.calls[:]
     ward.pool.at(10, 30)

@@ -6,11 +6,13 @@ texts, and takes the plugin's whole standard output as the answer (ocaml/xapi/xa
 
 import json
 import os
+import select
 import sys
+import time
 import xmlrpc.client
 from contextlib import suppress
 from datetime import timezone
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 from xml.parsers.expat import ExpatError
 
 from vmss.core import messages
@@ -27,6 +29,11 @@ from vmss.edges.world import read_pool
 from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.passes.run import Report, Request, run
 from vmss.version import VERSION
+
+# The seconds in which a run in the background has to begin, after all retries of its login.
+STARTS_S = 1800.0
+# Those in which it has to end, if the caller waits for that. `pass_limit` may allow a week.
+ENDS_S = 700000.0
 
 
 class PluginFailure(Exception):
@@ -129,9 +136,8 @@ def _in_background(request: Request, wait: bool) -> str:
         _child(request, writing)
     os.close(writing)
     started = False
-    with os.fdopen(reading, encoding="utf-8") as pipe:
-        for line in pipe:
-            message = json.loads(line)
+    try:
+        for message in messages_of(reading, ENDS_S if wait else STARTS_S):
             if "error" in message:
                 raise PluginFailure(*message["error"])
             if "line" in message:
@@ -139,7 +145,23 @@ def _in_background(request: Request, wait: bool) -> str:
             started = True
             if not wait:
                 return "started"
+    finally:
+        os.close(reading)
     raise PluginFailure("VMSS_STOPPED" if started else "INTERNAL_ERROR", "the run ended without an answer: see the log")
+
+
+def messages_of(pipe: int, seconds: float) -> Iterator[Dict[str, Any]]:
+    """What the process at the other end of a pipe reports until it ends. Raise PluginFailure after so many seconds."""
+    until, text = time.monotonic() + seconds, b""
+    while True:
+        if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
+            raise PluginFailure("INTERNAL_ERROR", "the run does not answer: see the log")
+        more = os.read(pipe, 65536)
+        if not more:
+            return
+        *lines, text = (text + more).split(b"\n")
+        for line in lines:
+            yield json.loads(line.decode("utf-8"))
 
 
 def _child(request: Request, pipe: int) -> None:

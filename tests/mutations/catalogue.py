@@ -382,7 +382,7 @@ MUTATIONS: List[Mutation] = [
         "vmss/passes/serve.py",
         (
             "a request to stop is not heard",
-            "if self._stop_by is None and stop.requested():",
+            "if self._stop_by is None and (stop.requested() or self._hold.lost):",
             "if False:",
             "service run",
         ),

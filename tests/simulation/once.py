@@ -5,33 +5,33 @@ from typing import Dict, Tuple
 ONCE: Dict[str, Tuple[int, str]] = {
     "a deletion that outlives its pass is finished, though a full disk took no note of it": (
         475,
-        "0.32:disk_full:2923400761 0.36:policy_deleted:3860953882 0.40:policy_changed:386925576 "
-        "0.66:operation_late:3451042451",
+        "0.33:disk_full:2923400761 0.37:policy_deleted:3860953882 0.41:policy_changed:386925576 "
+        "0.67:operation_late:3451042451",
     ),
     "a task of an earlier pass that names no snapshot costs no second one": (
         3332254992,
-        "3.49:refused:3290743502 4.2:result_altered:1402201746",
+        "3.50:refused:3290743502 4.2:result_altered:1402201746",
     ),
     "a VM that somebody has suspended is theirs, also if xapi has forgotten what came after": (
         1795808060940,
-        "0.26:vm_power:3422742974 4.55:vm_power:2271822939 4.57:coordinator_changed:3887673809",
+        "0.27:vm_power:3422742974 4.56:vm_power:2271822939 4.58:coordinator_changed:3887673809",
     ),
     "a VM whose memory went before xapi forgot that it was resumed is told with what helps": (
         1795808060205,
-        "1.44:host_lost:3028331875 2.43:host_lost:1654917868 3.52:host_lost:117051516 4.17:host_lost:2783561232",
+        "1.45:host_lost:3028331875 2.46:host_lost:1654917868 3.55:host_lost:117051516 4.17:host_lost:2783561232",
     ),
     "the same, of a pinned snapshot": (
         1795808060460,
-        "1.95:lost_before:3550459686 2.50:snapshot_pinned:2626289899 7.35:clock_forward:3799546187 "
-        "7.122:host_lost:2242478911",
+        "1.96:lost_before:3550459686 2.51:snapshot_pinned:2626289899 7.36:clock_forward:3799546187 "
+        "7.123:host_lost:2242478911",
     ),
     "a slot that a clock comes to twice may have been served before": (
         1795807444307,
-        "1.7:coordinator_changed:499410470 5.9:clock_back:1443704707",
+        "1.8:coordinator_changed:499410470 5.12:clock_back:1443704707",
     ),
     "the same, and others have seen its snapshot": (
         1795808060249,
-        "1.1:clock_back:3671619617 2.14:xapi_killed:3445890261 3.56:clock_back:117937818 4.7:clock_back:784855202 "
+        "1.1:clock_back:3671619617 2.15:xapi_killed:3445890261 3.59:clock_back:117937818 4.7:clock_back:784855202 "
         "8.1:killed_after:722968877 9.1:snapshot_deleted:1971605655",
     ),
     "two runs by hand in one second": (

@@ -159,7 +159,7 @@ def test_a_snapshot_of_a_dead_pass_that_has_not_begun_yet_is_not_taken_twice(see
     # It said of which VM it is only once it began, and was not seen before.
     policy = small().policies[0]._replace(schedule={"min": "15"}, retained=3)
     shape = small()._replace(policies=(policy,), vms=(((), False, 0),), steps=(60, 60, 1, 120))
-    assert meets("1.7:operation_late:%d 1.8:killed_before:0" % seed, shape) == 2
+    assert meets("1.8:operation_late:%d 1.9:killed_before:0" % seed, shape) == 2
 
 
 @pytest.mark.parametrize("name", ONCE)

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Callable, Iterator
 
 from vmss.cli.parts import be_quiet, say
+from vmss.edges.output import takes
 from vmss.edges.surroundings import Surroundings
 from vmss.passes.run import Report, Request, run
 
@@ -18,7 +19,12 @@ def carry_out(request: Request, around: Surroundings) -> Report:
     if not sys.stdout.isatty():
         return run(request, around._replace(say=be_quiet))
     with bar() as tell:
-        return run(request, around._replace(say=tell))
+        return run(request, around._replace(say=tell if request.dry_run else _if_it_is_taken(tell)))
+
+
+def _if_it_is_taken(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Tell a line only if the terminal takes it: one that is halted must not hold up a pass, nor the lock with it."""
+    return lambda text: tell(text) if takes(sys.stdout.fileno()) else None
 
 
 def tell_end(report: Report) -> int:
@@ -59,10 +65,13 @@ def bar() -> Iterator[Callable[[str], None]]:
             drawn.console.print(Text(text), soft_wrap=True)
             drawn.refresh()
 
+    # Both write: on a terminal that is halted the pass would not begin, and not end.
     with suppress(OSError, ValueError):
-        drawn.start()
+        if takes(sys.stdout.fileno()):
+            drawn.start()
     try:
         yield tell
     finally:
         with suppress(OSError, ValueError):
-            drawn.stop()
+            if takes(sys.stdout.fileno()):
+                drawn.stop()

@@ -10,6 +10,9 @@ NULL = "OpaqueRef:NULL"
 FROZEN_PREFIX = "vmss-frozen:"
 FROZEN_SUFFIX = ".frozen"
 
+# The key of pool.other_config by which a pass shows that it is at work (vmss/passes/at_work.py).
+AT_WORK = "vmss-at-work"
+
 # The operations by which a snapshot is made, in `current_operations` of the VM and of a checkpoint in the making.
 TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
 

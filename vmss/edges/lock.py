@@ -12,10 +12,13 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
+from vmss.edges import stop
 
 # Retries of a lock that is held: `holder` holds it for an instant, to see whether a pass does.
 _RETRIES = 3
 _RETRY_PAUSE_S = 0.05
+# Upper limit in seconds on the wait for the turn. Whoever has it raises an alert or writes a file, unless it is halted.
+TURN_S = 10.0
 
 
 class LockError(Problem):
@@ -53,59 +56,55 @@ class LockDirectory:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        try:
-            os.makedirs(path, 0o700, exist_ok=True)
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            status = os.fstat(self._descriptor)
-            around = os.stat(os.pardir, dir_fd=self._descriptor)
-        except OSError as error:
-            raise LockError(
-                "%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror),
-                "run this as root; if something else is there: mv {0} {0}.away".format(_quoted(path)),
-            )
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            os.close(self._descriptor)
-            raise LockError(
-                "%s: the lock directory has to belong to the user that runs vmss, and nobody else may write to it"
-                % one_line(path),
-                "chown root:root {0} && chmod 0700 {0}".format(_quoted(path)),
-            )
-
-        if around.st_mode & 0o002 and not around.st_mode & stat.S_ISVTX:
-            os.close(self._descriptor)
-            # With a directory each, two passes would not see each other's lock.
-            raise LockError(
-                "%s: everybody may put another directory in place of the lock directory" % one_line(path),
-                "chmod +t %s" % _quoted(os.path.dirname(os.path.abspath(path))),
-            )
+        self._descriptor = _opened(path)
 
     def close(self) -> None:
         """Close the directory; locks that are held stay held."""
         os.close(self._descriptor)
+
+    def reopen(self) -> None:
+        """Go over to what is at the path now: somebody has removed the directory, or laid another one over it."""
+        gone, self._descriptor = self._descriptor, _opened(self.path)
+        os.close(gone)
 
     def acquire(self, pool: str, holder: Dict[str, Any]) -> "Lock":
         """Given the pool's uuid, acquire its lock and write `holder` into it. Raise Held if another process has it.
 
         A key `session` of the holder is for the next pass, should this one die; `Held` and `holder` leave it out.
         """
-        retries = 0
+        return Lock(self, pool + ".lock", self.locked(pool + ".lock"), holder)
+
+    def locked(self, name: str, retries: int = _RETRIES) -> int:
+        """The descriptor of the file of this name, locked, and still at its path. Raise Held or LockError."""
         while True:
-            descriptor = self._open(pool + ".lock", os.O_RDWR | os.O_CREAT)
+            descriptor = self._open(name, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 other = _public(_parse(_read(descriptor)))
                 os.close(descriptor)
-                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    if retries == _RETRIES:
-                        raise Held(other)
-                    retries += 1
-                    time.sleep(_RETRY_PAUSE_S)
-                    continue
-                raise LockError("%s: the lock cannot be acquired: %s" % (one_line(self.path), error.strerror))
-            if self._is(pool + ".lock", descriptor):
-                return Lock(descriptor, holder)
-            os.close(descriptor)  # the file was removed between opening and locking it
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise LockError("%s: the lock cannot be acquired: %s" % (one_line(self.path), error.strerror))
+                failure: Exception = Held(other)
+            else:
+                if self.is_at(name, descriptor):
+                    return descriptor
+                os.close(descriptor)  # it was removed between opening and locking it, or its directory was
+                failure = LockError("%s: the lock is removed again and again" % one_line(self.path))
+                self.reopen()
+            if not retries:
+                raise failure
+            retries -= 1
+            time.sleep(_RETRY_PAUSE_S)
+
+    def is_at(self, name: str, descriptor: int) -> bool:
+        """Whether a descriptor is the file of this name in the directory that is at the path now."""
+        mine = os.fstat(descriptor)
+        try:
+            there = os.stat(os.path.join(self.path, name), follow_symlinks=False)
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
     def holder(self, pool: str) -> Optional[Dict[str, Any]]:
         """What the pass that holds the pool's lock wrote into it; None if no pass holds it. The file is not changed:
@@ -124,14 +123,20 @@ class LockDirectory:
 
     @contextmanager
     def in_turn(self, name: str) -> Iterator[None]:
-        """Do something that only one process may do at a time; wait for the others first."""
+        """Do something that only one process should do at a time; wait for the others first.
+
+        Done by two at once is better than not done: if the disk is full, if another process does not go on, or if this
+        one is asked to stop.
+        """
         try:
             descriptor = self._open(name + ".turn", os.O_RDWR | os.O_CREAT)
-        except LockError:  # a full disk: done by two at once is better than not done
+        except LockError:
             yield
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            until = time.monotonic() + TURN_S
+            while not _locks(descriptor) and time.monotonic() < until and not stop.requested():
+                time.sleep(_RETRY_PAUSE_S)
             yield
         finally:
             os.close(descriptor)
@@ -212,15 +217,6 @@ class LockDirectory:
             raise LockError("%s: is not a regular file" % one_line(os.path.join(self.path, name)))
         return descriptor
 
-    def _is(self, name: str, descriptor: int) -> bool:
-        """Whether a descriptor is still the file of this name."""
-        mine = os.fstat(descriptor)
-        try:
-            there = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
-
 
 class Note:
     """A value that is kept until it is settled, for others if this process dies before."""
@@ -245,8 +241,10 @@ class Lock:
     `dead_sessions` are the sessions of holders that died.
     """
 
-    def __init__(self, descriptor: int, holder: Dict[str, Any]) -> None:
+    def __init__(self, directory: LockDirectory, name: str, descriptor: int, holder: Dict[str, Any]) -> None:
         self.previous = _parse(_read(descriptor))
+        self._directory = directory
+        self._name = name
         self._descriptor = descriptor
         self._holder = dict(holder)
         self.dead_sessions = _dead_sessions(self.previous)
@@ -254,6 +252,22 @@ class Lock:
             # This holder may die as well, before it has closed them.
             self._holder["died"] = self.dead_sessions
         self._write()
+
+    def is_held(self) -> bool:
+        """Whether the file that is locked is still the one that others find: else they would see no lock."""
+        return self._directory.is_at(self._name, self._descriptor)
+
+    def hold_again(self) -> bool:
+        """Acquire the lock anew, after somebody has removed it. Return whether that was possible."""
+        try:
+            self._directory.reopen()
+            descriptor = self._directory.locked(self._name, retries=0)
+        except (Held, LockError):
+            return False
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._write()
+        return True
 
     def working_on(self, policies: Sequence[str]) -> None:
         """Write into the lock which policies, by uuid, are in hand."""
@@ -276,6 +290,52 @@ class Lock:
             # Padded, because at every instant the file has to hold either the old text or the new one.
             length = os.fstat(self._descriptor).st_size
             os.pwrite(self._descriptor, text.ljust(length), 0)
+
+
+def _opened(path: str) -> int:
+    """A descriptor of the lock directory, which is made if it is not there. Raise LockError if it cannot be used."""
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unusable(path, error)
+    try:
+        status, around = os.fstat(descriptor), os.stat(os.pardir, dir_fd=descriptor)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise LockError(
+                "%s: the lock directory has to belong to the user that runs vmss, and nobody else may write to it"
+                % one_line(path),
+                "chown root:root {0} && chmod 0700 {0}".format(_quoted(path)),
+            )
+        if around.st_mode & 0o002 and not around.st_mode & stat.S_ISVTX:
+            # With a directory each, two passes would not see each other's lock.
+            raise LockError(
+                "%s: everybody may put another directory in place of the lock directory" % one_line(path),
+                "chmod +t %s" % _quoted(os.path.dirname(os.path.abspath(path))),
+            )
+    except OSError as error:
+        os.close(descriptor)
+        raise _unusable(path, error)
+    except LockError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _unusable(path: str, error: OSError) -> LockError:
+    return LockError(
+        "%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror),
+        "run this as root; if something else is there: mv {0} {0}.away".format(_quoted(path)),
+    )
+
+
+def _locks(descriptor: int) -> bool:
+    """Lock a file, if no other process has it locked. Return whether it is locked now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _read(descriptor: int) -> bytes:

@@ -9,6 +9,7 @@ from datetime import datetime, tzinfo
 from typing import Callable, Optional
 
 from vmss.core.text import one_line
+from vmss.edges.output import takes
 
 # The months as a line has them, in every locale.
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -32,11 +33,12 @@ class Log:
                 self._descriptor = _open(path)
             except OSError as error:
                 self.path = None
-                print(
-                    "vmss: %s: the log cannot be opened (%s); logging to standard error"
-                    % (one_line(path), error.strerror or error),
-                    file=sys.stderr,
-                )
+                if takes(2):
+                    print(
+                        "vmss: %s: the log cannot be opened (%s); logging to standard error"
+                        % (one_line(path), error.strerror or error),
+                        file=sys.stderr,
+                    )
 
     def __call__(self, text: str) -> None:
         """Write one line; a text of several lines, or with control characters, is made one."""
@@ -51,7 +53,9 @@ class Log:
             os.getpid(),
             one_line(text, 20000),
         )
-        with suppress(OSError):  # snapshots go on when the disk is full
+        if self._descriptor == 2 and not takes(2):
+            return  # snapshots go on when nobody reads
+        with suppress(OSError):  # and when the disk is full
             os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:

@@ -255,10 +255,8 @@ def load(path: str) -> Settings:
 
 
 def _content(path: str) -> bytes:
-    # Opening a pipe must not wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=without_waiting) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a regular file")
         if os.geteuid() == 0 and _is_others(status):
@@ -273,6 +271,11 @@ def _content(path: str) -> bytes:
     if len(data) > _FILE_BYTES_MAX:
         raise OSError("it is larger than %d KiB" % (_FILE_BYTES_MAX >> 10))
     return data
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """The opener of files that somebody may have put a pipe in place of: opening it must not wait for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _is_others(status: os.stat_result) -> bool:

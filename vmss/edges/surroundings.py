@@ -6,7 +6,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from vmss.core.text import one_line
 from vmss.edges.clock import Clock
-from vmss.edges.settings import Place, Settings
+from vmss.edges.settings import Place, Settings, without_waiting
 
 POOL_ROLE = "/etc/xensource/pool.conf"
 
@@ -64,7 +64,7 @@ def _has_more_rights_than_caller() -> bool:
 def on_coordinator() -> bool:
     """Whether this host is its pool's coordinator, by xapi's own file (ocaml/xapi-aux/pool_role.ml)."""
     try:
-        with open(POOL_ROLE, encoding="utf-8", errors="replace") as file:
+        with open(POOL_ROLE, encoding="utf-8", errors="replace", opener=without_waiting) as file:
             return not file.read(4096).strip().startswith("slave:")
     except OSError:
         return True  # if it is not, xapi refuses the session

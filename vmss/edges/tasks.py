@@ -35,18 +35,25 @@ class Tasks:
         return {**self._methods, **self._ended}
 
     def start(self, method: str, *params: Any) -> str:
-        """Start Async.METHOD and return its task. Raise Refused or Unanswered."""
+        """Start Async.METHOD and return its task. Raise Refused or Unanswered; Refused with RESULT_LOST if xapi tells
+        the task of another operation, so that this one's is not known."""
         if not self._methods:
             self._last_event = self._clock.monotonic()
         task = str(self._xapi.call("Async." + method, *params))
-        self._methods[task] = method
+        self._add(task, method)
         return task
 
     def adopt(self, task: str, method: str) -> None:
-        """Await a task that an earlier pass started."""
-        self._methods[task] = method
+        """Await a task that an earlier pass started. Raise Refused with RESULT_LOST if it is awaited already."""
+        self._add(task, method)
         # Its last event may be past, so the next wait asks for the state of all tasks.
         self._token = ""
+
+    def _add(self, task: str, method: str) -> None:
+        # Of two operations with one task, one would never end.
+        if task in self.pending:
+            raise Refused([RESULT_LOST, method])
+        self._methods[task] = method
 
     def cancel(self, task: str) -> None:
         """Ask xapi to cancel a task. Only the task's end, if it comes, shows whether that had an effect."""

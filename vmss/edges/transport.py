@@ -207,6 +207,8 @@ def transport_to(address: str, verify_tls: bool, ca_file: str, timeout_s: float)
         return UnixTransport(address[5:], timeout_s)
     if re.match(r"https://[^/@\s]+/?\Z", address):
         try:
+            if ca_file and not os.path.isfile(ca_file):  # a pipe would be waited for
+                raise OSError("there is no such file")
             context = ssl.create_default_context(cafile=ca_file or None)
         except (OSError, ssl.SSLError) as error:
             raise AddressError("ca_file: %s cannot be used: %s" % (quoted(ca_file), reason_of(error)))

@@ -17,6 +17,8 @@ from vmss.installation.install import CRON, MANIFEST, PLUGIN, cron_names
 from vmss.installation.root import Root
 from vmss.installation.shipped import shipped
 
+# The seconds in which rpm has to answer: another one may have locked its database.
+RPM_S = 20.0
 _CRON_LOG = "/var/log/cron"
 _INVENTORY = "/etc/xensource-inventory"
 
@@ -107,7 +109,7 @@ def _vendors_package(root: Root) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=20,
+            timeout=RPM_S,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

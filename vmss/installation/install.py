@@ -32,6 +32,8 @@ CRON = "/etc/cron.d/vmss.cron"
 CRON_DEBIAN = "/etc/cron.d/vmss"
 PLUGIN = "/etc/xapi.d/plugins/vmss"
 EXAMPLE = DEFAULT_CONFIG + ".example"
+# The seconds in which the plugin, started without a call, has to end.
+PLUGIN_S = 60.0
 
 
 class File(NamedTuple):
@@ -278,13 +280,17 @@ def _digest(content: bytes) -> str:
 
 def _trouble() -> List[str]:
     """Start the plugin as xapi would. Return a line if the machine's own Python cannot load it."""
-    ended = subprocess.run(
-        [PLUGIN],
-        env={"PATH": "/sbin:/usr/sbin:/bin:/usr/bin"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    try:
+        ended = subprocess.run(
+            [PLUGIN],
+            env={"PATH": "/sbin:/usr/sbin:/bin:/usr/bin"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=PLUGIN_S,
+        )
+    except subprocess.TimeoutExpired:
+        return ["%s: does not start: it has not ended within %d s" % (PLUGIN, PLUGIN_S)]
     if ended.returncode == 2 and b"host plugin" in ended.stderr:
         return []
     return ["%s: does not start: %s" % (PLUGIN, one_line(ended.stderr.decode("utf-8", "replace").strip()))]

@@ -40,7 +40,7 @@ class Agenda:
         self._owed: Optional[Owed] = None
         self._known: Optional[Set[str]] = None  # the policies that existed when the pass began
         self._served: Dict[str, datetime] = {}  # the latest slot that this pass has served, by policy
-        self._next_tick = context.clock.now()
+        self._began = self._next_tick = context.clock.now()
         # The first tick that could not serve what was due; this one, unless earlier ones found no session or the lock
         # held.
         self.waiting_since = context.clock.now()
@@ -99,9 +99,13 @@ class Agenda:
                 )
             # A policy that never ran is late, not lost, if an earlier tick could not serve it. One that was created
             # after this pass began waits for a slot of its own.
-            since = self.waiting_since if self._known is None or policy.ref in self._known else None
-            slot = policy.due(self._context.log.zone, now, since)
-            if slot is not None and (policy.ref not in self._served or self._served[policy.ref] < slot):
+            known = self._known is None or policy.ref in self._known
+            slot = policy.due(self._context.log.zone, now, self.waiting_since if known else None)
+            if (
+                slot is not None
+                and (known or slot > self._began)
+                and (policy.ref not in self._served or self._served[policy.ref] < slot)
+            ):
                 turns.append(Turn(policy, slot, begun=now))
                 continue
             again = self.owed.turn(policy, now) if self._owed is not None or self._is_noted() else None

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.text import is_uuid
+from vmss.edges import stop
 from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError
 
@@ -71,11 +72,18 @@ class Inbox:
 
 
 def ask(
-    directory: LockDirectory, pool: str, clock: Clock, policy: str, missing: bool, started: Callable[[], None]
+    directory: LockDirectory,
+    pool: str,
+    clock: Clock,
+    policy: str,
+    missing: bool,
+    started: Callable[[], None],
+    limit_s: float,
 ) -> Optional[Answer]:
-    """Ask the pass that holds the pool's lock for a run, tell when it has been taken over, and wait for its end.
+    """Ask the pass that holds the pool's lock for a run, tell when it has been taken over, and wait for its end, for
+    `limit_s` seconds at most, and until this process is asked to stop.
 
-    Return None if that pass takes nothing over. Its lock may be free afterwards, in both cases.
+    Return None if that pass takes nothing over, or the end was not waited for. Its lock may be free afterwards.
     """
     asked = os.urandom(8).hex()
     try:
@@ -85,10 +93,10 @@ def ask(
     except LockError:
         return None
     until, taken = clock.monotonic() + _TAKE_S, False
-    while directory.holder(pool) is not None and (taken or clock.monotonic() < until):
+    while directory.holder(pool) is not None and clock.monotonic() < until and not stop.requested():
         answer = _read_answer(directory, pool, asked)
         if answer is not None and not taken:
-            taken = True
+            taken, until = True, clock.monotonic() + limit_s
             started()
         if answer:
             break

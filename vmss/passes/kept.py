@@ -73,6 +73,11 @@ class Kept:
         self._left_over = self._left_over or LeftOver(context.xapi, context.pool, self._journal, self._at_once)
         return self._left_over
 
+    def write_again(self) -> None:
+        """Somebody has removed the lock, and with it perhaps the notes beside it: write them again."""
+        self.notes.keep()
+        self.frozen.keep()
+
     def save(self, runs: Sequence[Served]) -> None:
         """Write down what is left over, after these runs."""
         if any(served.turn.policy.type == CHECKPOINT and served.victims for served in runs):

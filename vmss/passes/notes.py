@@ -72,7 +72,7 @@ class Notes:
             if number < len(ended) - _FINISHED_MAX or (old.ended and old.ended < now - _WRITTEN_AFTER):
                 self._forget(old.vm)
         self._mine[vm] = Attempt(vm, now.replace(microsecond=0), disks=disks)
-        self._keep()
+        self.keep()
 
     def ended(self, vm: str, now: datetime, outcome: Outcome) -> None:
         """The snapshot of a VM has ended, or was given up."""
@@ -100,27 +100,28 @@ class Notes:
                 if snapshot in unread and record["type"] != "CD" and record["VDI"] != NULL:
                     disks = self._seen.setdefault(unread[snapshot], {}).setdefault(snapshot, [])
                     disks.append(str(record["VDI"]))
-        self._keep()
+        self.keep()
 
     def database_written(self) -> None:
         """xapi has written its database: snapshots that ended can no longer be lost."""
         for attempt in [attempt for attempt in self._mine.values() if attempt.ended]:
             self._forget(attempt.vm)
-        self._keep()
+        self.keep()
 
     def searched(self, again: Sequence[Attempt]) -> None:
         """The orphans of earlier attempts were searched for; those of `again` are to be searched for once more."""
         self.earlier = list(again)
         vms = {attempt.vm for attempt in again if attempt.until is None}
         self.disks = {vm: disks for vm, disks in self.disks.items() if vm in vms}
-        self._keep()
+        self.keep()
 
     def _forget(self, vm: str) -> None:
         del self._mine[vm]
         self._seen.pop(vm, None)
         self._unread = {snapshot: of for snapshot, of in self._unread.items() if of != vm}
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Write them, also where somebody has removed what was written before."""
         attempts = self.earlier + list(self._mine.values())
         value = {"operations": [_written(attempt) for attempt in attempts], "disks": {**self.disks, **self._seen}}
         try:

@@ -24,6 +24,8 @@ from vmss.passes.unplaced import Unplaced
 _UNDECIDED = (RESULT_LOST, "CANNOT_CONTACT_HOST")
 # Errors that tell that a VM is not any more as it was when its snapshot was planned.
 _CHANGED = ("VM_BAD_POWER_STATE", "HANDLE_INVALID")
+# Upper limit on the replacements of a VM's operation by another: xapi may say for ever that it runs, and does not.
+_CHANGES_MAX = 5
 # A VM that was read longer ago is read once more before its snapshot is started.
 _FRESH = timedelta(seconds=60)
 
@@ -71,6 +73,7 @@ class Operations:
         self._held: List[Tuple[Operation, Outcome]] = []  # of checkpoints whose VM is being resumed
         self._parked: Dict[Operation, float] = {}  # to be retried, and when, on the monotonic clock
         self._tries: Dict[Operation, int] = {}
+        self._changes: Dict[int, int] = {}  # by job: how often its operation was replaced by another
         self._announced: Set[int] = set()  # jobs that the log has named
         self._adopted: Set[int] = set()  # jobs whose task of an earlier pass is, or was, in flight
 
@@ -147,7 +150,7 @@ class Operations:
             return None
         if operation.action in TAKES and self._is_stale(operation):
             anew = self._decide_anew(operation)
-            if anew != operation:
+            if anew is None or (anew != operation and self._may_change(operation)):
                 return self._instead(operation, anew)
         if operation not in self._tries:
             self._announce(operation)
@@ -158,6 +161,7 @@ class Operations:
         try:
             task, adopted = self._task(operation)
         except Refused as refused:
+            self.lost = self.lost or refused.code == RESULT_LOST
             return self._concluded(operation, Outcome(error=refused.error))
         except Unanswered:
             self.lost = True
@@ -250,7 +254,7 @@ class Operations:
             outcome = Outcome(value=snapshot) if snapshot else outcome
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _CHANGED:
             anew = self._decide_anew(operation)
-            if anew is None or (anew != operation and not self.over):
+            if anew is None or (anew != operation and not self.over and self._may_change(operation)):
                 return self._instead(operation, anew)
         if self._retried(operation, outcome):
             return None
@@ -330,6 +334,11 @@ class Operations:
         except (Refused, Misunderstood):
             return operation  # it will tell by itself
         return take_anew(operation, job, state.degraded, vm, self._context.pool.suspend_sr)
+
+    def _may_change(self, operation: Operation) -> bool:
+        """Whether a job may have another operation in place of this one once more: its VM has changed."""
+        self._changes[operation.job] = self._changes.get(operation.job, 0) + 1
+        return self._changes[operation.job] <= _CHANGES_MAX
 
     def _instead(self, operation: Operation, anew: Optional[Operation]) -> Optional[Outcome]:
         """Queue another operation in place of this one; return this one's outcome if there is no other."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optiona
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
-from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
+from vmss.core.records import AT_WORK, FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.edges import sessions
 from vmss.edges.clock import Clock
@@ -25,7 +25,9 @@ from vmss.passes.telling import Teller
 if TYPE_CHECKING:
     from vmss.core.pruning import Prune, Pruned
     from vmss.core.served import Served
+    from vmss.passes.at_work import AtWork
     from vmss.passes.kept import Kept
+    from vmss.passes.latecomer import Latecomer
     from vmss.passes.planning import Planned
     from vmss.passes.serve import Service
 
@@ -137,6 +139,7 @@ class Pass:
         self.agenda = Agenda(context)
         self.teller = Teller(context, self.agenda)
         self._kept: Optional[Kept] = None
+        self._at_work: Optional[AtWork] = None
         self.pending: List[str] = []  # the tasks that have not ended when the pass does
         self.lost = False  # whether there may be one more, because the answer to its start was lost
         self.worked = False  # whether anything was done since it was last looked at what is due
@@ -161,6 +164,8 @@ class Pass:
         try:
             since = self.agenda.waiting_since
             settled = self._take_over()
+            if AT_WORK in pool.other_config:
+                self._sign.look()
             if self.request.prune is not None:
                 self.unserved = self.agenda.waiting_since < since
                 complete = self._prune(self.request.prune, settled)
@@ -176,6 +181,8 @@ class Pass:
                     break
                 complete = self._serve(self.agenda.read(), settled)
             self.teller.down()
+        except Held as held:  # by its sign: somebody has removed its lock
+            return self._put_off(held, directory)
         finally:
             self._give_back(complete)
         return self._report(complete)
@@ -202,11 +209,12 @@ class Pass:
         due = self.agenda.read()
         for turn in due.turns:
             self.agenda.served(turn)
+        due = due._replace(turns=[], restricted=[])
         self.around.started()
-        self.batches = Batches(self.context, due._replace(turns=[], restricted=[]))
+        self.batches = Batches(self.context, due)
         service = self._service()
         try:
-            return self._carry_out(service, due._replace(turns=[], restricted=[]), settled, pruner.plans())
+            return self._carry_out(service, due, settled, pruner.plans())
         finally:
             pruned = service.pruned
             self.pruned = pruned._replace(
@@ -236,6 +244,7 @@ class Pass:
         if self.directory.read(self.context.pool.uuid + ".taking"):
             from vmss.passes import orphans
 
+            self._sign.show()
             orphans.find_orphans(self.context, self.kept.notes, self.journal, self.kept.left_over)
 
     def _tell_logon_failures(self, due: Due) -> None:
@@ -262,6 +271,14 @@ class Pass:
         return bool(self.kept.frozen.earlier) or (settled and self.kept.left_over.has_ripe(now))
 
     @property
+    def _sign(self) -> "AtWork":
+        """The sign that this pass is at work, for those that do not see its lock."""
+        from vmss.passes.at_work import AtWork  # not needed by an idle tick
+
+        self._at_work = self._at_work or AtWork(self.context)
+        return self._at_work
+
+    @property
     def kept(self) -> "Kept":
         """What passes keep for one another."""
         from vmss.passes.kept import Kept  # not needed by an idle tick
@@ -282,6 +299,7 @@ class Pass:
     def _carry_out(
         self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
     ) -> bool:
+        self._sign.show()
         told = len(self.teller.runs)
         try:
             complete = service.serve(due.turns, settled, on_request)
@@ -291,8 +309,7 @@ class Pass:
             self.worked = service.worked or len(self.teller.runs) > told
             self.changed = self.changed or service.changed or len(self.teller.runs) > told
         self.kept.save(self.teller.runs[told:])
-        if not complete:
-            self.progress = service.progress()
+        self.progress = "" if complete else service.progress()
         return complete
 
     def _write_database(self) -> None:
@@ -306,6 +323,8 @@ class Pass:
         """Close the session, or write it down for a later pass, and release the lock."""
         pool = self.context.pool.uuid
         try:
+            if self._at_work is not None:
+                self._at_work.take_down()
             # The session first: as long as the lock is held, its holder's session can be found in it.
             if self.pending or self.lost:
                 sessions.leave_open(self.xapi, self.directory, pool, self.pending, self.log)
@@ -324,41 +343,24 @@ class Pass:
         try:
             return directory.acquire(self.context.pool.uuid, holder)
         except Held as held:
-            report = self._hand_over(held, directory) if self.request.policy is not None else None
-            if report is not None:
-                return report
+            answer = self._latecomer(directory).hand_over(held, self.around.started)
+            if answer is not None:
+                return Report(answer.status, answer.line)
         try:  # the other pass may have ended meanwhile
             return directory.acquire(self.context.pool.uuid, holder)
         except Held as held:
             return self._put_off(held, directory)
 
-    def _hand_over(self, held: Held, directory: LockDirectory) -> Optional[Report]:
-        """Hand a run by hand over to the pass that holds the lock, unless that has the policy in hand itself. Return
-        how it ended; None if it was not taken."""
-        wanted, missing, pool = str(self.request.policy), self.request.missing, self.context.pool
-        if wanted in held.policies or not pool.licensed:
-            return None
-        from vmss.passes import handover  # not needed by an idle tick
-
-        self.agenda.by_hand(wanted, missing)  # what does not exist is refused here
-        answer = handover.ask(directory, pool.uuid, self.context.clock, wanted, missing, self.around.started)
-        return None if answer is None else Report(answer.status, answer.line)
-
     def _put_off(self, held: Held, directory: LockDirectory) -> Report:
-        """Another pass holds the lock: the policies that are due, and that it has not in hand, are told that they are
-        late."""
         self.log("The lock is taken: %s" % held)
-        if self.request.prune is not None:
-            return Report(EXIT_LOCKED, str(held))
-        pool = self.context.pool.uuid
-        due = self.agenda.read(self.request.policy, self.request.missing)
-        # Asked last, because the other pass learns what is due at the same instant as this one.
-        in_hand = Held(directory.holder(pool) or held.holder).policies
-        # In turn: of several passes that are put off at the same instant, the second has to find the alert of the
-        # first.
-        with directory.in_turn(pool):
-            self.teller.put_off(due.turns, held, in_hand)
+        if self.request.prune is None:
+            self._latecomer(directory).put_off(held)
         return Report(EXIT_LOCKED, str(held))
+
+    def _latecomer(self, directory: LockDirectory) -> "Latecomer":
+        from vmss.passes.latecomer import Latecomer  # not needed by an idle tick
+
+        return Latecomer(self.context, directory, self.agenda, self.teller, self.request.policy, self.request.missing)
 
     def rehearse(self) -> Report:
         """Say what a pass would do now, and change nothing."""

@@ -20,6 +20,7 @@ from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.context import Context
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
 from vmss.passes.handover import Answer, Inbox
+from vmss.passes.hold import PAUSE_S, Hold
 from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
 from vmss.passes.kept import Kept
@@ -55,6 +56,7 @@ class Service:
         self._agenda = agenda
         self._batches = batches
         self._lock = lock
+        self._hold = Hold(context, lock, kept)
         self._left = left = kept.left_over
         self._notes = notes = kept.notes
         self._teller = teller
@@ -117,7 +119,10 @@ class Service:
             self._watch_limits()
             self._pass_by()
             timeout, progress = _WAIT_S, False
-            if self._stop_by is None:
+            held = self._stop_by is not None or self._hold.is_firm()
+            if not held:
+                timeout = PAUSE_S
+            elif self._stop_by is None:
                 admitted = self._admit()
                 planned = self._plan()
                 pause = self._operations.resume()
@@ -130,11 +135,14 @@ class Service:
                 if self._stop_by is not None and self._context.clock.monotonic() >= self._stop_by:
                     return False
                 self._wait(timeout)
-            elif self._engine.finished and not progress:
+            elif self._engine.finished and not progress and held:
                 break
             elif self._stop_by is not None:
                 return False
-            elif not progress and self._operations.parked:
+            elif not progress and not self._operations.parked and held:
+                self._context.log("Nothing is in flight, and nothing can be started: the pass ends")
+                return False
+            elif not progress:
                 self._context.clock.sleep(timeout)
         if self._waiting or self._in_hand.policies or self._plans:
             return False
@@ -262,7 +270,7 @@ class Service:
         """Start whatever may start, and record what has to be recorded for more to start. Return whether anything was
         started."""
         started = False
-        while True:
+        while self._hold.is_firm():
             operations = self._engine.start()
             stopped = self._deletions.stopped(operations)
             for operation in operations:
@@ -280,6 +288,7 @@ class Service:
                 self._in_hand.problem(number, error)
             for number in ended:
                 self._job_ended(number)
+        return started
 
     def _wait(self, timeout: float) -> None:
         if self._stop_by is not None:
@@ -288,11 +297,12 @@ class Service:
             self._operation_ended(operation, outcome)
 
     def _watch_limits(self) -> None:
-        """See whether the pass was told to stop, or has reached its limit."""
+        """See whether the pass was told to stop, has lost its lock, or has reached its limit."""
         self._operations.enforce_pass_limit()
-        if self._stop_by is None and stop.requested():
+        if self._stop_by is None and (stop.requested() or self._hold.lost):
             self._stop_by = self._context.clock.monotonic() + self._context.settings.stop_limit
-            line = "Told to stop: nothing new is started; operations in flight: %d, with up to %d s to end" % (
+            line = "%s: nothing new is started; operations in flight: %d, with up to %d s to end" % (
+                "Another pass has the lock" if self._hold.lost else "Told to stop",
                 len(self._engine.running),
                 self._context.settings.stop_limit,
             )

@@ -1,0 +1,14 @@
+"""The processes of this machine, as the kernel tells of them."""
+
+
+def started(pid: int) -> str:
+    """When a process was started, in the kernel's ticks: with its number this names a process for good. Empty if there
+    is none of this number, or it has ended, or the kernel does not tell."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            # The name, in brackets, may have brackets and spaces itself.
+            fields = file.read(4096).rpartition(b")")[2].split()
+    except (OSError, OverflowError):
+        return ""
+    ended = fields[:1] in ([], [b"Z"], [b"X"])
+    return "" if ended or len(fields) < 20 else fields[19].decode("ascii", "replace")
