@@ -149,6 +149,17 @@ def test_a_new_snapshot_that_lacks_something_does_not_count_and_stays(
     assert pool.call("VM.get_snapshots", bench.vm) == there
 
 
+@pytest.mark.parametrize("what", ["gone", "without_a_disk"])
+def test_for_a_new_snapshot_that_does_not_count_not_even_what_exceeds_retention_goes(pool: TestPool, what: str) -> None:
+    bench = Bench(pool)
+    pool.call("VMSS.set_retained_snapshots", bench.policy, "1")
+    before = bench.uuids()
+    bench.happens = getattr(bench, what)
+    pool.at(10, 15)
+    assert pool.tick().status == 1
+    assert len(before) == 2 and set(before) <= set(bench.uuids())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("told", ["", "OpaqueRef:NULL", "OpaqueRef:no-such-object", "the VM", "an older one"])
 def test_a_snapshot_that_its_task_does_not_tell_is_found(pool: TestPool, kind: str, told: str) -> None:

@@ -34,6 +34,10 @@ ONCE: Dict[str, Tuple[int, str]] = {
         "1.1:clock_back:3671619617 2.15:xapi_killed:3445890261 3.59:clock_back:117937818 4.7:clock_back:784855202 "
         "8.1:killed_after:722968877 9.1:snapshot_deleted:1971605655",
     ),
+    "a snapshot of an earlier pass that does not count, because the clock was set back, has its name": (
+        1795820401141,
+        "0.11:vm_deleted:4137350661 0.18:refused:3021548267 1.45:clock_back:1525333593",
+    ),
     "two runs by hand in one second": (
         1795819025010,
         "0.33:operation_late:3263068225 0.63:stop_asked:1030923464 2.1:snapshot_now:4046224239",

@@ -1,10 +1,10 @@
 """The plan of a pass, as values: what each VM gets, what expires, and what must not be touched."""
 
 from datetime import datetime, timedelta
-from typing import FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import policy
-from vmss.core.datetimes import CLOCK_TOLERANCE
+from vmss.core.datetimes import CLOCK_TOLERANCE, UTC
 from vmss.core.job import (
     TAKE_CHECKPOINT,
     TAKE_QUIESCED,
@@ -35,6 +35,9 @@ _OF_A_VM = ("user", "system", "ephemeral")
 
 # The method that each type of policy asks for.
 _METHODS = {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}
+
+# How a snapshot's name gives an instant, in UTC.
+_INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 
 # The token of checkpoints of suspended VMs: xapi picks the host, so one runs at a time.
 _ANY_HOST = "any host"
@@ -208,16 +211,23 @@ def snapshot_name(chosen: Policy, instant: datetime) -> str:
     clock change makes ambiguous."""
     # XML cannot carry control characters.
     name = "".join(character for character in chosen.name if character.isprintable())[:180]
-    return "%s %s" % (name or "scheduled", instant.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    return "%s %s" % (name or "scheduled", instant.strftime(_INSTANT))
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Given the name of a snapshot to be, and those that its VM's have, return it; or, if one of them has it, because
+    the clock was set back, the name of the next second that none has."""
+    while name in taken:
+        label, _, instant = name.rpartition(" ")
+        later = datetime.strptime(instant, _INSTANT).replace(tzinfo=UTC) + timedelta(seconds=1)
+        name = "%s %s" % (label, later.strftime(_INSTANT))
+    return name
 
 
 def _label(expiry: Expiry) -> str:
-    """The name of a VM's new snapshot. If an older one has it, because the clock was set back, a second is added."""
-    taken = {snapshot.name for snapshot in expiry.vm.snapshots}
-    instant = expiry.turn.instant
-    while snapshot_name(expiry.turn.policy, instant) in taken:
-        instant += timedelta(seconds=1)
-    return snapshot_name(expiry.turn.policy, instant)
+    """The name of a VM's new snapshot."""
+    name = snapshot_name(expiry.turn.policy, expiry.turn.instant)
+    return free_name(name, {snapshot.name for snapshot in expiry.vm.snapshots})
 
 
 def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
@@ -232,7 +242,7 @@ def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
                 turn.policy.uuid,
                 turn.policy.type,
                 len(mine),
-                turn.slot.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                turn.slot.strftime(_INSTANT),
                 turn.policy.retained,
             )
         )

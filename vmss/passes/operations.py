@@ -12,10 +12,11 @@ from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, TIMED_OUT, Ou
 from vmss.core.plan import take_anew
 from vmss.core.text import one_line
 from vmss.edges.tasks import Tasks
-from vmss.edges.vms import read_snapshots, read_vm
+from vmss.edges.vms import read_vm
 from vmss.edges.xapi import Misunderstood, Refused, Unanswered
 from vmss.passes.context import Context
 from vmss.passes.frozen import FrozenVms
+from vmss.passes.meanwhile import snapshot_since
 from vmss.passes.notes import Notes
 from vmss.passes.resuming import Resuming
 from vmss.passes.unplaced import Unplaced
@@ -365,6 +366,7 @@ class Operations:
             time = parse_reading(self._context.xapi.call("VM.get_snapshot_time", outcome.value))
             if self._engine.jobs[operation.job].slot <= time <= self._clock.now() + CLOCK_TOLERANCE:
                 return outcome
+            self._new_snapshot(operation)  # the next one must not get its name
         except (Refused, ValueError):  # it is gone, has no time at all, or the task has named something else
             snapshot = self._new_snapshot(operation)
             if snapshot:
@@ -374,8 +376,7 @@ class Operations:
         return None
 
     def _doubted(self, operation: Operation) -> Optional[Outcome]:
-        """What keeps a snapshot from being started: one of its VM is under way or taken already; None if nothing
-        does."""
+        """What keeps a snapshot from being started: its VM's is under way, or taken already; None: nothing does."""
         job = self._engine.jobs[operation.job]
         busy = () if job.task else self._unplaced.error_for(job)
         if busy:
@@ -389,9 +390,6 @@ class Operations:
 
     def _new_snapshot(self, operation: Operation) -> str:
         """The scheduled snapshot that a job's VM got since the job was planned; empty if there is none."""
-        job = self._engine.jobs[operation.job]
-        for ref, snapshot in read_snapshots(self._context.xapi, [job.vm]).get(job.vm, {}).items():
-            # By its date alone, one from a time when the clock was ahead would count as new.
-            if snapshot.uuid not in job.known and snapshot.time >= job.since:
-                return ref
-        return ""
+        number = operation.job
+        found, self._engine.jobs[number] = snapshot_since(self._context.xapi, self._engine.jobs[number])
+        return found
