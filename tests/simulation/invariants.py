@@ -132,6 +132,8 @@ class Observer:
         self._slots: Dict[str, datetime] = {}
         self._retained: Dict[str, Set[int]] = {}
         self._said: Dict[str, List[Tuple[str, str]]] = {}
+        self._told_of: Set[Tuple[str, str]] = set()  # what the alerts of this pass are, by name and object
+        self._first_taken: Dict[str, datetime] = {}  # by policy, when the first snapshot of its run was asked for
         self._claimed = 0  # expired snapshots that the alerts of this pass say are deleted
         self._journal_at_end: Set[str] = set()
         self._disturbed = False  # in this pass, snapshots may have gone that were there
@@ -219,6 +221,8 @@ class Observer:
         self._slots = {ref: self.latest_slot(row, now) for ref, row in self._policies.items()}
         self._retained = {}
         self._said = {}
+        self._told_of = set()
+        self._first_taken = {}
         self._claimed = 0
         self._disturbed = False
         self._taken_away = 0
@@ -292,6 +296,11 @@ class Observer:
         if method in TAKES:
             self._is_named(str(params[1]), str(params[2]))
             self._names.setdefault(str(params[1]), set()).add(str(params[2]))
+            policy = self._rows("VM").get(params[1], {}).get("snapshot_schedule", NULL)
+            row = self._rows("VMSS").get(policy)
+            # Else VMs that failed are tried again, or somebody asks for a run.
+            if row is not None and row["last_run_time"].replace(tzinfo=UTC) < self.latest_slot(row, self._latest):
+                self._first_taken.setdefault(policy, self.sim.now())
             halted = self._steady() - self._halted_since.get(str(params[1]), inf)
             self._check(
                 1,
@@ -309,6 +318,8 @@ class Observer:
             self._tried.add(str(params[1]))
         elif method == "Async.VDI.destroy":
             self._disk_goes(str(params[1]))
+        elif method == "message.create":
+            self._told_of.add((str(params[1]), str(params[4])))
         elif method == "VMSS.set_last_run_time":
             self._run_is_over(str(params[1]), str(params[2]))
 
@@ -515,6 +526,10 @@ class Observer:
             before,
             when,
         )
+        slot = self.latest_slot(row, when)
+        told = ("VMSS_SNAPSHOT_MISSED_EVENT", row["uuid"]) in self._told_of
+        missed = row["enabled"] and self._first_taken.pop(policy, when) < slot
+        self._check(9, told or not missed or self._jumped, "%s: nobody is told that %s is missed", policy, slot)
         said = self._said.get(row["uuid"], [])
         self._check(10, bool(said), "last-run-time of %s is set without an alert", row["name_label"])
         # The run of a slot is told once, and once more if the VMs that failed get their snapshots later.
