@@ -432,10 +432,28 @@ def failed_all_the_same(meeting: Meeting) -> Answer:
     return meeting.serve()
 
 
+def stored_all_the_same(meeting: Meeting) -> Answer:
+    """A message is stored, and the answer says that it is not."""
+    return dict(meeting.serve(), Value=NULL)
+
+
+def _newest(world: "World") -> str:
+    rows = world.observer.scheduled()
+    return max(rows, key=lambda ref: (rows[ref]["snapshot_time"], ref))
+
+
+def newest_gone(world: "World", random: Random) -> None:
+    """Somebody deletes the newest scheduled snapshot."""
+    newest = _newest(world)
+    disks = world.disks_of(newest)
+    world.outside("VM.destroy", newest)
+    for disk in disks:
+        world.outside("VDI.destroy", disk)
+
+
 def disk_taken(world: "World", random: Random) -> None:
     """Somebody deletes a disk of the newest scheduled snapshot."""
-    rows = world.observer.scheduled()
-    newest = max(rows, key=lambda ref: (rows[ref]["snapshot_time"], ref))
+    newest = _newest(world)
     world.observer.lacking.add(newest)
     world.outside("VDI.destroy", sorted(world.disks_of(newest))[-1])
 
@@ -482,7 +500,12 @@ KINDS: Dict[str, Act] = {
 }
 
 # No seed draws these: they are for worlds that are written down.
-WRITTEN_ONLY: Dict[str, Act] = {"disk_taken": _others(disk_taken), "failed_all_the_same": failed_all_the_same}
+WRITTEN_ONLY: Dict[str, Act] = {
+    "disk_taken": _others(disk_taken),
+    "newest_gone": _others(newest_gone),
+    "failed_all_the_same": failed_all_the_same,
+    "stored_all_the_same": stored_all_the_same,
+}
 
 
 def meet(fault: Fault, world: "World", method: str, params: List[Any], serve: Serve) -> Answer:

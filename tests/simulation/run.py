@@ -2,6 +2,7 @@
 something."""
 
 import argparse
+import re
 import shutil
 import tempfile
 import time
@@ -11,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 from tests.simulation.cases import CASES, MARKED
 from tests.simulation.faults import Drawn, Fault, Listed, parse
-from tests.simulation.invariants import Broken
+from tests.simulation.invariants import OUTCOMES, Broken
 from tests.simulation.ledger import Lapse
 from tests.simulation.troubles import Trouble, parse_troubles
 from tests.simulation.weeks import Weeks, WeeksShape, draw_weeks
@@ -24,8 +25,8 @@ Item = TypeVar("Item")
 
 
 class Outcome(NamedTuple):
-    """How a world went. `failures` are the bodies of the alerts that tell of VMs that failed, `never_ran` the policies
-    without a run at its end."""
+    """How a world went. `failures` are the bodies of alerts that tell of VMs that failed, `twice` of those that tell of
+    a run again, `never_ran` the policies without a run at its end."""
 
     passes: int
     calls: int
@@ -35,6 +36,7 @@ class Outcome(NamedTuple):
     history: List[str]
     log: bytes
     failures: List[str]
+    twice: List[str]
     never_ran: List[str]
 
 
@@ -55,12 +57,23 @@ def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Sh
             world.history,
             b"".join(log.read_bytes() for log in logs if log.exists()).replace(str(folder).encode(), b""),
             [it["body"] for it in world.sim.messages.records.values() if it["name"] == "VMSS_SNAPSHOT_FAILED"],
+            _twice([it for it in world.sim.messages.records.values() if it["name"] in OUTCOMES]),
             [
                 row["name_label"]
                 for row in world.sim.db.tables["VMSS"].rows.values()
                 if row["last_run_time"].year == 1970
             ],
         )
+
+
+def _twice(alerts: Sequence[Dict[str, Any]]) -> List[str]:
+    """The bodies of the alerts that tell of a run which an earlier one tells of."""
+    seen, found = set(), []
+    for alert in alerts:
+        run = alert["obj_uuid"], tuple(re.findall(r"(?:has its|have their) snapshot of (.*?);", alert["body"]))
+        found += [alert["body"]] if run in seen else []
+        seen.add(run)
+    return found
 
 
 @contextmanager

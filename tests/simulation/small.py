@@ -17,13 +17,14 @@ SEED = 7
 
 
 class SmallWorld(NamedTuple):
-    """A shape, and the faults that strike in it. `telling`: it is the only one of its kind. `well`: no VM of it fails.
-    `all_run`: in the end each of its policies has run."""
+    """A shape, and the faults that strike in it. `telling`: it is the only one of its kind. `well`: no VM of it fails,
+    and no run is told twice. `fails`: a VM fails. `all_run`: in the end each of its policies has run."""
 
     shape: Shape
     faults: List[Fault]
     telling: bool = True
     well: bool = False
+    fails: bool = False
     all_run: bool = False
 
     def live(self) -> List[str]:
@@ -33,7 +34,8 @@ class SmallWorld(NamedTuple):
         found += ["%s struck of %d faults" % (len(outcome.struck), len(self.faults))] * (
             len(outcome.struck) != len(self.faults)
         )
-        found += outcome.failures if self.well else []
+        found += outcome.failures + outcome.twice if self.well else []
+        found += ["no VM has failed"] * (self.fails and not outcome.failures)
         return found + ["%s has never run" % name for name in outcome.never_ran if self.all_run]
 
 
@@ -118,6 +120,8 @@ def _answers_lost() -> Iterator[SmallWorld]:
         yield SmallWorld(small(), [Fault(1, call, "failed_all_the_same", 0)], well=True)
     for call in _calls(small(), 1, "event.from")[:9]:
         yield SmallWorld(small(), [Fault(1, call, "task_gone", 0)], well=True)
+    for call in _calls(small(), 1, "message.create"):
+        yield SmallWorld(small(), [Fault(1, call, "stored_all_the_same", 0)], well=True)
 
 
 def _waiting() -> Iterator[SmallWorld]:
@@ -183,6 +187,8 @@ def _deletions() -> Iterator[SmallWorld]:
         yield SmallWorld(small(), [Fault(1, call, "refused", 0)])
     for call in _calls(small(), 1, "event.from")[:9:2]:
         yield SmallWorld(small(), [Fault(1, call, "disk_taken", 0)])
+    ended = _calls(small(), 1, "task.destroy")[0]
+    yield SmallWorld(small(), [Fault(1, ended, "newest_gone", 0)], fails=True)
 
 
 def _worlds() -> Iterator[SmallWorld]:
