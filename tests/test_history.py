@@ -194,7 +194,7 @@ def test_a_run_tells_how_it_was_started(after: int, forced: bool, seconds: int, 
     run = run._replace(started=began, turn=run.turn._replace(forced=forced))
     text = run.summary(zone, began + timedelta(seconds=seconds))
     assert text.endswith("2 expired snapshots deleted. " + told)
-    for postscript in ("", " Disks that a xapi that died may have left: 1 (x); see the log."):
+    for postscript in ("", " Disks that unfinished snapshots may have left: 1 (x); see the log."):
         (found,) = runs(message(body=messages.body(messages.SUCCEEDED, text + postscript)))
         counts = found.counts
         assert counts is not None and counts[:3] == (3, 3, 2)

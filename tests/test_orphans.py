@@ -142,6 +142,19 @@ def test_noted_is_what_is_under_way_and_what_xapi_may_not_have_written_yet(tmp_p
     assert [operation.vm for operation in Notes(directory, "pool", Log(None, lambda: SINCE, UTC)).earlier] == noted()
 
 
+def test_a_second_attempt_does_not_undo_the_note_of_one_that_was_given_up(tmp_path: Path) -> None:
+    directory = LockDirectory(str(tmp_path / "lock"))
+    notes = Notes(directory, "pool", Log(None, lambda: SINCE, UTC))
+    vm, later = "%08d-0000-0000-0000-000000000000" % 1, SINCE + timedelta(hours=1)
+    notes.began(vm, SINCE, 2)
+    notes.ended(vm, later, Outcome(error=(TIMED_OUT,)))
+    notes.began(vm, later, 2)
+    notes.ended(vm, later, Outcome(value="OpaqueRef:snapshot"))
+    notes.database_written()
+    kept = Attempt(vm, SINCE, disks=2, cancelled=True)
+    assert Notes(directory, "pool", Log(None, lambda: SINCE, UTC)).earlier == [kept]
+
+
 def test_a_note_stays_small_enough_to_be_read_again(tmp_path: Path) -> None:
     directory = LockDirectory(str(tmp_path / "lock"))
     notes = Notes(directory, "pool", Log(None, lambda: SINCE, UTC))
@@ -239,12 +252,12 @@ def test_disks_of_a_snapshot_that_xapi_was_stopped_in_are_reported_and_left(pool
     assert left and note(pool).exists()
     assert pool.tick().status == 0
     assert len(pool.snapshots(vm)) == 1 and loose(pool) == left
-    why = "xapi died while it took a snapshot of VM %s, and may have left it" % pool.uuid("VM", vm)
+    why = "xapi died, or had to give up, in a snapshot of VM %s, and may have left it" % pool.uuid("VM", vm)
     where = pool.uuid("SR", sr)
     assert told(pool) == ["Disk %s on SR %s (1024 MiB) is left alone: %s" % (uuid, where, why) for uuid in left]
     (alert,) = pool.alerts(policy)
     named = "%d (%s)" % (len(left), ", ".join(left))
-    assert "Disks that a xapi that died may have left: %s; see the log." % named in alert["body"]
+    assert "Disks that unfinished snapshots may have left: %s; see the log." % named in alert["body"]
 
 
 def stopped(pool: TestPool, unmarked: bool) -> str:
@@ -274,7 +287,9 @@ def test_a_disk_of_which_a_stopped_xapi_has_not_entered_the_source_is_reported_a
     vm = pool.uuid("VM", pool.call("VM.get_by_name_label", "vm")[0])
     named = [line.split()[1] for line in told(pool)]
     assert len(named) == 2 and left in named  # and the first disk, which was done
-    assert all("is left alone: xapi died while it took a snapshot of VM %s" % vm in line for line in told(pool))
+    assert all(
+        "is left alone: xapi died, or had to give up, in a snapshot of VM %s" % vm in line for line in told(pool)
+    )
     assert left in pool.alerts()[-1]["body"]
     pool.call("VDI.get_by_uuid", left)
 
@@ -381,6 +396,26 @@ def test_memory_that_xapi_could_not_destroy_when_it_resumed_the_vm_is_told(pool:
     at_quarter(pool, 11)
     pool.tick()
     assert listed(pool) == [left] and left in pool.alerts()[-1]["body"] and len(told(pool)) == 1
+
+
+def test_a_disk_that_xapi_could_not_destroy_when_it_cancelled_the_snapshot_is_told(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr("one"), pool.sr("two")])
+    pool.policy([vm])
+    pool.settings = pool.settings._replace(snapshot_limit=60, cancel_limit=10)
+    # That of the first disk is done by then.
+    late = {"method": "VDI.snapshot", "object": "vm 1", "action": "delay", "seconds": "600", "count": "1"}
+    error = '["SR_BACKEND_FAILURE_80", "", "no", ""]'
+    pool.call("simulator.add_fault", late)
+    pool.call("simulator.add_fault", {"method": "VDI.destroy", "action": "error", "error": error, "count": "1"})
+    at_quarter(pool, 10)
+    assert pool.tick().status == 1
+    pool.at(10, 45)
+    assert pool.tick().status == 0
+    (left,) = loose(pool)
+    assert listed(pool) == [left] and len(told(pool)) == 1 and len(pool.snapshots(vm)) == 1
+    pool.at(11, 0)
+    pool.tick()
+    assert len(told(pool)) == 1 and loose(pool) == [left]
 
 
 def test_memory_that_a_suspended_vm_has_is_left_over_no_more(pool: TestPool) -> None:

@@ -62,7 +62,7 @@ _SENTENCES = (
     ((DISK,), " Disks of deleted snapshots that could not be destroyed: %d (%s); vmss status tells why."),
     ((SNAPSHOT,), " Expired snapshots that could not be deleted: %d (%s); vmss status tells why."),
     ((MEMORY,), " Memory images that no suspended VM has: %d (%s); vmss status tells what to do."),
-    ((SUSPECT, NAMELESS), " Disks that a xapi that died may have left: %d (%s); see the log."),
+    ((SUSPECT, NAMELESS), " Disks that unfinished snapshots may have left: %d (%s); see the log."),
 )
 # Upper limit on the objects that a sentence names.
 _NAMED_MAX = 10

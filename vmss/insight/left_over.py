@@ -65,7 +65,8 @@ def _found(items: Sequence[Item], moment: Moment) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             CHECK,
-            "%s may have left disk %s" % ("a checkpoint" if item.kind == MEMORY else "a xapi that died", item.uuid),
+            "%s may have left disk %s"
+            % ("a checkpoint" if item.kind == MEMORY else "an unfinished snapshot", item.uuid),
             "%s; found %s" % (why, moment(item.stuck.since)),
             "xe vdi-param-list uuid=%s shows it; if nobody needs it: xe vdi-destroy uuid=%s; "
             "if it is another product's: xe vdi-param-set uuid=%s other-config:%s=true"
@@ -75,7 +76,7 @@ def _found(items: Sequence[Item], moment: Moment) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             CHECK,
-            "a xapi that died may have left more disks: %d" % (len(items) - _FOUND_MAX),
+            "unfinished snapshots may have left more disks: %d" % (len(items) - _FOUND_MAX),
             "they are named in pool.other_config, %s…" % LEFT_OVER,
             "see to those that are named: then vmss doctor names the others",
         )

@@ -33,8 +33,9 @@ class Attempt(NamedTuple):
     """A snapshot that was started: the uuid of the VM, the start, the end if the snapshot was read back, and the number
     of disks that the VM had.
 
-    `until` is the latest time at which it can have made disks. It is known after the first search for orphans, or when
-    the host was lost.
+    `cancelled`: it reached its limit, and xapi was told to cancel it: then xapi destroys the disks that were done, if
+    their storage lets it. `until` is the latest time at which it can have made disks. It is known after the first
+    search for orphans, or when the host was lost.
     """
 
     vm: str
@@ -42,6 +43,7 @@ class Attempt(NamedTuple):
     ended: Optional[datetime] = None
     until: Optional[datetime] = None
     disks: Optional[int] = None
+    cancelled: bool = False
 
 
 class Notes:
@@ -71,15 +73,21 @@ class Notes:
         for number, old in enumerate(ended):
             if number < len(ended) - _FINISHED_MAX or (old.ended and old.ended < now - _WRITTEN_AFTER):
                 self._forget(old.vm)
+        if vm in self._mine and self._mine[vm].ended is None:
+            self.earlier.append(self._mine[vm])  # this one does not undo what that may have left
         self._mine[vm] = Attempt(vm, now.replace(microsecond=0), disks=disks)
         self.keep()
 
     def ended(self, vm: str, now: datetime, outcome: Outcome) -> None:
         """The snapshot of a VM has ended, or was given up."""
         code = outcome.error[0] if outcome.error else ""
-        if vm not in self._mine or code in _UNDECIDED:
+        if vm not in self._mine:
             return
-        if code == _HOST_LOST:
+        if code == TIMED_OUT:
+            self._mine[vm] = self._mine[vm]._replace(cancelled=True)
+        elif code in _UNDECIDED:
+            return
+        elif code == _HOST_LOST:
             self._mine[vm] = self._mine[vm]._replace(until=now)
         elif code:
             self._forget(vm)
@@ -144,8 +152,11 @@ def lost_name(snapshot: str) -> str:
 def _written(attempt: Attempt) -> Dict[str, str]:
     times = (("since", attempt.since), ("ended", attempt.ended), ("until", attempt.until))
     value = {name: format_datetime(time) for name, time in times if time is not None}
-    count = {} if attempt.disks is None else {"disks": str(attempt.disks)}
-    return dict(value, vm=attempt.vm, **count)
+    if attempt.disks is not None:
+        value["disks"] = str(attempt.disks)
+    if attempt.cancelled:
+        value["cancelled"] = "true"
+    return dict(value, vm=attempt.vm)
 
 
 def _attempt(value: Any) -> Optional[Attempt]:
@@ -155,7 +166,8 @@ def _attempt(value: Any) -> Optional[Attempt]:
     try:
         ended, until = (parse_reading(value[name]) if name in value else None for name in ("ended", "until"))
         disks = int(value["disks"]) if "disks" in value else None
-        return Attempt(value["vm"], parse_reading(value.get("since")), ended, until, disks)
+        cancelled = value.get("cancelled") == "true"
+        return Attempt(value["vm"], parse_reading(value.get("since")), ended, until, disks, cancelled)
     except (ValueError, TypeError):
         return None
 

@@ -1,7 +1,8 @@
 """Disks that a dying xapi left without a snapshot: found, reported, and deleted where they are proven to be ours.
 
 When xapi dies between the disks of a snapshot and the record that would own them, the disks stay (docs/xapi-facts.md,
-Disks that a death leaves behind). By its record such a disk cannot be told from one that another product has made with
+Disks that a death leaves behind). So they do when it is told to cancel the snapshot, and cannot destroy those that are
+done. By its record such a disk cannot be told from one that another product has made with
 VDI.snapshot: both name their source, bear its name and have no VM. So the record alone proves nothing. What proves a
 disk ours is that we saw it on a scheduled snapshot whose record xapi has lost since. All others are only reported.
 
@@ -74,7 +75,7 @@ class Orphan(NamedTuple):
                 self.vm,
             )
         if self.why == SUSPECT:
-            return "%s is left alone: xapi died while it took a snapshot of VM %s, and may have left it" % (
+            return "%s is left alone: xapi died, or had to give up, in a snapshot of VM %s, and may have left it" % (
                 which,
                 self.vm,
             )
@@ -142,9 +143,9 @@ def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOve
     again = [attempt for attempt in notes.earlier if attempt not in due]
     try:
         started = _started(xapi, context.pool.coordinator)
-        due = [attempt for attempt in due if _died(attempt, started)]
+        due = [attempt for attempt in due if _may_have_left_disks(attempt, started)]
         bounded = [_bounded(attempt, started, limit_s, now) for attempt in due]
-        found, busy = _search(xapi, bounded, notes.disks, started is not None)
+        found, busy = _search(xapi, bounded, notes.disks, started)
         for one in found:
             log(one.line)
             if one.why != OURS:
@@ -192,21 +193,30 @@ def _started(xapi: Xapi, coordinator: str) -> Optional[datetime]:
         return None
 
 
-def _died(attempt: Attempt, started: Optional[datetime]) -> bool:
-    """Whether the xapi that an attempt was started with may have died since."""
-    return attempt.until is not None or started is None or started >= attempt.since
+def _may_have_left_disks(attempt: Attempt, started: Optional[datetime]) -> bool:
+    """Whether the xapi that an attempt was started with may have died since, or has had to undo the attempt."""
+    return attempt.cancelled or attempt.until is not None or started is None or started >= attempt.since
+
+
+def _was_restarted(attempt: Attempt, started: Optional[datetime]) -> bool:
+    """Whether it is certain that xapi was restarted since an attempt that may have left disks."""
+    return started is not None and (not attempt.cancelled or started >= attempt.since)
 
 
 def _bounded(attempt: Attempt, started: Optional[datetime], limit_s: int, now: datetime) -> Attempt:
     """The attempt with the latest time at which it can have made disks."""
     if attempt.until is not None:
         return attempt
-    until = min(now, started or now, attempt.ended or now, attempt.since + timedelta(seconds=limit_s))
+    died = started if started is not None and started >= attempt.since else now
+    until = min(now, died, attempt.ended or now, attempt.since + timedelta(seconds=limit_s))
     return attempt._replace(until=until)
 
 
 def _search(
-    xapi: Xapi, attempts: Sequence[Attempt], seen: Mapping[str, Mapping[str, Sequence[str]]], restarted: bool
+    xapi: Xapi,
+    attempts: Sequence[Attempt],
+    seen: Mapping[str, Mapping[str, Sequence[str]]],
+    started: Optional[datetime],
 ) -> Tuple[List[Orphan], Set[str]]:
     """The orphans of these attempts, and the uuids of the VMs for which it is too early: a snapshot is being taken."""
     if not attempts:
@@ -221,7 +231,7 @@ def _search(
         vm = sources.get(disk.of, "")
         snapshot = next((ref for ref, refs in seen.get(vm, {}).items() if disk.ref in refs), "")
         is_lost = bool(snapshot) and not exists(xapi, "VM", snapshot)
-        whys = {judge(disk, attempt, is_lost, restarted) for attempt in attempts if attempt.vm == vm}
+        whys = {judge(disk, one, is_lost, _was_restarted(one, started)) for one in attempts if one.vm == vm}
         why = OURS if OURS in whys else SUSPECT if SUSPECT in whys else ""
         if why:
             found.append(Orphan(why, disk.uuid, _sr(xapi, disk.sr, names), disk.size, vm, snapshot))
