@@ -55,8 +55,11 @@ def _while_disks_wait(kind: str, seed: int) -> SmallWorld:
 
 
 def _over_a_slot(call: int) -> SmallWorld:
-    """A snapshot of a pass that was killed lasts until the next slot."""
-    limits = Settings(timezone="UTC", snapshot_limit=9000, checkpoint_limit=9000, destroy_limit=9000)
+    """A snapshot of a pass that was killed lasts until the next slot. No run of this pool ends before a policy is due
+    again, so a pass goes on up to its limit: here a few slots, and not a day of them."""
+    limits = Settings(
+        timezone="UTC", snapshot_limit=9000, checkpoint_limit=9000, destroy_limit=9000, pass_limit=4 * 3600
+    )
     shape = small(4000.0)._replace(settings=limits, steps=(60, 120, 60, 60))
     return SmallWorld(shape, [Fault(1, call, "killed_after", 0)])
 
