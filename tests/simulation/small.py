@@ -1,5 +1,6 @@
 """Small worlds in which something is certain to happen that worlds drawn from seeds come to rarely."""
 
+from functools import lru_cache
 from typing import Dict, Iterator, List, NamedTuple, Sequence
 
 from tests.simulation.faults import Fault
@@ -47,11 +48,16 @@ def _queue() -> Shape:
     )
 
 
+@lru_cache(maxsize=None)
+def _recorded() -> int:
+    """The call of the second pass with which it records what it deletes."""
+    history = [line for line in live(SEED, [], _queue()).history if line.split()[1].startswith("1.")]
+    return next(number for number, line in enumerate(history) if "pool.add_to_other_config" in line)
+
+
 def _while_disks_wait(kind: str, seed: int) -> SmallWorld:
     """Somebody does something while the disks of expired snapshots wait for their turn."""
-    history = [line for line in live(SEED, [], _queue()).history if line.split()[1].startswith("1.")]
-    recorded = next(number for number, line in enumerate(history) if "pool.add_to_other_config" in line)
-    return SmallWorld(_queue(), [Fault(1, recorded + 7, kind, seed)])
+    return SmallWorld(_queue(), [Fault(1, _recorded() + 7, kind, seed)])
 
 
 def _over_a_slot(call: int) -> SmallWorld:
