@@ -1,12 +1,17 @@
-"""Fixtures: a simulated pool with a real socket. And the way in which a property that hangs is ended."""
+"""Fixtures: a simulated pool with a real socket. And how long a property may take, and how one that hangs is ended."""
 
 import os
 from pathlib import Path
 from typing import Iterator, List
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.pool import TestPool
+
+# How long an example takes says how busy the machine is. What hangs is ended by the time limit of its test.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # Whoever runs the tests through sudo is root: what they put into the environment is meant.
 for _name in ("SUDO_UID", "PKEXEC_UID"):

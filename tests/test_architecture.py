@@ -96,6 +96,7 @@ class Loaded(ast.NodeTransformer):
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 IMPORTS = [item for name, tree in TREES.items() for item in imports(name, tree)]
+NOT_OURS = sorted({item.of for item in IMPORTS if item.of.partition(".")[0] != "vmss"})
 
 
 def floor(module: str) -> int:
@@ -192,11 +193,15 @@ def test_the_product_does_not_read_the_files_of_the_embedded_xapi() -> None:
 
 
 # A module that loads only after another one has been loaded hides a circle. A process that has loaded nothing of ours
-# divides itself for each module.
+# divides itself for each module. What is not ours it has loaded: that is most of the work, and hides no circle of ours.
 _EACH_FIRST = """
-import importlib, os, sys, traceback
+import contextlib, importlib, os, sys, traceback
 failed = 0
-for name in sys.argv[1:]:
+not_ours, *names = sys.argv[1:]
+for name in not_ours.split(","):
+    with contextlib.suppress(ImportError):  # some do without
+        importlib.import_module(name)
+for name in names:
     child = os.fork()
     if not child:
         try:
@@ -215,7 +220,7 @@ sys.exit(bool(failed))
 def test_every_module_can_be_the_first_to_be_imported() -> None:
     names = [name for name in MODULES if name != "vmss.__main__"]
     done = subprocess.run(
-        [sys.executable, "-c", _EACH_FIRST] + names,
+        [sys.executable, "-c", _EACH_FIRST, ",".join(NOT_OURS)] + names,
         cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.decode("utf-8", "replace")

@@ -193,12 +193,7 @@ MUTATIONS: List[Mutation] = [
     ),
     *_of(
         "vmss/core/frequencies.py",
-        (
-            "a weekly schedule runs every day",
-            "if day.weekday() in schedule.days:",
-            "if day.weekday() >= 0:",
-            "schedule",
-        ),
+        ("a weekly schedule runs every day", "if day.weekday() in weekdays:", "if day.weekday() >= 0:", "schedule"),
         (
             "a slot that occurs twice is served at its second occurrence",
             "yield wall_to_instants(zone, datetime.combine(day, at))[0]",

@@ -1,6 +1,7 @@
 """Small worlds in which something is certain to happen that worlds drawn from seeds come to rarely."""
 
 from datetime import datetime, timezone
+from functools import lru_cache
 from itertools import count
 from random import Random
 from typing import Callable, Dict, Iterator, List, NamedTuple
@@ -67,12 +68,17 @@ def _queue() -> Shape:
     )
 
 
-def _while_disks_wait(kind: str, seed: int) -> SmallWorld:
-    """Somebody does something while the disks of expired snapshots wait for their turn."""
+@lru_cache(maxsize=None)
+def _recorded() -> int:
+    """The call of the second pass with which it records what it deletes."""
     history = [line for line in live(SEED, [], _queue()).history if line.split()[1].startswith("1.")]
     # The first such call shows that the pass is at work.
-    recorded = [number for number, line in enumerate(history) if "pool.add_to_other_config" in line][1]
-    return SmallWorld(_queue(), [Fault(1, recorded + 7, kind, seed)], telling=False)
+    return [number for number, line in enumerate(history) if "pool.add_to_other_config" in line][1]
+
+
+def _while_disks_wait(kind: str, seed: int) -> SmallWorld:
+    """Somebody does something while the disks of expired snapshots wait for their turn."""
+    return SmallWorld(_queue(), [Fault(1, _recorded() + 7, kind, seed)], telling=False)
 
 
 def _over_a_slot() -> Shape:
@@ -213,6 +219,7 @@ def _worlds() -> Iterator[SmallWorld]:
             yield _while_disks_wait(kind, seed)
 
 
+@lru_cache(maxsize=None)
 def worlds() -> Dict[str, SmallWorld]:
     """The small worlds, by name."""
     return {"%d: %s" % (number, " ".join(map(str, it.faults)) or "no fault"): it for number, it in enumerate(_worlds())}

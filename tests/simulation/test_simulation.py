@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from itertools import product
 from pathlib import Path
 from typing import Callable, List
 
@@ -16,6 +17,7 @@ import pytest
 from tests.simulation.faults import Fault, Listed, parse
 from tests.simulation.once import ONCE
 from tests.simulation.run import live, report, shrink
+from tests.simulation.share import share
 from tests.simulation.slots import latest_slot
 from tests.simulation.small import calls_of_the_second_pass, small, worlds
 from tests.simulation.world import PolicyShape, Shape, World, chance
@@ -37,7 +39,7 @@ def test_the_invariants_hold_for_a_fixed_seed(seed: int) -> None:
 @pytest.mark.skipif(not FRESH_SEED, reason="VMSS_FRESH_SEED is not set")
 def test_the_invariants_hold_for_fresh_seeds() -> None:
     first = int(FRESH_SEED, 16)
-    for seed in range(first, first + FRESH_WORLDS):
+    for seed in share(range(first, first + FRESH_WORLDS)):
         outcome = live(seed)
         assert not outcome.found, report(seed, outcome)
 
@@ -83,9 +85,8 @@ def test_killed_at_every_call_of_a_pass_and_started_again(seconds: float, kind: 
     shape = small(seconds)
     calls = calls_of_the_second_pass(shape)
     assert calls > 40, "this is not a pass that does much"
-    for call in range(1, calls + 1):
-        if seconds and call % 4:
-            continue  # most of its calls are waits for the same operations
+    # Where it is slow, most of its calls are waits for the same operations.
+    for call in share(range(4, calls + 1, 4) if seconds else range(1, calls + 1)):
         outcome = live(7, [Fault(1, call, kind, 0)], shape)
         assert len(outcome.struck) == 1
         assert not outcome.found, (call, outcome.found)
@@ -97,10 +98,9 @@ def test_killed_at_every_call_of_a_pass_and_started_again(seconds: float, kind: 
 @pytest.mark.parametrize("kind", ["killed_before", "killed_after", "refused", "lost_before"])
 def test_a_second_blow_while_a_pass_sees_to_one_that_died_loses_no_session(kind: str) -> None:
     # Who died had its session in the lock, where the next pass put its own.
-    for first in range(3, calls_of_the_second_pass(small()), 12):
-        for second in range(2, 8):
-            faults = [Fault(1, first, "killed_after", 0), Fault(2, second, kind, 0)]
-            assert not live(7, faults, small()).found, faults
+    for first, second in share(product(range(3, calls_of_the_second_pass(small()), 12), range(2, 8))):
+        faults = [Fault(1, first, "killed_after", 0), Fault(2, second, kind, 0)]
+        assert not live(7, faults, small()).found, faults
 
 
 @pytest.mark.parametrize("kind", ["refused", "lost_before", "lost_after"])
@@ -114,7 +114,7 @@ def test_a_logout_that_fails_is_made_up_for(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["stop_asked", "disk_full", "coordinator_changed", "licence_changed", "snapshot_now"])
 def test_a_trouble_at_every_fifth_call_of_a_pass_is_got_over(kind: str) -> None:
     shape = small(100.0)._replace(hosts=2)
-    for call in range(1, calls_of_the_second_pass(shape) + 1, 5):
+    for call in share(range(1, calls_of_the_second_pass(shape) + 1, 5)):
         outcome = live(7, [Fault(1, call, kind, call)], shape)
         assert len(outcome.struck) == 1
         assert not outcome.found, (call, outcome.found)
@@ -124,11 +124,10 @@ def test_a_disk_that_takes_a_part_of_what_is_written_costs_no_session() -> None:
     # A list of sessions that was written in part was put in place of the list that was there.
     shape = small(1000.0)
     shape = shape._replace(settings=shape.settings._replace(snapshot_limit=60, checkpoint_limit=60, destroy_limit=60))
-    for seed in range(8):  # of the room that is left
-        for call in (2, 4, 8):
-            outcome = live(7, [Fault(2, call, "disk_full", seed)], shape)
-            assert len(outcome.struck) == 1
-            assert not outcome.found, (call, seed, outcome.found)
+    for seed, call in share(product(range(8), (2, 4, 8))):  # the seed is of the room that is left
+        outcome = live(7, [Fault(2, call, "disk_full", seed)], shape)
+        assert len(outcome.struck) == 1
+        assert not outcome.found, (call, seed, outcome.found)
 
 
 @pytest.mark.parametrize("kind", ["result_altered", "success_feigned"])
@@ -168,11 +167,9 @@ def test_what_a_seed_broke_once_is_kept(name: str) -> None:
     assert not live(seed, parse(faults)).found
 
 
-@pytest.mark.parametrize("part", range(6))
-def test_small_worlds_in_which_something_is_certain_to_happen(part: int) -> None:
-    some = list(worlds().items())[part::6]
-    assert len(some) > 20
-    for name, it in some:
+def test_small_worlds_in_which_something_is_certain_to_happen() -> None:
+    assert len(worlds()) > 120
+    for name, it in share(list(worlds().items())):
         assert not it.live(), name
 
 
@@ -407,6 +404,16 @@ def test_a_pass_that_did_wrong_would_be_seen(number: int, sabotage: Sabotage, tm
         assert not world.observer.found
         sabotage(world)
     assert {broken.number for broken in world.observer.found} >= {number}, world.observer.found
+
+
+def test_the_shares_of_all_runs_are_all_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VMSS_SHARE", raising=False)
+    assert share(range(7)) == list(range(7))
+    taken = []
+    for number in ("1", "2", "3"):
+        monkeypatch.setenv("VMSS_SHARE", number + "/3")
+        taken.append(share(range(7)))
+    assert taken == [[0, 3, 6], [1, 4], [2, 5]]
 
 
 def test_a_list_of_faults_is_shrunk_to_those_that_matter() -> None:

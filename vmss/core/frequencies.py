@@ -148,14 +148,22 @@ def _hour(wall: datetime) -> datetime:
 
 
 def _daily_slots(schedule: Schedule, zone: tzinfo, instant: datetime) -> Iterator[datetime]:
-    return _weekly_slots(schedule._replace(days=frozenset(range(7))), zone, instant)
+    # A clock that skips a day, or shows one twice, moves the slots by a day.
+    return _slots_of_days(schedule, frozenset(range(7)), 2, zone, instant)
 
 
 def _weekly_slots(schedule: Schedule, zone: tzinfo, instant: datetime) -> Iterator[datetime]:
+    return _slots_of_days(schedule, schedule.days, 9, zone, instant)
+
+
+def _slots_of_days(
+    schedule: Schedule, weekdays: FrozenSet[int], within: int, zone: tzinfo, instant: datetime
+) -> Iterator[datetime]:
+    """The slots on these weekdays, of so many days on either side."""
     at = time(schedule.hour, schedule.minute)
     today = wall_clock(zone, instant).date()
-    for day in (today + offset * _DAY for offset in range(-9, 10)):
-        if day.weekday() in schedule.days:
+    for day in (today + offset * _DAY for offset in range(-within, within + 1)):
+        if day.weekday() in weekdays:
             yield wall_to_instants(zone, datetime.combine(day, at))[0]
 
 

@@ -374,7 +374,7 @@ class Collector:
 
 def block_map(image: Image) -> str:
     """A bitmap of the blocks in use, packed. Only their number is known here, so the first blocks count as used."""
-    used, total = -(-image.used // BLOCK), -(-image.virtual // BLOCK)
-    bits = "".join("1" if number < used else "0" for number in range(-(-total // 8) * 8))
-    packed = bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
-    return base64.b64encode(zlib.compress(packed)).decode("ascii")
+    used, size = -(-image.used // BLOCK), -(-image.virtual // (8 * BLOCK))
+    whole, rest = divmod(min(used, 8 * size), 8)
+    packed = b"\xff" * whole + (bytes([0xFF00 >> rest & 0xFF]) if rest else b"")
+    return base64.b64encode(zlib.compress(packed.ljust(size, b"\0"))).decode("ascii")

@@ -1,0 +1,15 @@
+"""The part of many worlds that a run of the suite takes: all, or its share where .ci/run divides them among Pythons."""
+
+import os
+from typing import Iterable, List, TypeVar
+
+Item = TypeVar("Item")
+
+
+def share(worlds: Iterable[Item]) -> List[Item]:
+    """All of these worlds; with VMSS_SHARE=2/3 in the environment, every third of them, from the second on.
+
+    For worlds of which there are many of one kind, so that each kind is met in each share.
+    """
+    number, _, shares = os.environ.get("VMSS_SHARE", "1/1").partition("/")
+    return list(worlds)[int(number) - 1 :: int(shares)]
