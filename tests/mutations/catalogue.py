@@ -304,12 +304,6 @@ MUTATIONS: List[Mutation] = [
             "run killed",
         ),
         (
-            "a snapshot that was there before counts as the new one",
-            "if snapshot.uuid not in job.known and snapshot.time >= job.since:",
-            "if True:",
-            "run trouble",
-        ),
-        (
             "a VM that waited is not looked at before its snapshot",
             "if operation.action in TAKES and self._is_stale(operation):",
             "if False:",
@@ -326,6 +320,15 @@ MUTATIONS: List[Mutation] = [
             "retries >= self._settings.retries:",
             "retries >= 0:",
             "trouble run",
+        ),
+    ),
+    *_of(
+        "vmss/passes/meanwhile.py",
+        (
+            "a snapshot that was there before counts as the new one",
+            "if snapshot.uuid not in job.known and snapshot.time >= job.since:",
+            "if True:",
+            "run trouble",
         ),
     ),
     *_of(
