@@ -128,6 +128,7 @@ def _answers_lost() -> Iterator[SmallWorld]:
         yield SmallWorld(small(), [Fault(1, call, "task_gone", 0)], well=True)
     for call in _calls(small(), 1, "message.create"):
         yield SmallWorld(small(), [Fault(1, call, "stored_all_the_same", 0)], well=True)
+        yield SmallWorld(small(), [Fault(1, call, "refused", 0)], well=True)
 
 
 def _waiting() -> Iterator[SmallWorld]:
