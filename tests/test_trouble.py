@@ -131,6 +131,17 @@ def test_a_task_of_an_earlier_pass_whose_snapshot_is_dated_in_the_future_serves_
     assert len({snapshot["name_label"] for snapshot in pool.snapshots(vm)}) == 2
 
 
+def test_an_older_snapshot_is_not_the_one_whose_result_is_in_doubt(pool: TestPool) -> None:
+    vm = due_vm(pool)
+    pool.tick()
+    error = '["CANNOT_CONTACT_HOST", "OpaqueRef:host"]'
+    pool.call("simulator.add_fault", {"method": "VM.snapshot", "action": "error", "error": error, "count": "20"})
+    pool.at(11, 15)
+    assert pool.tick().status == 1
+    (policy,) = pool.call("VMSS.get_all")
+    assert "Error:['CANNOT_CONTACT_HOST'" in pool.alerts(policy)[-1]["body"] and len(pool.snapshots(vm)) == 1
+
+
 def test_a_policy_whose_first_run_was_broken_off_is_late_and_not_lost(pool: TestPool) -> None:
     sr = pool.sr()
     vms = [pool.vm(name, [sr]) for name in ("one", "two")]
