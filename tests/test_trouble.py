@@ -538,6 +538,19 @@ def refused(pool: TestPool, method: str) -> None:
     )
 
 
+def test_an_alert_that_xapi_did_not_store_is_raised_by_the_next_pass(pool: TestPool) -> None:
+    vm = due_vm(pool)
+    (policy,) = pool.call("VMSS.get_all")
+    refused(pool, "message.create")
+    pool.tick()
+    assert pool.names(policy) == []
+    pool.at(10, 30)
+    assert pool.tick().status == 0
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
+    pool.at(10, 45)
+    assert pool.tick().line == "no policy is due"
+
+
 def test_the_record_of_a_task_that_xapi_does_not_destroy_at_once_costs_nothing(pool: TestPool) -> None:
     vms = [pool.vm("vm%d" % number, [pool.sr()]) for number in range(2)]
     pool.call("VMSS.set_last_run_time", pool.policy(vms, retained_snapshots="1"), LONG_AGO)

@@ -482,7 +482,12 @@ MUTATIONS: List[Mutation] = [
             '        summary = "\\n".join([summary] + remarks)\n        self._set_last_run_time(policy, ended)\n',
             "alerts run",
         ),
-        ("an alert that was not stored counts as raised", "        if raised:\n", "        if True:\n", "alerts run"),
+        (
+            "an alert that was not stored counts as raised",
+            "        if raised:\n",
+            "        if True:\n",
+            "alerts trouble",
+        ),
         ("a run that failed is told as a success", "        if served.victims:\n", "        if False:\n", "alerts run"),
         ("missed slots are not told", "        self._missed(served, ended)\n", "", "alerts service run"),
         ("the licence is not told", "            if alert:\n", "            if False:\n", "alerts run"),
