@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 from tests.front import Front, Lose
 from tests.pool import TestPool
 from tests.proof.lies import CHANGES, KINDS, told
-from tests.proof.rounds import Proof, play
+from tests.proof.rounds import FAILURES_MAX, Proof, play
 from tests.test_hostile import LONG_AGO, Estate, check_alerts, check_log, estate, one_line_or_report, untouched
 from tests.test_killed import start
 from vmss.core import messages
@@ -235,9 +235,10 @@ def nothing_is_left(it: Ground, liar: Liar) -> None:
 def answers(seed: int, count: int) -> Proof:
     """Passes that are given so many hostile answers in all, or a few more."""
     it = Answers()
-    rounds, given, seen = 0, 0, Counter()  # type: int, int, Counter[str]
+    rounds = given = 0
+    seen: Counter[str] = Counter()
     failures: List[str] = []
-    while given < count and len(failures) < 10:
+    while given < count and len(failures) < FAILURES_MAX:
         proof = play("answers", seed + rounds, 1, it.one)
         rounds += 1
         seen.update(dict(proof.seen))
