@@ -33,7 +33,8 @@ def _method(body: bytes) -> str:
 class Front:
     """Hands calls on from a unix socket to a server's. `before` is told of each call before the server gets it,
     `after` when the server has answered; either may do anything, and lose the call. `rewrite` gets the method and the
-    answer's body, and returns the body that the client gets."""
+    answer's body, and returns the body that the client gets; `wire` gets the method and the whole answer, and returns
+    what goes to the client, which need not be one answer."""
 
     def __init__(
         self,
@@ -42,12 +43,14 @@ class Front:
         before: Hook = lambda method: None,
         after: Hook = lambda method: None,
         rewrite: Callable[[str, bytes], bytes] = lambda method, body: body,
+        wire: Callable[[str, bytes], bytes] = lambda method, message: message,
     ) -> None:
         self.calls: List[str] = []
         self._server = server
         self._before = before
         self._after = after
         self._rewrite = rewrite
+        self._wire = wire
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
         self._listener.listen(5)
@@ -72,8 +75,8 @@ class Front:
                     head, body = answer or (b"", b"")
                     shown = self._rewrite(method, body)
                     lengths = (b"content-length: %d" % len(body), b"content-length: %d" % len(shown))
-                    client.sendall(b"\r\n\r\n".join((head.replace(*lengths), shown)))
-            except Lose:
+                    client.sendall(self._wire(method, b"\r\n\r\n".join((head.replace(*lengths), shown))))
+            except (Lose, ConnectionError):  # lost, or the client has died
                 pass
 
 

@@ -334,7 +334,16 @@ lies = st.builds(
 )
 
 
+# A task with a character that no call can carry, in a pass that leaves its tasks to the next one.
+UNSPEAKABLE = [
+    Lie("pool.get_all_records", 0, 113, ""),
+    Lie("session.login_with_password", 2, 0, []),
+    Lie("Async.VM.destroy", 0, 0, b"\x04\xd7\x96"),
+]
+
+
 @given(st.lists(lies, min_size=1, max_size=4))
+@example(UNSPEAKABLE)
 @thorough(25)
 def test_no_lie_of_the_server_does_harm_and_the_truth_is_served_afterwards(told: List[Lie]) -> None:
     with estate() as here:
@@ -841,8 +850,17 @@ kept = st.one_of(
 )
 
 
+# What no call to xapi can carry.
+UNCARRIED = "OpaqueRef:\x04"
+
+
 @given(kept, kept, kept, kept)
 @example("", "", "", json.dumps({"sessions": [{"session": ""}]}))  # is not the session of the pass itself
+@example("", "", "", json.dumps({"sessions": [{"session": UNCARRIED}]}))
+@example("", "", "", json.dumps({"sessions": [{"session": "OpaqueRef:1", "tasks": [UNCARRIED]}]}))
+@example(json.dumps({"session": UNCARRIED, "died": [UNCARRIED]}), "", "", "")
+@example(json.dumps({"policies": [UNCARRIED], "since": UNCARRIED}), "", "", "")
+@example("", "", json.dumps({"vms": [{"vm": UNCARRIED, "since": LONG_AGO, "task": UNCARRIED}]}), "")
 @thorough(15)
 def test_whatever_an_earlier_pass_is_said_to_have_left_the_next_one_serves(
     lock: str, logon: str, frozen: str, sessions: str

@@ -88,6 +88,8 @@ class ProcessPool(TestPool):
     """A pool in a simulator that is a process of its own, on a fast clock. Two SRs, two policies, both hourly at
     minute 15: one of disk snapshots, which keeps 1 of each of two VMs; one of checkpoints, which keeps 2."""
 
+    speed = SPEED
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "a_pool"
         self.folder.mkdir()
@@ -124,7 +126,7 @@ class ProcessPool(TestPool):
             "--now",
             (START - HOUR).isoformat(),
             "--speed",
-            str(SPEED),
+            str(self.speed),
             "--plugins",
             str(self.folder / "plugins"),
         ]
@@ -348,17 +350,32 @@ def undisturbed(pool: ProcessPool) -> float:
     return took
 
 
-def disturb(pool: ProcessPool, number: signal.Signals, chance: random.Random, took: float) -> str:
-    """A pass that gets a signal at a random moment, and then one clean pass. Return what kind of round it was."""
+# Starts a pass and sends a signal to its process at some moment.
+Strike = Callable[[Logins], "subprocess.Popen[str]"]
+
+
+def at_some_time(pool: ProcessPool, number: signal.Signals, chance: random.Random, took: float) -> Strike:
+    """At a random time within the seconds that a pass takes, or before its login."""
+
+    def strike(logins: Logins) -> "subprocess.Popen[str]":
+        process = pool.start()
+        met = chance.random() < 0.9
+        if met:
+            logins.wait()
+        time.sleep(chance.uniform(0, took if met else 0.2))
+        process.send_signal(number)
+        return process
+
+    return strike
+
+
+def disturb(pool: ProcessPool, number: signal.Signals, strike: Strike) -> str:
+    """A pass that is struck by a signal, and then one clean pass. Return what kind of round it was."""
     pool.next_slot()
     before, logins = pool.see(), Logins(pool)
-    process = pool.start()
-    met = chance.random() < 0.9
-    if met:
-        logins.wait()
-    time.sleep(chance.uniform(0, took if met else 0.2))
-    process.send_signal(number)
+    process = strike(logins)
     err = process.communicate(timeout=TIMEOUT_S)[1]
+    assert "Traceback" not in err, err
     status = process.returncode
     logged_in = logins.count() > logins.before
     killed = status < 0 or not logged_in
@@ -408,7 +425,7 @@ def test_killed_or_told_to_stop_at_any_moment_the_next_pass_makes_everything_who
     for count in range(KILLED):
         number = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)[count % 4]
         try:
-            kinds[disturb(processes, number, chance, took)] += 1
+            kinds[disturb(processes, number, at_some_time(processes, number, chance, took))] += 1
         except BaseException:
             print("round %d, %s" % (count, number.name))
             raise

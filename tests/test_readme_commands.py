@@ -36,6 +36,7 @@ ELSEWHERE = {
     "vmss completion bash >": "test_completion compares the file",
     ".venv/bin/python -m pytest": "it would run this test",
     ".venv/bin/python -m tests.simulation": "tests/simulation",
+    ".venv/bin/python -m tests.proof": "tests/test_proof.py, in its short form",
     ".venv/bin/python -m tests.mutations": "tests/test_mutations.py",
     ".venv/bin/python -m benchmarks": "nobody: it takes minutes",
     ".venv/bin/pip install -q '.[lint]'": ".ci/run",

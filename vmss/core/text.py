@@ -1,4 +1,4 @@
-"""Text from outside: made safe for one line of a log, a terminal or an alert; and the form of a uuid."""
+"""Text from outside: made safe for one line of a log, a terminal or an alert; the forms of uuids and references."""
 
 import re
 import unicodedata
@@ -9,6 +9,7 @@ from typing import Any
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_REFERENCE = re.compile(r"OpaqueRef:(?!NULL\Z)[0-9A-Za-z-]+\Z")
 
 
 def one_line(text: str, length_max: int = 2000) -> str:
@@ -41,3 +42,8 @@ def quoted(value: Any) -> str:
 def is_uuid(text: Any) -> bool:
     """Whether a value has the form of a uuid, as XAPI writes it."""
     return isinstance(text, str) and bool(_UUID.match(text))
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a value has the form of a reference to an object of XAPI, and is not the null one."""
+    return isinstance(value, str) and bool(_REFERENCE.match(value))

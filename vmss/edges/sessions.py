@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, parse_reading
 from vmss.core.problem import EXIT_NO_SESSION, Problem
-from vmss.core.text import one_line
+from vmss.core.text import is_reference, one_line
 from vmss.edges import stop
 from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError, Note
@@ -165,14 +165,16 @@ def _dead_logins(directory: LockDirectory, place: Place) -> Dict[str, str]:
 def _close(xapi: Xapi, entry: Dict[str, Any], unplaced: List[str]) -> bool:
     """Close one session, unless one of its tasks is pending. Return whether it is closed. Add those of its tasks to
     `unplaced` that do not say of which VM they take a snapshot."""
-    session = entry.get("session")
-    if not isinstance(session, str) or not session:
-        return True  # the file was damaged: this is no session
+    # What is no reference was not written by a pass. To ask xapi for it may end this pass, and so every later one: a
+    # server cannot read a call with characters that XML does not carry.
+    session = str(entry.get("session"))
+    if not is_reference(session):
+        return True
     recorded = entry.get("tasks")
-    tasks = [str(task) for task in recorded] if isinstance(recorded, list) else []
+    tasks = [task for task in recorded if is_reference(task)] if isinstance(recorded, list) else []
     try:
         with understood("session.get_tasks"):
-            tasks += [str(task) for task in xapi.call("session.get_tasks", session)]
+            tasks += [task for task in xapi.call("session.get_tasks", session) if is_reference(task)]
     except Refused as refused:
         if refused.code not in _GONE:
             return False  # it may have an operation in flight that is not recorded

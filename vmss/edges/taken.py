@@ -4,7 +4,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 
 from vmss.core.datetimes import parse_datetime
 from vmss.core.read_back import Named, Taken
-from vmss.core.records import NULL, TAKING
+from vmss.core.records import TAKING
 from vmss.core.text import one_line
 from vmss.edges.query import list_of, text_of, where
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
@@ -29,11 +29,6 @@ def read_taken(xapi: Xapi, vms: Sequence[str], names: Sequence[str] = ()) -> Dic
 def can_be_asked_for(name: str) -> bool:
     """Whether a query can have this name: its texts stand in quotes."""
     return not set('"\\').intersection(name)
-
-
-def is_reference(told: str) -> bool:
-    """Whether what a task tells can be the reference of an object."""
-    return told.startswith("OpaqueRef:") and told != NULL
 
 
 def _taken(ref: str, record: Mapping[str, Any]) -> Taken:

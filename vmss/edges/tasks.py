@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any, Dict, Mapping, Optional
 
 from vmss.core.outcome import RESULT_LOST, Outcome
+from vmss.core.text import is_reference
 from vmss.edges.clock import Clock
 from vmss.edges.xapi import Refused, Xapi, understood
 
@@ -36,10 +37,15 @@ class Tasks:
 
     def start(self, method: str, *params: Any) -> str:
         """Start Async.METHOD and return its task. Raise Refused or Unanswered; Refused with RESULT_LOST if xapi tells
-        the task of another operation, so that this one's is not known."""
+        the task of another operation, or what is none, so that this one's is not known."""
         if not self._methods:
             self._last_event = self._clock.monotonic()
-        task = str(self._xapi.call("Async." + method, *params))
+        told = self._xapi.call("Async." + method, *params)
+        # To wait for what is no task would be refused, for all operations. Written down, every later pass would ask for
+        # it.
+        if not is_reference(told):
+            raise Refused([RESULT_LOST, method])
+        task = str(told)
         self._add(task, method)
         return task
 

@@ -9,7 +9,7 @@ from xml.parsers.expat import ExpatError
 
 import XenAPI
 
-from vmss.core.text import one_line, quoted
+from vmss.core.text import is_reference, one_line, quoted
 from vmss.edges.transport import CALL_TIMEOUT_S, reason_of, transport_to
 
 # The name that makes xapi mark the snapshots of a local session as scheduled (ocaml/xapi/xapi_vmss.ml).
@@ -87,7 +87,9 @@ class Xapi:
         self._guarded(
             "session.login_with_password", lambda: self._client.login_with_password(user, password, "1.0", originator)
         )
-        self.session = str(self._client.handle)
+        if not is_reference(self._client.handle):
+            raise Misunderstood("session.login_with_password: not an answer of xapi: %s" % quoted(self._client.handle))
+        self.session = self._client.handle
         # XenAPI would log in again, silently, if the session were refused. The calls of the new session would go on as
         # if the operations of the old one still existed
         # (docs/xapi-facts.md, The XenAPI client logs in again by itself).

@@ -66,6 +66,8 @@ class Notes:
         self._seen: Dict[str, Dict[str, List[str]]] = {}  # like `disks`
         self._unread: Dict[str, str] = {}  # VMs, by new snapshots whose disks were not read yet
         self._full = False
+        # Of the notes, which are written anew each time, most are as they were.
+        self._text = lru_cache(maxsize=2 * _FINISHED_MAX)(_written)
 
     def began(self, vm: str, now: datetime, disks: int) -> None:
         """A snapshot of a VM that has so many disks is about to be started."""
@@ -131,7 +133,7 @@ class Notes:
     def keep(self) -> None:
         """Write them, also where somebody has removed what was written before."""
         attempts = self.earlier + list(self._mine.values())
-        value = {"operations": [_written(attempt) for attempt in attempts], "disks": {**self.disks, **self._seen}}
+        value = {"operations": [self._text(attempt) for attempt in attempts], "disks": {**self.disks, **self._seen}}
         try:
             self._directory.keep(self._name, value if attempts else {})
         except LockError as error:  # a full disk: then nothing is searched for
@@ -148,7 +150,6 @@ def lost_name(snapshot: str) -> str:
 # The form of the file
 
 
-@lru_cache(maxsize=2 * _FINISHED_MAX)
 def _written(attempt: Attempt) -> Dict[str, str]:
     times = (("since", attempt.since), ("ended", attempt.ended), ("until", attempt.until))
     value = {name: format_datetime(time) for name, time in times if time is not None}

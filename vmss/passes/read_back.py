@@ -12,11 +12,11 @@ from vmss.core.engine import Engine
 from vmss.core.job import Job, Operation
 from vmss.core.outcome import SNAPSHOT_MISSING, SNAPSHOT_NOT_READ, SNAPSHOT_UNFIT, Error, Outcome
 from vmss.core.read_back import Taken, new_snapshot, reasons
-from vmss.core.text import one_line
+from vmss.core.text import is_reference, one_line
 from vmss.core.words import counted
 from vmss.edges import storage
 from vmss.edges.query import CHUNK
-from vmss.edges.taken import can_be_asked_for, count_disks, is_reference, read_named, read_taken
+from vmss.edges.taken import can_be_asked_for, count_disks, read_named, read_taken
 from vmss.edges.xapi import Misunderstood, Refused
 from vmss.passes.context import Context
 from vmss.passes.notes import Notes

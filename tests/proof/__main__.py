@@ -1,0 +1,7 @@
+"""`python -m tests.proof`."""
+
+import sys
+
+from tests.proof.command import main
+
+sys.exit(main())
