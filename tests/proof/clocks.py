@@ -68,13 +68,15 @@ class Stepped:
         assert self.manual in pool.call("VM.get_snapshots", self.vms[0]), "a snapshot that nobody scheduled is gone"
         assert self.base <= set(pool.call("VDI.get_all")), "a disk of a VM is gone"
 
-    def slots(self) -> None:
-        """Two slots, and a quiet tick after each: one alert for each run."""
-        for _ in range(2):
+    def slots(self, again: bool = False) -> None:
+        """Two slots, and a quiet tick after each: one alert for each run. If the first comes `again`, because the clock
+        was set back, a policy that has served it before does not serve it a second time."""
+        for number in range(2):
             before = [len(self.pool.alerts(policy)) for policy in self.policies]
             assert self.slot().status == 0
             counts = [len(self.pool.alerts(policy)) for policy in self.policies]
-            assert counts == [count + 1 for count in before], "not one alert per run"
+            runs = {now - then for now, then in zip(counts, before)}
+            assert runs <= ({0, 1} if again and number == 0 else {1}), "not one alert per run"
             self.quiet_tick()
 
     def quiet_tick(self) -> None:
@@ -127,7 +129,7 @@ def one(seed: int, name: str) -> List[str]:
             it.nothing_is_lost()
             it.quiet_tick()
             it.quiet_tick()
-            it.slots()
+            it.slots(again=name == "an hour back")
             it.check()
             pool.simulator.set_time(pool.simulator.now() + timedelta(days=2))
             it.slots()
