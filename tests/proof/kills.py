@@ -45,9 +45,11 @@ class AtCall:
 class Killer:
     """A pool, with a front, whose passes are killed; a new one after each failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_calls: bool = False) -> None:
+        """`at_calls`: none is killed at a time, which no seed repeats exactly."""
         self.stack = ExitStack()
         self.pool: Optional[FastPool] = None
+        self.at_calls = at_calls
 
     def close(self) -> None:
         self.stack.close()
@@ -82,7 +84,7 @@ class Killer:
         for method in ("VDI.snapshot", "VDI.destroy"):
             rule = {"method": method, "action": "delay", "seconds": "30", "count": "0", "probability": "0.15"}
             pool.call("simulator.add_fault", dict(rule, seed=str(seed)))
-        by_call = chance.random() < 0.5
+        by_call = chance.random() < 0.5 or self.at_calls
         strike = self.at_some_call(chance) if by_call else at_some_time(pool, signal.SIGKILL, chance, self.took)
         kind = disturb(pool, signal.SIGKILL, strike)
         return ["at a call" if by_call else "at a time", kind[len("SIGKILL ") :]]
@@ -110,9 +112,9 @@ class Killer:
         return strike
 
 
-def kills(seed: int, count: int) -> Proof:
-    """Kill so many passes."""
-    killer = Killer()
+def kills(seed: int, count: int, at_calls: bool = False) -> Proof:
+    """Kill so many passes; `at_calls`: only at calls."""
+    killer = Killer(at_calls)
     try:
         return play("kills", seed, count, killer.one)
     finally:
