@@ -18,6 +18,7 @@ from vmss.core.datetimes import parse_datetime
 from vmss.edges import settings, surroundings, world
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
+from vmss.edges.vms import read_vms_by_uuid, with_snapshots
 from vmss.edges.xapi import Xapi
 from vmss.passes.journal import Journal
 from vmss.simulator.faults import Rule
@@ -129,6 +130,28 @@ def test_a_task_of_an_earlier_pass_whose_snapshot_is_dated_in_the_future_serves_
     front(pool, before=Once("VM.get_snapshot_time", lambda: pool.at(10, 17)))
     assert pool.tick().status == 0
     assert len({snapshot["name_label"] for snapshot in pool.snapshots(vm)}) == 2
+
+
+def test_a_vm_whose_snapshot_lasts_beyond_its_next_slot_gets_no_second_one_behind_it(pool: TestPool) -> None:
+    vm = due_vm(pool)
+    slow(pool, vdi_snapshot=4500.0)
+    pool.settings = pool.settings._replace(snapshot_limit=9000)
+    assert pool.tick().status == 1
+    (policy,) = pool.call("VMSS.get_all")
+    overtaken = ["VMSS_OVERTAKEN_BY_NEXT_SLOT" in alert["body"] for alert in pool.alerts(policy)]
+    assert overtaken == [True, True, False] and len(pool.snapshots(vm)) == 1
+
+
+def test_a_snapshot_that_its_vm_does_not_list_is_left_alone(pool: TestPool) -> None:
+    vm = due_vm(pool, retained_snapshots="5")
+    for hour in (10, 11):
+        pool.at(hour, 15)
+        pool.tick()
+    (read,) = read_vms_by_uuid(pool.xapi, [pool.uuid("VM", vm)])
+    listed, unlisted = sorted(read.snapshot_refs)
+    (damaged,) = with_snapshots(pool.xapi, [read._replace(snapshot_refs=(listed,))])
+    assert [snapshot.ref for snapshot in damaged.snapshots] == [listed]
+    assert damaged.suspect == (pool.uuid("VM", unlisted),)
 
 
 def test_an_older_snapshot_is_not_the_one_whose_result_is_in_doubt(pool: TestPool) -> None:

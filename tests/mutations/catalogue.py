@@ -389,7 +389,7 @@ MUTATIONS: List[Mutation] = [
             "a VM whose snapshot hangs gets a second one",
             "if job.take and job.vm in being_taken:",
             "if False:",
-            "service convergence",
+            "trouble service",
         ),
         (
             "what could not be deleted waits for the next run",
@@ -594,7 +594,7 @@ MUTATIONS: List[Mutation] = [
             "a snapshot whose records contradict each other is deleted",
             "if item.snapshot is not None and item.ref in vm.snapshot_refs and item.ref != vm.ref:",
             "if item.snapshot is not None:",
-            "hostile run",
+            "trouble hostile",
         ),
         (
             "a checkpoint in the making counts",
