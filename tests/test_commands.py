@@ -154,7 +154,8 @@ def test_with_more_rights_than_its_caller_the_command_minds_nothing_of_the_envir
     secret = pool.folder / "shadow"
     secret.write_text("root:hunter2:19000\n")
     bad = {"VMSS_CONFIG": str(secret), "VMSS_XAPI": pool.place.xapi, "TZ": "Asia/Tokyo", variable: "1000"}
-    ended = vmss(pool.folder, "xe", "vmss-list", **bad)  # which does not wait for a xapi
+    mine: Dict[str, Optional[str]] = {"VMSS_FRESH_SEED": None, "VMSS_SHARE": None}  # of the tests
+    ended = vmss(pool.folder, "xe", "vmss-list", **mine, **bad)  # which does not wait for a xapi
     told = "VMSS_CONFIG, VMSS_LOCK_DIR, VMSS_LOG, VMSS_XAPI (in a shell of root's: unset SUDO_UID)"
     assert told in ended.err and ended.err.count("not used, because") == 1
     # It is dom0's own socket that it looks for.
