@@ -270,9 +270,19 @@ class Observer:
         for vm, row in self._rows("VM").items():
             if self._on_since.get(vm, ("", 0.0))[0] != row["snapshot_schedule"]:
                 self._on_since[vm] = row["snapshot_schedule"], self._steady()
+        self._give_away()
         halted = {vm for vm, row in self._rows("VM").items() if row["power_state"] == "Halted"}
         self._halted_since = {vm: self._halted_since.get(vm, self._steady()) for vm in halted}
         self.about_to_change()
+
+    def _give_away(self) -> None:
+        """A disk that somebody has taken into use is theirs from then on, whatever they do with it."""
+        snapshots = {row["uuid"]: ref for ref, row in self._rows("VM").items()}
+        users = self._users_of_disks()
+        for disk, row in self._rows("VDI").items():
+            snapshot = self._doomed_disks.get(row["uuid"], ("", ""))[0]
+            if snapshot and users.get(disk, set()) - {snapshots.get(snapshot, "")}:
+                del self._doomed_disks[row["uuid"]]
 
     def restarted(self) -> None:
         """xapi has ended and begun."""
