@@ -134,6 +134,7 @@ class Observer:
         self._said: Dict[str, List[Tuple[str, str]]] = {}
         self._told_of: Set[Tuple[str, str]] = set()  # what the alerts of this pass are, by name and object
         self._first_taken: Dict[str, datetime] = {}  # by policy, when the first snapshot of its run was asked for
+        self._unseen: Set[str] = set()  # VMs that the pass was refused a look at
         self._claimed = 0  # expired snapshots that the alerts of this pass say are deleted
         self._journal_at_end: Set[str] = set()
         self._disturbed = False  # in this pass, snapshots may have gone that were there
@@ -222,6 +223,7 @@ class Observer:
         self._retained = {}
         self._said = {}
         self._told_of = set()
+        self._unseen = set()
         self._first_taken = {}
         self._claimed = 0
         self._disturbed = False
@@ -359,6 +361,8 @@ class Observer:
             self._quiet = False
         elif method == "message.get" and answer["Status"] != "Success":
             self._unread = True
+        elif method == "VM.get_record" and answer["Status"] != "Success":
+            self._unseen.add(str(params[1]))
 
     def _says_what_is_deleted(self, body: str) -> None:
         """An alert counts as deleted only what is gone, with all of its disks."""
@@ -399,6 +403,7 @@ class Observer:
         self._check(
             1,
             self._jumped
+            or vm in self._unseen
             or self._steady() - since < FRESH_SECONDS
             or self._rows("VMSS").get(schedule, {}).get("name_label") == label,
             "%s is taken of a VM that has left the schedule for long",
