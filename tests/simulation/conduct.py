@@ -4,7 +4,7 @@ Nothing here is shared with the code under test.
 """
 
 import re
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 from vmss.simulator import Simulator
 
@@ -17,8 +17,6 @@ BUSY = re.compile(r"UUID:(\S+) Error:\['OTHER_OPERATION_IN_PROGRESS', 'VM', '(Op
 CHANGED = re.compile(r"UUID:(\S+) Error:\['VM_BAD_POWER_STATE', '(OpaqueRef:[^']*)'")
 # The alert of a run comes so long after the last snapshot has ended, whatever else is under way.
 TELL_SECONDS = 1800.0
-# After so many seconds nothing is expected any more of an operation that an earlier pass has left.
-LEFT_SECONDS = 3000.0
 
 Found = Iterator[Tuple[int, str]]
 
@@ -41,20 +39,17 @@ class Limits(NamedTuple):
 
 
 class Taking(NamedTuple):
-    """The task of a snapshot that was asked for, the method, when it was asked for, and whether this was heard of."""
+    """The task of a snapshot that was asked for, the method, and whether its task was heard of."""
 
     task: str
     method: str
-    began: float
     heard: bool = False
 
 
 class Conduct:
     """One pass. Each method yields the invariants that its conduct breaks, by their numbers."""
 
-    def __init__(
-        self, sim: Simulator, limits: Limits, steady: Callable[[], float], earlier: Optional["Conduct"] = None
-    ) -> None:
+    def __init__(self, sim: Simulator, limits: Limits, steady: Callable[[], float]) -> None:
         self._sim = sim
         self._limits = limits
         self._steady = steady
@@ -65,11 +60,6 @@ class Conduct:
         self._destroyed: Set[str] = set()  # since xapi was last asked to write its database
         self._taken: Dict[str, int] = {}  # how often a snapshot of each VM was asked for
         self._takings: Dict[str, List[Taking]] = {}  # by VM, in this pass
-        self._earlier: Dict[str, List[Taking]] = {}  # the same, in the pass before
-        self._cancelled_earlier: Set[str] = set()
-        if earlier is not None:
-            self._earlier = earlier._takings
-            self._cancelled_earlier = earlier._cancelled
         self._worked_since_read = False
         # By the uuid of a policy of which snapshots were asked for since its last alert: of which VMs, and when one was
         # last under way.
@@ -121,16 +111,11 @@ class Conduct:
                 yield 1, "%s is asked for again, after an answer that was lost" % method
             elif it.method == method == "Async.VM.snapshot_with_quiesce" and it.heard:
                 yield 6, "%s is asked for again of the same VM" % method
-        for it in self._earlier.get(vm, ()):
-            given_up = it.task in self._cancelled_earlier or self._steady() - it.began >= LEFT_SECONDS
-            if self._is_pending(it.task) and not given_up:
-                yield 1, "%s is asked for while one of an earlier pass is under way" % method
 
     def answered(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
         """The server has answered, whether that gets back or not."""
         if method in TAKES and answer["Status"] == "Success":
-            taking = Taking(str(answer["Value"]), method, self._steady())
-            self._takings.setdefault(str(params[1]), []).append(taking)
+            self._takings.setdefault(str(params[1]), []).append(Taking(str(answer["Value"]), method))
 
     def heard(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
         """An answer has come back."""

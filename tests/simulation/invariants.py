@@ -205,9 +205,7 @@ class Observer:
     def begin(self) -> None:
         """A pass begins."""
         self.power.begin()
-        # What a pass could not write down, its successor cannot know.
-        earlier = None if self._disk_full else self._conduct
-        self._conduct = Conduct(self.sim, self._limits, self._steady, earlier)
+        self._conduct = Conduct(self.sim, self._limits, self._steady)
         now = self._began = self._latest = self.sim.now()
         self._steady_began = self._steady()
         self._kept = {
