@@ -18,7 +18,7 @@ from vmss.core.datetimes import parse_datetime
 from vmss.edges import settings, surroundings, world
 from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
-from vmss.edges.vms import read_vms_by_uuid, with_snapshots
+from vmss.edges.vms import read_snapshots, read_vms_by_uuid, with_snapshots
 from vmss.edges.xapi import Xapi
 from vmss.passes.journal import Journal
 from vmss.simulator.faults import Rule
@@ -140,6 +140,14 @@ def test_a_vm_whose_snapshot_lasts_beyond_its_next_slot_gets_no_second_one_behin
     (policy,) = pool.call("VMSS.get_all")
     overtaken = ["VMSS_OVERTAKEN_BY_NEXT_SLOT" in alert["body"] for alert in pool.alerts(policy)]
     assert overtaken == [True, True, False] and len(pool.snapshots(vm)) == 1
+
+
+def test_a_checkpoint_that_is_still_being_taken_is_no_snapshot_yet(pool: TestPool) -> None:
+    vm = due_vm(pool)
+    pool.tick()
+    (ref,) = read_snapshots(pool.xapi, [vm])[vm]
+    pool.simulator.db.set("VM", ref, "current_operations", {"OpaqueRef:task": "checkpoint"})
+    assert read_snapshots(pool.xapi, [vm]) == {}
 
 
 def test_a_snapshot_that_its_vm_does_not_list_is_left_alone(pool: TestPool) -> None:

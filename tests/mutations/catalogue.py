@@ -600,7 +600,7 @@ MUTATIONS: List[Mutation] = [
             "a checkpoint in the making counts",
             "                continue  # a checkpoint in the making, which may yet fail\n",
             "                pass\n",
-            "run killed",
+            "trouble run",
         ),
     ),
     *_of(
