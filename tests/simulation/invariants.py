@@ -601,7 +601,11 @@ class Observer:
         """Others have changed something; `before` are the scheduled snapshots that there were."""
         if self._stop_asked is not None:
             self._stop_asked += self._steady() - self._others_began  # that was their time, not the pass's
-        self._conduct.others_took(self._steady() - self._others_began)
+        lasted = self._steady() - self._others_began  # their time: the pass could look at nothing
+        self._conduct.others_took(lasted)
+        self._on_since = {vm: (policy, since + lasted) for vm, (policy, since) in self._on_since.items()}
+        self._halted_since = {vm: since + lasted for vm, since in self._halted_since.items()}
+        self._users_since = {use: since + lasted for use, since in self._users_since.items()}
         gone = set(before) - set(self.scheduled())
         self._taken_away += len(gone)
         rows = [self._snapshots[snapshot] for snapshot in sorted(gone)]
