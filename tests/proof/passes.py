@@ -26,7 +26,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 WARM_UP = 30
 # Bytes of Python's own objects: what its own caches still take after that, and by how much each pass may grow, which is
 # less than a reference that it would keep.
-CACHES_MAX = 12 << 10
+CACHES_MAX = 64 << 10
 GROWTH_MAX = 64
 # Bytes of the process, which grows in whole pages and with what the allocator does not give back.
 RESIDENT_MAX = 16 << 20
