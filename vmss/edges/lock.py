@@ -349,10 +349,9 @@ def _write_all(descriptor: int, text: bytes) -> None:
 
 
 def _quoted(path: str) -> str:
-    """A path as a word of a shell command."""
-    import shlex  # not needed by an idle tick
+    from vmss.edges.shell import shell_word  # not needed by an idle tick
 
-    return shlex.quote(one_line(path))
+    return shell_word(path)
 
 
 def _public(holder: Dict[str, Any]) -> Dict[str, Any]:

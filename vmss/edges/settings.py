@@ -261,11 +261,11 @@ def _content(path: str) -> bytes:
             raise OSError("it is not a regular file")
         if os.geteuid() == 0 and _is_others(status):
             # Such as verify_tls = no, with which root would send a password to anybody.
-            import shlex
+            from vmss.edges.shell import shell_word
 
             raise SettingsError(
                 "%s: others than root can write to it, so root believes nothing in it" % one_line(path),
-                "chown root:root {0} && chmod 0644 {0}".format(one_line(shlex.quote(path))),
+                "chown root:root {0} && chmod 0644 {0}".format(shell_word(path)),
             )
         data = file.read(_FILE_BYTES_MAX + 1)
     if len(data) > _FILE_BYTES_MAX:

@@ -24,9 +24,10 @@ class Surroundings(NamedTuple):
     transport: Any = None
 
 
+# Where programs of dom0 are looked for, also by xapi for its plugins.
+PATH = "/sbin:/usr/sbin:/bin:/usr/bin"
 # What is left of the environment of a caller with fewer rights: how a terminal shows text. PATH is replaced.
 _HARMLESS = re.compile(r"(TERM|LANG|LC_[A-Z]+|COLUMNS|LINES|NO_COLOR)\Z")
-_PATH = "/sbin:/usr/sbin:/bin:/usr/bin"
 
 
 def drop_callers_environment() -> str:
@@ -41,7 +42,7 @@ def drop_callers_environment() -> str:
     for name in list(os.environ):
         if not _HARMLESS.match(name):
             del os.environ[name]
-    os.environ["PATH"] = _PATH
+    os.environ["PATH"] = PATH
     return ours and (
         "not used, because this runs with the rights of another user than its caller: %s (in a shell of root's: unset "
         "SUDO_UID)" % one_line(ours, 200)

@@ -1,6 +1,5 @@
 """What `vmss status` examines: licence, lock and log, how the last runs fared, what is overdue, what is left over."""
 
-import shlex
 from datetime import datetime
 from functools import partial
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -12,6 +11,7 @@ from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Place, Settings, SettingsError, of_pool
+from vmss.edges.shell import shell_word
 from vmss.insight import history, left_over, lock_and_log, no_session, policies, promises, remains, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
@@ -107,7 +107,7 @@ def settings_of_pool(session: Reading) -> List[Finding]:
         for mistake in of_pool(Settings(), {key: value})[1]:
             command = "xe pool-param-remove uuid=%s param-name=other-config param-key=%s" % (
                 session.pool.uuid,
-                shlex.quote(one_line(key, 100)),
+                shell_word(key, 100),
             )
             text = "pool.other_config: %s" % mistake
             found.append(Finding(WARNING, "settings", text, "the setting is ignored", command))

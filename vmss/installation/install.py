@@ -16,6 +16,7 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
+from vmss.edges.surroundings import PATH
 from vmss.installation.root import FileState, Root
 from vmss.installation.shipped import shipped
 
@@ -283,7 +284,7 @@ def _trouble() -> List[str]:
     try:
         ended = subprocess.run(
             [PLUGIN],
-            env={"PATH": "/sbin:/usr/sbin:/bin:/usr/bin"},
+            env={"PATH": PATH},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -193,23 +193,28 @@ def _started(xapi: Xapi, coordinator: str) -> Optional[datetime]:
         return None
 
 
+def _is_later(started: Optional[datetime], attempt: Attempt) -> bool:
+    """Whether xapi was started, as far as that is known, after an attempt began."""
+    return started is not None and started >= attempt.since
+
+
 def _may_have_left_disks(attempt: Attempt, started: Optional[datetime]) -> bool:
     """Whether the xapi that an attempt was started with may have died since, or has had to undo the attempt."""
-    return attempt.cancelled or attempt.until is not None or started is None or started >= attempt.since
+    return attempt.cancelled or attempt.until is not None or started is None or _is_later(started, attempt)
 
 
 def _was_restarted(attempt: Attempt, started: Optional[datetime]) -> bool:
     """Whether it is certain that xapi was restarted since an attempt that may have left disks."""
-    return started is not None and (not attempt.cancelled or started >= attempt.since)
+    return started is not None and (not attempt.cancelled or _is_later(started, attempt))
 
 
 def _bounded(attempt: Attempt, started: Optional[datetime], limit_s: int, now: datetime) -> Attempt:
     """The attempt with the latest time at which it can have made disks."""
     if attempt.until is not None:
         return attempt
-    died = started if started is not None and started >= attempt.since else now
-    until = min(now, died, attempt.ended or now, attempt.since + timedelta(seconds=limit_s))
-    return attempt._replace(until=until)
+    died = started if _is_later(started, attempt) else None
+    ends = (now, attempt.since + timedelta(seconds=limit_s), attempt.ended, died)
+    return attempt._replace(until=min(end for end in ends if end is not None))
 
 
 def _search(
