@@ -390,9 +390,11 @@ class Observer:
             "%s is to be taken by a pass that was to prune",
             name,
         )
-        for row in self._policies.values():
+        for policy, row in self._policies.items():
             if row["name_label"] == label:
-                self._check(1, row["enabled"] or bool(self._forced), "%s is taken, and its schedule is off", name)
+                # It may have been switched on before the pass read it.
+                on = row["enabled"] or self._rows("VMSS").get(policy, row)["enabled"]
+                self._check(1, on or bool(self._forced), "%s is taken, and its schedule is off", name)
                 is_slot = self.latest_slot(row, when) == when
                 self._check(
                     1, is_slot or began <= when or self._jumped, "%s: this is no slot, nor when a run began", name
