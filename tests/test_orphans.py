@@ -15,7 +15,7 @@ from tests.pool import TestPool
 from vmss.core.left_over import MEMORY, NAMELESS, SUSPECT, Item, sentences, stuck
 from vmss.core.outcome import TIMED_OUT, Outcome
 from vmss.core.problem import Problem
-from vmss.core.records import NULL
+from vmss.core.records import NULL, Pool
 from vmss.edges.lock import LockDirectory
 from vmss.edges.log import Log
 from vmss.edges.xapi import Refused, Unanswered, Xapi
@@ -40,6 +40,7 @@ LEFT = Candidate(
     time=SINCE + timedelta(seconds=5),
     size=1 << 30,
 )
+POOL = Pool("OpaqueRef:pool", "pool", "OpaqueRef:host", {}, True, NULL)
 NAMELESS_DISK = LEFT._replace(name="", is_a_snapshot=False, of=NULL, time=datetime(1970, 1, 1, tzinfo=UTC))
 
 # --- what counts ---
@@ -121,7 +122,7 @@ def test_an_alert_names_ten_disks() -> None:
 
 def test_noted_is_what_is_under_way_and_what_xapi_may_not_have_written_yet(tmp_path: Path) -> None:
     directory = LockDirectory(str(tmp_path / "lock"))
-    notes = Notes(directory, "pool", Log(None, lambda: SINCE, UTC))
+    notes = Notes(directory, POOL, Log(None, lambda: SINCE, UTC))
 
     def noted() -> List[str]:
         return [operation["vm"] for operation in directory.read("pool.taking").get("operations", [])]
@@ -139,12 +140,12 @@ def test_noted_is_what_is_under_way_and_what_xapi_may_not_have_written_yet(tmp_p
     notes.ended(vms[3], SINCE + timedelta(minutes=12), Outcome(value="OpaqueRef:snapshot"))
     notes.database_written()
     assert noted() == [vms[2], vms[4]]
-    assert [operation.vm for operation in Notes(directory, "pool", Log(None, lambda: SINCE, UTC)).earlier] == noted()
+    assert [operation.vm for operation in Notes(directory, POOL, Log(None, lambda: SINCE, UTC)).earlier] == noted()
 
 
 def test_a_second_attempt_does_not_undo_the_note_of_one_that_was_given_up(tmp_path: Path) -> None:
     directory = LockDirectory(str(tmp_path / "lock"))
-    notes = Notes(directory, "pool", Log(None, lambda: SINCE, UTC))
+    notes = Notes(directory, POOL, Log(None, lambda: SINCE, UTC))
     vm, later = "%08d-0000-0000-0000-000000000000" % 1, SINCE + timedelta(hours=1)
     notes.began(vm, SINCE, 2)
     notes.ended(vm, later, Outcome(error=(TIMED_OUT,)))
@@ -152,12 +153,12 @@ def test_a_second_attempt_does_not_undo_the_note_of_one_that_was_given_up(tmp_pa
     notes.ended(vm, later, Outcome(value="OpaqueRef:snapshot"))
     notes.database_written()
     kept = Attempt(vm, SINCE, disks=2, cancelled=True)
-    assert Notes(directory, "pool", Log(None, lambda: SINCE, UTC)).earlier == [kept]
+    assert Notes(directory, POOL, Log(None, lambda: SINCE, UTC)).earlier == [kept]
 
 
 def test_a_note_stays_small_enough_to_be_read_again(tmp_path: Path) -> None:
     directory = LockDirectory(str(tmp_path / "lock"))
-    notes = Notes(directory, "pool", Log(None, lambda: SINCE, UTC))
+    notes = Notes(directory, POOL, Log(None, lambda: SINCE, UTC))
     vms = ["%08d-0000-0000-0000-000000000000" % number for number in range(1100)]
     for vm in vms:
         notes.began(vm, SINCE, 1)
@@ -245,6 +246,7 @@ def test_disks_of_a_snapshot_that_xapi_was_stopped_in_are_reported_and_left(pool
     sr = pool.sr()
     vm = pool.vm("vm", [sr, sr])
     policy = pool.policy([vm])
+    pool.simulator.durations = pool.simulator.durations._replace(without_source=0.0)
     at_quarter(pool, 10)
     fails(pool, Death(pool, "clean"))
     pool.at(10, 30)

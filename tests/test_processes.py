@@ -293,7 +293,9 @@ class ProcessPool(TestPool):
         snapshots = [ref for ref, record in records.items() if record["is_a_snapshot"]]
         memory = {str(record["suspend_VDI"]) for record in records.values()} - {NULL}
         assert set(self.snapshot_vdis()) == self.disks_of(snapshots) | memory
-        assert self.written_down() == [] and self.sessions() == self.lost_sessions
+        assert self.written_down() == [], "sessions to close: %s, tasks: %s" % (self.written_down(), self.tasks())
+        sessions = self.sessions()
+        assert sessions == self.lost_sessions, "sessions: %d, of which %d are lost" % (sessions, self.lost_sessions)
         assert self.pending() == [] and self.journal() == []
         assert self.lock_is_free() and self.in_lock() == {} and self.logins() == []
 
@@ -393,7 +395,8 @@ def disturb(pool: ProcessPool, number: signal.Signals, strike: Strike) -> str:
         assert status in (0, 1), (status, err)
         assert err.startswith("stopped before the end") if status else not err, err
         assert pool.sessions() == pool.lost_sessions and pool.pending() == []
-    assert pool.whole_pass() == Ended(0, "")
+    clean = pool.whole_pass()
+    assert clean == Ended(0, ""), clean
     after = pool.see()
     pool.check_served(before, after)
     for policy in pool.policies:
@@ -405,8 +408,8 @@ def disturb(pool: ProcessPool, number: signal.Signals, strike: Strike) -> str:
         # 8: operations of the killed pass outlived the clean one; the next closes their session.
         assert killed
         pool.call("simulator.set_time", format_datetime(pool.slot + HOUR / 2))
-        assert pool.whole_pass() == Ended(0, "")
-        assert pool.see() == after
+        clean = pool.whole_pass()
+        assert clean == Ended(0, "") and pool.see() == after, clean
     pool.check_nothing_left()
     served = all(last >= pool.slot for last in middle.last_run.values())
     kind = "login" if lost else "served" if served else "unsettled" if unsettled else "begun" if begun else "not served"

@@ -13,6 +13,9 @@ FROZEN_SUFFIX = ".frozen"
 # The key of pool.other_config by which a pass shows that it is at work (vmss/passes/at_work.py).
 AT_WORK = "vmss-at-work"
 
+# The key of pool.other_config with the snapshots that were started and did not end as they should (passes/notes.py).
+BEGUN = "vmss-begun"
+
 # The operations by which a snapshot is made, in `current_operations` of the VM and of a checkpoint in the making.
 TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
 

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges import stop
+from vmss.edges.processes import boot
 
 # Retries of a lock that is held: `holder` holds it for an instant, to see whether a pass does.
 _RETRIES = 3
@@ -66,6 +67,12 @@ class LockDirectory:
         """Go over to what is at the path now: somebody has removed the directory, or laid another one over it."""
         gone, self._descriptor = self._descriptor, _opened(self.path)
         os.close(gone)
+
+    def identity(self) -> str:
+        """What tells this directory from that of another host, and from an earlier one in its place: it is in memory,
+        and a boot empties it."""
+        status = os.fstat(self._descriptor)
+        return "%s %d %d" % (boot(), status.st_dev, status.st_ino)
 
     def acquire(self, pool: str, holder: Dict[str, Any]) -> "Lock":
         """Given the pool's uuid, acquire its lock and write `holder` into it. Raise Held if another process has it.

@@ -1,4 +1,4 @@
-"""The processes of this machine, as the kernel tells of them."""
+"""The processes of this machine, and its start, as the kernel tells of them."""
 
 
 def started(pid: int) -> str:
@@ -12,3 +12,12 @@ def started(pid: int) -> str:
         return ""
     ended = fields[:1] in ([], [b"Z"], [b"X"])
     return "" if ended or len(fields) < 20 else fields[19].decode("ascii", "replace")
+
+
+def boot() -> str:
+    """What names the start of this machine's kernel for good; empty if the kernel does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read(64).strip()
+    except (OSError, ValueError):
+        return ""

@@ -45,6 +45,10 @@ class Agenda:
         # held.
         self.waiting_since = context.clock.now()
 
+    def waits_since(self, since: datetime) -> None:
+        """A tick could not serve what was due at this time either."""
+        self.waiting_since = min(self.waiting_since, since)
+
     @property
     def owed(self) -> "Owed":
         """What policies still owe."""

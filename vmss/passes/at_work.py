@@ -1,4 +1,7 @@
-"""The sign in xapi that a pass is at work, for others that do not see its lock because somebody has removed it.
+"""The sign in xapi that a pass is at work.
+
+It is for others that do not see its lock, because somebody has removed it; and for the next pass, if the host dies with
+this one, and with it the notes beside the lock.
 
 It is a key of pool.other_config. It names the process, and not the session, which would be a login for all who may read
 the key: whether the process lives, the coordinator's dom0 tells, where all passes run.
@@ -7,39 +10,57 @@ the key: whether the process lives, the coordinator's dom0 tells, where all pass
 import json
 import os
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Dict, Optional
 
-from vmss.core.datetimes import format_datetime
+from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.records import AT_WORK
-from vmss.edges.lock import Held
+from vmss.edges.lock import Held, LockDirectory
 from vmss.edges.processes import started
 from vmss.edges.xapi import Refused, Unanswered, understood
 from vmss.passes.context import Context
+from vmss.passes.database import write_database
 
 
 class AtWork:
     """The sign of one pass."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, directory: LockDirectory) -> None:
         self._context = context
-        self._shown = False
+        self._directory = directory
+        self._shown = self._on_disk = False
+        self._dead_since: Optional[datetime] = None
 
-    def look(self) -> None:
-        """The pool had a sign when it was read: raise Held if another pass still shows it. That of a pass that died is
-        removed."""
+    def look(self) -> Optional[datetime]:
+        """The pool had a sign when it was read: raise Held if another pass still shows it. If it is that of a pass that
+        died, and its lock and its notes are not here, return since when it was at work.
+
+        They are not on another coordinator, and gone when the host was started anew. The sign stays until `show` or
+        `remove`.
+        """
         other = self._other()
         if other is not None:
             raise Held(other)
+        return self._dead_since
 
-    def show(self) -> None:
-        """Show the sign, before anything is changed. Raise Held if another pass shows it."""
-        if self._shown:
-            return
+    def show(self, lasting: bool = False) -> None:
+        """Show the sign, before anything is changed. Raise Held if another pass shows it.
+
+        `lasting`: snapshots are going to be started, so xapi writes it to its disk too. Else it would be gone with a
+        host that dies in the first minutes of a pass, and nobody would look for what its snapshots have left.
+        """
+        if not self._shown:
+            self._add()
+        if lasting and self._shown and not self._on_disk:
+            self._on_disk = not write_database(self._context, None)
+
+    def _add(self) -> None:
         process = os.getpid()
         since = format_datetime(self._context.clock.now())
-        value = json.dumps({"pid": process, "started": started(process), "since": since})
+        sign = {"pid": process, "started": started(process), "since": since, "notes": self._directory.identity()}
+        value = json.dumps(sign)
         for _ in range(2):  # the second time after that of a pass that died was removed
-            refused = self._add(value)
+            refused = self._refused(value)
             if refused is None:
                 self._shown = True
                 return
@@ -49,27 +70,30 @@ class AtWork:
             other = self._other()  # xapi adds a key once: of two passes one gets it
             if other is not None:
                 raise Held(other)
+            self.remove()
         raise Held({})
 
     def take_down(self) -> None:
         """Take the sign down, if it is shown."""
         if self._shown:
-            self._remove()
+            self.remove()
             self._shown = False
 
     def _other(self) -> Optional[Dict[str, Any]]:
-        """The process that shows the sign, and since when; None if there is none, or none that lives."""
+        """The process that shows the sign, and since when; None if there is none, or none that lives. Of one that died
+        elsewhere, remember since when it was at work."""
         with understood("pool.get_other_config"):
             text = dict(self._context.xapi.call("pool.get_other_config", self._context.pool.ref)).get(AT_WORK)
         if text is None:
             return None
-        other = _parsed(text)
-        if other is not None:
-            return other
-        self._remove()
+        sign = _parsed(text)
+        if sign is None or _lives(sign):
+            return sign
+        if sign["notes"] not in ("", self._directory.identity()):
+            self._dead_since = parse_reading(sign["since"])
         return None
 
-    def _add(self, value: str) -> Optional[Refused]:
+    def _refused(self, value: str) -> Optional[Refused]:
         """Add the sign. Return xapi's error, if it refused that."""
         try:
             self._context.xapi.call("pool.add_to_other_config", self._context.pool.ref, AT_WORK, value)
@@ -77,17 +101,23 @@ class AtWork:
             return refused
         return None
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Remove the sign, whoever showed it."""
         with suppress(Refused, Unanswered):  # the next pass removes it
             self._context.xapi.call("pool.remove_from_other_config", self._context.pool.ref, AT_WORK)
 
 
 def _parsed(text: Any) -> Optional[Dict[str, Any]]:
-    """The pass that a sign names; None if its process does not live, or is this one, whose earlier pass has ended."""
+    """A sign; None if no pass has written that. One of an earlier version does not tell where the notes are."""
     try:
         value = json.loads(text)
-        pid, since = int(value["pid"]), str(value["since"])
-        lives = bool(value["started"]) and value["started"] == started(pid)
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return None  # nobody who is at work has written that
-    return {"pid": pid, "since": since} if lives and pid != os.getpid() else None
+        parse_reading(value["since"])
+        texts = {name: str(value.get(name, "")) for name in ("started", "since", "notes")}
+        return dict(texts, pid=int(value["pid"]))
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+
+
+def _lives(sign: Dict[str, Any]) -> bool:
+    """Whether the process of a sign is at work; if it is this one, an earlier pass of it, which has ended."""
+    return bool(sign["started"]) and sign["started"] == started(sign["pid"]) and sign["pid"] != os.getpid()

@@ -1,11 +1,14 @@
 """What passes keep for one another: their notes are read when a pass has to do with them, for most ticks have not."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from vmss.core.policy import CHECKPOINT
+from vmss.core.records import NULL
 from vmss.core.served import Served
+from vmss.core.text import is_uuid
 from vmss.edges.lock import LockDirectory
+from vmss.edges.xapi import understood
 from vmss.passes.context import Context
 from vmss.passes.journal import Journal
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 # A snapshot that was cancelled, and has not begun for so long, is not expected to begin any more: else a task that xapi
 # has forgotten to end would keep its VM from being served for ever.
 _BEGINS_WITHIN = timedelta(hours=1)
+
+_SCHEDULED_VMS = '(field "is_a_snapshot" = "false") and (not (field "snapshot_schedule" = "%s"))' % NULL
 
 
 class Kept:
@@ -43,7 +48,7 @@ class Kept:
         """The notes of snapshots under way."""
         from vmss.passes.notes import Notes
 
-        self._notes = self._notes or Notes(self._directory, self._context.pool.uuid, self._context.log)
+        self._notes = self._notes or Notes(self._directory, self._context.pool, self._context.log)
         return self._notes
 
     @property
@@ -72,6 +77,19 @@ class Kept:
         context = self._context
         self._left_over = self._left_over or LeftOver(context.xapi, context.pool, self._journal, self._at_once)
         return self._left_over
+
+    def expect_attempts(self, since: datetime) -> None:
+        """A pass that was at work since then has died, and its notes are not here: it may have begun a snapshot of each
+        VM that is on a schedule."""
+        with understood("VM.get_all_records_where"):
+            vms = self._context.xapi.call("VM.get_all_records_where", _SCHEDULED_VMS)
+            uuids = [record["uuid"] for record in vms.values() if is_uuid(record["uuid"])]
+        self.notes.adopt(uuids, since)
+
+    def share(self) -> None:
+        """At the end of a pass: what is left of the notes goes where other hosts see it."""
+        if self._notes is not None:
+            self._notes.share(self._context.xapi, self._context.pool)
 
     def write_again(self) -> None:
         """Somebody has removed the lock, and with it perhaps the notes beside it: write them again."""

@@ -1,5 +1,11 @@
-"""Notes beside the lock about snapshots that were started, in case xapi dies and loses what it knows of them."""
+"""Notes about snapshots that were started, in case xapi dies and loses what it knows of them.
 
+They are in a file beside the lock, which costs no call and is gone with the memory of the host. What is left of them
+when a pass ends is in the pool's database too, for a host that is started anew, or another coordinator. Of a pass that
+dies with its host only its sign (passes/at_work.py) is left, which tells since when it was at work.
+"""
+
+import json
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -7,18 +13,20 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.outcome import DOES_NOT_COUNT, RESULT_LOST, TIMED_OUT, Outcome
-from vmss.core.records import NULL
+from vmss.core.records import BEGUN, NULL, Pool
 from vmss.core.text import is_uuid
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.query import where
-from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
+from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Unanswered, Xapi
 
 # xapi writes its database every five minutes: what ended before that can no longer be lost
 # (docs/xapi-facts.md, When xapi writes its database).
 _WRITTEN_AFTER = timedelta(minutes=10)
 # Upper limit on the finished snapshots in the notes; the newest stay. The file is written anew for every snapshot.
 _FINISHED_MAX = 1000
+# Upper limit on the snapshots in the pool's database; the newest stay. The pool's record is read at every tick.
+_SHARED_MAX = 100
 # The disks of new snapshots are read together, in one call: when there are this many snapshots, or the first of them is
 # this old. A pass that is shorter makes no call, because it ends by having xapi write its database.
 _READ_TOGETHER = 50
@@ -47,19 +55,22 @@ class Attempt(NamedTuple):
 
 
 class Notes:
-    """The attempts of this pass, and of earlier ones that did not come to their end.
+    """The attempts of this pass, and of earlier ones that did not come to their end, on whichever host.
 
     `earlier` are the attempts of earlier passes; `disks` the disks that those passes saw on new snapshots, by the uuid
     of the VM and the reference of the snapshot. `begun` are the VMs of attempts that had not ended as this pass began,
     and the number of disks of each, if it is known: if one has a snapshot of its slot, that was not read back.
     """
 
-    def __init__(self, directory: LockDirectory, pool: str, log: Log) -> None:
+    def __init__(self, directory: LockDirectory, pool: Pool, log: Log) -> None:
         self._directory = directory
-        self._name = pool + ".taking"
+        self._name = pool.uuid + ".taking"
         self._log = log
         kept = directory.read(self._name)
-        self.earlier = [attempt for attempt in map(_attempt, _items(kept, "operations")) if attempt is not None]
+        self.earlier = _attempts(kept)
+        self._shared = pool.other_config.get(BEGUN)
+        known = {(attempt.vm, attempt.since) for attempt in self.earlier}
+        self.earlier += [it for it in _attempts(_value(self._shared or "")) if (it.vm, it.since) not in known]
         self.begun = {attempt.vm: attempt.disks for attempt in self.earlier if attempt.ended is None}
         self.disks = _disks(kept)
         self._mine: Dict[str, Attempt] = {}  # by VM
@@ -68,6 +79,26 @@ class Notes:
         self._full = False
         # Of the notes, which are written anew each time, most are as they were.
         self._text = lru_cache(maxsize=2 * _FINISHED_MAX)(_written)
+
+    def adopt(self, vms: Sequence[str], since: datetime) -> None:
+        """A pass that was at work since then has died, and its notes with it: it may have begun a snapshot of each of
+        these VMs, whose uuids are given."""
+        self.earlier += [Attempt(vm, since) for vm in vms]
+        self.begun.update(dict.fromkeys(vms))
+        self.keep()
+
+    def share(self, xapi: Xapi, pool: Pool) -> None:
+        """At the end of a pass: write into the pool's database what is left of the notes."""
+        left = sorted(self.earlier + list(self._mine.values()), key=lambda it: it.since)[-_SHARED_MAX:]
+        text = json.dumps({"operations": [_written(it) for it in left]}, separators=(",", ":")) if left else None
+        if text == self._shared:
+            return
+        with suppress(Refused, Unanswered):  # the file has them, and the next pass tries again
+            if self._shared is not None:
+                xapi.call("pool.remove_from_other_config", pool.ref, BEGUN)
+            if text is not None:
+                xapi.call("pool.add_to_other_config", pool.ref, BEGUN, text)
+            self._shared = text
 
     def began(self, vm: str, now: datetime, disks: int) -> None:
         """A snapshot of a VM that has so many disks is about to be started."""
@@ -147,7 +178,20 @@ def lost_name(snapshot: str) -> str:
     return snapshot[len("OpaqueRef:") :]
 
 
-# The form of the file
+# The form of the file, and of the text in the pool's database
+
+
+def _value(text: str) -> Dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _attempts(kept: Mapping[str, Any]) -> List[Attempt]:
+    items = kept.get("operations")
+    return [it for it in map(_attempt, items if isinstance(items, list) else []) if it is not None]
 
 
 def _written(attempt: Attempt) -> Dict[str, str]:
@@ -184,8 +228,3 @@ def _disks(kept: Mapping[str, Any]) -> Dict[str, Dict[str, List[str]]]:
         for vm, snapshots in (by_vm.items() if isinstance(by_vm, dict) else ())
         if isinstance(snapshots, dict)
     }
-
-
-def _items(kept: Mapping[str, Any], name: str) -> List[Any]:
-    items = kept.get(name)
-    return items if isinstance(items, list) else []

@@ -29,7 +29,6 @@ from vmss.passes.notes import Attempt, Notes, lost_name
 # Why a disk counts as an orphan; one that is SUSPECT, NAMELESS or MEMORY is only reported.
 OURS = "ours"  # it was seen on a scheduled snapshot that no longer exists: it is destroyed
 
-# Disks whose records were lost reappear when somebody scans their SR: hence a second search.
 _SECOND_SEARCH_AFTER = timedelta(days=1)
 
 _TYPES = ("user", "system")
@@ -129,17 +128,18 @@ def is_nameless(disk: Candidate) -> bool:
     )
 
 
-def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOver) -> None:
-    """Search for the orphans of earlier passes' attempts, log them, and put those that are ours into the journal, the
-    others on the list of what is left over.
+def due_attempts(notes: Notes, now: datetime) -> List[Attempt]:
+    """The attempts of earlier passes whose orphans are to be searched for now. Each is searched for twice: disks whose
+    records were lost reappear when somebody scans their SR."""
+    return [it for it in notes.earlier if it.until is None or abs(now - it.until) >= _SECOND_SEARCH_AFTER]
 
-    No call is made unless there are such attempts and their time has come.
-    """
+
+def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOver) -> None:
+    """Search for the orphans of the attempts that are due, log them, and put those that are ours into the journal, the
+    others on the list of what is left over."""
     xapi, settings, log, now = context.xapi, context.settings, context.log, context.clock.now()
     limit_s = max(settings.snapshot_limit, settings.checkpoint_limit) + settings.cancel_limit
-    due = [attempt for attempt in notes.earlier if _is_time(attempt, now)]
-    if not due:
-        return
+    due = due_attempts(notes, now)
     again = [attempt for attempt in notes.earlier if attempt not in due]
     try:
         started = _started(xapi, context.pool.coordinator)
@@ -178,10 +178,6 @@ def find_memory(context: Context, left: LeftOver) -> None:
 
 
 # Searching
-
-
-def _is_time(attempt: Attempt, now: datetime) -> bool:
-    return attempt.until is None or abs(now - attempt.until) >= _SECOND_SEARCH_AFTER
 
 
 def _started(xapi: Xapi, coordinator: str) -> Optional[datetime]:

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Dict, Iterator, List, NamedTuple, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from vmss.core import plan, pruning
 from vmss.core.datetimes import CLOCK_TOLERANCE, format_iso
@@ -12,6 +12,7 @@ from vmss.core.policy import Policy, index_of
 from vmss.core.problem import BadInput
 from vmss.core.pruning import DELETED, FUTURE, SURPLUS, Going, Prune
 from vmss.core.retention import Keep
+from vmss.core.served import Served
 from vmss.core.text import one_line
 from vmss.core.vms import Vm
 from vmss.core.words import counted
@@ -145,3 +146,15 @@ def summary(pruned: pruning.Pruned) -> str:
         counted(pruned.vms, "VM"),
         len(pruned.victims),
     )
+
+
+def outcome(pruned: pruning.Pruned, runs: Sequence[Served], complete: bool, progress: str) -> Tuple[bool, str]:
+    """Given what came of a request, and the runs of policies that became due meanwhile, return whether anything failed,
+    and the line for people. `progress` is how far a pass came that is not complete."""
+    failed = not complete or bool(pruned.victims) or any(served.victims for served in runs)
+    line = summary(pruned)
+    if runs:
+        line += "; policies that became due meanwhile and were served: %d" % len(runs)
+    if not complete:
+        line = "stopped before the end: %s, call it again for the rest; %s" % (progress, line)
+    return failed, line

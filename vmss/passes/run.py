@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optiona
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
-from vmss.core.records import AT_WORK, FROZEN_PREFIX, FROZEN_SUFFIX
+from vmss.core.records import AT_WORK, BEGUN, FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.edges import sessions
 from vmss.edges.clock import Clock
@@ -165,7 +165,7 @@ class Pass:
             since = self.agenda.waiting_since
             settled = self._take_over()
             if AT_WORK in pool.other_config:
-                self._sign.look()
+                self._learn_from_sign()
             if self.request.prune is not None:
                 self.unserved = self.agenda.waiting_since < since
                 complete = self._prune(self.request.prune, settled)
@@ -231,21 +231,30 @@ class Pass:
         )
         failures = sessions.failed_logins(self.directory, self.around.place)
         if failures is not None:
-            self.agenda.waiting_since = min(self.agenda.waiting_since, failures[0])
+            self.agenda.waits_since(failures[0])
         if self.lock.previous:
             with suppress(ValueError):
-                self.agenda.waiting_since = min(
-                    self.agenda.waiting_since, parse_reading(self.lock.previous.get("since"))
-                )
+                self.agenda.waits_since(parse_reading(self.lock.previous.get("since")))
         return self.earlier.settled
+
+    def _learn_from_sign(self) -> None:
+        """The sign of a pass is in the pool's database: raise Held if that is at work. If it died, and its host with
+        it, this is all that tells what it may have begun."""
+        since = self._sign.look()
+        if since is not None:
+            self.agenda.waits_since(since)
+            self.kept.expect_attempts(since)
+        self._sign.remove()
 
     def _find_orphans(self) -> None:
         """Search for disks that a dying xapi left of snapshots that earlier passes had started."""
-        if self.directory.read(self.context.pool.uuid + ".taking"):
+        pool = self.context.pool
+        if BEGUN in pool.other_config or self.directory.read(pool.uuid + ".taking"):
             from vmss.passes import orphans
 
-            self._sign.show()
-            orphans.find_orphans(self.context, self.kept.notes, self.journal, self.kept.left_over)
+            if orphans.due_attempts(self.kept.notes, self.context.clock.now()):
+                self._sign.show()
+                orphans.find_orphans(self.context, self.kept.notes, self.journal, self.kept.left_over)
 
     def _tell_logon_failures(self, due: Due) -> None:
         failures = sessions.failed_logins(self.directory, self.around.place)
@@ -272,10 +281,9 @@ class Pass:
 
     @property
     def _sign(self) -> "AtWork":
-        """The sign that this pass is at work, for those that do not see its lock."""
         from vmss.passes.at_work import AtWork  # not needed by an idle tick
 
-        self._at_work = self._at_work or AtWork(self.context)
+        self._at_work = self._at_work or AtWork(self.context, self.directory)
         return self._at_work
 
     @property
@@ -299,7 +307,7 @@ class Pass:
     def _carry_out(
         self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
     ) -> bool:
-        self._sign.show()
+        self._sign.show(lasting=bool(due.turns))
         told = len(self.teller.runs)
         try:
             complete = service.serve(due.turns, settled, on_request)
@@ -323,6 +331,8 @@ class Pass:
         """Close the session, or write it down for a later pass, and release the lock."""
         pool = self.context.pool.uuid
         try:
+            if self._kept is not None:
+                self._kept.share()
             if self._at_work is not None:
                 self._at_work.take_down()
             # The session first: as long as the lock is held, its holder's session can be found in it.
@@ -373,28 +383,18 @@ class Pass:
         return Report(EXIT_OK, rehearsal.of_what_is_due(self.context, due))
 
     def _report(self, complete: bool) -> Report:
-        if self.pruned is not None:
-            return self._report_of_prune(self.pruned, complete)
         runs = tuple(self.teller.runs)
+        if self.pruned is not None:
+            from vmss.passes.pruning import outcome
+
+            failed, line = outcome(self.pruned, runs, complete, self.progress)
+            return Report(EXIT_FAILED if failed else EXIT_OK, line, runs, self.pruned)
         if complete and not runs:
             return Report(EXIT_OK, "no policy is due")
         from vmss.core.served import totals  # not needed by an idle tick
 
-        failed = sum(len(served.victims) for served in runs)
         line = totals(runs)
         if not complete:
             stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
             return Report(EXIT_FAILED, stopped + line, runs)
-        return Report(EXIT_FAILED if failed else EXIT_OK, line, runs)
-
-    def _report_of_prune(self, pruned: "Pruned", complete: bool) -> Report:
-        from vmss.passes.pruning import summary
-
-        runs = tuple(self.teller.runs)
-        failed = bool(pruned.victims) or any(served.victims for served in runs)
-        line = summary(pruned)
-        if runs:
-            line += "; policies that became due meanwhile and were served: %d" % len(runs)
-        if not complete:
-            line = "stopped before the end: %s, call it again for the rest; %s" % (self.progress, line)
-        return Report(EXIT_OK if complete and not failed else EXIT_FAILED, line, runs, pruned)
+        return Report(EXIT_FAILED if any(served.victims for served in runs) else EXIT_OK, line, runs)
