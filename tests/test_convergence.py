@@ -401,9 +401,9 @@ def run_with(pool: TestPool, before: Once) -> None:
     pool.place = place
 
 
-# The first addition to the pool's other_config is the sign that a pass is at work, the second the journal.
+# First comes the sign that a pass is at work, which xapi writes to its disk, then the journal.
 @pytest.mark.parametrize(
-    "call, number", [("Async.VM.snapshot", 1), ("pool.add_to_other_config", 2), ("pool.sync_database", 1)]
+    "call, number", [("Async.VM.snapshot", 1), ("pool.add_to_other_config", 2), ("pool.sync_database", 2)]
 )
 def test_a_copy_that_begins_after_the_plan_is_not_waited_for(pool: TestPool, call: str, number: int) -> None:
     oldest = two_kept(pool)

@@ -462,7 +462,7 @@ def test_disks_that_are_left_over(ward: Ward) -> None:
     vdi = disk_of(ward, snapshot)
     ward.pool.call("VBD.destroy", ward.pool.call("VM.get_VBDs", snapshot)[0])
     assert ward.bad() == []  # as young as it is, it might be that of a snapshot in the making
-    ward.pool.at(11, 15)
+    ward.pool.at(11, 30)
     ward.pool.tick()
     ward.started(ward.pool.simulator.now())
     ward.only("disks", "WARNING", ward.pool.uuid("VDI", vdi), "xe vdi-destroy")

@@ -261,7 +261,7 @@ def test_the_sign_tells_nobody_a_session(pool: TestPool) -> None:
     look = Once("Async.VM.snapshot", lambda: seen.append(pool.other_config()[AT_WORK]))
     run_with(pool, before=look)
     pool.tick()
-    assert sorted(json.loads(seen[0])) == ["pid", "since", "started"] and "OpaqueRef" not in seen[0]
+    assert sorted(json.loads(seen[0])) == ["notes", "pid", "since", "started"] and "OpaqueRef" not in seen[0]
 
 
 # The lock itself

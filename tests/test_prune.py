@@ -176,7 +176,7 @@ def test_a_rehearsal_lists_what_would_go_and_changes_nothing(full: TestPool) -> 
     one, two = vms_of(full)
     expected = uuids(full, one)[:5] + uuids(full, two)[:5]
     assert list(report.listed) == expected and len(lines) == 10
-    assert lines[0] == "one: delete %s of 2026-03-02T09:15:00Z" % expected[0][:36]
+    assert lines[0].startswith("one: delete %s of 2026-03-02T09:15:" % expected[0][:36])
     assert report.line == "snapshots that would be deleted: 10; nothing was changed"
     assert (scheduled(full), full.log()) == (before, log)
     assert not (full.folder / "lock").exists() or not list((full.folder / "lock").glob("*.taking"))

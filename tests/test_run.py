@@ -8,6 +8,7 @@ import pytest
 
 from tests.pool import START, TestPool
 from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core.records import BEGUN
 from vmss.edges.lock import LockDirectory
 from vmss.edges.settings import Settings
 
@@ -19,7 +20,9 @@ def clean(pool: TestPool) -> None:
     assert pool.sessions() == 0
     assert pool.tasks() == []
     assert LockDirectory(pool.place.lock_dir).holder(pool.call("pool.get_uuid", pool.call("pool.get_all")[0])) is None
-    assert [key for key in pool.other_config() if key.startswith("vmss") and not key.startswith("vmss-owed:")] == []
+    assert [
+        key for key in pool.other_config() if key.startswith("vmss") and not key.startswith(("vmss-owed:", BEGUN))
+    ] == []
     held = set()
     for record in pool.call("VM.get_all_records").values():
         if record["is_a_snapshot"]:

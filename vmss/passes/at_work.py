@@ -90,7 +90,8 @@ class AtWork:
         if sign is None or _lives(sign):
             return sign
         if sign["notes"] not in ("", self._directory.identity()):
-            self._dead_since = parse_reading(sign["since"])
+            with suppress(ValueError):
+                self._dead_since = parse_reading(sign["since"])
         return None
 
     def _refused(self, value: str) -> Optional[Refused]:
@@ -111,7 +112,6 @@ def _parsed(text: Any) -> Optional[Dict[str, Any]]:
     """A sign; None if no pass has written that. One of an earlier version does not tell where the notes are."""
     try:
         value = json.loads(text)
-        parse_reading(value["since"])
         texts = {name: str(value.get(name, "")) for name in ("started", "since", "notes")}
         return dict(texts, pid=int(value["pid"]))
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
