@@ -223,12 +223,6 @@ class TestPool:
         answer = self.call("event.from", ["session"], "", 0.0)
         return int(answer["valid_ref_counts"]["session"]) - 1
 
-    def close_other_sessions(self) -> None:
-        """Close all sessions but ours."""
-        for event in self.call("event.from", ["session"], "", 0.0)["events"]:
-            if event["ref"] != self.xapi.session:
-                self.xapi.logout(str(event["ref"]))
-
     def record(self, entries: Dict[str, List[str]]) -> None:
         """Record in the pool's database, as a pass does, what is to be destroyed: disks by snapshots, uuids both."""
         (ref,) = self.call("pool.get_all")

@@ -87,6 +87,8 @@ class Killer:
         by_call = chance.random() < 0.5 or self.at_calls
         strike = self.at_some_call(chance) if by_call else at_some_time(pool, signal.SIGKILL, chance, self.took)
         kind = disturb(pool, signal.SIGKILL, strike)
+        if pool.lost_sessions:
+            self.close()  # xapi would close that session at some time of a later round
         return ["at a call" if by_call else "at a time", kind[len("SIGKILL ") :]]
 
     def at_some_call(self, chance: Random) -> Strike:
