@@ -37,6 +37,19 @@ def _on_one(method: str) -> Function:
     return do
 
 
+# Storage
+
+
+def _pbd_create(session: Session, line: Line) -> Output:
+    record = {
+        "host": session.ref("host", line.need("host-uuid")),
+        "SR": session.ref("SR", line.need("sr-uuid")),
+        "device_config": line.map("device-config"),
+        "other_config": {},
+    }
+    return Output(lines=(session.uuid_line("PBD", session.call("PBD.create", record)),))
+
+
 # Messages and plugins
 
 _OBJECTS = {"vm-uuid": "VM", "host-uuid": "Host", "sr-uuid": "SR", "pool-uuid": "Pool"}
@@ -65,6 +78,12 @@ COMMANDS: Dict[str, Command] = {
         _vmss_create,
     ),
     "vmss-destroy": Command(("uuid",), (), "Destroy a VM snapshot schedule.", _on_one("VMSS.destroy")),
+    "vdi-destroy": Command(("uuid",), (), "Destroys a disk and what is on it.", _on_one("VDI.destroy"), slow=True),
+    "vbd-eject": Command(("uuid",), (), "Takes the CD out of a drive.", _on_one("VBD.eject")),
+    "pbd-create": Command(
+        ("host-uuid", "sr-uuid"), ("device-config:",), "Lets a host attach a storage repository.", _pbd_create
+    ),
+    "pbd-plug": Command(("uuid",), (), "Attaches a storage repository to a host.", _on_one("PBD.plug"), slow=True),
     "message-create": Command(
         ("name", "priority", "body"), tuple(_OBJECTS), "Raises a message about an object.", _message_create
     ),
