@@ -82,7 +82,7 @@ class MessageStore:
         self._event("del", ref, record)
 
     def forget_events(self) -> None:
-        """Forget the creations and deletions, as a restart of xapi does; the messages stay."""
+        """Forget the deletions, and the order of what happened, as a restart of xapi does; the messages stay."""
         self.events.clear()
 
     def record(self, ref: str) -> Dict[str, Any]:

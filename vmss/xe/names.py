@@ -148,11 +148,9 @@ METHODS: Dict[str, Dict[str, Tuple[str, str]]] = {
 
 # Fields that xe does not set, though there is a method.
 READ_ONLY: Dict[str, str] = {
-    "SR": "virtual-allocation physical-utilisation physical-size sm-config",
-    "VDI": "virtual-size physical-utilisation sharable read-only missing xenstore-data sm-config metadata-of-pool "
-    "cbt-enabled",
+    "SR": "physical-size sm-config",
+    "VDI": "sharable read-only xenstore-data sm-config",
     "VM": "recommendations hardware-platform-version",
-    "VMSS": "last-run-time",
     "host": "hostname address display license-server",
     "pool": "telemetry-next-collection update-sync-enabled",
     "task": "status progress result error_info",
