@@ -24,11 +24,12 @@ from tests.pool import TestPool
 from tests.test_commands import ROOT, Ended, vmss
 from vmss.cli.commands import xe
 from vmss.core.failures import CATALOGUE
-from vmss.xe.classes import CLASSES, SECOND_RECORDS
+from vmss.xe.classes import CLASSES
 from vmss.xe.commands import COMMANDS
 from vmss.xe.errors import SENTENCES, XeError
-from vmss.xe.fields import BYTES, INTEGER, MAP, ONE, SET
+from vmss.xe.fields import BYTES, INTEGER, LIST, MAP, ONE, SET
 from vmss.xe.layout import Output, render
+from vmss.xe.names import SECOND_RECORDS
 from vmss.xe.parameters import PARAMETERS
 from vmss.xe.syntax import parse
 
@@ -181,15 +182,17 @@ def test_every_field_is_one_of_xapis(pool: TestPool) -> None:
     for cls in CLASSES:
         for field in cls.fields:
             head, _, tail = field.member.partition(".")
-            if field.member.endswith("()"):
-                assert field.member[:-2] in methods
+            if field.member.endswith("()") or field.made is not None:
+                made = field.writable and "%s.set_%s" % (cls.api, field.member)
+                assert (made or field.made is not None and "pool.get_all" or field.member[:-2]) in methods
                 continue
             assert head in model.classes[cls.api].fields, (cls.api, field.member)
             assert not tail or tail in model.classes[SECOND_RECORDS[cls.api, head]].fields, field.member
             if field.writable:
-                wanted = {ONE: ["set_%s"], MAP: ["add_to_%s", "remove_from_%s"], SET: ["add_%s", "remove_%s"]}
+                single = ["set_%s"]
+                wanted = {ONE: single, LIST: single, MAP: ["add_to_%s", "remove_from_%s"], SET: ["add_%s", "remove_%s"]}
                 for form in wanted[field.holds]:
-                    assert "%s.%s" % (cls.api, form % field.member) in methods
+                    assert "%s.%s" % (cls.api, form % field.adds) in methods
 
 
 def test_help_knows_every_command(capfdbinary: "pytest.CaptureFixture[bytes]") -> None:
@@ -492,6 +495,7 @@ def test_the_parameters_of_errors_are_those_of_the_data_model() -> None:
         (["vm-list", "name-label:x=y"], "not a set or map"),
         (["vm-param-get", "uuid=x", "param-name=uuid"], "UUID_INVALID"),
         (["vm-list", "database:vdi-uuid=x"], "not supported"),
+        (["vm-list", "database:filename=x"], "not supported"),
         (["vm-list", "--minimal=perhaps"], "'perhaps'"),
     ],
 )

@@ -1,13 +1,17 @@
 """event.from, tasks, messages and queries: how a client learns what has happened."""
 
+import http.client
+import json
+from contextlib import closing
 from datetime import timedelta
-from typing import Any
+from typing import Any, Dict, List
 
 import pytest
 
 from vmss.simulator import Simulator
 from vmss.simulator.build import Pool, vdi_record
 from vmss.simulator.call import TRUSTED
+from vmss.simulator.server import Server
 
 from .client import Client, Connect, Serve
 
@@ -282,3 +286,55 @@ def test_mistakes_in_queries_are_told_apart(root: Client) -> None:
     # Only a row that is compared finds the field missing.
     assert root("VMSS.get_all_where", 'field "name_label" = "a"') == []
     assert root("VM.get_all_where", 'false and field "name_label" = "a"') == []
+
+
+# --- a client that listens to everything over JSON-RPC, as XenAdminQt and XenCenter's heirs do ---
+
+
+def listening(server: Server, version: str) -> Any:
+    """Calls over JSON-RPC, each on its own connection; the value of a call is its result."""
+
+    def call(method: str, *params: Any) -> Any:
+        body: Dict[str, Any] = {"method": method, "params": list(params), "id": 1}
+        if version == "2.0":
+            body["jsonrpc"] = version
+        connection = http.client.HTTPConnection(*(server.http_address or ("", 0)), timeout=60)
+        with closing(connection):
+            connection.request("POST", "/jsonrpc", json.dumps(body), {"Content-Type": "application/json"})
+            answer = json.loads(connection.getresponse().read())
+        assert not answer.get("error"), answer
+        return answer["result"]
+
+    return call
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("classes", [["*"], ["vm", "message", "task"]])
+def test_a_client_that_listens_to_everything_gets_all_alerts(
+    sim: Simulator, root: Client, serve: Serve, version: str, classes: List[str]
+) -> None:
+    """Also those of before xapi was started, and more than it remembers the creation of."""
+    uuid = root("VM.get_uuid", root.vm())
+    old = {root("message.create", "VMSS_SNAPSHOT_FAILED", "1", "VM", uuid, "body") for _ in range(600)}
+    gone = root("message.create", "GONE", "1", "VM", uuid, "")
+    root("message.destroy", gone)
+    sim.call("simulator.restart", "OpaqueRef:NULL", "clean", 0.0)
+    server = serve(sim, http=("127.0.0.1", 0))
+    call = listening(server, version)
+    session = call("session.login_with_password", "root", sim.password, "1.3", "a client")
+    answer = call("event.from", session, classes, "", 30.0)
+    alerts = [event for event in answer["events"] if event["class"] == "message"]
+    assert {event["ref"] for event in alerts} == old
+    assert all(event["operation"] == "add" and event["snapshot"]["obj_uuid"] == uuid for event in alerts)
+    assert alerts[0]["snapshot"]["priority"] == 1 and alerts[0]["snapshot"]["cls"] == "VM"
+    assert {"vm", "message"} <= {event["class"] for event in answer["events"]}
+    assert answer["valid_ref_counts"]["vm"] == len(call("VM.get_all", session))
+    # By the token: what is new, once, and nothing that was told before.
+    new = call("message.create", session, "NEW", 3, "VM", uuid, "")
+    later = call("event.from", session, ["message"], answer["token"], 30.0)
+    assert [(event["ref"], event["operation"]) for event in later["events"]] == [(new, "add")]
+    call("message.destroy", session, new)
+    last = call("event.from", session, ["message"], later["token"], 30.0)
+    assert [(event["ref"], event["operation"]) for event in last["events"]] == [(new, "del")]
+    idle = call("event.from", session, ["message"], last["token"], 0.1)
+    assert idle["events"] == [] and idle["token"] >= last["token"]

@@ -25,7 +25,7 @@ KINDS: Dict[str, str] = {
 }
 
 # The options of xe's commands that have no value.
-XE_FLAGS = ("--minimal", "--multiple", "--all", "--help")
+XE_FLAGS = ("--minimal", "--multiple", "--all", "--force", "--help")
 
 _SCRIPT = r"""# Lets bash complete the words of `vmss`: made by `vmss completion bash`.
 

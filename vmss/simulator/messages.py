@@ -36,6 +36,7 @@ class MessageStore:
         self.sim = sim
         self.records: Dict[str, Dict[str, Any]] = {}
         self.times: Dict[str, float] = {}
+        self.generations: Dict[str, int] = {}
         self.refs_by_uuid: Dict[str, str] = {}
         self.refs_by_object: Dict[str, Dict[str, None]] = {}
         self.events: Deque[MessageEvent] = deque()
@@ -64,6 +65,7 @@ class MessageStore:
         """Put a message into the store without an event (a new one, or one from a state file)."""
         self.records[ref] = record
         self.times[ref] = when
+        self.generations[ref] = 1  # the first, until a new one gets its own
         self.refs_by_uuid[record["uuid"]] = ref
         self.refs_by_object.setdefault(record["obj_uuid"], {})[ref] = None
 
@@ -71,6 +73,7 @@ class MessageStore:
         record = self.record(ref)
         del self.records[ref]
         del self.times[ref]
+        del self.generations[ref]
         del self.refs_by_uuid[record["uuid"]]
         of_object = self.refs_by_object[record["obj_uuid"]]
         del of_object[ref]
@@ -79,7 +82,7 @@ class MessageStore:
         self._event("del", ref, record)
 
     def forget_events(self) -> None:
-        """Forget the creations and deletions, as a restart of xapi does; the messages stay."""
+        """Forget the deletions, and the order of what happened, as a restart of xapi does; the messages stay."""
         self.events.clear()
 
     def record(self, ref: str) -> Dict[str, Any]:
@@ -96,13 +99,21 @@ class MessageStore:
 
     def events_since(self, generation: int) -> Iterator[MessageEvent]:
         """The events after `generation`, in xapi's order: deletions, the latest first, then creations of messages that
-        still exist, the oldest first."""
-        fresh = [event for event in self.events if event.generation > generation]
-        yield from (event for event in reversed(fresh) if event.operation == "del")
-        yield from (event for event in fresh if event.operation == "add" and event.ref in self.records)
+        still exist, the oldest first.
+
+        Deletions are forgotten, creations are not: xapi looks at the files of the messages, which survive a restart.
+        """
+        yield from (
+            event for event in reversed(self.events) if event.operation == "del" and event.generation > generation
+        )
+        for ref, created in list(self.generations.items()):
+            if created > generation:
+                yield MessageEvent(created, "add", ref, self.records[ref])
 
     def _event(self, operation: str, ref: str, record: Dict[str, Any]) -> None:
         self.sim.db.generation += 1
+        if operation == "add":
+            self.generations[ref] = self.sim.db.generation
         self.events.append(MessageEvent(self.sim.db.generation, operation, ref, record))
         if len(self.events) > EVENTS_MAX:
             while len(self.events) > EVENTS_KEPT:

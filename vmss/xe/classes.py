@@ -1,9 +1,15 @@
-"""The classes that xe has commands for, with their fields in xe's order (ocaml/xapi-cli-server/records.ml)."""
+"""The classes of xe with their fields: xe's names and their order, and of xapi's data model their types and setters.
 
-from typing import Any, Dict, NamedTuple, Tuple
+A field is named after its member, with dashes; a reference may end with -uuid, and with -name-label it is the name of
+its object. What the record has not, the records to which it refers may have.
+"""
 
-from vmss.core import frequencies, policy
+import re
+from typing import Dict, NamedTuple, Optional, Tuple
+
+from vmss.xe import names
 from vmss.xe.fields import (
+    ALWAYS,
     BOOLEAN,
     BYTES,
     COSTLY,
@@ -11,312 +17,196 @@ from vmss.xe.fields import (
     INTEGER,
     LINES,
     LIST,
-    LOWER,
     MAP,
+    NOT_IN_DATABASE,
+    ONE,
     QUOTED,
     REAL,
     SET,
     TABLE,
     TEXT,
-    TRISTATE,
     Field,
     Kind,
     choice,
-    wording,
+    worded,
 )
+from vmss.xe.made import MADE
+from vmss.xe.model import ENUMS, MEMBERS
+from vmss.xe.names import SECOND_RECORDS
 
 
 class Class(NamedTuple):
-    """A class of xe. `name` begins its commands, `api` is its class in xapi, and `listed` are the fields in lists.
-
-    `only` are the values of fields that an object of xapi's class must have; `where` is the same as a query for xapi.
-    """
+    """A class of xe: see `Names`. `where` is the same as `only`, as a query for xapi."""
 
     name: str
     api: str
     fields: Tuple[Field, ...]
-    listed: Tuple[str, ...] = ()
-    only: Tuple[Tuple[str, str], ...] = ()
-    where: str = ""
+    listed: Tuple[str, ...]
+    only: Tuple[Tuple[str, str], ...]
+    where: str
 
 
-# The class of the second record to which a member of a record refers.
-SECOND_RECORDS = {
-    ("VM", "metrics"): "VM_metrics",
-    ("VM", "guest_metrics"): "VM_guest_metrics",
-    ("host", "metrics"): "host_metrics",
+class Member(NamedTuple):
+    """A member of a record: its type, and whether there are methods that set it, or add to it."""
+
+    type: str
+    sets: bool
+    adds: bool
+
+
+def _members(text: str) -> Dict[str, Member]:
+    found = {}
+    for item in text.split("; "):
+        name, _, kind = item.partition(" ")
+        found[name] = Member(kind.rstrip("=+"), "=" in kind, kind.endswith("+"))
+    return found
+
+
+_MODEL: Dict[str, Dict[str, Member]] = {cls: _members(text) for cls, text in MEMBERS.items()}
+_VALUES: Dict[str, Tuple[str, ...]] = {name: tuple(text.split(", ")) for name, text in ENUMS.items()}
+
+
+def _in_words(enum: str) -> Kind:
+    """Such as "Core dump and restart"."""
+    return worded(
+        {value: value.replace("coredump", "core_dump").replace("_", " ").capitalize() for value in _VALUES[enum]}, False
+    )
+
+
+def _dotted(enum: str) -> Kind:
+    """Such as VDI.create, for vdi_create."""
+    return worded(
+        {value: re.sub("^(vdi|pbd|vm)_", lambda m: m.group(1).upper() + ".", value) for value in _VALUES[enum]}
+    )
+
+
+# The enumerations that xe shows in words of its own; and the kinds of single fields.
+_ENUMS: Dict[str, Kind] = {
+    "host_allowed_operations": _dotted("host_allowed_operations"),
+    "on_crash_behaviour": _in_words("on_crash_behaviour"),
+    "on_normal_exit": _in_words("on_normal_exit"),
+    "on_softreboot_behavior": _in_words("on_softreboot_behavior"),
+    "storage_operations": _dotted("storage_operations"),
+    "tristate_type": worded({"yes": "true", "no": "false"}),
+    "vdi_type": worded(
+        {
+            "cbt_metadata": "CBT metadata",
+            "crashdump": "Crashdump",
+            "ephemeral": "Ephemeral",
+            "ha_statefile": "HA statefile",
+            "metadata": "Metadata",
+            "pvs_cache": "PVS cache",
+            "redo_log": "Redo log",
+            "suspend": "Suspend",
+            "system": "System",
+            "user": "User",
+        }
+    ),
+    "vm_power_state": worded({value: value.lower() for value in _VALUES["vm_power_state"]}),
 }
+_KINDS: Dict[Tuple[str, str], Kind] = {
+    ("VM", "last-boot-record"): QUOTED,
+    ("message", "body"): LINES,
+    **{("VM", "memory-%s" % name): BYTES for name in ("static-max", "dynamic-max", "dynamic-min", "static-min")},
+}
+_SIMPLE = {"int": INTEGER, "float": REAL, "bool": BOOLEAN}
 
 
-def _field(name: str, kind: Kind = TEXT, **more: Any) -> Field:
-    member = more.pop("member", name.replace("-", "_"))
-    return Field(name, member, kind, **more)
-
-
-def _set(name: str, kind: Kind = TEXT, **more: Any) -> Field:
-    return _field(name, kind, writable=True, **more)
-
-
-def _map(name: str, **more: Any) -> Field:
-    return _field(name, TEXT, holds=MAP, **more)
-
-
-_UUID = _field("uuid")
-_NAME = _set("name-label")
-_DESCRIPTION = _set("name-description")
-_OTHER_CONFIG = _map("other-config", writable=True)
-_TAGS = _field("tags", holds=SET, writable=True, between=", ")
-_OPERATIONS = (_field("allowed-operations", holds=SET), _field("current-operations", holds=SET))
-
-TYPES = choice(*policy.TYPES)
-FREQUENCIES = choice(*frequencies.FREQUENCIES)
-
-_VMSS = (
-    _UUID,
-    _NAME,
-    _DESCRIPTION,
-    _set("enabled", BOOLEAN),
-    _set("type", TYPES),
-    _set("retained-snapshots", INTEGER),
-    _set("frequency", FREQUENCIES),
-    _map("schedule", writable=True),
-    _field("last-run-time"),
-    _field("VMs", holds=SET, of="VM"),
-)
-
-_EXIT = wording("destroy", "restart")
-_CRASH = wording("destroy", "coredump_and_destroy", "restart", "coredump_and_restart", "preserve", "rename_restart")
-_DOMAIN = choice("hvm", "pv", "pv_in_pvh", "pvh", "unspecified")
-
-
-def _guest(name: str, kind: Kind = TEXT, **more: Any) -> Field:
-    member = more.pop("member", name.replace("-", "_"))
-    return _field(name, kind, member="guest_metrics." + member, **more)
-
-
-_VM = (
-    (
-        _UUID,
-        _NAME,
-        _DESCRIPTION,
-        _set("user-version", INTEGER),
-        _set("is-a-template", BOOLEAN),
-        _set("is-default-template", BOOLEAN),
-        _field("is-a-snapshot", BOOLEAN),
-        _field("snapshot-of", of="VM"),
-        _field("snapshots", of="VM", holds=LIST),
-        _field("snapshot-time"),
-        _field("transportable-snapshot-id", seen=HIDDEN),
-        _field("snapshot-info", holds=TABLE),
-        _field("parent", of="VM"),
-        _field("children", of="VM", holds=LIST),
-        _field("is-control-domain", BOOLEAN),
-        _field("power-state", LOWER),
-        _field("memory-actual", member="metrics.memory_actual"),
-        _field("memory-target", seen=COSTLY),
-        _field("memory-overhead"),
-        _set("memory-static-max", BYTES),
-        _set("memory-dynamic-max", BYTES),
-        _set("memory-dynamic-min", BYTES),
-        _set("memory-static-min", BYTES),
-        _set("suspend-VDI-uuid", member="suspend_VDI", of="VDI"),
-        _set("suspend-SR-uuid", member="suspend_SR", of="SR"),
-        _map("VCPUs-params", writable=True),
-        _set("VCPUs-max", INTEGER),
-        _set("VCPUs-at-startup", INTEGER),
-        _set("actions-after-shutdown", _EXIT),
-        _set("actions-after-reboot", _EXIT),
-        _set("actions-after-crash", _CRASH),
-        _field("console-uuids", member="consoles", of="console", holds=SET),
-        _field("hvm", BOOLEAN, member="metrics.hvm", missing="false"),
-        _field("nomigrate", BOOLEAN, member="metrics.nomigrate", missing="false", seen=HIDDEN),
-        _field("nested-virt", BOOLEAN, member="metrics.nested_virt", missing="false", seen=HIDDEN),
-        _map("platform", writable=True),
+def _field(api: str, name: str) -> Field:
+    """The field of this name."""
+    made, method = MADE.get((api, name)), names.METHODS.get(api, {}).get(name)
+    member = ""
+    if made is not None:
+        member, model = made.sets, Member(made.type, bool(made.sets), False)
+    elif method is not None:
+        member, model = method[0], Member(method[1], False, False)
+    else:
+        member = names.MEMBERS.get(api, {}).get(name) or _member_of(api, name)
+        model = _member(api, member)
+    of = (re.findall(r"ref (\w+)", model.type) or [""])[-1]
+    if name == "ha-statefiles":
+        of = "VDI"
+    holds = _holds(api, name, model.type)
+    settable = model.sets if holds in (ONE, LIST) else model.adds or (api, name) in names.ADDS
+    return Field(
+        name,
+        member,
+        _KINDS.get((api, name)) or _kind(model),
+        holds,
+        writable=settable and not _is(api, name, names.READ_ONLY),
+        of=of,
+        named=bool(of) and name.endswith("-name-label"),
+        made=None if made is None else made.by,
+        seen=COSTLY if _is(api, name, names.COSTLY) else HIDDEN if _is(api, name, names.HIDDEN) else ALWAYS,
+        deprecated=_is(api, name, names.DEPRECATED),
+        missing=names.MISSING.get(api, {}).get(name, NOT_IN_DATABASE),
+        between=", " if name in names.COMMAS else "; ",
+        adds=names.ADDS.get((api, name), member),
     )
-    + _OPERATIONS
-    + (
-        _map("blocked-operations", writable=True),
-        _field("allowed-VBD-devices", member="VM.get_allowed_VBD_devices()", holds=SET, missing="", seen=COSTLY),
-        _field("allowed-VIF-devices", member="VM.get_allowed_VIF_devices()", holds=SET, missing="", seen=COSTLY),
-        _field("possible-hosts", member="VM.get_possible_hosts()", of="host", holds=LIST, missing="", seen=COSTLY),
-        _set("domain-type", _DOMAIN),
-        _field("current-domain-type", member="metrics.current_domain_type"),
-        _set("HVM-boot-policy"),
-        _map("HVM-boot-params", writable=True),
-        _set("HVM-shadow-multiplier", REAL),
-        _map("NVRAM", writable=True, seen=HIDDEN),
-        _set("PV-kernel"),
-        _set("PV-ramdisk"),
-        _set("PV-args"),
-        _set("PV-legacy-args"),
-        _set("PV-bootloader"),
-        _set("PV-bootloader-args"),
-        _field("last-boot-CPU-flags", holds=TABLE),
-        _field("last-boot-record", QUOTED, member="last_booted_record", seen=COSTLY),
-        _field("resident-on", of="host"),
-        _set("affinity", of="host"),
-        _OTHER_CONFIG,
-        _field("dom-id", member="domid"),
-        _field("recommendations"),
-        _map("xenstore-data", writable=True),
-        _set("ha-always-run", BOOLEAN, deprecated=True),
-        _set("ha-restart-priority"),
-        _field("blobs", of="blob", holds=TABLE),
-        _field("start-time", member="metrics.start_time", missing="<unknown time>"),
-        _field("install-time", member="metrics.install_time", missing="<unknown time>"),
-        _field("VCPUs-number", member="metrics.VCPUs_number"),
-        _field("VCPUs-utilisation", member="metrics.VCPUs_utilisation", holds=MAP, missing="", seen=COSTLY),
-        _guest("os-version", holds=MAP),
-        _guest("PV-drivers-version", holds=MAP),
-        _guest("PV-drivers-up-to-date", BOOLEAN, deprecated=True),
-        _guest("memory", holds=MAP),
-        _guest("disks", holds=MAP),
-        _field("VBDs", of="VBD", holds=SET),
-        _guest("networks", holds=MAP),
-        _guest("PV-drivers-detected", BOOLEAN),
-        _guest("other", holds=MAP),
-        _guest("live", BOOLEAN),
-        _guest("guest-metrics-last-updated", member="last_updated"),
-        _guest("can-use-hotplug-vbd", TRISTATE),
-        _guest("can-use-hotplug-vif", TRISTATE),
-        _field("cooperative", BOOLEAN, member="VM.get_cooperative()", missing="true", seen=COSTLY, deprecated=True),
-        _TAGS,
-        _set("appliance", of="VM_appliance"),
-        _set("snapshot-schedule", of="VMSS"),
-        _field("is-vmss-snapshot", BOOLEAN),
-        _set("start-delay", INTEGER),
-        _set("shutdown-delay", INTEGER),
-        _set("order", INTEGER),
-        _field("version"),
-        _field("generation-id"),
-        _field("hardware-platform-version"),
-        _set("has-vendor-device", BOOLEAN),
-        _field("requires-reboot", BOOLEAN),
-        _field("reference-label"),
-        _map("bios-strings"),
-        _field("pending-guidances", holds=LIST),
-        _field("vtpms", member="VTPMs", of="VTPM", holds=LIST),
-    )
-)
 
-_HOST = (
-    (_UUID, _NAME, _DESCRIPTION)
-    + _OPERATIONS
-    + (
-        _field("enabled", BOOLEAN),
-        _field("API-version-major"),
-        _field("API-version-minor"),
-        _field("API-version-vendor"),
-        _map("logging", writable=True),
-        _set("suspend-image-sr-uuid", member="suspend_image_sr", of="SR"),
-        _set("crash-dump-sr-uuid", member="crash_dump_sr", of="SR"),
-        _map("software-version"),
-        _field("capabilities", holds=SET),
-        _OTHER_CONFIG,
-        _map("cpu_info"),
-        _set("hostname"),
-        _set("address"),
-        _map("license-params"),
-        _field("resident-vms", member="resident_VMs", of="VM", holds=SET),
-        _TAGS,
-        _field("edition"),
-        _field("memory-total", member="metrics.memory_total"),
-        _field("memory-free", member="metrics.memory_free"),
-        _field("host-metrics-live", BOOLEAN, member="metrics.live"),
-    )
-)
 
-_POOL = (
-    (
-        _UUID,
-        _NAME,
-        _DESCRIPTION,
-        _field("master", of="host"),
-        _set("default-SR", of="SR"),
-        _set("crash-dump-SR", of="SR"),
-        _set("suspend-image-SR", of="SR"),
-        _OTHER_CONFIG,
-    )
-    + _OPERATIONS
-    + (
-        _field("ha-enabled", BOOLEAN),
-        _field("ha-configuration", holds=TABLE),
-        _field("ha-host-failures-to-tolerate"),
-        _field("ha-plan-exists-for"),
-        _field("ha-allow-overcommit", BOOLEAN),
-        _field("ha-overcommitted", BOOLEAN),
-        _field("blobs", of="blob", holds=TABLE),
-        _field("wlb-url"),
-        _field("wlb-username"),
-        _field("wlb-enabled", BOOLEAN),
-        _field("wlb-verify-cert", BOOLEAN),
-        _field("igmp-snooping-enabled", BOOLEAN),
-        _map("gui-config", writable=True),
-        _map("health-check-config", writable=True),
-        _field("restrictions", holds=TABLE),
-        _TAGS,
-        _field("ha-cluster-stack"),
-        _map("guest-agent-config", writable=True),
-        _map("cpu_info"),
-        _set("policy-no-vendor-device", BOOLEAN),
-        _set("live-patching-disabled", BOOLEAN),
-        _field("tls-verification-enabled", BOOLEAN),
-        _set("migration-compression", BOOLEAN),
-    )
-)
+def _is(api: str, name: str, table: Dict[str, str]) -> bool:
+    return name in table.get(api, "").split()
 
-_MESSAGE = (
-    _UUID,
-    _field("name"),
-    _field("priority"),
-    _field("class", member="cls"),
-    _field("obj-uuid"),
-    _field("timestamp"),
-    _field("body", LINES),
-)
 
-_TASK = (
-    (
-        _UUID,
-        _field("name-label"),
-        _field("name-description"),
-        _field("subtask_of", of="task"),
-        _field("subtasks", of="task", holds=LIST),
-        _field("resident-on", of="host"),
-        _field("status"),
-        _field("progress", REAL),
-        _field("type"),
-        _field("result"),
-        _field("created"),
-        _field("finished"),
-        _field("error_info", holds=LIST),
-    )
-    + _OPERATIONS[:1]
-    + (_OTHER_CONFIG,)
-)
+def _member(api: str, path: str) -> Member:
+    head, dot, tail = path.partition(".")
+    return _MODEL[SECOND_RECORDS[api, head]][tail] if dot else _MODEL[api][head]
 
-CLASSES: Tuple[Class, ...] = (
-    Class("vmss", "VMSS", _VMSS, tuple(field.name for field in _VMSS)),
+
+def _member_of(api: str, name: str) -> str:
+    """The member that a field is named after, by xe's rules."""
+    own = _found(api, name)
+    if own is not None:
+        return own
+    for (cls, head), second in SECOND_RECORDS.items():
+        tail = _found(second, name) if cls == api else None
+        if tail is not None:
+            return "%s.%s" % (head, tail)
+    raise LookupError("%s has no member for %s" % (api, name))
+
+
+def _found(api: str, name: str) -> Optional[str]:
+    stem = re.sub("-(uuids?|name-label)$", "", name)
+    for wanted in (name, stem, stem + "s"):
+        for member in _MODEL[api]:
+            if member.lower() == wanted.replace("-", "_").lower():
+                return member
+    return None
+
+
+def _holds(api: str, name: str, kind: str) -> int:
+    whole = _is(api, name, names.WHOLE)
+    if kind.startswith("set("):
+        return LIST if whole else SET
+    if name == "current-operations":
+        return SET  # a map from tasks to operations, of which xe shows the operations
+    if kind.startswith("map("):
+        return TABLE if whole else MAP
+    return ONE
+
+
+def _kind(model: Member) -> Kind:
+    """The kind of a member, or of what a set or map of it has."""
+    inner = re.sub(r"^(set|map)\((.*, )?(.*)\)$", r"\3", model.type)
+    if inner.startswith("enum "):
+        enum = inner[len("enum ") :]
+        return _ENUMS.get(enum) or (choice(*_VALUES[enum]) if model.sets else TEXT)
+    return _SIMPLE.get(inner, TEXT)
+
+
+_FIELDS = {api: tuple(_field(api, name) for name in text.split()) for api, text in names.FIELDS.items()}
+
+CLASSES: Tuple[Class, ...] = tuple(
     Class(
-        "vm",
-        "VM",
-        _VM,
-        ("uuid", "name-label", "power-state"),
-        (("is-a-template", "false"),),
-        'field "is_a_template"="false"',
-    ),
-    Class(
-        "snapshot",
-        "VM",
-        _VM,
-        ("uuid", "name-label", "name-description", "is-vmss-snapshot"),
-        (("is-a-snapshot", "true"),),
-        'field "is_a_snapshot"="true"',
-    ),
-    Class("host", "host", _HOST, ("uuid", "name-label", "name-description")),
-    Class("pool", "pool", _POOL, ("uuid", "name-label", "name-description", "master", "default-SR")),
-    Class("message", "message", _MESSAGE),
-    Class("task", "task", _TASK, ("uuid", "name-label", "name-description", "status", "progress")),
+        cls.name,
+        cls.api,
+        _FIELDS[cls.api],
+        tuple(cls.listed.split()),
+        cls.only,
+        " and ".join('field "%s"="%s"' % (name.replace("-", "_"), value) for name, value in cls.only),
+    )
+    for cls in names.CLASSES
 )
 
 BY_NAME: Dict[str, Class] = {cls.name: cls for cls in CLASSES}

@@ -1,7 +1,7 @@
 """The fields of xapi's objects: how xe names, prints and parses them. Pure."""
 
 import re
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vmss.core.ocaml import parse_int
 from vmss.core.text import quoted
@@ -24,8 +24,9 @@ class Field(NamedTuple):
     """One field: its source, its kind, and whether it can be set.
 
     `member` is a member of the record; with a dot, a member of a second record to which the first refers; with
-    brackets at its end, a method of the class. `of` is the class of references. `missing` is shown if there is no
-    value.
+    brackets at its end, a method of the class. `made` makes the value instead, of the session, the reference and the
+    record. `of` is the class of references, of which `named` shows the name. `missing` is shown if there is no value.
+    `adds` is what the methods that change a set are named after.
     """
 
     name: str
@@ -34,10 +35,13 @@ class Field(NamedTuple):
     holds: int = ONE
     writable: bool = False
     of: str = ""
+    named: bool = False
+    made: Optional[Callable[[Any, str, Mapping[str, Any]], Any]] = None
     seen: int = ALWAYS
     deprecated: bool = False
     missing: str = NOT_IN_DATABASE
     between: str = "; "
+    adds: str = ""
 
     @property
     def label(self) -> str:
@@ -86,39 +90,31 @@ LINES = Kind(str, _as_it_is)  # a text that may have several lines
 INTEGER = Kind(str, _number)
 BYTES = Kind(str, _bytes)
 REAL = Kind(lambda value: "%.3f" % value, _real)
-BOOLEAN = Kind(lambda value: "true" if value else "false", _boolean)
-LOWER = Kind(lambda value: str(value).lower(), _as_it_is)
-TRISTATE = Kind(lambda value: {"yes": "true", "no": "false"}.get(str(value), str(value)), _as_it_is)
+BOOLEAN = Kind(lambda value: str(value).lower() if isinstance(value, bool) else str(value), _boolean)
 QUOTED = Kind(lambda value: "'%s'" % value, _as_it_is)
 
 
 def choice(*values: str) -> Kind:
     """The kind of a field with one of these values."""
+    return worded({value: value for value in values})
+
+
+def worded(words: Mapping[str, str], exactly: bool = True) -> Kind:
+    """The kind of a field whose values xe shows in these words; not `exactly`: it takes them in any case, and the
+    values themselves."""
+    known: Dict[str, str] = {word: value for value, word in words.items()}
+    if not exactly:
+        known = {word.lower(): value for value, word in words.items()}
+        known.update((value, value) for value in words)
 
     def parse(name: str, text: str) -> str:
-        if text not in values:
-            raise failed(
-                "Parameter '%s' has to be one of %s, not %s"
-                % (name, ", ".join("'%s'" % value for value in values), quoted(text))
-            )
-        return text
-
-    return Kind(str, parse)
-
-
-def wording(*values: str) -> Kind:
-    """The kind of a field whose values xe shows in words of its own, such as "Core dump and restart"."""
-    words = {value: value.replace("coredump", "core_dump").replace("_", " ").capitalize() for value in values}
-    known = {word.lower(): value for value, word in words.items()}
-    known.update((value, value) for value in values)
-
-    def parse(name: str, text: str) -> str:
-        if text.lower() not in known:
+        value = known.get(text if exactly else text.lower())
+        if value is None:
             raise failed(
                 "Parameter '%s' has to be one of %s, not %s"
                 % (name, ", ".join("'%s'" % word for word in words.values()), quoted(text))
             )
-        return known[text.lower()]
+        return value
 
     return Kind(lambda value: words.get(str(value), str(value)), parse)
 

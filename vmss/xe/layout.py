@@ -9,10 +9,11 @@ Row = Sequence[Tuple[str, str]]
 
 
 class Output(NamedTuple):
-    """The output of a command: records, or lines."""
+    """The output of a command: records, perhaps each with a title, or lines."""
 
     rows: Tuple[Row, ...] = ()
     lines: Tuple[str, ...] = ()
+    titles: Tuple[str, ...] = ()
 
 
 def render(output: Output, minimal: bool) -> str:
@@ -20,7 +21,10 @@ def render(output: Output, minimal: bool) -> str:
     if minimal:
         firsts = [row[0][1] for row in output.rows if row]
         return ",".join(_escaped(text) for text in firsts + list(output.lines)) + "\n"
-    return "".join(text + "\n" for text in [_record(row) + "\n" for row in output.rows] + list(output.lines))
+    records = [_record(row) + "\n" for row in output.rows]
+    if output.titles:
+        records = ["%s\n%s" % pair for pair in zip(output.titles, records)]
+    return "".join(text + "\n" for text in records + list(output.lines))
 
 
 def _escaped(text: str) -> str:

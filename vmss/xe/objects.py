@@ -1,96 +1,21 @@
 """Objects of xapi as xe sees them, read when they are first needed."""
 
-from contextlib import suppress
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from vmss.core.records import NULL
-from vmss.edges.xapi import Refused, Unanswered, Xapi
-from vmss.xe.classes import SECOND_RECORDS, Class
+from vmss.edges.xapi import Refused
+from vmss.xe.classes import Class
 from vmss.xe.fields import COSTLY, HIDDEN, LINES, LIST, MAP, NOT_IN_DATABASE, ONE, SET, Field
 from vmss.xe.layout import Row
-
-# Upper limit on the uuids of one class that are read one by one; after that, all others are read at once.
-_ONE_BY_ONE_MAX = 100
-
-# The errors of an object that was deleted meanwhile, and of a class that xapi does not have.
-_ABSENT = ("HANDLE_INVALID", "MESSAGE_METHOD_UNKNOWN", "MESSAGE_REMOVED", "NOT_IMPLEMENTED")
+from vmss.xe.names import SECOND_RECORDS
+from vmss.xe.session import ABSENT, Session
 
 # Printed in lists in place of a field that is slow to read.
 _COSTLY_TEXT = "<expensive field>"
 
 
-class Session:
-    """A session with xapi, and a cache of references and uuids."""
-
-    def __init__(self, xapi: Xapi, shown: Callable[[str, bool], str]) -> None:
-        """`shown` escapes a text for the output; its second argument says whether several lines are allowed."""
-        self.call = xapi.call
-        self.shown = shown
-        self._uuids: Dict[str, Dict[str, str]] = {}  # by class and reference
-        self._refs: Dict[str, Dict[str, str]] = {}  # by class and uuid
-        self._classes: Dict[str, str] = {}  # the class of objects that a command is about, by reference
-
-    def all(self, cls: Class, everything: bool = False) -> List["XeObject"]:
-        """The objects of a class, or all objects of xapi's class."""
-        if cls.where and not everything:
-            records = self.call(cls.api + ".get_all_records_where", cls.where)
-        else:
-            records = self.call(cls.api + ".get_all_records")
-        self._classes.update((str(ref), cls.api) for ref in records)
-        return [XeObject(self, cls, str(ref), record) for ref, record in records.items()]
-
-    def one(self, cls: Class, uuid: str) -> "XeObject":
-        """The object with this uuid. Raise Refused."""
-        ref = self.ref(cls.api, uuid)
-        record = self.call(cls.api + ".get_record", ref)
-        self._uuids.setdefault(cls.api, {})[ref] = str(record["uuid"])
-        return XeObject(self, cls, ref, record)
-
-    def ref(self, cls: str, uuid: str) -> str:
-        """The reference of the object of xapi's class with this uuid. Raise Refused."""
-        ref = str(self.call(cls + ".get_by_uuid", uuid))
-        self._classes[ref] = cls
-        return ref
-
-    def find_ref(self, cls: str, uuid: str) -> str:
-        """The reference of the object of xapi's class with this uuid; "" if there is none."""
-        refs = self._refs.setdefault(cls, {})
-        if uuid not in refs:
-            try:
-                refs[uuid] = self.ref(cls, uuid)
-            except Refused as refused:
-                if refused.code != "UUID_INVALID":
-                    raise
-                refs[uuid] = ""
-        return refs[uuid]
-
-    def uuid(self, cls: str, ref: str) -> str:
-        """The uuid of a reference."""
-        known = self._uuids.setdefault(cls, {})
-        if ref == NULL or not ref:
-            return NOT_IN_DATABASE
-        if ref not in known:
-            if len(known) == _ONE_BY_ONE_MAX:
-                records = self.call(cls + ".get_all_records")
-                known.update((str(other), str(record["uuid"])) for other, record in records.items())
-            if ref not in known:
-                try:
-                    known[ref] = str(self.call(cls + ".get_uuid", ref))
-                except Refused as refused:
-                    if refused.code not in _ABSENT:
-                        raise
-                    known[ref] = NOT_IN_DATABASE
-        return known[ref]
-
-    def name(self, text: str) -> str:
-        """Given a parameter of an error, return it; for the reference of a known object, its uuid and name."""
-        cls = self._classes.get(text)
-        if cls is None:
-            return text
-        with suppress(Refused, Unanswered):  # the object was deleted meanwhile
-            uuid = self.uuid(cls, text)
-            return uuid if cls == "message" else "%s (%s)" % (uuid, self.call(cls + ".get_name_label", text))
-        return text
+class _Lacking(Exception):
+    """xapi is older than a field, which its xe has not either."""
 
 
 class XeObject:
@@ -106,21 +31,24 @@ class XeObject:
         self.fields: Dict[str, Field] = {field.name: field for field in cls.fields if self._has(field)}
 
     def _has(self, field: Field) -> bool:
-        return field.member.endswith("()") or field.member.split(".")[0] in self._record
+        made = field.made is not None or field.member.endswith("()")
+        return made or field.member.split(".")[0] in self._record
 
     def row(self, names: Tuple[str, ...], costly: bool = False, first: bool = False) -> Row:
         """The fields of these names (none: all fields) in the class's order, or with `first` only the first."""
-        wanted = [
-            field for field in self.fields.values() if field.seen != HIDDEN and (not names or field.name in names)
-        ]
-        return [
-            (field.label, self.text(field) if costly or field.seen != COSTLY else _COSTLY_TEXT)
-            for field in (wanted[:1] if first else wanted)
-        ]
+        row: List[Tuple[str, str]] = []
+        for field in self.fields.values():
+            if field.seen != HIDDEN and (not names or field.name in names) and not (first and row):
+                try:
+                    text = self.text(field) if costly or field.seen != COSTLY else _COSTLY_TEXT
+                except _Lacking:
+                    continue
+                row.append((field.label, text))
+        return row
 
     def text(self, field: Field) -> str:
         """The text of a field as it is shown."""
-        return self._session.shown(self.plain(field), field.kind is LINES)
+        return self._session.user.shown(self.plain(field), field.kind is LINES)
 
     def plain(self, field: Field) -> str:
         """The text of a field, not escaped."""
@@ -147,8 +75,19 @@ class XeObject:
 
     def matches(self, field: Field, key: Optional[str], value: str) -> bool:
         """Whether a field has this value; given a key, whether a map has it there, or a set contains it."""
+        try:
+            return self._matches(field, key, value)
+        except _Lacking:
+            return False
+
+    def _matches(self, field: Field, key: Optional[str], value: str) -> bool:
         alone = field.holds == ONE and key is None
-        if field.of and value != NOT_IN_DATABASE and (alone or field.holds == SET and key is not None):
+        if (
+            field.of
+            and not field.named
+            and value != NOT_IN_DATABASE
+            and (alone or field.holds == SET and key is not None)
+        ):
             # One call for the wanted object, instead of one for every reference.
             refs = [self._value(field)] if alone else self._value(field)
             return self._session.find_ref(field.of, value) in refs
@@ -160,11 +99,19 @@ class XeObject:
 
     def _item(self, field: Field, value: Any) -> str:
         if field.of:
-            return self._session.uuid(field.of, str(value))
+            shown = self._session.name_label if field.named else self._session.uuid
+            return shown(field.of, str(value))
         return field.kind.show(value)
 
     def _value(self, field: Field) -> Any:
-        """The value of a field; None if there is none."""
+        """The value of a field; None if there is none. Raise _Lacking."""
+        if field.made is not None:
+            try:
+                return field.made(self._session, self.ref, self._record)
+            except Refused as refused:
+                if refused.code not in ABSENT:
+                    raise
+                raise _Lacking
         if field.member.endswith("()"):
             try:
                 return self._session.call(field.member[:-2], self.ref)
@@ -176,7 +123,9 @@ class XeObject:
         if head not in self._second_records:
             self._second_records[head] = self._read_second_record(head)
         record = self._second_records[head]
-        return None if record is None else record.get(tail)
+        if record is not None and tail not in record:
+            raise _Lacking
+        return None if record is None else record[tail]
 
     def _read_second_record(self, member: str) -> Optional[Mapping[str, Any]]:
         ref = self._record.get(member)
@@ -185,7 +134,26 @@ class XeObject:
         try:
             record = self._session.call(SECOND_RECORDS[self.cls.api, member] + ".get_record", ref)
         except Refused as refused:
-            if refused.code not in _ABSENT:
+            if refused.code not in ABSENT:
                 raise
             return None
         return dict(record)
+
+
+def objects(session: Session, cls: Class, everything: bool = False) -> List[XeObject]:
+    """The objects of a class, or all objects of xapi's class."""
+    if cls.where and not everything:
+        records = session.call(cls.api + ".get_all_records_where", cls.where)
+    else:
+        records = session.call(cls.api + ".get_all_records")
+    for ref in records:
+        session.is_about(cls.api, str(ref))
+    return [XeObject(session, cls, str(ref), record) for ref, record in records.items()]
+
+
+def object_of(session: Session, cls: Class, uuid: str) -> XeObject:
+    """The object with this uuid. Raise Refused."""
+    ref = session.ref(cls.api, uuid)
+    record = session.call(cls.api + ".get_record", ref)
+    session.is_about(cls.api, ref, str(record["uuid"]))
+    return XeObject(session, cls, ref, record)

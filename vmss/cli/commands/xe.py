@@ -14,7 +14,7 @@ from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.xe.commands import command_of, describe, run
 from vmss.xe.errors import XeError, error_lines
 from vmss.xe.layout import Output, render
-from vmss.xe.objects import Session
+from vmss.xe.session import Session, Terminal
 from vmss.xe.syntax import Line, parse
 
 # The originator of the sessions in xapi, other than that of the runs.
@@ -60,13 +60,14 @@ def _in_session(line: Line) -> Output:
     limit = settings.pass_limit if command.slow else settings.call_limit
     signal.signal(signal.SIGTERM, _end)
     xapi = Xapi(where.xapi, settings.verify_tls, settings.ca_file, limit)
-    session = Session(xapi, _fit_for_terminal if _on_terminal(sys.stdout) else _as_it_is)
+    shown = _fit_for_terminal if _on_terminal(sys.stdout) else _as_it_is
+    session = Session(xapi, Terminal(shown, _say, _answer))
     try:
         # On its own socket xapi trusts every client.
         xapi.login(where.user, "" if xapi.unix else where.password or "", _ORIGINATOR)
         return run(session, line)
     except Refused as refused:
-        raise XeError("\n".join(error_lines(refused, session.name)))
+        raise XeError("\n".join(error_lines(refused, session.described)))
     except Unanswered as error:
         raise XeError("Error: %s: %s" % (one_line(where.xapi), error))
     finally:
@@ -106,6 +107,18 @@ def _password_file(path: str) -> Dict[str, str]:
             "Error: the password file %s needs the user on its first line, the password on its second" % one_line(path)
         )
     return {"user": lines[0], "password": lines[1]}
+
+
+def _say(lines: Sequence[str]) -> None:
+    _print("".join(line + "\n" for line in lines), sys.stdout)
+
+
+def _answer() -> str:
+    """The next line of standard input. Raise XeError if there is none: who cannot answer has not agreed."""
+    line = sys.stdin.readline() if sys.stdin is not None else ""
+    if not line:
+        raise XeError("Error: no answer on standard input: nothing was done (force=true does not ask)")
+    return line.rstrip("\r\n")
 
 
 def _as_it_is(text: str, lines: bool) -> str:
