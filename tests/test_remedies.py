@@ -316,6 +316,17 @@ def test_a_schedule_without_vms(ward: Ward, hands: Hands) -> None:
     gone(ward, "schedules")
 
 
+@mends("To end these messages, set the schedule's type…")
+def test_a_run_that_took_plain_snapshots_instead(pool: TestPool, hands: Hands) -> None:
+    policy = pool.policy([pool.vm("vm", [pool.sr()], running=True)])
+    pool.simulator.db.set("VMSS", policy, "type", "snapshot_with_quiesce")
+    pool.tick(policy=pool.uuid("VMSS", policy))
+    (line,) = [line for line in pool.alerts(policy)[-1]["body"].split("\n") if "To end these messages" in line]
+    hands.do(*commands(line))
+    pool.tick(policy=pool.uuid("VMSS", policy))
+    assert "plain snapshots" not in pool.alerts(policy)[-1]["body"]
+
+
 @mends("vmss xe vmss-param-set uuid=%s type=snapshot", "the check schedules of vmss doctor names the schedule…")
 def test_a_quiesced_schedule(ward: Ward, hands: Hands) -> None:
     ward.pool.simulator.db.set("VMSS", ward.policy, "type", "snapshot_with_quiesce")

@@ -13,8 +13,10 @@ LOCK_FAILED = "VMSS_SNAPSHOT_LOCK_FAILED"
 MISSED_EVENT = "VMSS_SNAPSHOT_MISSED_EVENT"
 LICENSE_ERROR = "VMSS_LICENSE_ERROR"
 LOGON_FAILURE = "VMSS_XAPI_LOGON_FAILURE"
+# XenCenter knows the names above. A message of class VMSS with any other name breaks its dialog of schedules, for the
+# whole pool: what is ours alone is of class Pool (docs/xapi-facts.md, Names that XenCenter knows).
+XENCENTER_KNOWS = (SUCCEEDED, FAILED, LOCK_FAILED, MISSED_EVENT, LICENSE_ERROR, LOGON_FAILURE)
 NOT_QUIESCED = "VMSS_SNAPSHOT_NOT_QUIESCED"
-# Of class Pool: XenCenter shows these too, which of class VMSS it could not.
 LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"
 RESUMED = "VMSS_VM_RESUMED"
 
@@ -67,6 +69,11 @@ def log_lines(name: str, at: str) -> List[str]:
         "<message>%s</message></XCData>" % (at, kind, name)
     )
     return lines
+
+
+def class_of(name: str) -> str:
+    """The class of the messages of this name: VMSS, which are about a schedule, or Pool."""
+    return "VMSS" if name in XENCENTER_KNOWS else "Pool"
 
 
 def failure_line(victim: Victim) -> str:

@@ -69,7 +69,7 @@ class Counts(NamedTuple):
 
 class Run(NamedTuple):
     """One message: when it came, and the result as XenCenter shows it. `remark` is its first line that is neither the
-    sentence of the alert nor about a VM."""
+    sentence of the alert nor about a VM. `plain`: plain snapshots were taken instead of quiesced ones."""
 
     policy: str
     at: datetime
@@ -78,6 +78,7 @@ class Run(NamedTuple):
     victims: Tuple[Victim, ...] = ()
     remark: str = ""
     counts: Optional[Counts] = None
+    plain: bool = False
 
     @property
     def meaning(self) -> str:
@@ -87,6 +88,9 @@ class Run(NamedTuple):
     @property
     def story(self) -> str:
         """The course of the run in words: the VMs that failed and why, those with the same error together."""
+        return self._course() + ("; %s" % _WORDS[messages.NOT_QUIESCED] if self.plain else "")
+
+    def _course(self) -> str:
         if self.victims:
             names: Dict[str, List[str]] = {}
             for victim in self.victims:
@@ -177,6 +181,7 @@ def _run(record: Mapping[str, Any]) -> Run:
     lines = [line for line in body.split("\n") if line.strip() and not _vm_line(line)]
     sentence = SENTENCES.get(name, "") + "."
     remark = next((line for line in lines if line != sentence), "")
+    instead = SENTENCES[messages.NOT_QUIESCED] + ". "
     return Run(
         policy=str(record["obj_uuid"]),
         at=parse_datetime(record["timestamp"]),
@@ -185,6 +190,7 @@ def _run(record: Mapping[str, Any]) -> Run:
         victims=tuple(victims(body)) if result == RUN_FAILED else (),
         remark=remark,
         counts=_counts(remark),
+        plain=any(line.startswith(instead) for line in lines),
     )
 
 
