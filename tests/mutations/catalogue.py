@@ -560,6 +560,12 @@ MUTATIONS: List[Mutation] = [
             'return "VMSS" if name in XENCENTER_KNOWS + (NOT_QUIESCED,) else "Pool"',
             "alerts run",
         ),
+        (
+            "what XenCenter looks for stands in names and texts",
+            'return _MARKS.sub(r"\\1 :", text)',
+            "return text",
+            "alerts",
+        ),
     ),
     *_of(
         "vmss/edges/alerts.py",

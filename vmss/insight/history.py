@@ -1,7 +1,7 @@
 """The run history, as XenCenter's wizard shows it, out of the messages of class VMSS. A function of values.
 
-Messages of the vendor's plugin are read too: their bodies have the same lines about VMs, which are what XenCenter reads
-(xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
+Messages of the vendor's plugin and of earlier versions are read too: their bodies have the same lines about VMs, which
+are what XenCenter reads (xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
 """
 
 import re
@@ -131,7 +131,9 @@ def victims(body: str) -> List[Victim]:
         match = _vm_line(line)
         if match:
             items = tuple(single or double for single, double in _ITEM.findall(match.group(3)))
-            found.append(Victim(match.group(1).strip(), match.group(2), items))
+            # An error without parameters has an empty one, for XenCenter.
+            error = items[:1] if items[1:] == ("",) else items
+            found.append(Victim(match.group(1).strip(), match.group(2), error))
     return found
 
 
@@ -179,8 +181,8 @@ def _vm_line(line: str) -> Optional[Match[str]]:
 def _run(record: Mapping[str, Any]) -> Run:
     name, body, result = str(record["name"]), str(record["body"]), result_of(int(record["priority"]))
     lines = [line for line in body.split("\n") if line.strip() and not _vm_line(line)]
-    sentence = SENTENCES.get(name, "") + "."
-    remark = next((line for line in lines if line != sentence), "")
+    heading = (SENTENCES.get(name, "") + ".", messages.DETAILS)
+    remark = next((line for line in lines if line not in heading), "")
     instead = SENTENCES[messages.NOT_QUIESCED] + ". "
     return Run(
         policy=str(record["obj_uuid"]),
