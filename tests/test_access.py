@@ -202,7 +202,7 @@ def test_a_shared_sr_that_the_coordinator_has_not_attached(pool: TestPool) -> No
     assert halted.fails() == ["vm 0", "vm 1"]
     errors = pool.alerts(halted.policy)[-1]["body"]
     assert "Error:['SR_HAS_NO_PBDS', '%s']" % halted.sr in errors
-    assert "'vm 0' and 1 more VM: the storage repository 'disks' is not attached. Attach it: xe pbd-plug" in errors
+    assert "'vm 0' and 1 more: the storage repository 'disks' is not attached. Attach it: xe pbd-plug" in errors
 
 
 def test_two_srs_that_no_host_has_in_common(pool: TestPool) -> None:

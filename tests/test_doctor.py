@@ -380,6 +380,23 @@ def test_a_last_run_in_the_future(ward: Ward) -> None:
     ward.only("dates", "WARNING", "the last run of 'policy' is dated in the future", "2026-03-02 11:15 UTC")
 
 
+def test_messages_that_xencenter_cannot_show(ward: Ward) -> None:
+    pool, uuid = ward.pool, ward.pool.uuid("VMSS", ward.policy)
+    (of_pool,) = [record["uuid"] for record in pool.call("pool.get_all_records").values()]
+    pool.call("message.create", "VMSS_SNAPSHOT_NOT_QUIESCED", "3", "Pool", of_pool, "of another class")
+    for name in ("VMSS_SNAPSHOT_LOCK_FAILED", "VMSS_SNAPSHOT_MISSED_EVENT"):
+        pool.call("message.create", name, "5", "VMSS", uuid, "known")
+    (well,) = [finding for finding in ward.findings() if finding.check == "alerts"]
+    assert not well.severity
+    pool.call("message.create", "VMSS_SNAPSHOT_NOT_QUIESCED", "3", "VMSS", uuid, "of an earlier version")
+    ward.only(
+        "alerts", "WARNING", "1 message of class VMSS has a name", "VMSS_SNAPSHOT_NOT_QUIESCED", "message-destroy"
+    )
+    pool.call("message.create", "SOMEBODY'S\u202e", "3", "VMSS", uuid, "whoever raised it")
+    found = ward.only("alerts", "WARNING", "2 messages of class VMSS have a name")
+    assert found.evidence == "SOMEBODY'S\\u202e and VMSS_SNAPSHOT_NOT_QUIESCED"
+
+
 def test_a_quiesced_schedule(ward: Ward) -> None:
     ward.pool.simulator.db.set("VMSS", ward.policy, "type", "snapshot_with_quiesce")
     ward.only("schedules", "WARNING", "quiesced", "type=snapshot")
@@ -691,6 +708,7 @@ def spoil(ward: Ward) -> None:
     pool.call("VBD.destroy", pool.snapshots(ward.vms[1])[0]["VBDs"][0])
     pool.at(12, 50)
     pool.record({"00000000-0000-0000-0000-000000000001": []})
+    pool.call("message.create", "VMSS_UNKNOWN", "3", "VMSS", pool.uuid("VMSS", ward.policy), "")
     down = pool.vm("down", running=True)
     pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], FROZEN_PREFIX + pool.uuid("VM", down), SINCE)
     pool.simulator.db.set("VM", down, "power_state", "Suspended")

@@ -100,6 +100,11 @@ def test_vms_that_failed_are_told_with_the_reason_those_of_the_same_together() -
     assert run.story == "The storage repository is full: a and c; The VM is in the wrong power state: b"
 
 
+def test_an_error_without_parameters_is_read_as_it_was() -> None:
+    victims = [Victim("a", "1", ("VMSS_RUN_TIMED_OUT",)), Victim("b", "2", ("SR_FULL", "x"))]
+    assert history.victims(messages.failed_body(victims, "x")) == victims
+
+
 def test_of_many_vms_the_first_are_named() -> None:
     victims = [Victim("vm%d" % number, "1", ("SR_FULL",)) for number in range(9)]
     (run,) = runs(message(messages.FAILED, messages.failed_body(victims, "x"), priority=1))
@@ -219,6 +224,18 @@ def test_the_summaries_of_earlier_versions_are_read_and_tell_no_duration(summary
     assert history.durations([found]) == [] and found.counts.start == ""
     one = served("a")._replace(vms=1, taken=1, deleted=1)
     assert one.summary(UTC, SLOT).startswith(OLD % ("VM has its", "snapshot"))
+
+
+def test_the_alerts_of_earlier_versions_are_read() -> None:
+    summary = served(victims=[Victim("b", "2", ())]).summary(UTC, SLOT + timedelta(seconds=9))
+    body = "VM:a UUID: b UUID:2 Error:['OPERATION_BLOCKED', 'x', 'Error: [y'],\n%s\nOPERATION_BLOCKED: z." % summary
+    (found,) = runs(message(messages.FAILED, body, priority=1))
+    assert found.victims == (Victim("a UUID: b", "2", ("OPERATION_BLOCKED", "x", "Error: [y")),)
+    assert found.remark == summary and history.durations([found]) == [9] and not found.plain
+    # They raised this one of class VMSS, with the summary of the run.
+    body = "This pool has no quiesced snapshots any more: plain snapshots were taken instead.\n%s" % summary
+    (found,) = runs(message(messages.NOT_QUIESCED, body, priority=3))
+    assert found.remark == summary and found.meaning == "plain snapshots instead of quiesced ones" and not found.plain
 
 
 def test_only_the_last_runs_tell_how_long_the_next_takes() -> None:

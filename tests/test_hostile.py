@@ -22,8 +22,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests import xencenter
 from tests.pool import TestPool
-from tests.test_alerts import as_xencenter_reads
 from vmss import plugin
 from vmss.core import messages
 from vmss.core.problem import Problem
@@ -115,7 +115,8 @@ def check_alerts(pool: TestPool, failed: Optional[Set[str]] = None) -> None:
     named = set()
     for record in pool.alerts():
         assert all(is_safe(line) for line in record["body"].split("\n"))
-        named |= {vm["uuid"] for vm in as_xencenter_reads(record["body"])}
+        assert not xencenter.trouble_with(record["name"], record["body"])
+        named |= {vm.uuid for vm in xencenter.current(record["body"])}
     assert failed is None or named == failed
 
 
@@ -411,9 +412,9 @@ def test_a_vm_whose_record_makes_no_sense_is_named_and_stops_nobody(field: str, 
             "policies served: 1, VMs snapshotted: 1 of 2",
         )
         (failed,) = here.pool.alerts(here.policy)[-1:]
-        (vm,) = as_xencenter_reads(failed["body"])
-        assert vm["code"] == "VMSS_UNREADABLE_RECORD"
-        assert vm["uuid"] in [here.pool.uuid("VM", ref) for ref in here.vms]
+        (vm,) = xencenter.current(failed["body"])
+        assert vm.code == "VMSS_UNREADABLE_RECORD"
+        assert vm.uuid in [here.pool.uuid("VM", ref) for ref in here.vms]
         untouched(here)
 
 
@@ -458,8 +459,8 @@ def test_a_disk_whose_record_makes_no_sense_fails_its_vm_and_nobody_else(
         check_log(pool)
         check_alerts(pool, {pool.uuid("VM", one)})
         untouched(here)
-        (failed,) = as_xencenter_reads(pool.alerts(here.policy)[-1]["body"])
-        assert failed["code"] == "VMSS_UNREADABLE_RECORD"
+        (failed,) = xencenter.current(pool.alerts(here.policy)[-1]["body"])
+        assert failed.code == "VMSS_UNREADABLE_RECORD"
         # The other one is served; of this one nothing was deleted, and the snapshot was taken if it could be.
         assert [str(record["snapshot_time"]) >= "20260302T11:15:00Z" for record in pool.snapshots(two)] == [True]
         assert [record["uuid"] for record in pool.snapshots(one)][0] == old["uuid"]
@@ -668,7 +669,7 @@ def test_no_name_forges_a_line_of_the_log_or_of_an_alert(names: List[str], polic
 @thorough(100)
 def test_a_failure_is_named_however_much_its_error_says(error: List[str], name: str, summary: str) -> None:
     body = messages.failed_body([messages.Victim(name, "uuid", ["CODE"] + error * 500)], summary)
-    assert [vm["code"] for vm in as_xencenter_reads(body)] == ["CODE"]
+    assert [vm.code for vm in xencenter.current(body)] == [vm.code for vm in xencenter.older(body)] == ["CODE"]
     assert all(is_safe(line) for line in body.split("\n")) and len(body.encode("utf-8")) < 300000
 
 

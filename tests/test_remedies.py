@@ -40,7 +40,6 @@ FOLLOWED: Dict[str, str] = {}
 
 # Followed in another file.
 ELSEWHERE = {
-    "vmss xe message-destroy uuid=%s": "test_wrong_clock.py: test_the_remedy_of_one_alert",
     "vmss prune --dated-in-future": "test_prune.py: test_a_run_says_once_a_day_what_is_dated_in_the_future",
     "%s %s dated in the future…": "test_prune.py: test_a_run_says_once_a_day_what_is_dated_in_the_future",
     "%s Then try at once: vmss run": "test_status.py: test_what_cannot_be_deleted_is_a_warning_until_it_is_gone",
@@ -64,7 +63,6 @@ NOT_FOLLOWED = {
     " Disks of deleted snapshots…": LOOK,
     " Expired snapshots that could not…": LOOK,
     " Memory images that no suspended VM has…": LOOK,
-    "for uuid in %s; do…": "the same command for several alerts; test_wrong_clock.py follows it",
     "; then again vmss doctor": NO_REMEDY,
     "set it by NTP…": DOM0,
     "see to those that are named…": LOOK,
@@ -311,6 +309,29 @@ def test_a_schedule_without_vms(ward: Ward, hands: Hands) -> None:
     free = ward.pool.vm("free", [ward.pool.sr("free")])
     hands.do(*commands(one(ward.bad(), "schedules").remedy), VM=ward.pool.uuid("VM", free))
     gone(ward, "schedules")
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@mends("vmss xe message-destroy uuid=%s", "for uuid in %s; do…")
+def test_messages_that_xencenter_cannot_show(ward: Ward, hands: Hands, number: int) -> None:
+    pool, uuid = ward.pool, ward.pool.uuid("VMSS", ward.policy)
+    before = {record["uuid"] for record in pool.call("message.get_all_records").values()}
+    for _ in range(number):
+        pool.call("message.create", "VMSS_SNAPSHOT_NOT_QUIESCED", "3", "VMSS", uuid, "of an earlier version")
+    hands.do(one(ward.bad(), "alerts").remedy)
+    gone(ward, "alerts")
+    assert {record["uuid"] for record in pool.call("message.get_all_records").values()} == before
+
+
+@mends("To end these messages, set the schedule's type…")
+def test_a_run_that_took_plain_snapshots_instead(pool: TestPool, hands: Hands) -> None:
+    policy = pool.policy([pool.vm("vm", [pool.sr()], running=True)])
+    pool.simulator.db.set("VMSS", policy, "type", "snapshot_with_quiesce")
+    pool.tick(policy=pool.uuid("VMSS", policy))
+    (line,) = [line for line in pool.alerts(policy)[-1]["body"].split("\n") if "To end these messages" in line]
+    hands.do(*commands(line))
+    pool.tick(policy=pool.uuid("VMSS", policy))
+    assert "plain snapshots" not in pool.alerts(policy)[-1]["body"]
 
 
 @mends("vmss xe vmss-param-set uuid=%s type=snapshot", "the check schedules of vmss doctor names the schedule…")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests import xencenter
 from tests.documents import ROOT, read, table
 from tests.pool import VM, TestPool
-from tests.test_alerts import as_xencenter_reads
 from vmss.core.records import NULL
 from vmss.edges.settings import POOL_PREFIX, SETTINGS, Settings, of_pool
 from vmss.edges.zones import time_zone
@@ -245,7 +245,7 @@ def test_a_vm_admin_puts_no_vm_on_a_schedule_and_marks_no_snapshot(scene: Scene)
     admin("VM.add_to_blocked_operations", scene.vm, "snapshot", "no")
     assert scene.serve(14).status == 1
     body = scene.pool.alerts(scene.policy)[-1]["body"]
-    assert [vm["uuid"] for vm in as_xencenter_reads(body)] == [scene.pool.uuid("VM", scene.vm)]
+    assert [vm.uuid for vm in xencenter.current(body)] == [scene.pool.uuid("VM", scene.vm)]
     assert "\u202e" not in body and not any(line.startswith("VM:forged") for line in body.split("\n"))
 
 

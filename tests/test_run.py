@@ -2,7 +2,7 @@
 
 import json
 from datetime import datetime, timedelta, timezone
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -11,6 +11,7 @@ from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.records import BEGUN
 from vmss.edges.lock import LockDirectory
 from vmss.edges.settings import Settings
+from vmss.insight import history
 
 UTC = timezone.utc
 
@@ -300,11 +301,39 @@ def test_a_quiesced_policy_takes_plain_snapshots_and_says_so_once_a_day(pool: Te
         pool.at(hour, 15)
         assert pool.tick().status == 0
     assert [len(pool.snapshots(vm)) for vm in vms] == [3, 3]
-    assert pool.names(policy).count("VMSS_SNAPSHOT_NOT_QUIESCED") == 1
+    # XenCenter knows no such message of class VMSS: the runs say it in their own, and the pool once a day.
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] * 3
+    remedy = "vmss xe vmss-param-set uuid=%s type=snapshot" % pool.uuid("VMSS", policy)
+    for alert in pool.alerts(policy):
+        said = "This pool has no quiesced snapshots any more: plain snapshots were taken instead. "
+        assert said in alert["body"] and remedy in alert["body"]
+    (told,) = not_quiesced(pool)
+    assert remedy in told["body"] and "'policy'" in told["body"] and told["priority"] == "3"
     assert sum(line.startswith("VMSS_SNAPSHOT_NOT_QUIESCED") for line in pool.log()) == 3
+    # Another schedule has a message of its own on the same day.
+    vm = pool.vm("other", [sr], running=True)
+    other = pool.policy([vm], name="other", schedule={"min": "30"})
+    pool.simulator.db.set("VMSS", other, "type", "snapshot_with_quiesce")
+    pool.call("VM.add_to_blocked_operations", vms[0], "snapshot", "no")
+    pool.at(12, 30)
+    assert pool.tick().status == 0
+    assert [pool.uuid("VMSS", other) in alert["body"] for alert in not_quiesced(pool)] == [False, True]
     pool.at(12, 15, day=3)
-    pool.tick()
-    assert pool.names(policy).count("VMSS_SNAPSHOT_NOT_QUIESCED") == 2
+    assert pool.tick().status == 1
+    assert pool.names(policy)[-1] == "VMSS_SNAPSHOT_FAILED" and said + "To end" in pool.alerts(policy)[-1]["body"]
+    assert [remedy in alert["body"] for alert in not_quiesced(pool)] == [True, False, True]
+    # The history tells it with the run.
+    (run,) = history.runs({"OpaqueRef:1": pool.alerts(policy)[1]})
+    assert run.story == "2 of 2 VMs snapshotted, 0 expired snapshots deleted; plain snapshots instead of quiesced ones"
+
+
+def not_quiesced(pool: TestPool) -> List[Dict[str, Any]]:
+    """The messages about plain snapshots instead of quiesced ones, oldest first."""
+    records = pool.call("message.get_all_records").values()
+    found = [record for record in records if record["name"] == "VMSS_SNAPSHOT_NOT_QUIESCED"]
+    (uuid,) = [record["uuid"] for record in pool.call("pool.get_all_records").values()]
+    assert all((record["cls"], record["obj_uuid"]) == ("Pool", uuid) for record in found)
+    return sorted(found, key=lambda record: str(record["timestamp"]))
 
 
 def test_a_quiesced_policy_fails_where_the_settings_want_that(pool: TestPool) -> None:
@@ -336,8 +365,8 @@ def test_one_vm_that_fails_is_named_in_the_alert_and_keeps_no_other_from_its_sna
     assert pool.names(policy) == ["VMSS_SNAPSHOT_FAILED"]
     alert = pool.alerts(policy)[0]
     assert alert["priority"] == "1"
-    assert alert["body"].splitlines()[0] == (
-        "VM:bad \u2019one\u2019\\x0aVM:x UUID:%s Error:['OPERATION_BLOCKED', '%s', 'not now'],"
+    assert alert["body"].splitlines()[2] == (
+        "VM:bad \u2019one\u2019\\x0aVM :x UUID:%s Error:['OPERATION_BLOCKED', '%s', 'not now'],"
         % (pool.uuid("VM", bad), bad)
     )
     assert pool.last_run(policy) > START
@@ -366,7 +395,7 @@ def test_a_full_storage_repository_fails_its_vms_only(pool: TestPool) -> None:
     assert pool.tick().status == 1
     assert [len(pool.snapshots(vm)) for vm in (one, other)] == [0, 1]
     body = pool.alerts(policy)[0]["body"]
-    assert body.startswith("VM:one UUID:%s Error:['SR_BACKEND_FAILURE_44'" % pool.uuid("VM", one))
+    assert "\nDetails:\nVM:one UUID:%s Error:['SR_BACKEND_FAILURE_44'" % pool.uuid("VM", one) in body
     assert "The storage repository is full" in body and "VM:other" not in body
     clean(pool)
 

@@ -17,6 +17,7 @@ from tests.test_commands import tls, vmss  # noqa: F401
 from tests.test_read_back import Bench
 from vmss.cli.commands import status
 from vmss.core.datetimes import format_datetime
+from vmss.core.messages import Victim, failed_body
 from vmss.core.records import NULL
 from vmss.edges.lock import LockDirectory
 from vmss.insight import state
@@ -562,7 +563,9 @@ def test_a_run_that_failed_to_delete_is_told_until_nothing_of_it_is_left(pool: T
 
 def test_a_run_of_which_not_all_failures_are_known_is_told(pool: TestPool) -> None:
     served(pool)
-    body = "3 more VMs failed: see /var/log/VMSSlog.\n" + pool.alerts()[-1]["body"]
+    victims = [Victim("vm", "x", ["CODE", "y" * 490] * 5) for _ in range(100)]
+    body = failed_body(victims, pool.alerts()[-1]["body"].split("\n")[1])
+    assert " more VMs failed: see /var/log/VMSSlog.\n" in body
     uuid = pool.uuid("VMSS", pool.call("VMSS.get_all")[0])
     pool.call("message.create", "VMSS_SNAPSHOT_FAILED", "1", "VMSS", uuid, body)
     assert "last run of 'policy' failed" in Said(pool).first

@@ -553,16 +553,31 @@ MUTATIONS: List[Mutation] = [
         ),
     ),
     *_of(
+        "vmss/core/messages.py",
+        (
+            "a message has a name that XenCenter does not know in its class",
+            'return "VMSS" if name in XENCENTER_KNOWS else "Pool"',
+            'return "VMSS" if name in XENCENTER_KNOWS + (NOT_QUIESCED,) else "Pool"',
+            "alerts run",
+        ),
+        (
+            "what XenCenter looks for stands in names and texts",
+            'return _MARKS.sub(r"\\1 :", text)',
+            "return text",
+            "alerts",
+        ),
+    ),
+    *_of(
         "vmss/edges/alerts.py",
         (
             "an alert that xapi stored and answered with NULL is repeated",
-            "stored = message != NULL or self._exists(name, policy, text, began - CLOCK_TOLERANCE, cls)",
+            "stored = message != NULL or text in self._bodies(name, about, began - CLOCK_TOLERANCE)",
             "stored = message != NULL",
             "alerts",
         ),
         (
             "what is said once is said again",
-            "if not self._exists(name, policy, None, since):",
+            'if not any(not line or line in body.split("\\n") for body in bodies):',
             "if True:",
             "alerts run",
         ),

@@ -6,6 +6,7 @@ Nothing here is shared with the code under test.
 import re
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Set, Tuple
 
+from tests import xencenter
 from vmss.simulator import Simulator
 
 TAKES = ("Async.VM.snapshot", "Async.VM.checkpoint", "Async.VM.snapshot_with_quiesce")
@@ -93,6 +94,9 @@ class Conduct:
         elif method == "message.create":
             self._untold.pop(str(params[4]), None)
             yield from self._failed_at_once(str(params[5]))
+            trouble = xencenter.trouble_with(str(params[1]), str(params[5])) if params[3] == "VMSS" else ""
+            if trouble:
+                yield 9, "XenCenter: %s" % trouble
 
     def _takes(self, method: str, vm: str) -> Found:
         """A snapshot of a VM is about to be asked for."""

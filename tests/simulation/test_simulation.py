@@ -321,6 +321,16 @@ def _notes_the_run_in_silence(world: World) -> None:
     _asks(world, "VMSS.set_last_run_time", world.policies[0], "20270101T00:00:00Z")
 
 
+def _tells_what_xencenter_does_not_know(world: World) -> None:
+    uuid = world.sim.db.row("VMSS", world.policies[0])["uuid"]
+    _asks(world, "message.create", "VMSS_SNAPSHOT_NOT_QUIESCED", "3", "VMSS", uuid, "x")
+
+
+def _tells_of_a_vm_without_details(world: World) -> None:
+    uuid = world.sim.db.row("VMSS", world.policies[0])["uuid"]
+    _asks(world, "message.create", "VMSS_SNAPSHOT_SUCCEEDED", "5", "VMSS", uuid, "'VM:x': 1 of 1 VM has its snapshot")
+
+
 def _names_no_victim(world: World) -> None:
     world.observer._slots[world.policies[0]] = world.sim.now().replace(year=2027)
     world.observer.answered(
@@ -388,6 +398,8 @@ def _keeps_silent_about_the_licence(world: World) -> None:
         (3, _destroys_without_a_record),
         (10, _notes_the_run_in_silence),
         (6, _names_no_victim),
+        (9, _tells_what_xencenter_does_not_know),
+        (9, _tells_of_a_vm_without_details),
         (5, _second_pass_runs),
         (14, _resumes_what_somebody_has_suspended),
         (14, _leaves_a_vm_down_in_silence),

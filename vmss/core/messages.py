@@ -1,5 +1,6 @@
 """The alerts about a schedule: names, priorities and sentences, and the bodies that XenCenter and people read."""
 
+import re
 from typing import Dict, List, NamedTuple, Sequence
 
 from vmss.core.text import one_line
@@ -13,8 +14,10 @@ LOCK_FAILED = "VMSS_SNAPSHOT_LOCK_FAILED"
 MISSED_EVENT = "VMSS_SNAPSHOT_MISSED_EVENT"
 LICENSE_ERROR = "VMSS_LICENSE_ERROR"
 LOGON_FAILURE = "VMSS_XAPI_LOGON_FAILURE"
+# XenCenter knows the names above. A message of class VMSS with any other name breaks its dialog of schedules, for the
+# whole pool: what is ours alone is of class Pool (docs/xapi-facts.md, Names that XenCenter knows).
+XENCENTER_KNOWS = (SUCCEEDED, FAILED, LOCK_FAILED, MISSED_EVENT, LICENSE_ERROR, LOGON_FAILURE)
 NOT_QUIESCED = "VMSS_SNAPSHOT_NOT_QUIESCED"
-# Of class Pool: XenCenter shows these too, which of class VMSS it could not.
 LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"
 RESUMED = "VMSS_VM_RESUMED"
 
@@ -49,6 +52,10 @@ _NAME_LENGTH_MAX = 200
 _ELEMENT_LENGTH_MAX = 500
 _ELEMENTS_MAX = 10
 
+DETAILS = "Details:"
+# What XenCenter's parsers look for. With a blank before the colon they do not find it, and people read the same.
+_MARKS = re.compile("(VM|UUID|Error|Details):")
+
 
 class Victim(NamedTuple):
     """A VM that was not served, and XAPI's error array."""
@@ -69,39 +76,42 @@ def log_lines(name: str, at: str) -> List[str]:
     return lines
 
 
-def failure_line(victim: Victim) -> str:
-    """The line about one VM that was not served, in the form that XenCenter parses.
+def class_of(name: str) -> str:
+    """The class of the messages of this name: VMSS, which are about a schedule, or Pool."""
+    return "VMSS" if name in XENCENTER_KNOWS else "Pool"
 
-    The parser reads the name between VM: and the last UUID:, and each item of the error between single quotes; so
-    neither those marks nor a single quote may occur inside (xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
-    """
-    items = ", ".join("'%s'" % _element(item, _ELEMENT_LENGTH_MAX) for item in victim.error[:_ELEMENTS_MAX] or ("",))
+
+def failure_line(victim: Victim) -> str:
+    """The line about one VM that was not served, in the form that XenCenter parses (docs/xapi-facts.md, Bodies that
+    XenCenter parses)."""
+    items = ", ".join("'%s'" % item for item in _items(victim.error))
     return "VM:%s UUID:%s Error:[%s]," % (_element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items)
 
 
 def failed_body(victims: Sequence[Victim], summary: str, schedule: str = "", reasons: Sequence[str] = ()) -> str:
-    """The body of an alert about VMs that were not served: lines that XenCenter parses, then text for people.
+    """The body of an alert about VMs that were not served, in the vendor's form: a heading, `Details:`, and lines that
+    XenCenter parses; then text for people.
 
     `schedule` is the uuid of the policy; `reasons` are what was found out about these failures beyond their errors.
     """
     lines: List[str] = []
+    more: List[str] = []
     size = 0
     for victim in victims:
         line = failure_line(victim)
         # In XML, each of these three becomes up to five bytes.
         size += len(line.encode("utf-8")) + 4 * sum(map(line.count, "&<>")) + 1
         if size > _BODY_BYTES_MAX:
-            lines.append("%s failed: see /var/log/VMSSlog." % counted(len(victims) - len(lines), "more VM"))
+            more.append("%s failed: see /var/log/VMSSlog." % counted(len(victims) - len(lines), "more VM"))
             break
         lines.append(line)
-    return "\n".join(
-        lines + [_plain(summary)] + _advice(victims, schedule)[:20] + [_plain(reason) for reason in reasons[:20]]
-    )
+    text = "\n".join(more + [summary] + _advice(victims, schedule)[:20] + list(reasons[:20]))
+    return "\n".join([SENTENCES[FAILED] + ".", DETAILS] + lines + [_for_people(text)])
 
 
 def body(name: str, summary: str) -> str:
-    """The body of any other alert."""
-    return "%s.\n%s" % (SENTENCES[name], _plain(summary))
+    """The body of any other alert. XenCenter before October 2020 looks for VMs that failed in these as well."""
+    return _for_people("%s.\n%s" % (SENTENCES[name], summary))
 
 
 def _advice(victims: Sequence[Victim], schedule: str) -> List[str]:
@@ -121,11 +131,24 @@ def _advice(victims: Sequence[Victim], schedule: str) -> List[str]:
     return lines
 
 
+def _items(error: Sequence[str]) -> List[str]:
+    """The items of an error array, so that each parser finds them: the current one needs a code, which ends at a comma.
+    The one before October 2020 drops brackets, ends an item at a single quote and a comma, and takes all that follows
+    the last one for a part of it: so the code is never the last one."""
+    code = re.sub(r"[][,]", " ", _element(error[0], _ELEMENT_LENGTH_MAX)).strip() if error else ""
+    items = [_element(item, _ELEMENT_LENGTH_MAX) for item in error[1:_ELEMENTS_MAX]] or [""]
+    return [code or "UNKNOWN_ERROR"] + [" " + item if item.startswith(",") else item for item in items]
+
+
 def _element(text: str, length_max: int) -> str:
-    safe = one_line(text, length_max).replace("'", "\u2019")
-    return safe.replace("UUID:", "UUID :").replace("Error:[", "Error: [")
+    """A text from outside, for a line about a VM: it has no single quote, and begins no VM."""
+    return _unmarked(one_line(text, length_max).replace("'", "\u2019"))
 
 
-def _plain(summary: str) -> str:
-    # XenCenter must not take a name within the summary for a line about a VM.
-    return "\n".join(one_line(line).replace("Error:[", "Error: [") for line in summary.split("\n"))
+def _for_people(text: str) -> str:
+    """Lines for people, in which XenCenter finds no VM."""
+    return "\n".join(_unmarked(one_line(line)) for line in text.split("\n"))
+
+
+def _unmarked(text: str) -> str:
+    return _MARKS.sub(r"\1 :", text)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import local
-from vmss.core.messages import Victim
+from vmss.core.messages import NOT_QUIESCED, SENTENCES, Victim
 from vmss.core.schedule import TICK_INTERVAL
 from vmss.core.text import quoted
 from vmss.core.turn import Turn
@@ -49,6 +49,8 @@ class Served(NamedTuple):
     def remarks(self, of_the_day: bool) -> List[str]:
         """Sentences beside the summary, each for a line of its own; `of_the_day`: also what is said once a day."""
         said = []
+        if self.degraded:
+            said.append("%s. %s" % (SENTENCES[NOT_QUIESCED], self.plain_instead))
         if self.left:
             said.append(
                 "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "
@@ -66,6 +68,15 @@ class Served(NamedTuple):
                 % (counted(self.future, "scheduled snapshot"), agree(self.future, "is", "are"))
             )
         return said
+
+    @property
+    def plain_instead(self) -> str:
+        """What to do about plain snapshots that are taken instead of quiesced ones. It is the same in every run of the
+        policy, and of no other."""
+        return (
+            "To end these messages, set the schedule's type: vmss xe vmss-param-set uuid=%s type=snapshot"
+            % self.turn.policy.uuid
+        )
 
     def _course(self, zone: tzinfo, ended: datetime) -> str:
         # Of a clock that was set back meanwhile, no length is known but that it was not negative.

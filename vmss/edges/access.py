@@ -6,7 +6,6 @@ from vmss.core import access
 from vmss.core.access import Access, Need, Obstacle
 from vmss.core.records import NULL, Pool
 from vmss.core.text import one_line, quoted
-from vmss.core.words import counted
 from vmss.edges.query import text_of, where
 from vmss.edges.xapi import Refused, Xapi, understood
 
@@ -79,7 +78,7 @@ def reasons(xapi: Xapi, pool: Pool, names: Mapping[str, str], checkpoint: bool) 
 
 def _first(names: Mapping[str, str], vms: Mapping[str, Asked], found: Blocked) -> str:
     name = quoted(names[vms[found.vms[0]].uuid])
-    return "%s and %s" % (name, counted(len(found.vms) - 1, "more VM")) if len(found.vms) > 1 else name
+    return "%s and %d more" % (name, len(found.vms) - 1) if len(found.vms) > 1 else name
 
 
 def _sentence(text: str) -> str:

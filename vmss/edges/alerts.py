@@ -1,10 +1,10 @@
-"""Alerts: the messages of class VMSS, which XenCenter shows as the run history of a policy."""
+"""Alerts: the messages of class VMSS, which XenCenter shows as the run history of a policy, and of class Pool."""
 
 from datetime import datetime, timedelta
-from typing import Optional
+from typing import List
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, in_future, local, parse_datetime
-from vmss.core.messages import PRIORITIES, log_lines
+from vmss.core.messages import PRIORITIES, class_of, log_lines
 from vmss.core.records import NULL
 from vmss.edges.clock import Clock
 from vmss.edges.log import Log
@@ -19,44 +19,45 @@ class Alerts:
         self._clock = clock
         self._log = log
 
-    def create(self, name: str, policy: str, text: str, cls: str = "VMSS") -> bool:
+    def create(self, name: str, about: str, text: str) -> bool:
         """Given the name of an alert, the uuid of the policy and the body, raise it. Return False if xapi could not
         store it; True also if the policy no longer exists, so that a retry would be in vain.
 
-        With the class Pool, the uuid is the pool's.
+        For a name of class Pool, the uuid is the pool's.
         """
         began = self._clock.now()
         for line in log_lines(name, local(began, self._log.zone)):
             self._log(line)
         try:
-            message = self._xapi.call("message.create", name, str(PRIORITIES[name]), cls, policy, text)
+            message = self._xapi.call("message.create", name, str(PRIORITIES[name]), class_of(name), about, text)
         except Refused as refused:
             self._log("The alert could not be raised: %s" % refused)
             return refused.code == "UUID_INVALID"
         # xapi has been seen to answer NULL although it had stored the message: the next pass would repeat it.
-        stored = message != NULL or self._exists(name, policy, text, began - CLOCK_TOLERANCE, cls)
+        stored = message != NULL or text in self._bodies(name, about, began - CLOCK_TOLERANCE)
         if not stored:
             self._log("The alert could not be stored by xapi")
         return stored
 
-    def create_once(self, name: str, policy: str, text: str, since: datetime) -> None:
-        """Raise an alert, unless the policy has had one of this name since an instant."""
-        if not self._exists(name, policy, None, since):
-            self.create(name, policy, text)
+    def create_once(self, name: str, about: str, text: str, since: datetime, line: str = "") -> None:
+        """Raise an alert, unless there has been one of this name about the same object since an instant; with `line`,
+        one whose body has this line."""
+        bodies = self._bodies(name, about, since)
+        if not any(not line or line in body.split("\n") for body in bodies):
+            self.create(name, about, text)
 
-    def _exists(self, name: str, policy: str, text: Optional[str], since: datetime, cls: str = "VMSS") -> bool:
-        """Whether the policy has had an alert of this name since an instant; with this body, unless it is None. One
-        from a time when the clock was ahead is none of these."""
+    def _bodies(self, name: str, about: str, since: datetime) -> List[str]:
+        """The bodies of the alerts of this name about an object since an instant. One from a time when the clock was
+        ahead is none of these."""
         # xapi answers with messages that are strictly later, in whole seconds.
         after, now = format_datetime(since - timedelta(seconds=1)), self._clock.now()
         try:
-            messages = self._xapi.call("message.get", cls, policy, after)
+            messages = self._xapi.call("message.get", class_of(name), about, after)
         except Refused:
-            return False
+            return []
         with understood("message.get"):
-            return any(
-                record["name"] == name
-                and text in (None, record["body"])
-                and not in_future(parse_datetime(record["timestamp"]), now)
+            return [
+                str(record["body"])
                 for record in messages.values()
-            )
+                if record["name"] == name and not in_future(parse_datetime(record["timestamp"]), now)
+            ]

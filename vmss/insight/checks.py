@@ -10,6 +10,7 @@ from vmss.edges.lock import LockError
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered, understood
 from vmss.insight import (
+    checks_of_alerts,
     checks_of_dates,
     checks_of_installation,
     checks_of_passes,
@@ -49,6 +50,7 @@ CHECKS: Tuple[Check, ...] = (
     Check("clock", checks_of_xapi.clock, SESSION),
     Check("time zone", checks_of_xapi.time_zone, SESSION),
     Check("dates", checks_of_dates.dates, SESSION),
+    Check("alerts", checks_of_alerts.alerts, SESSION),
     # Schedules, and how they fared.
     Check("schedules", checks_of_schedules.schedules, SESSION),
     Check("clashes", checks_of_schedules.clashes, SESSION),

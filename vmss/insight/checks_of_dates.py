@@ -6,19 +6,17 @@ from typing import Dict, Iterator, List, Sequence, Set
 from vmss.core.datetimes import in_future, parse_datetime
 from vmss.core.policy import Policy
 from vmss.core.schedule import next_slot
-from vmss.core.text import one_line
 from vmss.core.words import agree, counted
 from vmss.edges.query import where
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight import policies
 from vmss.insight.case import Case
+from vmss.insight.checks_of_alerts import destruction
 from vmss.insight.findings import OK, WARNING, Finding
 from vmss.insight.names import called, first_names
 
 # So many snapshots are looked at one by one. Of a larger pool, only those of VMs that have more than is to be kept.
 _SNAPSHOTS_MAX = 2000
-# Upper limit on the messages that one remedy destroys, lest the line become too long for a shell.
-_MESSAGES_MAX = 100
 
 
 def dates(case: Case) -> Iterator[Finding]:
@@ -51,17 +49,8 @@ def _of_policy(case: Case, policy: Policy) -> Iterator[Finding]:
             "%s of %s %s dated in the future: they are passed over, and XenCenter takes them for the last runs"
             % (counted(len(messages), "alert"), called(policy), agree(len(messages), "is", "are")),
             "the latest: %s" % case.moment(max(messages.values())),
-            _destroy(sorted(messages)),
+            destruction(sorted(messages)),
         )
-
-
-def _destroy(uuids: Sequence[str]) -> str:
-    """The command line that removes these messages, or the first of them."""
-    safe = [one_line(uuid, 40) for uuid in uuids[:_MESSAGES_MAX]]
-    if len(uuids) == 1:
-        return "vmss xe message-destroy uuid=%s" % safe[0]
-    line = "for uuid in %s; do vmss xe message-destroy uuid=$uuid; done" % " ".join(safe)
-    return line + ("; then again vmss doctor" if len(uuids) > len(safe) else "")
 
 
 def _snapshots(case: Case) -> List[Finding]:

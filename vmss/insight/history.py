@@ -1,7 +1,7 @@
 """The run history, as XenCenter's wizard shows it, out of the messages of class VMSS. A function of values.
 
-Messages of the vendor's plugin are read too: their bodies have the same lines about VMs, which are what XenCenter reads
-(xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
+Messages of the vendor's plugin and of earlier versions are read too: their bodies have the same lines about VMs, which
+are what XenCenter reads (xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
 """
 
 import re
@@ -69,7 +69,7 @@ class Counts(NamedTuple):
 
 class Run(NamedTuple):
     """One message: when it came, and the result as XenCenter shows it. `remark` is its first line that is neither the
-    sentence of the alert nor about a VM."""
+    sentence of the alert nor about a VM. `plain`: plain snapshots were taken instead of quiesced ones."""
 
     policy: str
     at: datetime
@@ -78,6 +78,7 @@ class Run(NamedTuple):
     victims: Tuple[Victim, ...] = ()
     remark: str = ""
     counts: Optional[Counts] = None
+    plain: bool = False
 
     @property
     def meaning(self) -> str:
@@ -87,6 +88,9 @@ class Run(NamedTuple):
     @property
     def story(self) -> str:
         """The course of the run in words: the VMs that failed and why, those with the same error together."""
+        return self._course() + ("; %s" % _WORDS[messages.NOT_QUIESCED] if self.plain else "")
+
+    def _course(self) -> str:
         if self.victims:
             names: Dict[str, List[str]] = {}
             for victim in self.victims:
@@ -127,7 +131,9 @@ def victims(body: str) -> List[Victim]:
         match = _vm_line(line)
         if match:
             items = tuple(single or double for single, double in _ITEM.findall(match.group(3)))
-            found.append(Victim(match.group(1).strip(), match.group(2), items))
+            # An error without parameters has an empty one, for XenCenter.
+            error = items[:1] if items[1:] == ("",) else items
+            found.append(Victim(match.group(1).strip(), match.group(2), error))
     return found
 
 
@@ -175,8 +181,9 @@ def _vm_line(line: str) -> Optional[Match[str]]:
 def _run(record: Mapping[str, Any]) -> Run:
     name, body, result = str(record["name"]), str(record["body"]), result_of(int(record["priority"]))
     lines = [line for line in body.split("\n") if line.strip() and not _vm_line(line)]
-    sentence = SENTENCES.get(name, "") + "."
-    remark = next((line for line in lines if line != sentence), "")
+    heading = (SENTENCES.get(name, "") + ".", messages.DETAILS)
+    remark = next((line for line in lines if line not in heading), "")
+    instead = SENTENCES[messages.NOT_QUIESCED] + ". "
     return Run(
         policy=str(record["obj_uuid"]),
         at=parse_datetime(record["timestamp"]),
@@ -185,6 +192,7 @@ def _run(record: Mapping[str, Any]) -> Run:
         victims=tuple(victims(body)) if result == RUN_FAILED else (),
         remark=remark,
         counts=_counts(remark),
+        plain=any(line.startswith(instead) for line in lines),
     )
 
 

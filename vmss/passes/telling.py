@@ -73,7 +73,7 @@ class Teller:
         else:
             raised = self._alerts.create(messages.SUCCEEDED, policy.uuid, messages.body(messages.SUCCEEDED, summary))
         if served.degraded:
-            self._not_quiesced(policy, summary, ended)
+            self._not_quiesced(served, ended)
         self._missed(served, ended)
         if raised:
             self._set_last_run_time(policy, ended)
@@ -107,7 +107,7 @@ class Teller:
                 self.frozen.told(down)
 
     def _tell_pool(self, name: str, text: str) -> bool:
-        return self._alerts.create(name, self._context.pool.uuid, messages.body(name, text), "Pool")
+        return self._alerts.create(name, self._context.pool.uuid, messages.body(name, text))
 
     def _of_frozen(self, served: "Served") -> str:
         """What the alert of a run says of VMs that checkpoints have left suspended: its own, and those resumed."""
@@ -165,10 +165,14 @@ class Teller:
             self._log("What keeps VMs from being snapshotted cannot be looked for: %s" % error)
             return []
 
-    def _not_quiesced(self, policy: Policy, summary: str, ended: datetime) -> None:
+    def _not_quiesced(self, served: "Served", ended: datetime) -> None:
+        """Plain snapshots were taken instead of quiesced ones, and the alert of the run says so: tell the pool as well,
+        once a day for each policy."""
         self._log("%s: %s" % (messages.NOT_QUIESCED, messages.SENTENCES[messages.NOT_QUIESCED]))
-        body = messages.body(messages.NOT_QUIESCED, summary)
-        self._alerts.create_once(messages.NOT_QUIESCED, policy.uuid, body, ended - timedelta(days=1))
+        line = served.plain_instead
+        body = messages.body(messages.NOT_QUIESCED, "Schedule: %s.\n%s" % (quoted(served.turn.policy.name), line))
+        day = ended - timedelta(days=1)
+        self._alerts.create_once(messages.NOT_QUIESCED, self._context.pool.uuid, body, day, line)
 
     def _missed(self, served: "Served", ended: datetime) -> None:
         """Slots of the policy that passed while it was running are missed."""
