@@ -312,6 +312,21 @@ def test_a_vm_that_stays_down_is_told_once_a_day_where_no_run_tells_it(ward: War
     assert all("xe vm-resume uuid=%s." % ward.uuid in it["body"] for it in ward.told())
 
 
+def test_a_vm_that_needs_another_remedy_than_was_told_is_told_anew(ward: Ward) -> None:
+    ward.restarted_in_a_checkpoint()
+    ward.pool.call("VM.set_snapshot_schedule", ward.vm, "")
+    ward.set(resume=False)
+    ward.pool.at(10, 30)
+    ward.pool.tick()
+    ward.pool.simulator.db.delete("VDI", ward.pool.simulator.db.row("VM", ward.vm)["suspend_VDI"])
+    for minute in (45, 50):
+        ward.pool.at(10, minute)
+        ward.pool.tick()
+    first, second = (it["body"] for it in ward.told())
+    assert "xe vm-resume uuid=%s." % ward.uuid in first
+    assert "xe vm-shutdown force=true uuid=%s, then xe vm-start uuid=%s." % (ward.uuid, ward.uuid) in second
+
+
 def test_a_vm_whose_memory_is_gone_is_not_tried_to_be_resumed_and_told_with_what_helps(ward: Ward) -> None:
     # xapi has died, and has forgotten that the VM was resumed; the disk with its memory went when it was.
     ward.restarted_in_a_checkpoint()

@@ -221,6 +221,7 @@ class Observer:
         self._retained = {}
         self._said = {}
         self._told_of = set()
+        self._read_on: Set[str] = set()  # the policies that were switched on when the pass read them
         self._unseen = set()
         self._first_taken = {}
         self._claimed = 0
@@ -346,6 +347,8 @@ class Observer:
                 self._excused.add(answer["Value"])
         elif method == "pool.sync_database":
             self._saved = set(self.scheduled())
+        elif method == "VMSS.get_all_records":
+            self._read_on |= {ref for ref, row in self._rows("VMSS").items() if row["enabled"]}
         elif method == "message.create" and params[1] in OUTCOMES:
             self._said.setdefault(str(params[4]), []).append((str(params[1]), str(params[5])))
             self._says_what_is_deleted(str(params[5]))
@@ -392,8 +395,7 @@ class Observer:
         )
         for policy, row in self._policies.items():
             if row["name_label"] == label:
-                # It may have been switched on before the pass read it.
-                on = row["enabled"] or self._rows("VMSS").get(policy, row)["enabled"]
+                on = policy in self._read_on
                 self._check(1, on or bool(self._forced), "%s is taken, and its schedule is off", name)
                 is_slot = self.latest_slot(row, when) == when
                 self._check(

@@ -25,6 +25,15 @@ ONCE: Dict[str, Tuple[int, str]] = {
         "1.96:lost_before:3550459686 2.51:snapshot_pinned:2626289899 7.36:clock_forward:3799546187 "
         "7.123:host_lost:2242478911",
     ),
+    "a VM whose memory goes after it was told is told anew, with the remedy that helps": (
+        1795832812349,
+        "5.31:xapi_killed:1144033273 6.18:lost_after:2557508888",
+    ),
+    "a schedule that is on when a pass reads it, and was not before": (
+        1795832813008,
+        "3.32:clock_forward:3327212210 3.217:vm_deleted:2275329111 3.221:policy_changed:521288253 "
+        "4.259:policy_changed:2116215909 4.391:policy_changed:608442416",
+    ),
     "a slot that a clock comes to twice may have been served before": (
         1795807444307,
         "1.8:coordinator_changed:499410470 5.12:clock_back:1443704707",

@@ -21,12 +21,14 @@ _CHECKPOINT = "checkpoint"
 
 class Frozen(NamedTuple):
     """A VM, by its uuid, that ran when a checkpoint of ours began, at `since`. `task` is that of the checkpoint, empty
-    if it is not known. `told` is the last time at which an alert said that the VM is Suspended."""
+    if it is not known. `told` is the last time at which an alert said that the VM is Suspended, and `told_as` what that
+    said it was: LEFT, LOST or STUCK, each of which has another remedy."""
 
     vm: str
     since: datetime
     task: str = ""
     told: Optional[datetime] = None
+    told_as: str = ""
 
 
 class Seen(NamedTuple):

@@ -59,7 +59,7 @@ def to_file(notes: Sequence[Frozen]) -> Dict[str, Any]:
 
 def _written(frozen: Frozen) -> Dict[str, str]:
     value = {"vm": frozen.vm, "since": format_datetime(frozen.since), "task": frozen.task}
-    return dict(value, told=format_datetime(frozen.told)) if frozen.told is not None else value
+    return value if frozen.told is None else {**value, "told": format_datetime(frozen.told), "as": frozen.told_as}
 
 
 def _frozen(value: Any) -> Optional[Frozen]:
@@ -73,7 +73,7 @@ def _frozen(value: Any) -> Optional[Frozen]:
     except ValueError:
         return None
     known = isinstance(task, str) and task.startswith(_TASK) and is_uuid(task[len(_TASK) :])
-    return Frozen(value["vm"], since, task if known else "", told)
+    return Frozen(value["vm"], since, task if known else "", told, str(value.get("as", "")))
 
 
 @understood("VM")

@@ -128,18 +128,22 @@ class FrozenVms:
         """An alert says that these VMs are down."""
         for vm in vms:
             if vm in self.notes:
-                self.change(self.notes[vm]._replace(told=self._context.clock.now().replace(microsecond=0)))
+                now = self._context.clock.now().replace(microsecond=0)
+                self.change(self.notes[vm]._replace(told=now, told_as=self.down[vm].state))
 
     def still_down(self) -> List[str]:
-        """The VMs that are down at this moment, and of which no alert has said so in the last day."""
-        untold = [vm for vm in sorted(self.down) if self._is_untold(self.notes[vm])]
+        """The VMs that are down at this moment, and of which no alert has said so in the last day, or one with another
+        remedy than is needed now."""
+        untold = [vm for vm, down in sorted(self.down.items()) if self._is_untold(self.notes[vm], down.state)]
         try:
             return [frozen.vm for frozen, _, state in self.look(untold) if state in (LEFT, LOST, STUCK)]
         except Refused as refused:
             self._context.log("Whether VMs are suspended cannot be told: %s" % refused)
             return []
 
-    def _is_untold(self, frozen: Frozen) -> bool:
+    def _is_untold(self, frozen: Frozen, state: str) -> bool:
+        if frozen.told_as not in ("", state):
+            return True
         age = None if frozen.told is None else self._context.clock.now() - frozen.told
         return age is None or not timedelta(0) <= age < _TOLD_AGAIN_AFTER
 
