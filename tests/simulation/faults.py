@@ -248,6 +248,17 @@ def _restart(way: str) -> Act:
     return act
 
 
+def host_restarted(meeting: Meeting) -> Answer:
+    """The coordinator's host is started anew: xapi is gone for a while, our process and dom0's memory for good."""
+    if meeting.random.random() < 0.5:
+        meeting.serve()
+    meeting.world.observer.about_to_change()
+    meeting.world.call("simulator.restart", "", "host", meeting.random.choice([0.0, 40.0, 600.0]))
+    meeting.world.observer.restarted()
+    meeting.world.forget_memory()
+    raise Died
+
+
 def coordinator_changed(meeting: Meeting) -> Answer:
     """Another host becomes the coordinator, before the call or after it: by designation, or because xapi of the old one
     has died, or all of its host, and our process with it."""
@@ -262,6 +273,7 @@ def coordinator_changed(meeting: Meeting) -> Answer:
     world.show_role()
     world.observer.restarted()
     if way == "host":
+        world.forget_memory()
         raise Died
     if answer is not None:
         raise Lost("xapi ended before the answer")
@@ -495,6 +507,7 @@ KINDS: Dict[str, Act] = {
     "licence_changed": _others(licence_changed),
     "member_lost": _others(member_lost),
     "coordinator_changed": coordinator_changed,
+    "host_restarted": host_restarted,
     "stop_asked": stop_asked,
     "disk_full": disk_full,
 }

@@ -181,6 +181,7 @@ class World:
         self._wrong_value: Optional[str] = None  # of the next snapshot that ends
         self._altering: Tuple[str, ...] = ()  # how it has to end for that
         self._left: Dict[Path, bytes] = {}  # the files when the process died
+        self._forgotten: List[Path] = []  # lock directories that are gone with their host's memory
         random = Random("start %d" % seed)
         january = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=15 * random.randrange(4 * 24 * 7))
         start = self.shape.start or january
@@ -498,6 +499,16 @@ class World:
         for path, content in self._left.items():
             path.write_bytes(content)
             path.chmod(0o600)
+
+        for number, path in enumerate(self._forgotten):
+            path.rename(self._folder / ("gone %d %d" % (self.passes, number)))
+        self._forgotten = []
+
+    def forget_memory(self) -> None:
+        """The host where our process runs is started anew: its lock directory is gone."""
+        path = Path(self.place.lock_dir)
+        if path.exists() and path not in self._forgotten:
+            self._forgotten.append(path)
 
     def second_pass(self, policy: str) -> None:
         """Another pass, while ours holds the lock or is about to take it."""
