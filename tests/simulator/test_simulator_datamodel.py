@@ -390,6 +390,30 @@ def unkept(wire: Wire, cls: str, ref: str, name: str, kind: str) -> Iterator[str
 # --- shapes ---
 
 
+# Of a suspended VM, and the disk is checked.
+CHECKED_REFERENCES = {"VM.set_suspend_VDI"}
+
+
+def test_an_empty_reference_is_kept_as_it_was_written(world: Wire) -> None:
+    found: List[str] = []
+    for name, method in [pair for cls in WITH_RECORDS for pair in methods_of(cls)]:
+        cls, _, setter = name.partition(".")
+        types = [parameter["type"] for parameter in method["params"][2:]]
+        if not setter.startswith("set_") or len(types) != 1 or not types[0].startswith("ref "):
+            continue
+        if special(method) or name in CHECKED_REFERENCES:
+            continue
+        for ref in world(cls + ".get_all")[:3]:
+            before = world("%s.get_%s" % (cls, setter[4:]), ref)
+            for value in ("", "OpaqueRef:NULL", ""):
+                world(name, ref, value)
+                kept = world("%s.get_%s" % (cls, setter[4:]), ref)
+                if kept != value or world(cls + ".get_record", ref)[setter[4:]] != value:
+                    found.append("%s of %r is %r" % (name, value, kept))
+            world(name, ref, before)
+    report(found)
+
+
 @every_class
 def test_the_number_of_parameters_is_checked_first(wire: Wire, cls: str) -> None:
     found: List[str] = []

@@ -331,7 +331,8 @@ def compute_memory_overhead(call: "Call", vm: str) -> int:
 
 @method("VM.set_snapshot_schedule")
 def set_snapshot_schedule(call: "Call", vm: str, policy: str) -> None:
-    """Put a VM under a policy, or under none (xapi: ocaml/xapi/xapi_vm.ml, xapi_vmss.ml)."""
+    """Put a VM under a policy, or under none; an empty reference is kept as it is (xapi: ocaml/xapi/xapi_vm.ml,
+    xapi_vmss.ml)."""
     require_feature(call.sim, "VMSS")
     unassign = policy in ("", NULL)
     if not unassign and not call.db.exists("VMSS", policy):
@@ -344,7 +345,7 @@ def set_snapshot_schedule(call: "Call", vm: str, policy: str) -> None:
             raise XapiError("VM_IS_TEMPLATE", vm)
         if call.db.row("VMSS", policy)["type"] == "snapshot_with_quiesce":
             check_quiesce(call, vm)
-    call.db.set("VM", vm, "snapshot_schedule", NULL if unassign else policy)
+    call.db.set("VM", vm, "snapshot_schedule", policy)
     refresh(call.db, vm)
 
 
@@ -358,7 +359,7 @@ def check_quiesce(call: "Call", vm: str) -> None:
 @method("VM.set_is_a_template")
 def set_is_a_template(call: "Call", vm: str, value: bool) -> None:
     schedule = call.db.row("VM", vm)["snapshot_schedule"]
-    if value and schedule != NULL:
+    if value and schedule not in ("", NULL):
         raise XapiError("VM_ASSIGNED_TO_SNAPSHOT_SCHEDULE", vm, schedule)
     call.db.set("VM", vm, "is_a_template", value)
     refresh(call.db, vm)
