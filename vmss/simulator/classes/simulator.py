@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List
 from .. import faults, licence, lifecycle
 from ..errors import XapiError
 from ..registry import simulator_method
+from ..sr_types import SR_TYPES
+from ..storage import REVERT_FEATURE
 from ..values import from_seconds, to_seconds
 
 if TYPE_CHECKING:
@@ -141,6 +143,16 @@ def add_file(call: "Call", sr: str, name: str, size: int) -> None:
     if name not in repository.images:
         repository.add(name, size)
         repository.resized(name)
+
+
+@simulator_method("simulator.revert_in_place", ("value", "bool"))
+def revert_in_place(call: "Call", value: bool) -> None:
+    """Let the drivers of SRs of VHDs revert disks in place, or not, as the released ones."""
+    for sm, row in list(call.db.tables["SM"].rows.items()):
+        kind = SR_TYPES.get(row["type"])
+        if kind is not None and kind.layout == "vhd":
+            features = {name: version for name, version in row["features"].items() if name != REVERT_FEATURE}
+            call.db.set("SM", sm, "features", {**features, REVERT_FEATURE: 1} if value else features)
 
 
 @simulator_method("simulator.set_read_only", ("sr", "ref SR"), ("value", "bool"))
