@@ -7,9 +7,10 @@ parameters, their types, the session, roles, then the method itself.
 import logging
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
+from . import unimplemented
 from .accessors import accessor
 from .call import Call, Origin, Steps
-from .datamodel import REMOVED_CLASSES, Method, Model, Parameter
+from .datamodel import Method, Model, Parameter
 from .errors import Dropped, XapiError, internal_error, type_failure
 from .hosts import EMERGENCY_CALLS
 from .registry import Handler, handlers, simulator_signatures
@@ -89,7 +90,7 @@ class Dispatcher:
         plain = name.split(".", 1)[1] if asynchronous else name
         method = self._find(plain, params)
         if method is None:
-            return self._other(plain, params)
+            return unimplemented.answer_other(self, plain, params)
         args = self._arguments(method, params)
         session = params[0] if method.has_session else NULL
         if method.cls == "simulator" and origin.trusted:
@@ -126,24 +127,6 @@ class Dispatcher:
                 self.check_session(to_string(params[0]))
             raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
         return method
-
-    def _other(self, name: str, params: List[Any]) -> Any:
-        """The answer to a method of a class of xapi that has no objects in this pool."""
-        if not params:
-            raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", name, "0", "-1")
-        self.check_session(to_string(params[0]))
-        cls, _, short = name.partition(".")
-        if cls in REMOVED_CLASSES:
-            raise XapiError("MESSAGE_REMOVED")
-        if short in ("get_all", "get_by_name_label", "get_all_where"):
-            return []
-        if short in ("get_all_records", "get_all_records_where"):
-            return {}
-        if short == "get_by_uuid" and len(params) > 1:
-            raise XapiError("UUID_INVALID", cls, to_string(params[1]))
-        if short.startswith("get_") and len(params) > 1:
-            raise XapiError("HANDLE_INVALID", cls, to_string(params[1]))
-        raise XapiError("NOT_IMPLEMENTED", name)
 
     def _arguments(self, method: Method, params: List[Any]) -> List[Any]:
         received = len(params) - (1 if method.has_session else 0)
@@ -193,7 +176,7 @@ class Dispatcher:
     def _handle(self, method: Method, call: Call, args: List[Any]) -> Any:
         handler = self.handlers.get(method.wire_name)
         if handler is None:
-            raise XapiError("NOT_IMPLEMENTED", method.wire_name)
+            return unimplemented.refuse(call, method, args)
         return handler.function(call, *args)
 
     def _is_steps(self, method: Method) -> bool:
