@@ -80,6 +80,24 @@ def test_an_inserted_iso_is_shared_and_an_ignored_disk_left_out(root: Client, vm
     assert set(vbds) == {"0", "3"} and vbds["3"] == iso
 
 
+def test_an_older_xapi_knows_no_disks_to_ignore_and_no_checkpoint_does(root: Client, vm: str) -> None:
+    start(root, vm)
+    surplus = ["MESSAGE_PARAMETER_COUNT_MISMATCH", "VM.checkpoint", "2", "3"]
+    assert root.error("VM.checkpoint", vm, "x", []) == surplus
+    root("simulator.withhold", "VM.snapshot.ignore_vdis", True)
+    refused = ["MESSAGE_PARAMETER_COUNT_MISMATCH", "VM.snapshot", "2", "3"]
+    for name in ("VM.snapshot", "Async.VM.snapshot"):
+        assert root.error(name, vm, "x", []) == refused
+    assert len(root("VM.get_VBDs", root("VM.snapshot", vm, "x"))) == 3
+    root("simulator.withhold", "VM.snapshot.ignore_vdis", False)
+    disk = root("VBD.get_VDI", root("VBD.get_all_where", 'field "userdevice" = "1"')[0])
+    assert len(root("VM.get_VBDs", root("VM.snapshot", vm, "y", [disk]))) == 2
+    root("simulator.withhold", "message.destroy_all", True)
+    assert root.error("message.destroy_all", {}) == ["MESSAGE_METHOD_UNKNOWN", "message.destroy_all"]
+    for name in ("VM.snapshot.vm", "VM.nothing", "SR.create.type", "simulator.withhold", ""):
+        assert root.error("simulator.withhold", name, True) == ["INVALID_VALUE", "name", name]
+
+
 def test_only_the_service_users_snapshots_are_scheduled_ones(root: Client, vmss_user: Client, vm: str) -> None:
     assert not root("VM.get_is_vmss_snapshot", root("VM.snapshot", vm, "manual"))
     task = vmss_user("Async.VM.snapshot", vm, "scheduled")

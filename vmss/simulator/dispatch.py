@@ -5,7 +5,7 @@ parameters, their types, the session, roles, then the method itself.
 """
 
 import logging
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
 
 from . import unimplemented
 from .accessors import accessor
@@ -79,6 +79,8 @@ class Dispatcher:
         shared = methods_of(sim.model)
         self.methods, self.aliases, self.handlers = shared.methods, shared.aliases, shared.handlers
         self.others, self.model_names = shared.others, shared.model_names
+        # Methods and defaulted parameters (CLASS.METHOD.PARAMETER) that an older xapi does not have.
+        self.withheld: Set[str] = set()
 
     # --- the entry ---
 
@@ -121,6 +123,8 @@ class Dispatcher:
         if method is None and "." not in name:
             # Class_method is an alias of the synchronous form.
             method = self.aliases.get(name)
+        if method is not None and method.wire_name in self.withheld:
+            method = None
         if method is None and name not in self.others:
             if params:
                 # xapi treats it as an extension, and checks the session first.
@@ -129,9 +133,10 @@ class Dispatcher:
         return method
 
     def _arguments(self, method: Method, params: List[Any]) -> List[Any]:
+        parameters = self._parameters(method)
         received = len(params) - (1 if method.has_session else 0)
-        required = sum(1 for parameter in method.parameters if not parameter.optional)
-        surplus = received > len(method.parameters) and required == len(method.parameters)
+        required = sum(1 for parameter in parameters if not parameter.optional)
+        surplus = received > len(parameters) and required == len(parameters)
         if received < required or surplus:
             raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", method.wire_name, str(required), str(received))
         if method.has_session:
@@ -140,11 +145,16 @@ class Dispatcher:
         if method.removed:
             # Only the session of a removed call is read.
             return []
-        args = [parameter.convert(value) for parameter, value in zip(method.parameters, params)]
+        args = [parameter.convert(value) for parameter, value in zip(parameters, params)]
         args.extend(parameter.default for parameter in method.parameters[len(args) :])
         if method.constructor:
             args[-1] = constructor_fields(method, args[-1])
         return args
+
+    def _parameters(self, method: Method) -> List[Parameter]:
+        if not self.withheld:
+            return method.parameters
+        return [one for one in method.parameters if "%s.%s" % (method.wire_name, one.name) not in self.withheld]
 
     def check_session(self, session: str) -> None:
         if not self.db.exists("session", session):

@@ -71,6 +71,19 @@ def write(call: "Call", vdi: str, count: int) -> None:
     call.sim.storage.manager.write(vdi, count)
 
 
+@simulator_method("simulator.withhold", ("name", "string"), ("value", "bool"))
+def withhold(call: "Call", name: str, value: bool) -> None:
+    """Let the pool lack a method, or a defaulted parameter (CLASS.METHOD.PARAMETER), as an older xapi does."""
+    methods, (cls, _, rest) = call.sim.dispatcher.methods, name.partition(".")
+    method, _, wanted = rest.partition(".")
+    found = methods.get("%s.%s" % (cls, method))
+    optional = [parameter.name for parameter in found.parameters if parameter.optional] if found is not None else []
+    if found is None or found.cls == "simulator" or (wanted and wanted not in optional[-1:]):
+        raise XapiError("INVALID_VALUE", "name", name)
+    withheld = call.sim.dispatcher.withheld
+    (withheld.add if value else withheld.discard)(name)
+
+
 # --- failures ---
 
 
