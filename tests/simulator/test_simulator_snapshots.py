@@ -185,6 +185,27 @@ def test_a_checkpoint_keeps_the_memory_and_the_vm_runs_on(root: Client, vm: str)
     root("VM.destroy", snap)
 
 
+@pytest.mark.parametrize("kind", ["lvm", "ext"])
+def test_a_checkpoint_without_room_for_the_memory_names_the_sr_and_the_vm_runs_on(
+    root: Client, vm: str, kind: str
+) -> None:
+    images = root.sr(kind, 8 * GIB, "images")
+    root("VM.set_suspend_SR", vm, images)
+    root("simulator.fill", images, str(8 * GIB))
+    start(root, vm)
+    before = sorted(root("VDI.get_all"))
+    for name, rest in (("VM.checkpoint", ["x"]), ("VM.suspend", [])):
+        assert root.error(name, vm, *rest) == ["SR_SUSPEND_SPACE_INSUFFICIENT", images]
+        assert root("VM.get_power_state", vm) == "Running" and root("VM.get_current_operations", vm) == {}
+    assert sorted(root("VDI.get_all")) == before
+    # Only a lack of space is told so.
+    rule = {"method": "VDI.create", "action": "error", "error": '["SR_BACKEND_FAILURE_47", "", "no mount", ""]'}
+    root("simulator.add_fault", rule)
+    assert root.error("VM.checkpoint", vm, "x") == ["SR_BACKEND_FAILURE_47", "", "no mount", ""]
+    root("simulator.fill", images, "0")
+    root("VM.checkpoint", vm, "x")
+
+
 def test_the_memory_of_a_checkpoint_is_kept_last(root: Client, vm: str) -> None:
     """The snapshot is there before it, busy, and tells the time when its disks were done."""
     start(root, vm)

@@ -102,6 +102,7 @@ CATALOGUE = {
     ),
     "TASK_CANCELLED": Failure(PERMANENT, "The operation was cancelled", _AGAIN),
     "SR_FULL": _FULL,
+    "SR_SUSPEND_SPACE_INSUFFICIENT": _FULL._replace(sentence="The storage repository for the memory of VMs is full"),
     "SR_BACKEND_FAILURE_44": _FULL,
     "SR_BACKEND_FAILURE_46": Failure(PERMANENT, "A disk of the VM is missing from its storage", _SM),
     "SR_BACKEND_FAILURE_47": Failure(PERMANENT, "The storage repository is not available", _SM),
@@ -212,7 +213,7 @@ def failure_of(error: Sequence[str], vm: str = "", schedule: str = "") -> Failur
 
 def _failure_of(error: Sequence[str]) -> Failure:
     code = error[0] if error else ""
-    if code in ("SR_BACKEND_FAILURE_81", "SR_BACKEND_FAILURE_82") and _no_space(error):
+    if code in ("SR_BACKEND_FAILURE_78", "SR_BACKEND_FAILURE_81", "SR_BACKEND_FAILURE_82") and _no_space(error):
         return _FULL
     if code in CATALOGUE:
         return CATALOGUE[code]

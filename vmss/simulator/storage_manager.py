@@ -359,3 +359,8 @@ class StorageManager(ImageRecords):
 def failure(number: int, description: str) -> XapiError:
     """An error of the storage manager as clients see it."""
     return XapiError("SR_BACKEND_FAILURE_%d" % number, "", description, "")
+
+
+def is_full(error: XapiError) -> bool:
+    """Whether an error says that an SR has no room: LVM has a code for it, file systems have errno 28."""
+    return error.code == "SR_BACKEND_FAILURE_44" or "error 28]" in " ".join(error.details[1:])

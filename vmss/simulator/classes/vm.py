@@ -9,6 +9,7 @@ from ..errors import XapiError
 from ..kernel import Sleep
 from ..licence import require_feature, the_pool
 from ..registry import method
+from ..storage_manager import is_full
 from ..values import EPOCH, NULL, from_seconds
 from ..vm_operations import at_once, check_disks, check_operation, hosts_seeing, refresh, run
 from . import vbd as vbds
@@ -219,17 +220,21 @@ def save_memory(call: "Call", vm: str) -> Steps:
     """Suspend a running VM: write its memory to a new suspend VDI. The VM has it at once, so that a VM that still runs
     has one where xapi ends meanwhile (xapi: ocaml/xapi/xapi_xenops.ml, suspend)."""
     row = call.db.row("VM", vm)
-    size = row["memory_dynamic_max"]
+    size, sr = row["memory_dynamic_max"], suspend_sr(call, vm)
     fields = {
         "name_label": "Suspend image",
         "name_description": "Suspend image",
-        "SR": suspend_sr(call, vm),
+        "SR": sr,
         "virtual_size": size + 8 * MIB,
         "type": "suspend",
         "other_config": {},
         "sm_config": {},
     }
-    image = yield from call.sim.dispatcher.subtask(call, "VDI.create", fields)
+    try:
+        image = yield from call.sim.dispatcher.subtask(call, "VDI.create", fields)
+    except XapiError as error:
+        # The VM runs on (xapi: ocaml/xapi/xapi_xenops.ml, suspend; pull requests 6838 and 6882).
+        raise XapiError("SR_SUSPEND_SPACE_INSUFFICIENT", sr) if is_full(error) else error
     call.db.set("VM", vm, "suspend_VDI", image)
     yield Sleep(size / call.sim.durations.memory_bytes_per_second)
     call.sim.storage.manager.write(image, size)
