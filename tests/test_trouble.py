@@ -561,6 +561,30 @@ def test_an_alert_that_xapi_stored_and_answered_as_not_stored_is_raised_once(poo
     assert not any("could not be stored" in line for line in pool.log())
 
 
+def test_an_alert_that_xapi_stored_without_links_is_raised_once(pool: TestPool) -> None:
+    # After an older database came back: xapi answers NULL, and does not find the message by its object.
+    vm = due_vm(pool, type="snapshot")
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("simulator.collide", 2)  # the first is VM_SNAPSHOTTED
+    assert pool.tick().status == 0
+    assert pool.call("message.get", "VMSS", pool.uuid("VMSS", policy), LONG_AGO) == {}
+    pool.at(10, 30)
+    assert pool.tick().line == "no policy is due"
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
+    assert not any("could not be stored" in line for line in pool.log())
+
+
+def test_an_alert_of_once_a_slot_that_has_no_links_is_not_raised_again(pool: TestPool) -> None:
+    due_vm(pool)
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("simulator.restrict", "VMSS", True)
+    pool.call("simulator.collide", 1)
+    for minute in (15, 20, 25):
+        pool.at(10, minute)
+        pool.tick()
+    assert pool.names(policy) == ["VMSS_LICENSE_ERROR"]
+
+
 def refused(pool: TestPool, method: str) -> None:
     """xapi refuses the next call of a method with an error of its own."""
     pool.call(

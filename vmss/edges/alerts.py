@@ -1,13 +1,14 @@
 """Alerts: the messages of class VMSS, which XenCenter shows as the run history of a policy."""
 
 from datetime import datetime, timedelta
-from typing import Optional
+from typing import Any, Iterable, Mapping, Optional
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, in_future, local, parse_datetime
 from vmss.core.messages import PRIORITIES, log_lines
 from vmss.core.records import NULL
 from vmss.edges.clock import Clock
 from vmss.edges.log import Log
+from vmss.edges.messages import messages_since
 from vmss.edges.xapi import Refused, Xapi, understood
 
 
@@ -49,14 +50,20 @@ class Alerts:
         from a time when the clock was ahead is none of these."""
         # xapi answers with messages that are strictly later, in whole seconds.
         after, now = format_datetime(since - timedelta(seconds=1)), self._clock.now()
-        try:
-            messages = self._xapi.call("message.get", cls, policy, after)
-        except Refused:
-            return False
-        with understood("message.get"):
+
+        def has_it(records: Iterable[Mapping[str, Any]]) -> bool:
             return any(
                 record["name"] == name
                 and text in (None, record["body"])
                 and not in_future(parse_datetime(record["timestamp"]), now)
-                for record in messages.values()
+                for record in records
             )
+
+        try:
+            with understood("message.get"):
+                found = has_it(self._xapi.call("message.get", cls, policy, after).values())
+            with understood("message.get_since"):
+                # Rarely needed: when an alert is about to be raised, or has been answered with NULL.
+                return found or has_it(messages_since(self._xapi, cls, policy, after))
+        except Refused:
+            return False

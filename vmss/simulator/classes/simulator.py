@@ -142,6 +142,12 @@ def clear_faults(call: "Call") -> None:
     call.sim.faults.clear()
 
 
+@simulator_method("simulator.collide", ("count", "int"))
+def collide(call: "Call", count: int) -> None:
+    """Let xapi store so many of the next messages without links, as after an older database came back."""
+    call.sim.messages.collisions = count
+
+
 @simulator_method("simulator.fill", ("sr", "ref SR"), ("bytes", "int"))
 def fill(call: "Call", sr: str, count: int) -> None:
     """Let foreign files occupy some bytes of an SR; 0 removes them."""
