@@ -656,3 +656,16 @@ def test_a_checkpoint_that_an_earlier_pass_began_before_the_slot_is_awaited_and_
     assert len(times) == 2 and times[0] < slot < times[1]
     assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
     earlier.close()
+
+
+def test_a_pass_that_xapi_slows_down_takes_longer_and_does_all(pool: TestPool) -> None:
+    # Since July 2026 an administrator may limit the rate of a client's calls.
+    vms = [pool.vm("vm%d" % number, [pool.sr()]) for number in range(3)]
+    pool.policy(vms, retained_snapshots="1")
+    pool.call("simulator.limit_rate", "", 150.0, 10.0)
+    for hour in (10, 11):
+        pool.at(hour, 15)
+        assert pool.tick().status == 0
+        assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1, 1]
+    pool.call("simulator.limit_rate", "", 1.0, 0.0)
+    clean(pool)

@@ -7,6 +7,7 @@ import pytest
 
 from vmss.simulator import Simulator
 from vmss.simulator.build import vbd_record, vdi_record
+from vmss.simulator.call import Headers, Origin
 
 from .client import Client
 
@@ -326,3 +327,41 @@ def test_after_an_older_database_came_back_the_numbers_of_its_messages_come_agai
     again("simulator.restart", "clean", 0.0)
     again = root.login("root")
     assert "OpaqueRef:NULL" not in [again("message.create", "NAME", "3", "VM", uuid, "x") for _ in range(60)]
+
+
+def test_a_client_over_its_rate_waits_and_its_tasks_begin_later(root: Client) -> None:
+    vm, sim = root.vm(), root.sim
+    root("simulator.limit_rate", "", 15.0, 2.0)
+
+    def lasts(name: str, *params: Any) -> float:
+        before = sim.now()
+        root(name, *params)
+        return (sim.now() - before).total_seconds()
+
+    assert [lasts("VM.get_uuid", vm) for _ in range(15)] == [0.0] * 15
+    assert lasts("VM.get_uuid", vm) == 0.5
+    # A price above the burst waits for a full bucket, and the next call for what it took too much.
+    assert lasts("event.from", ["pool"], "", 0.0) > 7.0
+    assert lasts("VM.get_uuid", vm) >= 67.0
+    sim.set_time(sim.now() + timedelta(seconds=60))
+    before = sim.now()
+    tasks = [root("Async.VM.snapshot", vm, "x") for _ in range(2)]
+    assert sim.now() == before
+    ends = sorted(root("task.get_created", task) for task in tasks)
+    assert ends == [before, before]
+    root("simulator.limit_rate", "", 1.0, 0.0)
+    sim.set_time(sim.now() + timedelta(seconds=60))
+    times = sorted(root("VM.get_snapshot_time", snap) for snap in root("VM.get_snapshots", vm))
+    assert (times[1] - times[0]).total_seconds() >= 7.0
+    for name in ("Caller.create", "Rate_limit.create"):
+        assert root.error(name, {}) == ["NOT_IMPLEMENTED", name]
+    assert root.error("simulator.limit_rate", "", 0.0, 1.0)[0] == "INVALID_VALUE"
+
+
+def test_a_limit_is_for_the_user_agents_that_begin_so_and_the_longest_holds(sim: Simulator, root: Client) -> None:
+    def wait(agent: str) -> float:
+        return sim.rate_limits.delay("VM.get_uuid", Origin(True, headers=Headers(user_agent=agent)))
+
+    root("simulator.limit_rate", "xo", 1.0, 1.0)
+    root("simulator.limit_rate", "xo-server", 10.0, 1.0)
+    assert [wait(agent) for agent in ("xo", "xo", "xo-server/5", "xo-server/5", "vmss", "vmss")] == [0, 1, 0, 0, 0, 0]

@@ -13,6 +13,7 @@ from .call import Call, Origin, Steps
 from .datamodel import Method, Model, Parameter
 from .errors import Dropped, XapiError, internal_error, type_failure
 from .hosts import EMERGENCY_CALLS
+from .kernel import Sleep
 from .registry import Handler, handlers, simulator_signatures
 from .values import EPOCH, NULL, from_seconds, to_string
 from .wire import value_text
@@ -108,9 +109,28 @@ class Dispatcher:
             if not method.is_async:
                 raise XapiError("Fault", "No async mode for this operation (rpc: %s)" % name)
             return self.start_async(method, name, session, args, origin)
+        seconds = self._rate_delay(method, origin)
+        if seconds:
+            return self._late(seconds, method, session, args, origin)
+        return self._now(method, session, args, origin)
+
+    def _now(self, method: Method, session: str, args: List[Any], origin: Origin) -> Any:
+        """Carry out a synchronous call."""
         if method.is_async and not origin.headers.task:
             return self._with_task(method, session, args, origin)
         return self._body(method, Call(self.sim, method.wire_name, session, origin.headers.task or NULL, origin), args)
+
+    def _rate_delay(self, method: Method, origin: Origin) -> float:
+        limits = self.sim.rate_limits
+        return limits.delay(method.wire_name, origin) if limits.buckets and method.cls != "simulator" else 0.0
+
+    def _late(self, seconds: float, method: Method, session: str, args: List[Any], origin: Origin) -> Steps:
+        """Carry out a synchronous call when its client may make it."""
+        yield Sleep(seconds)
+        outcome = self._now(method, session, args, origin)
+        if hasattr(outcome, "send"):
+            outcome = yield from outcome
+        return outcome
 
     def _is_emergency(self, method: Method, origin: Origin) -> bool:
         """Whether a host that has lost its coordinator accepts this call, whose session it cannot check."""
@@ -247,7 +267,7 @@ class Dispatcher:
         given = "" if name.startswith("InternalAsync.") else origin.headers.task
         task = given or self._task_of_request(name, session, origin)
         call = Call(self.sim, method.wire_name, session, task, origin)
-        steps = self._faulty(method.wire_name, args, self._steps(method, call, args))
+        steps = self._faulty(method.wire_name, args, self._steps(method, call, args, self._rate_delay(method, origin)))
         done = None if given else lambda result, error: self.finish_task(task, result, error)
         self.sim.kernel.spawn(steps, done, "xapi")
         return task
@@ -257,7 +277,9 @@ class Dispatcher:
         rule = self.sim.faults.meet(name, args) if self.sim.faults.active else None
         return steps if rule is None else self.sim.faults.around(rule, steps)
 
-    def _steps(self, method: Method, call: Call, args: List[Any]) -> Steps:
+    def _steps(self, method: Method, call: Call, args: List[Any], late: float = 0.0) -> Steps:
+        if late:
+            yield Sleep(late)
         result = self._body(method, call, args)
         if self._is_steps(method):
             result = yield from result

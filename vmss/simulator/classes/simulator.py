@@ -84,6 +84,14 @@ def withhold(call: "Call", name: str, value: bool) -> None:
     (withheld.add if value else withheld.discard)(name)
 
 
+@simulator_method("simulator.limit_rate", ("user_agent", "string"), ("burst", "float"), ("per_second", "float"))
+def limit_rate(call: "Call", user_agent: str, burst: float, per_second: float) -> None:
+    """Limit the calls of clients whose user agent begins so; with 0 tokens a second, no longer."""
+    if not (0.0 < burst < float("inf") and 0.0 <= per_second < float("inf")):
+        raise XapiError("INVALID_VALUE", "burst, per_second", "%g, %g" % (burst, per_second))
+    call.sim.rate_limits.limit(user_agent, burst, per_second)
+
+
 # --- failures ---
 
 
