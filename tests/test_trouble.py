@@ -641,7 +641,9 @@ def test_who_asks_for_the_holder_of_the_lock_takes_nothing_from_the_next_pass(tm
 
 
 def test_a_checkpoint_that_an_earlier_pass_began_before_the_slot_is_awaited_and_another_taken(pool: TestPool) -> None:
-    vm = pool.vm("vm", [pool.sr()], running=True)
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    vm = pool.vm("vm", [sr], running=True)
     policy = pool.policy([vm], type="checkpoint")
     # The time of a checkpoint is that of its record, which is made between the disk's snapshot and the memory's.
     pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(120.0, 120.0))

@@ -568,6 +568,7 @@ def test_a_host_that_dies_breaks_off_what_it_does_and_frees_what_it_held(pair: A
     root, _, member = pair
     vm = root.vm("guest")
     sr = root("SR.get_all")[0]
+    root.keep_memory_on(sr)
     root.disk(vm, sr)
     root("VM.start_on", vm, member, False, False)
     first = root("Async.VM.checkpoint", vm, "x")

@@ -16,6 +16,7 @@ NULL = "OpaqueRef:NULL"
 def vm(root: Client) -> Any:
     """A halted VM with two disks and an empty CD drive."""
     sr = root.sr()
+    root.keep_memory_on(sr)
     vm = root.vm("web01", blocked_operations={})
     root.disk(vm, sr, GIB, "0", "system")
     root.disk(vm, sr, 2 * GIB, "1", "data")
@@ -206,6 +207,27 @@ def test_a_checkpoint_without_room_for_the_memory_names_the_sr_and_the_vm_runs_o
     root("VM.checkpoint", vm, "x")
 
 
+def test_memory_goes_to_the_first_sr_of_the_vm_the_pool_and_the_host_that_its_host_has(root: Client) -> None:
+    own, pools, hosts = (root.sr(name=name) for name in ("own", "pool", "host"))
+    pool, host = root("pool.get_all")[0], root("host.get_all")[0]
+    vm = root.vm("vm", suspend_SR=own)
+    root("pool.set_default_SR", pool, pools)
+    root("pool.set_suspend_image_SR", pool, pools)
+    root("host.set_suspend_image_sr", host, hosts)
+    root.disk(vm, hosts)
+    start(root, vm)
+    for sr in (own, pools, hosts):
+        root("VM.suspend", vm)
+        assert root("VDI.get_SR", root("VM.get_suspend_VDI", vm)) == sr
+        root("VM.resume", vm, False, False)
+        if sr != hosts:
+            root("PBD.unplug", root("SR.get_PBDs", sr)[0])
+    root("host.set_suspend_image_sr", host, NULL)
+    for name, rest in (("VM.suspend", []), ("VM.checkpoint", ["x"])):
+        assert root.error(name, vm, *rest) == ["VM_NO_SUSPEND_SR", vm]
+    assert root("VM.get_power_state", vm) == "Running"
+
+
 def test_the_memory_of_a_checkpoint_is_kept_last(root: Client, vm: str) -> None:
     """The snapshot is there before it, busy, and tells the time when its disks were done."""
     start(root, vm)
@@ -306,6 +328,7 @@ def test_a_checkpoint_needs_the_licence(root: Client, vm: str) -> None:
 
 def test_checkpoints_of_a_host_wait_for_one_another(root: Client) -> None:
     sr, host = root.sr(), root("host.get_all")[0]
+    root.keep_memory_on(sr)
     vms = [root.vm(name, affinity=host) for name in ("a", "b")]
     for vm in vms:
         root.disk(vm, sr)

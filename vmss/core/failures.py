@@ -72,6 +72,7 @@ CATALOGUE = {
     "VM_IS_IMMOBILE": Failure(PERMANENT, "The VM cannot be suspended", _DISKS_ONLY),
     "VM_LACKS_FEATURE": Failure(PERMANENT, "The VM lacks the guest tools", "Install them, or: " + _DISKS_ONLY),
     "VM_NON_SUSPENDABLE": Failure(PERMANENT, "The guest cannot be suspended now", _DISKS_ONLY),
+    "VM_NO_SUSPEND_SR": Failure(PERMANENT, "The VM's host has no storage repository for memory", _DISKS_ONLY),
     "VM_HAS_PCI_ATTACHED": Failure(PERMANENT, "The VM has a PCI device", _DISKS_ONLY),
     "VM_HAS_VGPU": Failure(PERMANENT, "The VM has a virtual GPU", _DISKS_ONLY),
     "VM_HAS_VUSBS": Failure(

@@ -201,18 +201,16 @@ def power_state_reset(call: "Call", vm: str) -> None:
 
 
 def suspend_sr(call: "Call", vm: str) -> str:
-    """The SR for the memory image of a VM: its own suspend_SR, the pool's, or the SR of its first disk."""
-    for sr in (
-        call.db.row("VM", vm)["suspend_SR"],
-        call.db.row("pool", the_pool(call.sim))["suspend_image_SR"],
-        call.db.row("pool", the_pool(call.sim))["default_SR"],
-    ):
-        if call.db.exists("SR", sr):
+    """The SR for the memory image of a running VM: the first of its own, the pool's and the host's that is attached to
+    its host (xapi: ocaml/xapi/helpers.ml, choose_suspend_sr)."""
+    row = call.db.row("VM", vm)
+    host = call.db.row("host", row["resident_on"])
+    pbds = (call.db.row("PBD", pbd) for pbd in call.db.pointing_at("PBD", "host", row["resident_on"]))
+    attached = {pbd["SR"] for pbd in pbds if pbd["currently_attached"]}
+    pool = call.db.row("pool", the_pool(call.sim))
+    for sr in (row["suspend_SR"], pool["suspend_image_SR"], host["suspend_image_sr"]):
+        if sr in attached:
             return str(sr)
-    for vbd in call.db.pointing_at("VBD", "VM", vm):
-        disk = call.db.tables["VDI"].rows.get(call.db.row("VBD", vbd)["VDI"])
-        if disk is not None and call.db.row("VBD", vbd)["type"] == "Disk":
-            return str(disk["SR"])
     raise XapiError("VM_NO_SUSPEND_SR", vm)
 
 
