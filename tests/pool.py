@@ -105,8 +105,12 @@ class TestPool:
     # Building it
 
     def sr(self, name: str = "sr", kind: str = "nfs", size: int = 1000 * GIB) -> str:
-        """A shared SR."""
-        return str(self.call("SR.create", self.host, {}, str(size), name, "", kind, "user", True, {}))
+        """A shared SR. The first one takes the memory of the pool's VMs."""
+        sr = str(self.call("SR.create", self.host, {}, str(size), name, "", kind, "user", True, {}))
+        ref = self.call("pool.get_all")[0]
+        if self.call("pool.get_suspend_image_SR", ref) == NULL:
+            self.call("pool.set_suspend_image_SR", ref, sr)
+        return sr
 
     def vm(self, name: str = "vm", srs: Sequence[str] = (), running: bool = False, size: int = GIB) -> str:
         """A VM with a disk on each of these SRs."""

@@ -8,7 +8,9 @@ import pytest
 from tests.front import Front
 from tests.pool import TestPool
 from vmss.core.access import Access, Need, obstacle, remedy
+from vmss.core.records import NULL
 from vmss.edges.access import Asked, blocked
+from vmss.edges.vms import read_vm
 from vmss.edges.world import read_pool
 from vmss.edges.xapi import Xapi
 from vmss.insight import checks
@@ -234,3 +236,15 @@ def test_the_calls_do_not_grow_with_the_vms(pool: TestPool) -> None:
     halted.unplug(halted.sr)
     assert calls() == 9
     xapi.close()
+
+
+def test_an_empty_reference_names_no_sr_for_memory(pool: TestPool) -> None:
+    # xapi keeps what a client has written, and takes it for none.
+    ref, sr, vm = pool.call("pool.get_all")[0], pool.sr(), pool.vm("vm", [])
+    pool.call("pool.set_default_SR", ref, sr)
+    pool.call("pool.set_suspend_image_SR", ref, "")
+    pool.call("VM.set_suspend_SR", vm, "")
+    found = read_vm(pool.xapi, vm)
+    assert read_pool(pool.xapi).suspend_sr == sr and found is not None and found.suspend_sr == NULL
+    pool.call("pool.set_default_SR", ref, "")
+    assert read_pool(pool.xapi).suspend_sr == NULL

@@ -25,7 +25,7 @@ from tests.test_doctor import ward as ward_of_a_dom0
 from tests.test_read_back import Bench
 from tests.test_readme_commands import environment
 from vmss.cli.main import COMMANDS as OURS
-from vmss.core.records import FROZEN_PREFIX
+from vmss.core.records import FROZEN_PREFIX, NULL
 from vmss.edges.lock import LockDirectory
 from vmss.insight.findings import Finding
 from vmss.installation.install import example
@@ -687,6 +687,9 @@ class Sick:
     def __init__(self, pool: TestPool, kind: str) -> None:
         self.pool, running = pool, kind == "checkpoint"
         self.vm, self.well = [pool.vm(name, [pool.sr("sr of " + name)], running) for name in ("sick", "well")]
+        memory = pool.call("SR.get_by_name_label", "sr of well")[0]
+        pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], memory)
+        pool.call("VM.set_suspend_SR", self.well, memory)
         self.policy = pool.policy([self.vm, self.well], type=kind, retained_snapshots="5")
         self.other = pool.policy([], name="other")
         self.run()
@@ -743,6 +746,11 @@ FAILING = [
     Failing("VM_LACKS_FEATURE", CHECKPOINT, lambda sick: sick.metrics(other={}, PV_drivers_detected=False)),
     Failing("VM_HAS_PCI_ATTACHED", CHECKPOINT, lambda sick: sick.refuse("VM.checkpoint", "VM_HAS_PCI_ATTACHED")),
     Failing("VM_HAS_VGPU", CHECKPOINT, lambda sick: sick.refuse("VM.checkpoint", "VM_HAS_VGPU")),
+    Failing(
+        "VM_NO_SUSPEND_SR",
+        CHECKPOINT,
+        lambda sick: sick.pool.call("pool.set_suspend_image_SR", sick.pool.call("pool.get_all")[0], NULL),
+    ),
     Failing("VM_HAS_VUSBS", SNAPSHOT, lambda sick: sick.refuse("VM.snapshot", "VM_HAS_VUSBS"), -1),
     Failing("VM_BAD_POWER_STATE", SNAPSHOT, lambda sick: sick.refuse("VM.snapshot", "VM_BAD_POWER_STATE", "1")),
     Failing("TASK_CANCELLED", SNAPSHOT, lambda sick: sick.refuse("VM.snapshot", "TASK_CANCELLED", "1")),

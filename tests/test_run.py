@@ -281,6 +281,20 @@ def test_an_expired_checkpoint_is_gone_with_its_memory(pool: TestPool) -> None:
     clean(pool)
 
 
+def test_no_room_for_the_memory_is_told_as_that_and_the_vm_runs_on(pool: TestPool) -> None:
+    memory = pool.sr("memory")
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], memory)
+    pool.call("simulator.fill", memory, pool.call("SR.get_physical_size", memory))
+    vm = pool.vm("vm", [pool.sr()], running=True)
+    pool.policy([vm], type="checkpoint")
+    pool.at(10, 15)
+    assert pool.tick().status == 1 and pool.names() == ["VMSS_SNAPSHOT_FAILED"]
+    body = pool.alerts()[0]["body"]
+    assert "Error:['SR_SUSPEND_SPACE_INSUFFICIENT', '%s']" % memory in body
+    assert "The storage repository for the memory of VMs is full" in body
+    assert pool.call("VM.get_power_state", vm) == "Running" and pool.snapshots(vm) == []
+
+
 def test_a_checkpoint_policy_takes_a_plain_snapshot_of_a_halted_vm(pool: TestPool) -> None:
     vm = pool.vm("vm", [pool.sr()])
     pool.policy([vm], type="checkpoint")

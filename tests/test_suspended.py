@@ -442,9 +442,11 @@ def test_a_vm_that_was_suspended_before_its_checkpoint_stays_so(ward: Ward) -> N
     assert ward.power == "Suspended" and not ward.status() and not ward.told()
 
 
-def test_a_vm_that_somebody_has_suspended_since_stays_so(ward: Ward) -> None:
+@pytest.mark.parametrize("without_links", [0, 1])
+def test_a_vm_that_somebody_has_suspended_since_stays_so(ward: Ward, without_links: int) -> None:
     ward.pool.at(10, 0)
     ward.note(datetime(2026, 3, 2, 9, 50, tzinfo=UTC))
+    ward.pool.call("simulator.collide", without_links)  # xapi stores the message, and does not find it by its VM
     ward.pool.call("VM.suspend", ward.vm)
     assert not ward.status()
     ward.pool.tick()

@@ -561,6 +561,30 @@ def test_an_alert_that_xapi_stored_and_answered_as_not_stored_is_raised_once(poo
     assert not any("could not be stored" in line for line in pool.log())
 
 
+def test_an_alert_that_xapi_stored_without_links_is_raised_once(pool: TestPool) -> None:
+    # After an older database came back: xapi answers NULL, and does not find the message by its object.
+    vm = due_vm(pool, type="snapshot")
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("simulator.collide", 2)  # the first is VM_SNAPSHOTTED
+    assert pool.tick().status == 0
+    assert pool.call("message.get", "VMSS", pool.uuid("VMSS", policy), LONG_AGO) == {}
+    pool.at(10, 30)
+    assert pool.tick().line == "no policy is due"
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
+    assert not any("could not be stored" in line for line in pool.log())
+
+
+def test_an_alert_of_once_a_slot_that_has_no_links_is_not_raised_again(pool: TestPool) -> None:
+    due_vm(pool)
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("simulator.restrict", "VMSS", True)
+    pool.call("simulator.collide", 1)
+    for minute in (15, 20, 25):
+        pool.at(10, minute)
+        pool.tick()
+    assert pool.names(policy) == ["VMSS_LICENSE_ERROR"]
+
+
 def refused(pool: TestPool, method: str) -> None:
     """xapi refuses the next call of a method with an error of its own."""
     pool.call(
@@ -617,7 +641,9 @@ def test_who_asks_for_the_holder_of_the_lock_takes_nothing_from_the_next_pass(tm
 
 
 def test_a_checkpoint_that_an_earlier_pass_began_before_the_slot_is_awaited_and_another_taken(pool: TestPool) -> None:
-    vm = pool.vm("vm", [pool.sr()], running=True)
+    sr = pool.sr()
+    pool.call("pool.set_suspend_image_SR", pool.call("pool.get_all")[0], sr)
+    vm = pool.vm("vm", [sr], running=True)
     policy = pool.policy([vm], type="checkpoint")
     # The time of a checkpoint is that of its record, which is made between the disk's snapshot and the memory's.
     pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(120.0, 120.0))
@@ -632,3 +658,16 @@ def test_a_checkpoint_that_an_earlier_pass_began_before_the_slot_is_awaited_and_
     assert len(times) == 2 and times[0] < slot < times[1]
     assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
     earlier.close()
+
+
+def test_a_pass_that_xapi_slows_down_takes_longer_and_does_all(pool: TestPool) -> None:
+    # Since July 2026 an administrator may limit the rate of a client's calls.
+    vms = [pool.vm("vm%d" % number, [pool.sr()]) for number in range(3)]
+    pool.policy(vms, retained_snapshots="1")
+    pool.call("simulator.limit_rate", "", 150.0, 10.0)
+    for hour in (10, 11):
+        pool.at(hour, 15)
+        assert pool.tick().status == 0
+        assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1, 1]
+    pool.call("simulator.limit_rate", "", 1.0, 0.0)
+    clean(pool)

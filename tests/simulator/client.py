@@ -79,6 +79,10 @@ class Client:
         config = dict(location="/srv", **device_config)
         return self("SR.create", host, config, str(size), name, "", kind, "user", True, {})
 
+    def keep_memory_on(self, sr: str) -> None:
+        """Let the pool's VMs be suspended to this SR."""
+        self("pool.set_suspend_image_SR", self("pool.get_all")[0], sr)
+
     def disk(self, vm: str, sr: Any, size: Any = GIB, device: Any = "autodetect", name: Any = "disk") -> Any:
         vdi = self("VDI.create", vdi_record(name, sr, size))
         self("VBD.create", vbd_record(vm, vdi, device))

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 import vmss.simulator
-from vmss.simulator import Simulator, datamodel
+from vmss.simulator import Simulator, datamodel, dispatch
 from vmss.simulator.build import Pool
 from vmss.simulator.values import ocaml_int
 
@@ -390,6 +390,30 @@ def unkept(wire: Wire, cls: str, ref: str, name: str, kind: str) -> Iterator[str
 # --- shapes ---
 
 
+# Of a suspended VM, and the disk is checked.
+CHECKED_REFERENCES = {"VM.set_suspend_VDI"}
+
+
+def test_an_empty_reference_is_kept_as_it_was_written(world: Wire) -> None:
+    found: List[str] = []
+    for name, method in [pair for cls in WITH_RECORDS for pair in methods_of(cls)]:
+        cls, _, setter = name.partition(".")
+        types = [parameter["type"] for parameter in method["params"][2:]]
+        if not setter.startswith("set_") or len(types) != 1 or not types[0].startswith("ref "):
+            continue
+        if special(method) or name in CHECKED_REFERENCES:
+            continue
+        for ref in world(cls + ".get_all")[:3]:
+            before = world("%s.get_%s" % (cls, setter[4:]), ref)
+            for value in ("", "OpaqueRef:NULL", ""):
+                world(name, ref, value)
+                kept = world("%s.get_%s" % (cls, setter[4:]), ref)
+                if kept != value or world(cls + ".get_record", ref)[setter[4:]] != value:
+                    found.append("%s of %r is %r" % (name, value, kept))
+            world(name, ref, before)
+    report(found)
+
+
 @every_class
 def test_the_number_of_parameters_is_checked_first(wire: Wire, cls: str) -> None:
     found: List[str] = []
@@ -689,8 +713,82 @@ def test_list_methods_is_a_bare_array(sim: Simulator, serve: Serve, post: Post) 
     assert body.count(b"<array>") == 1 and body.count(b"<value>") > len(METHODS)
 
 
-def test_what_is_not_implemented_is_named(wire: Wire, pool: Pool) -> None:
-    assert wire.error("host.dmesg", wire.root, pool.hosts[0]) == ["NOT_IMPLEMENTED", "host.dmesg"]
+# Of these the coordinator reads the host's record; all other calls are forwarded to the host.
+READ_HOST = {"host.power_on", "host.reset_networking", "host.declare_dead", "host.sync_data", "host.migrate_receive",
+             "host.get_vms_which_prevent_evacuation", "host.retrieve_wlb_evacuate_recommendations",
+             "host.create_new_blob", "host.apply_updates", "host.allocate_resources_for_vm",
+             "host.get_management_interface"}  # fmt: skip
+
+
+def bad_reference(cls: str, kind: str, name: str) -> Any:
+    """What xapi says of a reference that leads nowhere, as the first parameter; nothing if it does not look at it."""
+    if kind == "ref host" and cls in ("host", "SR"):
+        return ["HANDLE_INVALID", "host", NOWHERE] if name in READ_HOST else ["HOST_OFFLINE", NOWHERE]
+    read = cls in ("VM", "VDI", "VBD", "SR") and kind == "ref " + cls
+    return ["HANDLE_INVALID", cls, NOWHERE] if read else []
+
+
+@every_class
+def test_what_is_not_implemented_says_so_where_xapi_would_begin(wire: Wire, pool: Pool, cls: str) -> None:
+    """Parameters, session, role and the kinds of calls are checked above, for all methods."""
+    lacking = [(name, method) for name, method in methods_of(cls) if name not in implemented() and not special(method)]
+    reader = wire.role_session("read-only")
+    some = {"ref " + name: wire(name + ".get_all")[0] for name in ("host", "VM", "VDI", "VBD", "SR", "pool")}
+    found: List[str] = []
+    for name, method in lacking:
+        if not has_session(method):
+            continue
+        kinds = [parameter["type"] for parameter in parameters(method)]
+        bad = samples(method)
+        good = [some.get(kind, value) for kind, value in zip(kinds, bad)]
+        lacks = ["NOT_IMPLEMENTED", name]
+        wanted = [(good, lacks), (bad, bad_reference(cls, kinds[0] if kinds else "", name) or lacks)]
+        for params, error in wanted:
+            got = wire.error(name, wire.root, *params)
+            if got != error:
+                found.append("%s%s: %s, not %s" % (name, params, got, error))
+            if method["async"]:
+                record = wire.ended(wire("Async." + name, *params))
+                if record["error_info"] != error:
+                    found.append("Async.%s%s: %s, not %s" % (name, params, record["error_info"], error))
+        if "read-only" not in role_list(method["roles"]):
+            denied = wire.error(name, reader, *bad)
+            if denied != denial(name, method["roles"]):
+                found.append("%s as a reader: %s" % (name, denied))
+    report(found)
+
+
+def implemented() -> Any:
+    return dispatch.methods_of(datamodel.load()).handlers
+
+
+def test_a_host_that_is_not_there_is_offline_for_all_that_is_forwarded_to_it(wire: Wire, pool: Pool) -> None:
+    forwarded: Dict[str, List[Any]] = {
+        "get_server_certificate": [], "get_servertime": [], "get_server_localtime": [], "enable": [], "disable": [],
+        "restart_agent": [], "has_extension": ["x"], "call_extension": ["x"], "call_plugin": ["x", "x", {}],
+    }  # fmt: skip
+    for name, rest in forwarded.items():
+        assert wire.error("host." + name, wire.root, NOWHERE, *rest) == ["HOST_OFFLINE", NOWHERE], name
+    assert wire.error("pool.eject", wire.root, NOWHERE) == ["HOST_OFFLINE", NOWHERE]
+    for name in ("shutdown", "reboot", "evacuate", "assert_can_evacuate", "get_uuid"):
+        assert wire.error("host." + name, wire.root, NOWHERE) == ["HANDLE_INVALID", "host", NOWHERE], name
+
+
+def test_classes_without_objects_have_no_object_that_is_named(wire: Wire) -> None:
+    for name, params, error in (
+        ("network.get_record", [], ["MESSAGE_PARAMETER_COUNT_MISMATCH", "network.get_record", "1", "0"]),
+        ("network.get_all", ["x"], ["MESSAGE_PARAMETER_COUNT_MISMATCH", "network.get_all", "0", "1"]),
+        ("network.get_record", [5], ["INTERNAL_ERROR", "Failure(\"Expected string, got 'I(5)'\")"]),
+        ("network.get_record", ["x"], ["SESSION_INVALID", INVALID]),
+    ):
+        assert wire.error(name, INVALID, *params) == error
+    for name in ("network.get_bridge", "VIF.set_other_config", "PIF.add_to_other_config", "VGPU.destroy"):
+        params = ["x"] if name == "VGPU.destroy" else ["x", "y", "z"]
+        assert wire.error(name, wire.root, *params) == ["HANDLE_INVALID", name.split(".")[0], "x"]
+    lacking = ["network.create", "Caller.create", "Rate_limit.create", "role.get_by_permission", "Diagnostics.gc_stats"]
+    for name in lacking:
+        assert wire.error(name, wire.root, "x") == ["NOT_IMPLEMENTED", name]
+    assert wire("VM_appliance.get_all") == [] and wire("Rate_limit.get_all_records") == {}
 
 
 def test_unknown_methods_are_named_after_the_session_check(wire: Wire) -> None:

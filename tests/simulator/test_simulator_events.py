@@ -288,6 +288,29 @@ def test_mistakes_in_queries_are_told_apart(root: Client) -> None:
     assert root("VM.get_all_where", 'false and field "name_label" = "a"') == []
 
 
+@pytest.mark.parametrize(
+    "expression, text",
+    [
+        ("", "Stdlib.Parsing.Parse_error"),
+        ("true true", "Stdlib.Parsing.Parse_error"),
+        ('field "x" "y"', "Stdlib.Parsing.Parse_error"),
+        ('(field "x" = "y"', "Stdlib.Parsing.Parse_error"),
+        ("this is not an expression", 'Failure("lexing: empty token")'),
+        ('field "x" = y', 'Failure("lexing: empty token")'),
+        ('field "x" = "y', 'Failure("lexing: empty token")'),
+        ('field "x"\r= "y"', 'Failure("lexing: empty token")'),
+        ("true %", 'Failure("lexing: empty token")'),
+        # Nothing after the first error is read, as xapi's parser asks for one token at a time.
+        ('field "x" "y" %', "Stdlib.Parsing.Parse_error"),
+        ('= "y', "Stdlib.Parsing.Parse_error"),
+        ("true true name_label", "Stdlib.Parsing.Parse_error"),
+    ],
+)
+def test_the_first_error_of_an_expression_is_named_as_ocaml_prints_it(root: Client, expression: str, text: str) -> None:
+    for name in ("VM.get_all_where", "VM.get_all_records_where", "message.get_all_records_where"):
+        assert root.error(name, expression) == ["INVALID_VALUE", expression, text]
+
+
 # --- a client that listens to everything over JSON-RPC, as XenAdminQt and XenCenter's heirs do ---
 
 

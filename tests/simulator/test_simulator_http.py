@@ -207,6 +207,45 @@ def test_json_rpc_speaks_both_versions(sim: Simulator, pool: Pool, serve: Serve,
     assert post(server, json.dumps({"method": "pool.get_all", "params": []}), "/jsonrpc")[0] == 500
 
 
+NAMELESS = "<struct><member><name>a</name><value/></member><member><name/><value>x</value></member></struct>"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        NAMELESS,
+        "<array><data><value>%s</value></data></array>" % NAMELESS,
+        "<struct><member><name>schedule</name><value>%s</value></member></struct>" % NAMELESS,
+        "<struct><member><value/><name>a</name></member></struct>",
+        "<struct><member><name>a</name></member></struct>",
+        "<struct><value/></struct>",
+        *("<%s></%s>" % (tag, tag) for tag in ("int", "i4", "i8", "boolean", "double", "dateTime.iso8601", "base65")),
+    ],
+)
+def test_what_the_real_parser_cannot_read_is_no_call(sim: Simulator, serve: Serve, post: Post, value: str) -> None:
+    # Wherever it stands: the method and the session do not even have to exist.
+    body = "<methodCall><methodName>%s</methodName><params><param><value>%s</value></param></params></methodCall>"
+    server = serve(sim)
+    for name, argument in (("pool.get_all", value), ("nothing", value), ("", "")):
+        status, _, answer = post(server, body % (name, argument))
+        assert status == 500 and b"Xmlrpc.Parse_error(" in answer
+
+
+def test_empty_texts_sets_and_maps_are_values(sim: Simulator, pool: Pool, serve: Serve, post: Post) -> None:
+    # The null is none that a text can be.
+    call = "<methodCall><methodName>VM.set_%s</methodName><params>%s</params></methodCall>"
+    server = serve(sim)
+    for field, value in (
+        ("name_label", "<string/>"),
+        ("tags", "<array><data/></array>"),
+        ("tags", "<array/>"),
+        ("other_config", "<struct/>"),
+    ):
+        params = "".join("<param><value>%s</value></param>" % text for text in (pool.session, pool.vms[0], value))
+        status, _, answer = post(server, call % (field, params))
+        assert status == 200 and b"<value>Success</value>" in answer
+
+
 def test_a_browser_is_told_that_it_may_call(sim: Simulator, serve: Serve) -> None:
     with Line(unix(serve(sim))) as line:
         line.send(b"OPTIONS /jsonrpc HTTP/1.1\r\nAccess-Control-Request-Headers: content-type\r\n\r\n")

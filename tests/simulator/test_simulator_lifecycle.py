@@ -148,6 +148,21 @@ def test_the_disk_under_way_at_a_clean_end_may_lack_its_source_and_its_mark(make
     assert new("VDI.get_snapshot_of", new("VDI.snapshot", source, {})) == source
 
 
+def test_a_clean_end_in_a_checkpoint_leaves_the_vm_suspended_with_its_memory(client: Client) -> None:
+    vm, sr = machine(client)
+    client("VM.set_suspend_SR", vm, sr)
+    client("VM.start", vm, False, False)
+    client("Async.VM.checkpoint", vm, "x")
+    while client("VM.get_power_state", vm) == "Running":
+        wait(client, 0.5)
+    new = restart(client)
+    record = new("VM.get_record", vm)
+    assert record["power_state"] == "Suspended" and record["current_operations"] == {} and record["snapshots"] == []
+    assert new("VDI.get_type", record["suspend_VDI"]) == "suspend"
+    new("VM.resume", vm, False, False)
+    assert new("VM.get_power_state", vm) == "Running"
+
+
 def test_the_last_disk_of_a_snapshot_stays_without_a_vm_too(client: Client) -> None:
     vm, _ = machine(client)
     client("Async.VM.snapshot", vm, "snap")
@@ -553,6 +568,7 @@ def test_a_host_that_dies_breaks_off_what_it_does_and_frees_what_it_held(pair: A
     root, _, member = pair
     vm = root.vm("guest")
     sr = root("SR.get_all")[0]
+    root.keep_memory_on(sr)
     root.disk(vm, sr)
     root("VM.start_on", vm, member, False, False)
     first = root("Async.VM.checkpoint", vm, "x")

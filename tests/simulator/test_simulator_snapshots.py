@@ -16,6 +16,7 @@ NULL = "OpaqueRef:NULL"
 def vm(root: Client) -> Any:
     """A halted VM with two disks and an empty CD drive."""
     sr = root.sr()
+    root.keep_memory_on(sr)
     vm = root.vm("web01", blocked_operations={})
     root.disk(vm, sr, GIB, "0", "system")
     root.disk(vm, sr, 2 * GIB, "1", "data")
@@ -78,6 +79,24 @@ def test_an_inserted_iso_is_shared_and_an_ignored_disk_left_out(root: Client, vm
     snap = root("VM.snapshot", vm, "snap", [root("VBD.get_VDI", data)])
     vbds = {root("VBD.get_userdevice", v): root("VBD.get_VDI", v) for v in root("VM.get_VBDs", snap)}
     assert set(vbds) == {"0", "3"} and vbds["3"] == iso
+
+
+def test_an_older_xapi_knows_no_disks_to_ignore_and_no_checkpoint_does(root: Client, vm: str) -> None:
+    start(root, vm)
+    surplus = ["MESSAGE_PARAMETER_COUNT_MISMATCH", "VM.checkpoint", "2", "3"]
+    assert root.error("VM.checkpoint", vm, "x", []) == surplus
+    root("simulator.withhold", "VM.snapshot.ignore_vdis", True)
+    refused = ["MESSAGE_PARAMETER_COUNT_MISMATCH", "VM.snapshot", "2", "3"]
+    for name in ("VM.snapshot", "Async.VM.snapshot"):
+        assert root.error(name, vm, "x", []) == refused
+    assert len(root("VM.get_VBDs", root("VM.snapshot", vm, "x"))) == 3
+    root("simulator.withhold", "VM.snapshot.ignore_vdis", False)
+    disk = root("VBD.get_VDI", root("VBD.get_all_where", 'field "userdevice" = "1"')[0])
+    assert len(root("VM.get_VBDs", root("VM.snapshot", vm, "y", [disk]))) == 2
+    root("simulator.withhold", "message.destroy_all", True)
+    assert root.error("message.destroy_all", {}) == ["MESSAGE_METHOD_UNKNOWN", "message.destroy_all"]
+    for name in ("VM.snapshot.vm", "VM.nothing", "SR.create.type", "simulator.withhold", ""):
+        assert root.error("simulator.withhold", name, True) == ["INVALID_VALUE", "name", name]
 
 
 def test_only_the_service_users_snapshots_are_scheduled_ones(root: Client, vmss_user: Client, vm: str) -> None:
@@ -165,6 +184,48 @@ def test_a_checkpoint_keeps_the_memory_and_the_vm_runs_on(root: Client, vm: str)
     assert root("VM.get_power_state", snap) == "Halted" and root("VM.get_suspend_VDI", snap) == NULL
     assert root.error("VDI.get_record", record["suspend_VDI"])[0] == "HANDLE_INVALID"
     root("VM.destroy", snap)
+
+
+@pytest.mark.parametrize("kind", ["lvm", "ext"])
+def test_a_checkpoint_without_room_for_the_memory_names_the_sr_and_the_vm_runs_on(
+    root: Client, vm: str, kind: str
+) -> None:
+    images = root.sr(kind, 8 * GIB, "images")
+    root("VM.set_suspend_SR", vm, images)
+    root("simulator.fill", images, str(8 * GIB))
+    start(root, vm)
+    before = sorted(root("VDI.get_all"))
+    for name, rest in (("VM.checkpoint", ["x"]), ("VM.suspend", [])):
+        assert root.error(name, vm, *rest) == ["SR_SUSPEND_SPACE_INSUFFICIENT", images]
+        assert root("VM.get_power_state", vm) == "Running" and root("VM.get_current_operations", vm) == {}
+    assert sorted(root("VDI.get_all")) == before
+    # Only a lack of space is told so.
+    rule = {"method": "VDI.create", "action": "error", "error": '["SR_BACKEND_FAILURE_47", "", "no mount", ""]'}
+    root("simulator.add_fault", rule)
+    assert root.error("VM.checkpoint", vm, "x") == ["SR_BACKEND_FAILURE_47", "", "no mount", ""]
+    root("simulator.fill", images, "0")
+    root("VM.checkpoint", vm, "x")
+
+
+def test_memory_goes_to_the_first_sr_of_the_vm_the_pool_and_the_host_that_its_host_has(root: Client) -> None:
+    own, pools, hosts = (root.sr(name=name) for name in ("own", "pool", "host"))
+    pool, host = root("pool.get_all")[0], root("host.get_all")[0]
+    vm = root.vm("vm", suspend_SR=own)
+    root("pool.set_default_SR", pool, pools)
+    root("pool.set_suspend_image_SR", pool, pools)
+    root("host.set_suspend_image_sr", host, hosts)
+    root.disk(vm, hosts)
+    start(root, vm)
+    for sr in (own, pools, hosts):
+        root("VM.suspend", vm)
+        assert root("VDI.get_SR", root("VM.get_suspend_VDI", vm)) == sr
+        root("VM.resume", vm, False, False)
+        if sr != hosts:
+            root("PBD.unplug", root("SR.get_PBDs", sr)[0])
+    root("host.set_suspend_image_sr", host, NULL)
+    for name, rest in (("VM.suspend", []), ("VM.checkpoint", ["x"])):
+        assert root.error(name, vm, *rest) == ["VM_NO_SUSPEND_SR", vm]
+    assert root("VM.get_power_state", vm) == "Running"
 
 
 def test_the_memory_of_a_checkpoint_is_kept_last(root: Client, vm: str) -> None:
@@ -267,6 +328,7 @@ def test_a_checkpoint_needs_the_licence(root: Client, vm: str) -> None:
 
 def test_checkpoints_of_a_host_wait_for_one_another(root: Client) -> None:
     sr, host = root.sr(), root("host.get_all")[0]
+    root.keep_memory_on(sr)
     vms = [root.vm(name, affinity=host) for name in ("a", "b")]
     for vm in vms:
         root.disk(vm, sr)

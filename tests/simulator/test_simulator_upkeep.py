@@ -7,6 +7,7 @@ import pytest
 
 from vmss.simulator import Simulator
 from vmss.simulator.build import vbd_record, vdi_record
+from vmss.simulator.call import Headers, Origin
 
 from .client import Client
 
@@ -284,3 +285,83 @@ def test_upkeep_goes_on_when_the_clock_was_set_back(root: Client) -> None:
     (task,) = finished(root)
     wait(root, 66 * 60)
     assert not exists(root, "task", task)
+
+
+def test_a_message_without_links_is_found_by_its_time_only_and_can_be_destroyed(root: Client) -> None:
+    uuid = root("VM.get_uuid", root.vm())
+    create = ("message.create", "NAME", "3", "VM", uuid)
+    before = root(*create, "before")
+    token = root("event.from", ["message"], "", 0.0)["token"]
+    root("simulator.collide", 1)
+    assert root(*create, "lost") == "OpaqueRef:NULL"
+    after = root(*create, "after")
+    assert root("message.get_all") == [before, after]
+    assert set(root("message.get", "VM", uuid, "19700101T00:00:00Z")) == {before, after}
+    assert [event["ref"] for event in root("event.from", ["message"], token, 0.0)["events"]] == [after]
+    for records in (
+        root("message.get_all_records"),
+        root("message.get_since", "19700101T00:00:00Z"),
+        root("message.get_all_records_where", 'field "obj_uuid" = "%s"' % uuid),
+    ):
+        (lost,) = set(records) - {before, after}
+        assert len(records) == 3 and records[lost]["body"] == "lost"
+    assert root.error("message.get_record", lost) == ["HANDLE_INVALID", "message", lost]
+    assert root.error("message.get_by_uuid", records[lost]["uuid"])[0] == "UUID_INVALID"
+    root("message.destroy", lost)
+    assert set(root("message.get_all_records")) == {before, after}
+
+
+def test_after_an_older_database_came_back_the_numbers_of_its_messages_come_again(root: Client) -> None:
+    uuid, pool = root("VM.get_uuid", root.vm()), root("pool.get_all")[0]
+    root("pool.sync_database")
+    refs = [root("message.create", "NAME", "3", "VM", uuid, str(number)) for number in range(20)]
+    assert "OpaqueRef:NULL" not in refs
+    root("simulator.restart", "kill", 0.0)
+    again = root.login("root")
+    created = [again("message.create", "NAME", "3", "VM", uuid, str(number)) for number in range(60)]
+    lost = created.count("OpaqueRef:NULL")
+    assert 0 < lost <= 20
+    assert len(again("message.get_all_records")) == 80 and len(again("message.get_all")) == 80 - lost
+    # What was on disk is not lost, and no number comes again.
+    again("pool.add_to_other_config", pool, "a", "b")
+    again("simulator.restart", "clean", 0.0)
+    again = root.login("root")
+    assert "OpaqueRef:NULL" not in [again("message.create", "NAME", "3", "VM", uuid, "x") for _ in range(60)]
+
+
+def test_a_client_over_its_rate_waits_and_its_tasks_begin_later(root: Client) -> None:
+    vm, sim = root.vm(), root.sim
+    root("simulator.limit_rate", "", 15.0, 2.0)
+
+    def lasts(name: str, *params: Any) -> float:
+        before = sim.now()
+        root(name, *params)
+        return (sim.now() - before).total_seconds()
+
+    assert [lasts("VM.get_uuid", vm) for _ in range(15)] == [0.0] * 15
+    assert lasts("VM.get_uuid", vm) == 0.5
+    # A price above the burst waits for a full bucket, and the next call for what it took too much.
+    assert lasts("event.from", ["pool"], "", 0.0) > 7.0
+    assert lasts("VM.get_uuid", vm) >= 67.0
+    sim.set_time(sim.now() + timedelta(seconds=60))
+    before = sim.now()
+    tasks = [root("Async.VM.snapshot", vm, "x") for _ in range(2)]
+    assert sim.now() == before
+    ends = sorted(root("task.get_created", task) for task in tasks)
+    assert ends == [before, before]
+    root("simulator.limit_rate", "", 1.0, 0.0)
+    sim.set_time(sim.now() + timedelta(seconds=60))
+    times = sorted(root("VM.get_snapshot_time", snap) for snap in root("VM.get_snapshots", vm))
+    assert (times[1] - times[0]).total_seconds() >= 7.0
+    for name in ("Caller.create", "Rate_limit.create"):
+        assert root.error(name, {}) == ["NOT_IMPLEMENTED", name]
+    assert root.error("simulator.limit_rate", "", 0.0, 1.0)[0] == "INVALID_VALUE"
+
+
+def test_a_limit_is_for_the_user_agents_that_begin_so_and_the_longest_holds(sim: Simulator, root: Client) -> None:
+    def wait(agent: str) -> float:
+        return sim.rate_limits.delay("VM.get_uuid", Origin(True, headers=Headers(user_agent=agent)))
+
+    root("simulator.limit_rate", "xo", 1.0, 1.0)
+    root("simulator.limit_rate", "xo-server", 10.0, 1.0)
+    assert [wait(agent) for agent in ("xo", "xo", "xo-server/5", "xo-server/5", "vmss", "vmss")] == [0, 1, 0, 0, 0, 0]

@@ -72,6 +72,7 @@ CATALOGUE = {
     "VM_IS_IMMOBILE": Failure(PERMANENT, "The VM cannot be suspended", _DISKS_ONLY),
     "VM_LACKS_FEATURE": Failure(PERMANENT, "The VM lacks the guest tools", "Install them, or: " + _DISKS_ONLY),
     "VM_NON_SUSPENDABLE": Failure(PERMANENT, "The guest cannot be suspended now", _DISKS_ONLY),
+    "VM_NO_SUSPEND_SR": Failure(PERMANENT, "The VM's host has no storage repository for memory", _DISKS_ONLY),
     "VM_HAS_PCI_ATTACHED": Failure(PERMANENT, "The VM has a PCI device", _DISKS_ONLY),
     "VM_HAS_VGPU": Failure(PERMANENT, "The VM has a virtual GPU", _DISKS_ONLY),
     "VM_HAS_VUSBS": Failure(
@@ -102,6 +103,7 @@ CATALOGUE = {
     ),
     "TASK_CANCELLED": Failure(PERMANENT, "The operation was cancelled", _AGAIN),
     "SR_FULL": _FULL,
+    "SR_SUSPEND_SPACE_INSUFFICIENT": _FULL._replace(sentence="The storage repository for the memory of VMs is full"),
     "SR_BACKEND_FAILURE_44": _FULL,
     "SR_BACKEND_FAILURE_46": Failure(PERMANENT, "A disk of the VM is missing from its storage", _SM),
     "SR_BACKEND_FAILURE_47": Failure(PERMANENT, "The storage repository is not available", _SM),
@@ -212,7 +214,7 @@ def failure_of(error: Sequence[str], vm: str = "", schedule: str = "") -> Failur
 
 def _failure_of(error: Sequence[str]) -> Failure:
     code = error[0] if error else ""
-    if code in ("SR_BACKEND_FAILURE_81", "SR_BACKEND_FAILURE_82") and _no_space(error):
+    if code in ("SR_BACKEND_FAILURE_78", "SR_BACKEND_FAILURE_81", "SR_BACKEND_FAILURE_82") and _no_space(error):
         return _FULL
     if code in CATALOGUE:
         return CATALOGUE[code]

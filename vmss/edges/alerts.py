@@ -1,13 +1,14 @@
 """Alerts: the messages of class VMSS, which XenCenter shows as the run history of a policy, and of class Pool."""
 
 from datetime import datetime, timedelta
-from typing import List
+from typing import Any, Iterable, Iterator, Mapping
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, in_future, local, parse_datetime
 from vmss.core.messages import PRIORITIES, class_of, log_lines
 from vmss.core.records import NULL
 from vmss.edges.clock import Clock
 from vmss.edges.log import Log
+from vmss.edges.messages import messages_since
 from vmss.edges.xapi import Refused, Xapi, understood
 
 
@@ -46,18 +47,23 @@ class Alerts:
         if not any(not line or line in body.split("\n") for body in bodies):
             self.create(name, about, text)
 
-    def _bodies(self, name: str, about: str, since: datetime) -> List[str]:
+    def _bodies(self, name: str, about: str, since: datetime) -> Iterator[str]:
         """The bodies of the alerts of this name about an object since an instant. One from a time when the clock was
         ahead is none of these."""
         # xapi answers with messages that are strictly later, in whole seconds.
         after, now = format_datetime(since - timedelta(seconds=1)), self._clock.now()
         try:
-            messages = self._xapi.call("message.get", class_of(name), about, after)
+            with understood("message.get"):
+                records = list(self._xapi.call("message.get", class_of(name), about, after).values())
+                yield from _bodies_of(records, name, now)
+            with understood("message.get_since"):
+                # Rarely needed: when an alert is about to be raised, or has been answered with NULL.
+                yield from _bodies_of(messages_since(self._xapi, class_of(name), about, after), name, now)
         except Refused:
-            return []
-        with understood("message.get"):
-            return [
-                str(record["body"])
-                for record in messages.values()
-                if record["name"] == name and not in_future(parse_datetime(record["timestamp"]), now)
-            ]
+            return
+
+
+def _bodies_of(records: Iterable[Mapping[str, Any]], name: str, now: datetime) -> Iterator[str]:
+    for record in records:
+        if record["name"] == name and not in_future(parse_datetime(record["timestamp"]), now):
+            yield str(record["body"])

@@ -12,6 +12,7 @@ from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime, parse_r
 from vmss.core.frozen import Frozen, Seen
 from vmss.core.records import FROZEN_PREFIX, NULL
 from vmss.core.text import is_uuid, one_line
+from vmss.edges.messages import messages_since
 from vmss.edges.query import exists, where
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
@@ -137,6 +138,9 @@ def _is_by_others(xapi: Xapi, frozen: Frozen, now: datetime) -> bool:
     messages = list(xapi.call("message.get", "VM", frozen.vm, after).values())
     names = [record["name"] for record in sorted(messages, key=lambda record: parse_reading(record["timestamp"]))]
     if known:
-        return any(name in _BY_OTHERS for name in names)
+        # What xapi has stored without links counts too: the VM would be resumed against somebody's will.
+        return any(name in _BY_OTHERS for name in names) or any(
+            record["name"] in _BY_OTHERS for record in messages_since(xapi, "VM", frozen.vm, after)
+        )
     last = next((name for name in reversed(names) if name in _BY_OTHERS | _RUNS), "")
     return last in _BY_OTHERS

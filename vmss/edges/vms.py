@@ -214,7 +214,7 @@ def _memory_sr(xapi: Xapi, record: Mapping[str, Any]) -> str:
 
     for disk in read_disk(xapi, str(record["suspend_VDI"])):
         return disk.sr
-    return str(record["suspend_SR"])
+    return str(record["suspend_SR"] or NULL)
 
 
 def _took(other_config: Mapping[str, str]) -> Optional[float]:

@@ -23,7 +23,8 @@ def read_pool(xapi: Xapi) -> Pool:
         other_config=dict(record["other_config"]),
         # For xapi, a missing key is a restriction too (ocaml/xapi-types/features.ml).
         licensed=record["restrictions"].get("restrict_vmss") == "false",
-        suspend_sr=str(suspend_sr if suspend_sr != NULL else record["default_SR"]),
+        # What a client has set to an empty text stays one, and is no reference either.
+        suspend_sr=str(suspend_sr if suspend_sr not in ("", NULL) else record["default_SR"] or NULL),
     )
 
 

@@ -101,6 +101,9 @@ def build_pool(call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks:
     # Room for several copies of every disk, even if all disks are on one SR.
     size = max(1024, 6 * max(DISK_GIBS) * vms * disks // max(1, srs)) * GIB
     all_srs = [_build_sr(call, session, all_hosts[0], number, size) for number in range(srs)]
+    if all_srs:
+        # Without one, no VM can be suspended.
+        call("pool.set_suspend_image_SR", session, call("pool.get_all", session)[0], all_srs[0])
     all_vms: List[str] = []
     running: List[str] = []
     all_disks: List[str] = []

@@ -31,6 +31,7 @@ class Database:
         self.clock: Callable[[], float] = lambda: 0.0
         self._unwritten: List[Undo] = []
         self._next_write = 0.0
+        self._written_generation = self.generation
 
     # --- identity ---
 
@@ -230,9 +231,11 @@ class Database:
         """Note that all changes so far are on disk."""
         self._unwritten.clear()
         self._next_write = self.clock() + WRITE_SECONDS
+        self._written_generation = self.generation
 
-    def lose_unwritten(self) -> None:
-        """Undo all changes that are not on disk, as the death of xapi does."""
+    def lose_unwritten(self) -> int:
+        """Undo all changes that are not on disk, as the death of xapi does. Return by how many generations the database
+        on disk is older than this one, which counts on."""
         if self.clock() >= self._next_write:
             self.written()
         undos, self._unwritten = self._unwritten, []
@@ -243,7 +246,9 @@ class Database:
                 self.create(undo.cls, undo.old, undo.ref)
             else:
                 self.delete(undo.cls, undo.ref)
+        lost = self.generation - self._written_generation
         self.written()
+        return lost
 
     def reload(self) -> None:
         """Read the database from disk again: objects that do not persist are gone, sets come in another order, and

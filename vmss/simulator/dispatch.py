@@ -5,13 +5,15 @@ parameters, their types, the session, roles, then the method itself.
 """
 
 import logging
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
 
+from . import unimplemented
 from .accessors import accessor
 from .call import Call, Origin, Steps
-from .datamodel import REMOVED_CLASSES, Method, Model, Parameter
+from .datamodel import Method, Model, Parameter
 from .errors import Dropped, XapiError, internal_error, type_failure
 from .hosts import EMERGENCY_CALLS
+from .kernel import Sleep
 from .registry import Handler, handlers, simulator_signatures
 from .values import EPOCH, NULL, from_seconds, to_string
 from .wire import value_text
@@ -78,6 +80,8 @@ class Dispatcher:
         shared = methods_of(sim.model)
         self.methods, self.aliases, self.handlers = shared.methods, shared.aliases, shared.handlers
         self.others, self.model_names = shared.others, shared.model_names
+        # Methods and defaulted parameters (CLASS.METHOD.PARAMETER) that an older xapi does not have.
+        self.withheld: Set[str] = set()
 
     # --- the entry ---
 
@@ -89,7 +93,7 @@ class Dispatcher:
         plain = name.split(".", 1)[1] if asynchronous else name
         method = self._find(plain, params)
         if method is None:
-            return self._other(plain, params)
+            return unimplemented.answer_other(self, plain, params)
         args = self._arguments(method, params)
         session = params[0] if method.has_session else NULL
         if method.cls == "simulator" and origin.trusted:
@@ -105,9 +109,28 @@ class Dispatcher:
             if not method.is_async:
                 raise XapiError("Fault", "No async mode for this operation (rpc: %s)" % name)
             return self.start_async(method, name, session, args, origin)
+        seconds = self._rate_delay(method, origin)
+        if seconds:
+            return self._late(seconds, method, session, args, origin)
+        return self._now(method, session, args, origin)
+
+    def _now(self, method: Method, session: str, args: List[Any], origin: Origin) -> Any:
+        """Carry out a synchronous call."""
         if method.is_async and not origin.headers.task:
             return self._with_task(method, session, args, origin)
         return self._body(method, Call(self.sim, method.wire_name, session, origin.headers.task or NULL, origin), args)
+
+    def _rate_delay(self, method: Method, origin: Origin) -> float:
+        limits = self.sim.rate_limits
+        return limits.delay(method.wire_name, origin) if limits.buckets and method.cls != "simulator" else 0.0
+
+    def _late(self, seconds: float, method: Method, session: str, args: List[Any], origin: Origin) -> Steps:
+        """Carry out a synchronous call when its client may make it."""
+        yield Sleep(seconds)
+        outcome = self._now(method, session, args, origin)
+        if hasattr(outcome, "send"):
+            outcome = yield from outcome
+        return outcome
 
     def _is_emergency(self, method: Method, origin: Origin) -> bool:
         """Whether a host that has lost its coordinator accepts this call, whose session it cannot check."""
@@ -120,6 +143,8 @@ class Dispatcher:
         if method is None and "." not in name:
             # Class_method is an alias of the synchronous form.
             method = self.aliases.get(name)
+        if method is not None and method.wire_name in self.withheld:
+            method = None
         if method is None and name not in self.others:
             if params:
                 # xapi treats it as an extension, and checks the session first.
@@ -127,28 +152,11 @@ class Dispatcher:
             raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
         return method
 
-    def _other(self, name: str, params: List[Any]) -> Any:
-        """The answer to a method of a class of xapi that has no objects in this pool."""
-        if not params:
-            raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", name, "0", "-1")
-        self.check_session(to_string(params[0]))
-        cls, _, short = name.partition(".")
-        if cls in REMOVED_CLASSES:
-            raise XapiError("MESSAGE_REMOVED")
-        if short in ("get_all", "get_by_name_label", "get_all_where"):
-            return []
-        if short in ("get_all_records", "get_all_records_where"):
-            return {}
-        if short == "get_by_uuid" and len(params) > 1:
-            raise XapiError("UUID_INVALID", cls, to_string(params[1]))
-        if short.startswith("get_") and len(params) > 1:
-            raise XapiError("HANDLE_INVALID", cls, to_string(params[1]))
-        raise XapiError("NOT_IMPLEMENTED", name)
-
     def _arguments(self, method: Method, params: List[Any]) -> List[Any]:
+        parameters = self._parameters(method)
         received = len(params) - (1 if method.has_session else 0)
-        required = sum(1 for parameter in method.parameters if not parameter.optional)
-        surplus = received > len(method.parameters) and required == len(method.parameters)
+        required = sum(1 for parameter in parameters if not parameter.optional)
+        surplus = received > len(parameters) and required == len(parameters)
         if received < required or surplus:
             raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", method.wire_name, str(required), str(received))
         if method.has_session:
@@ -157,11 +165,16 @@ class Dispatcher:
         if method.removed:
             # Only the session of a removed call is read.
             return []
-        args = [parameter.convert(value) for parameter, value in zip(method.parameters, params)]
+        args = [parameter.convert(value) for parameter, value in zip(parameters, params)]
         args.extend(parameter.default for parameter in method.parameters[len(args) :])
         if method.constructor:
             args[-1] = constructor_fields(method, args[-1])
         return args
+
+    def _parameters(self, method: Method) -> List[Parameter]:
+        if not self.withheld:
+            return method.parameters
+        return [one for one in method.parameters if "%s.%s" % (method.wire_name, one.name) not in self.withheld]
 
     def check_session(self, session: str) -> None:
         if not self.db.exists("session", session):
@@ -193,7 +206,7 @@ class Dispatcher:
     def _handle(self, method: Method, call: Call, args: List[Any]) -> Any:
         handler = self.handlers.get(method.wire_name)
         if handler is None:
-            raise XapiError("NOT_IMPLEMENTED", method.wire_name)
+            return unimplemented.refuse(call, method, args)
         return handler.function(call, *args)
 
     def _is_steps(self, method: Method) -> bool:
@@ -254,7 +267,7 @@ class Dispatcher:
         given = "" if name.startswith("InternalAsync.") else origin.headers.task
         task = given or self._task_of_request(name, session, origin)
         call = Call(self.sim, method.wire_name, session, task, origin)
-        steps = self._faulty(method.wire_name, args, self._steps(method, call, args))
+        steps = self._faulty(method.wire_name, args, self._steps(method, call, args, self._rate_delay(method, origin)))
         done = None if given else lambda result, error: self.finish_task(task, result, error)
         self.sim.kernel.spawn(steps, done, "xapi")
         return task
@@ -264,7 +277,9 @@ class Dispatcher:
         rule = self.sim.faults.meet(name, args) if self.sim.faults.active else None
         return steps if rule is None else self.sim.faults.around(rule, steps)
 
-    def _steps(self, method: Method, call: Call, args: List[Any]) -> Steps:
+    def _steps(self, method: Method, call: Call, args: List[Any], late: float = 0.0) -> Steps:
+        if late:
+            yield Sleep(late)
         result = self._body(method, call, args)
         if self._is_steps(method):
             result = yield from result

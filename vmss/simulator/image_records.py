@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from .images import Image, Repository
 from .sr_types import SR_TYPES, is_thick
-from .values import NULL
+from .values import EPOCH, NULL, from_seconds
 
 if TYPE_CHECKING:
     from .simulator import Simulator
+
+# The fields that a copy of a disk takes over.
+COPIED = ("name_label", "name_description", "other_config", "xenstore_data", "tags", "type", "sharable", "on_boot")
 
 
 class ImageRecords:
@@ -64,6 +67,54 @@ class ImageRecords:
         self.show(sr, row["location"])
         self.sim.storage.refresh("VDI", vdi)
         return vdi
+
+    def record_copy(self, sr: str, vdi: str, copy: str, base: Optional[str], is_snapshot: bool) -> str:
+        row = self.db.row("VDI", vdi)
+        repository = self.repository(sr)
+        config = {"vdi_type": "vhd"} if repository.lvm else {}
+        if base is not None:
+            self.record_base(sr, vdi, base)
+        fields = {key: row[key] for key in (*COPIED, "SR", "virtual_size")}
+        # A clone has a snapshot_time too.
+        now = from_seconds(self.sim.kernel.now())
+        fields.update(uuid=copy, location=copy, managed=True, sm_config=config, snapshot_time=now)
+        if is_snapshot:
+            fields.update(is_a_snapshot=True, snapshot_of=vdi)
+        if is_snapshot and self.sim.stopping:
+            fields.update(self._not_entered())
+        created = self.introduce(sr, fields)
+        # The record of the live disk shows its new size only after a scan.
+        self.show_parent(vdi, repository.images[row["location"]])
+        self.show_space(sr)
+        return created
+
+    def record_base(self, sr: str, vdi: str, base: str) -> None:
+        """Record the base copy that was made of a disk."""
+        row = self.db.row("VDI", vdi)
+        fields = {key: row[key] for key in ("SR", "type", "virtual_size")}
+        fields.update(
+            uuid=base, location=base, name_label="base copy", managed=False, read_only=True, snapshot_time=EPOCH,
+            sm_config={"vdi_type": "vhd"} if self.repository(sr).lvm else {},
+        )  # fmt: skip
+        self.introduce(sr, fields)
+
+    def _not_entered(self) -> Dict[str, Any]:
+        """What a xapi that is stopped does not enter any more into the record of a snapshot's disk, which the storage
+        manager has made, with the name (docs/xapi-facts.md, Disks that a death leaves behind)."""
+        random, durations = self.sim.random, self.sim.durations
+        if random.random() >= durations.without_source:
+            return {}
+        unmarked = {"is_a_snapshot": False, "snapshot_time": EPOCH} if random.random() < durations.unmarked else {}
+        return dict(unmarked, snapshot_of=NULL)
+
+    def record_nothing(self, sr: str, vdi: str, copy: str) -> str:
+        """Record a snapshot on an SR without images."""
+        row = self.db.row("VDI", vdi)
+        fields = {key: row[key] for key in (*COPIED, "SR")}
+        now = from_seconds(self.sim.kernel.now())
+        fields.update(uuid=copy, location=copy, managed=True, read_only=True)
+        fields.update(is_a_snapshot=True, snapshot_of=vdi, snapshot_time=now)
+        return self.introduce(sr, fields)
 
     def show(self, sr: str, name: str) -> None:
         """Write the size and the parent of an image into its record."""

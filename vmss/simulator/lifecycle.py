@@ -84,7 +84,7 @@ def die(sim: "Simulator", way: str) -> None:
     sim.kernel.kill(COLLECTOR)
     sim.cancelled.clear()
     if way != "clean":
-        sim.db.lose_unwritten()
+        sim.messages.generations_lost(sim.db.lose_unwritten())
     if way == "host":
         sim.storage.manager.collector.booted(sim.hosts.coordinator)
         sim.storage.manager.host_lost()

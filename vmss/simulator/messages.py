@@ -5,10 +5,10 @@ Source: xapi: ocaml/xapi/xapi_message.ml.
 
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, NamedTuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, NamedTuple, Set
 
 from .errors import XapiError
-from .values import from_seconds
+from .values import NULL, from_seconds
 
 if TYPE_CHECKING:
     from .simulator import Simulator
@@ -40,9 +40,17 @@ class MessageStore:
         self.refs_by_uuid: Dict[str, str] = {}
         self.refs_by_object: Dict[str, Dict[str, None]] = {}
         self.events: Deque[MessageEvent] = deque()
+        # xapi links each file by the generation of its database, first of all. After a death of xapi the generations
+        # that were not on disk come again: `ago` is how many. A number that is taken leaves a file without any link.
+        self.numbers: Dict[str, int] = {}
+        self.taken: Set[int] = set()
+        self.unlinked: Set[str] = set()
+        self.ago = 0
+        self.collisions = 0  # so many of the next messages find their number taken, as somebody has asked for
 
     def create(self, name: str, priority: int, cls: str, obj_uuid: str, body: str) -> str:
-        """Store a new message; beyond the limit the oldest is deleted, whatever its priority."""
+        """Store a new message, and return what xapi answers: the null reference if the message has no links. Beyond the
+        limit the oldest is deleted, whatever its priority."""
         now = self.sim.kernel.now()
         name, body = _FORBIDDEN.sub("\ufffd", name), _FORBIDDEN.sub("\ufffd", body)
         record = {
@@ -56,10 +64,28 @@ class MessageStore:
         }
         ref = self.sim.db.new_ref()
         self.enter(ref, record, now)
-        self._event("add", ref, record)
+        linked = self._link(ref)
+        if linked:
+            self._event("add", ref, record)
         if len(self.records) > MESSAGES_MAX:
             self.destroy(next(iter(self.records)))
-        return ref
+        return ref if linked else NULL
+
+    def _link(self, ref: str) -> bool:
+        """Link a new message; return False if its number is taken."""
+        number = self.sim.db.generation - self.ago
+        if self.collisions or number in self.taken:
+            self.collisions = max(0, self.collisions - 1)
+            self.unlinked.add(ref)
+            self.sim.db.generation += 1
+            return False
+        self.numbers[ref] = number
+        self.taken.add(number)
+        return True
+
+    def generations_lost(self, count: int) -> None:
+        """The database is so many generations older than it was."""
+        self.ago += count
 
     def enter(self, ref: str, record: Dict[str, Any], when: float) -> None:
         """Put a message into the store without an event (a new one, or one from a state file)."""
@@ -75,6 +101,8 @@ class MessageStore:
         del self.times[ref]
         del self.generations[ref]
         del self.refs_by_uuid[record["uuid"]]
+        self.taken.discard(self.numbers.pop(ref, -1))
+        self.unlinked.discard(ref)
         of_object = self.refs_by_object[record["obj_uuid"]]
         del of_object[ref]
         if not of_object:

@@ -6,7 +6,7 @@ database.
 """
 
 import re
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from .database import Database
 from .errors import XapiError
@@ -31,17 +31,21 @@ class _ParseError(Exception):
     """The text is not an expression; the message is OCaml's."""
 
 
-def _tokens(text: str) -> List[Token]:
-    tokens: List[Token] = []
+END = Token("", "")
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    """The lexemes, read as the parser asks for them: what it does not reach is not looked at."""
     position = 0
     while True:
         match = _TOKEN.match(text, position)
         if match is None:
-            if _BLANK.match(text, position):
-                return tokens
-            raise _ParseError('Failure("lexing: empty token")')
+            if not _BLANK.match(text, position):
+                raise _ParseError('Failure("lexing: empty token")')
+            yield END
+            return
         literal, keyword, sign = match.groups()
-        tokens.append(Token("literal", literal) if literal is not None else Token(keyword or sign, ""))
+        yield Token("literal", literal) if literal is not None else Token(keyword or sign, "")
         position = match.end()
 
 
@@ -64,19 +68,21 @@ class Expression(NamedTuple):
 class _Parser:
     """Recursive descent over the tokens; `reader` turns a field name into a way to read it."""
 
-    def __init__(self, tokens: List[Token], reader: Callable[[str], Reader]) -> None:
+    def __init__(self, tokens: Iterator[Token], reader: Callable[[str], Reader]) -> None:
         self.tokens = tokens
-        self.position = 0
+        self.next: Optional[Token] = None
         self.reader = reader
 
     def peek(self) -> str:
-        return self.tokens[self.position].kind if self.position < len(self.tokens) else ""
+        if self.next is None:
+            self.next = next(self.tokens)
+        return self.next.kind
 
     def take(self, *kinds: str) -> Token:
-        if self.peek() not in kinds:
+        if self.peek() not in kinds or self.next is None:
             raise _ParseError("Stdlib.Parsing.Parse_error")
-        self.position += 1
-        return self.tokens[self.position - 1]
+        token, self.next = self.next, None
+        return token
 
     def whole(self) -> Expression:
         expression = self.expression()

@@ -19,6 +19,7 @@ from .hosts import Hosts
 from .kernel import Condition, Kernel, Process, Sleep
 from .messages import MessageStore
 from .plugins import Plugins
+from .rate_limit import RateLimits
 from .sessions import Sessions
 from .storage import Storage
 from .upkeep import Upkeep
@@ -96,6 +97,7 @@ class Simulator:
         self.licence: Dict[str, str] = {}  # what was granted or revoked, by key of pool.restrictions
         self.hosts = Hosts(self)
         self.faults = Faults(self)
+        self.rate_limits = RateLimits(self)
         self.upkeep = Upkeep(self)
         self.sessions = Sessions(self)
         self.waiting = Waiting(self)

@@ -19,7 +19,7 @@ Steps = Generator[Any, Any, Any]
 # SR operations in error texts are dotted (xapi: ocaml/xapi-cli-server/record_util.ml).
 SR_OPERATION_NAMES = {
     name: "VDI." + name[4:]
-    for name in ("vdi_create", "vdi_destroy", "vdi_snapshot", "vdi_clone", "vdi_resize", "vdi_introduce")
+    for name in ("vdi_create", "vdi_destroy", "vdi_snapshot", "vdi_clone", "vdi_resize", "vdi_introduce", "vdi_revert")
 }
 SR_OPERATIONS = [
     "vdi_enable_cbt", "vdi_list_changed_blocks", "unplug", "plug", "pbd_create", "vdi_disable_cbt", "update",
@@ -34,6 +34,8 @@ _VDI_FEATURES = {
     "snapshot": "VDI_SNAPSHOT",
     "destroy": "VDI_DELETE",
 }
+# The feature of a storage driver that reverts disks in place.
+REVERT_FEATURE = "VDI_REVERT"
 # Operations that a disk in use by a running VM still allows.
 _WHEN_ATTACHED = ("clone", "snapshot")
 
@@ -51,7 +53,7 @@ class Storage:
     ) -> Steps:
         """Wait until SR and VDI are free, mark them, run `work`, and wake the next call that waits."""
         key = call.task_key
-        vdi_operation = sr_operation[4:]
+        vdi_operation = _vdi_operation(sr_operation)
 
         call.allow_cancel()
 
@@ -69,6 +71,14 @@ class Storage:
                 self._unmark("VDI", vdi, key)
             self._unmark("SR", sr, key)
 
+    def reverts_in_place(self, sr: str) -> bool:
+        """Whether the driver of an SR can replace the contents of a disk by those of its snapshot, as its SM record
+        says. No released driver of files or LVM can yet."""
+        kind = self.db.row("SR", sr)["type"]
+        return any(
+            row["type"] == kind and REVERT_FEATURE in row["features"] for row in self.db.tables["SM"].rows.values()
+        )
+
     def _check_free(self, sr: str, vdi: Optional[str], operation: str) -> None:
         """xapi's checks before an operation. Only plugs of an SR, by several hosts, may run at the same time."""
         running = self.db.row("SR", sr)["current_operations"]
@@ -78,7 +88,7 @@ class Storage:
             running = {task: name for task, name in running.items() if name != "plug"}
         check_not_busy("SR", sr, running, SR_OPERATION_NAMES)
         if vdi is not None:
-            self.check_vdi(vdi, operation[4:])
+            self.check_vdi(vdi, _vdi_operation(operation))
         if operation not in ("plug", "unplug"):
             self.check_plugged(sr)
         if vdi is not None and not self.db.row("VDI", vdi)["managed"]:
@@ -119,6 +129,8 @@ class Storage:
         if operation not in _WHEN_ATTACHED and self.is_attached(vdi):
             raise XapiError("VDI_IN_USE", vdi, operation)
         if _VDI_FEATURES.get(operation, "") not in ["", *features(sr["type"])]:
+            raise XapiError("SR_OPERATION_NOT_SUPPORTED", row["SR"])
+        if operation == "revert_to" and not self.reverts_in_place(row["SR"]):
             raise XapiError("SR_OPERATION_NOT_SUPPORTED", row["SR"])
         if operation == "snapshot":
             if row["sharable"]:
@@ -180,3 +192,8 @@ class Storage:
         able = ["", *features(self.db.row("SR", row["SR"])["type"])]
         allowed = [name for name in VDI_OPERATIONS if _VDI_FEATURES.get(name, "") in able]
         return [name for name in allowed if name in _WHEN_ATTACHED] if self.is_attached(vdi) else allowed
+
+
+def _vdi_operation(sr_operation: str) -> str:
+    """The name of an operation of the SR as the disk lists it."""
+    return "revert_to" if sr_operation == "vdi_revert" else sr_operation[4:]

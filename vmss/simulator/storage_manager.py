@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List, Optional
 
 from .collector import Collector
 from .errors import XapiError
-from .image_records import ImageRecords
+from .image_records import COPIED, ImageRecords
 from .images import (
     BLOCK,
     CHAIN_MAX,
@@ -23,7 +23,7 @@ from .images import (
     round_up,
 )
 from .kernel import Condition, Join, Sleep, Wait
-from .values import EPOCH, NULL, from_seconds
+from .values import NULL
 
 if TYPE_CHECKING:
     from .simulator import Simulator
@@ -34,7 +34,6 @@ DOMAIN = "storage manager"
 SIZE_MIN, SIZE_MAX = 1, 2088960 * MIB
 # The time of five attempts to find a missing file.
 MISSING_SECONDS = 10.0
-_COPIED = ("name_label", "name_description", "other_config", "xenstore_data", "tags", "type", "sharable", "on_boot")
 
 
 class StorageManager(ImageRecords):
@@ -119,8 +118,8 @@ class StorageManager(ImageRecords):
         if orphan or not self.db.exists("VDI", vdi):
             return NULL
         if self.layout(sr) == "none":
-            return self._record_nothing(sr, vdi, copy)
-        return self._record_copy(sr, vdi, copy, base, is_snapshot)
+            return self.record_nothing(sr, vdi, copy)
+        return self.record_copy(sr, vdi, copy, base, is_snapshot)
 
     def _check_image(self, sr: str, name: str) -> Steps:
         """Open an image, as every command does first."""
@@ -183,49 +182,6 @@ class StorageManager(ImageRecords):
         repository.resized(copy)
         return base
 
-    def _record_copy(self, sr: str, vdi: str, copy: str, base: Optional[str], is_snapshot: bool) -> str:
-        row = self.db.row("VDI", vdi)
-        repository = self.repository(sr)
-        config = {"vdi_type": "vhd"} if repository.lvm else {}
-        if base is not None:
-            fields = {key: row[key] for key in ("SR", "type", "virtual_size")}
-            fields.update(
-                uuid=base, location=base, name_label="base copy", managed=False, read_only=True, sm_config=config,
-                snapshot_time=EPOCH,
-            )  # fmt: skip
-            self.introduce(sr, fields)
-        fields = {key: row[key] for key in (*_COPIED, "SR", "virtual_size")}
-        # A clone has a snapshot_time too.
-        now = from_seconds(self.sim.kernel.now())
-        fields.update(uuid=copy, location=copy, managed=True, sm_config=config, snapshot_time=now)
-        if is_snapshot:
-            fields.update(is_a_snapshot=True, snapshot_of=vdi)
-        if is_snapshot and self.sim.stopping:
-            fields.update(self._not_entered())
-        created = self.introduce(sr, fields)
-        # The record of the live disk shows its new size only after a scan.
-        self.show_parent(vdi, repository.images[row["location"]])
-        self.show_space(sr)
-        return created
-
-    def _not_entered(self) -> Dict[str, Any]:
-        """What a xapi that is stopped does not enter any more into the record of a snapshot's disk, which the storage
-        manager has made, with the name (docs/xapi-facts.md, Disks that a death leaves behind)."""
-        random, durations = self.sim.random, self.sim.durations
-        if random.random() >= durations.without_source:
-            return {}
-        unmarked = {"is_a_snapshot": False, "snapshot_time": EPOCH} if random.random() < durations.unmarked else {}
-        return dict(unmarked, snapshot_of=NULL)
-
-    def _record_nothing(self, sr: str, vdi: str, copy: str) -> str:
-        """Record a snapshot on an SR without images."""
-        row = self.db.row("VDI", vdi)
-        fields = {key: row[key] for key in (*_COPIED, "SR")}
-        now = from_seconds(self.sim.kernel.now())
-        fields.update(uuid=copy, location=copy, managed=True, read_only=True)
-        fields.update(is_a_snapshot=True, snapshot_of=vdi, snapshot_time=now)
-        return self.introduce(sr, fields)
-
     def destroy(self, vdi: str) -> Steps:
         """VDI.destroy: the records that point at the disk go with it."""
         life = self.sim.life
@@ -249,6 +205,29 @@ class StorageManager(ImageRecords):
         if self.sim.life != life:
             return
         self.forget(vdi)
+        self.show_space(sr)
+        self.collector.kick(sr)
+
+    def revert(self, snapshot: str, target: str) -> Steps:
+        """VDI.revert: a new empty child of the snapshot's base copy becomes the image of the target."""
+        life = self.sim.life
+        row = self.db.row("VDI", snapshot)
+        sr, name, replaced = row["SR"], row["location"], self.db.row("VDI", target)["location"]
+        yield self.sim.draw("vdi_snapshot")
+        yield from self._check_image(sr, name)
+        self._check_snapshot(sr, snapshot, name)
+        repository, copy = self.repository(sr), self.db.new_uuid()
+        base = self._branch(repository, name, copy)
+        repository.virtual -= repository.images[replaced].virtual
+        repository.drop(replaced)
+        repository.rename(copy, replaced)
+        if self._is_orphan(life):
+            return
+        if base is not None:
+            self.record_base(sr, snapshot, base)
+        self.db.set("VDI", target, "virtual_size", row["virtual_size"])
+        self.show(sr, replaced)
+        self.show_parent(snapshot, repository.images[name])
         self.show_space(sr)
         self.collector.kick(sr)
 
@@ -282,7 +261,7 @@ class StorageManager(ImageRecords):
             self._leave_copy(sr, row["virtual_size"], used)
             return NULL
         if target is None:
-            fields = {key: row[key] for key in (*_COPIED, "virtual_size")}
+            fields = {key: row[key] for key in (*COPIED, "virtual_size")}
             target = yield from self.create(sr, dict(fields, SR=sr, sm_config={}))
         if self.sim.life == life and self.db.exists("VDI", target):
             self.write(target, used)
@@ -380,3 +359,8 @@ class StorageManager(ImageRecords):
 def failure(number: int, description: str) -> XapiError:
     """An error of the storage manager as clients see it."""
     return XapiError("SR_BACKEND_FAILURE_%d" % number, "", description, "")
+
+
+def is_full(error: XapiError) -> bool:
+    """Whether an error says that an SR has no room: LVM has a code for it, file systems have errno 28."""
+    return error.code == "SR_BACKEND_FAILURE_44" or "error 28]" in " ".join(error.details[1:])

@@ -8,11 +8,11 @@ import io
 import json
 import re
 from datetime import datetime
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 from xml.etree import ElementTree
 
 from .errors import XapiError
-from .values import Count, DateText, date_text, float_text
+from .values import Count, DateText, date_text, float_text, ocaml_int
 
 PROLOGUE = '<?xml version="1.0"?>'
 
@@ -53,10 +53,15 @@ def decode_xml(body: bytes) -> Request:
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise Malformed("Xmlm.Error(%s)" % error)
     name = root.find("methodName")
-    if root.tag != "methodCall" or name is None:
-        raise Malformed("Xmlm.Error(1:1, expected methodCall)")
+    if root.tag != "methodCall" or name is None or not name.text:
+        raise parse_error("open_tag(%s)" % root.tag, "open_tag(methodCall)")
     values = [read_value(element) for element in root.iterfind("params/param/value")]
-    return Request((name.text or "").strip(), values, "xml", None)
+    return Request(name.text.strip(), values, "xml", None)
+
+
+def parse_error(got: str, expected: str) -> Malformed:
+    """What xapi's parser says of XML that is no XML-RPC (ocaml-rpc: src/lib/xmlrpc.ml)."""
+    return Malformed('Xmlrpc.Parse_error("%s", "%s", _)' % (got, expected))
 
 
 def read_value(element: Any) -> Any:
@@ -68,36 +73,49 @@ def read_value(element: Any) -> Any:
     text = child.text or ""
     if tag == "string":
         return text
-    if tag in ("int", "i4", "i8"):
-        return _number(int, text)
-    if tag == "boolean":
-        return text.strip() == "1"
-    if tag == "double":
-        return _number(float, text)
-    if tag == "dateTime.iso8601":
-        return DateText(text)
     if tag == "array":
         return [read_value(item) for item in child.iterfind("data/value")]
     if tag == "struct":
-        return dict(_member(member) for member in child.iterfind("member"))
+        return dict(_member(member) for member in child)
     if tag == "nil":
         return None
-    raise Malformed("Xmlm.Error(unexpected element %s)" % tag)
+    if tag not in _SCALARS:
+        raise parse_error("open_tag(%s)" % tag, _TAGS)
+    if not text:
+        raise parse_error("empty_" + tag, tag)
+    return _SCALARS[tag](text)
 
 
-def _number(kind: Any, text: str) -> Any:
-    try:
-        return kind(text.strip())
-    except ValueError:
-        raise Malformed("Failure(%s)" % text)
+def _number(kind: Callable[[str], Any], failure: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise Malformed('Failure("%s")' % failure)
+
+    return read
+
+
+_SCALARS: Dict[str, Callable[[str], Any]] = {
+    "int": _number(ocaml_int, "Int64.of_string"),
+    "i4": _number(ocaml_int, "Int64.of_string"),
+    "i8": _number(ocaml_int, "Int64.of_string"),
+    "boolean": lambda text: text == "1",
+    "double": _number(float, "float_of_string"),
+    "dateTime.iso8601": DateText,
+}
+_TAGS = "open_tag(int/i8/i4/boolean/double/string/dateTime.iso8601/array/struct/nil)"
 
 
 def _member(member: Any) -> Tuple[str, Any]:
-    name = member.find("name")
-    value = member.find("value")
-    if name is None or value is None:
-        raise Malformed("Xmlm.Error(malformed member)")
-    return name.text or "", read_value(value)
+    """The name and the value of a member. xapi's parser takes what follows an empty name for a part of it."""
+    tags = [child.tag for child in member]
+    if member.tag != "member" or tags != ["name", "value"]:
+        raise parse_error("open_tag(%s)" % "/".join(tags), "open_tag(name)")
+    name, value = member
+    if not name.text:
+        raise parse_error("open_tag(value)", "close_tag(name)")
+    return name.text, read_value(value)
 
 
 class _Pieces(List[str]):

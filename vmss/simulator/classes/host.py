@@ -114,13 +114,13 @@ def create(call: "Call", uuid: str, name: str, description: str, hostname: str, 
 @method("host.enable", "host.disable")
 def set_enabled(call: "Call", host: str, auto_enable: bool = True) -> None:
     enable = call.method == "host.enable"
+    call.sim.hosts.reach(host)
     call.db.set("host", host, "enabled", enable)
     call.db.set("host", host, "allowed_operations", OPERATIONS if enable else OPERATIONS + ["enable"])
 
 
 @method("host.get_servertime")
 def get_servertime(call: "Call", host: str) -> datetime:
-    call.db.row("host", host)
     call.sim.hosts.reach(host)
     return from_seconds(call.sim.hosts.clock(host))
 
@@ -128,7 +128,6 @@ def get_servertime(call: "Call", host: str) -> datetime:
 @method("host.get_server_localtime")
 def get_server_localtime(call: "Call", host: str) -> datetime:
     """The wall clock of the host, without a zone; all hosts have the time zone of this machine."""
-    call.db.row("host", host)
     call.sim.hosts.reach(host)
     return datetime.fromtimestamp(int(call.sim.hosts.clock(host)))  # noqa: DTZ006, without a zone on purpose
 
@@ -170,8 +169,9 @@ def restart_soon(sim: "Simulator", seconds: float) -> Steps:
 @method("host.shutdown", "host.reboot")
 def shut_down(call: "Call", host: str) -> Steps:
     """Shut down a disabled host without running VMs; the coordinator is refused."""
+    row = call.db.row("host", host)
     call.sim.hosts.reach(host)
-    if call.db.row("host", host)["enabled"]:
+    if row["enabled"]:
         raise XapiError("HOST_NOT_DISABLED")
     if any(not call.db.row("VM", vm)["is_control_domain"] for vm in call.db.pointing_at("VM", "resident_on", host)):
         raise XapiError("HOST_IN_USE", host, "VM", call.db.pointing_at("VM", "resident_on", host)[0])
@@ -258,19 +258,19 @@ def compute_memory_overhead(call: "Call", host: str) -> int:
 
 @method("host.has_extension")
 def has_extension(call: "Call", host: str, name: str) -> bool:
-    call.db.row("host", host)
+    call.sim.hosts.reach(host)
     return False
 
 
 @method("host.call_extension")
 def call_extension(call: "Call", host: str, name: str) -> str:
-    call.db.row("host", host)
+    call.sim.hosts.reach(host)
     raise XapiError("MESSAGE_METHOD_UNKNOWN", name)
 
 
 @method("host.get_ntp_synchronized")
 def get_ntp_synchronized(call: "Call", host: str) -> bool:
-    call.db.row("host", host)
+    call.sim.hosts.reach(host)
     return True
 
 

@@ -64,7 +64,7 @@ def get(call: "Call", cls: str, obj_uuid: str, since: datetime) -> Records:
         raise XapiError("UUID_INVALID")
     store = call.sim.messages
     seconds = to_seconds(since)
-    found = [ref for ref in store.of_object(obj_uuid) if store.times[ref] > seconds]
+    found = [ref for ref in store.of_object(obj_uuid) if store.times[ref] > seconds and ref not in store.unlinked]
     return _records(call, [ref for ref in found if store.records[ref]["cls"] == cls])
 
 
@@ -75,7 +75,7 @@ def get_since(call: "Call", since: datetime) -> Records:
 
 @method("message.get_all")
 def get_all(call: "Call") -> List[str]:
-    return list(call.sim.messages.records)
+    return [ref for ref in call.sim.messages.records if ref not in call.sim.messages.unlinked]
 
 
 @method("message.get_all_records")
@@ -85,13 +85,15 @@ def get_all_records(call: "Call") -> Records:
 
 @method("message.get_record")
 def get_record(call: "Call", ref: str) -> Dict[str, Any]:
+    if ref in call.sim.messages.unlinked:
+        raise XapiError("HANDLE_INVALID", "message", ref)
     return call.sim.messages.record(ref)
 
 
 @method("message.get_by_uuid")
 def get_by_uuid(call: "Call", uuid: str) -> str:
     ref = call.sim.messages.refs_by_uuid.get(uuid)
-    if ref is None:
+    if ref is None or ref in call.sim.messages.unlinked:
         raise XapiError("UUID_INVALID", "message", uuid)
     return ref
 

@@ -93,6 +93,7 @@ def recover_slaves(call: "Call") -> List[str]:
 @method("pool.eject")
 def eject(call: "Call", host: str) -> None:
     """A host leaves the pool and is reinstalled: all its records are removed."""
+    call.sim.hosts.reach(host)
     if host == call.sim.hosts.coordinator:
         raise XapiError("HOST_IS_MASTER")
     call.sim.hosts.die(host)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List
 from .. import faults, licence, lifecycle
 from ..errors import XapiError
 from ..registry import simulator_method
+from ..sr_types import SR_TYPES
+from ..storage import REVERT_FEATURE
 from ..values import from_seconds, to_seconds
 
 if TYPE_CHECKING:
@@ -69,6 +71,27 @@ def write(call: "Call", vdi: str, count: int) -> None:
     call.sim.storage.manager.write(vdi, count)
 
 
+@simulator_method("simulator.withhold", ("name", "string"), ("value", "bool"))
+def withhold(call: "Call", name: str, value: bool) -> None:
+    """Let the pool lack a method, or a defaulted parameter (CLASS.METHOD.PARAMETER), as an older xapi does."""
+    methods, (cls, _, rest) = call.sim.dispatcher.methods, name.partition(".")
+    method, _, wanted = rest.partition(".")
+    found = methods.get("%s.%s" % (cls, method))
+    optional = [parameter.name for parameter in found.parameters if parameter.optional] if found is not None else []
+    if found is None or found.cls == "simulator" or (wanted and wanted not in optional[-1:]):
+        raise XapiError("INVALID_VALUE", "name", name)
+    withheld = call.sim.dispatcher.withheld
+    (withheld.add if value else withheld.discard)(name)
+
+
+@simulator_method("simulator.limit_rate", ("user_agent", "string"), ("burst", "float"), ("per_second", "float"))
+def limit_rate(call: "Call", user_agent: str, burst: float, per_second: float) -> None:
+    """Limit the calls of clients whose user agent begins so; with 0 tokens a second, no longer."""
+    if not (0.0 < burst < float("inf") and 0.0 <= per_second < float("inf")):
+        raise XapiError("INVALID_VALUE", "burst, per_second", "%g, %g" % (burst, per_second))
+    call.sim.rate_limits.limit(user_agent, burst, per_second)
+
+
 # --- failures ---
 
 
@@ -127,6 +150,12 @@ def clear_faults(call: "Call") -> None:
     call.sim.faults.clear()
 
 
+@simulator_method("simulator.collide", ("count", "int"))
+def collide(call: "Call", count: int) -> None:
+    """Let xapi store so many of the next messages without links, as after an older database came back."""
+    call.sim.messages.collisions = count
+
+
 @simulator_method("simulator.fill", ("sr", "ref SR"), ("bytes", "int"))
 def fill(call: "Call", sr: str, count: int) -> None:
     """Let foreign files occupy some bytes of an SR; 0 removes them."""
@@ -141,6 +170,16 @@ def add_file(call: "Call", sr: str, name: str, size: int) -> None:
     if name not in repository.images:
         repository.add(name, size)
         repository.resized(name)
+
+
+@simulator_method("simulator.revert_in_place", ("value", "bool"))
+def revert_in_place(call: "Call", value: bool) -> None:
+    """Let the drivers of SRs of VHDs revert disks in place, or not, as the released ones."""
+    for sm, row in list(call.db.tables["SM"].rows.items()):
+        kind = SR_TYPES.get(row["type"])
+        if kind is not None and kind.layout == "vhd":
+            features = {name: version for name, version in row["features"].items() if name != REVERT_FEATURE}
+            call.db.set("SM", sm, "features", {**features, REVERT_FEATURE: 1} if value else features)
 
 
 @simulator_method("simulator.set_read_only", ("sr", "ref SR"), ("value", "bool"))

@@ -81,6 +81,19 @@ def snapshot(call: "Call", vdi: str, driver_params: Dict[str, str]) -> Steps:
     return (yield from call.sim.storage.operation(call, sr, operation, vdi, work))
 
 
+@method("VDI.revert")
+def revert(call: "Call", snapshot: str) -> Steps:
+    """Replace the contents of the disk that this one is a snapshot of, if the storage driver can."""
+    row = call.db.row("VDI", snapshot)
+    target = row["snapshot_of"]
+    call.db.row("VDI", target)
+
+    def work() -> Steps:
+        return call.sim.storage.manager.revert(snapshot, target)
+
+    yield from call.sim.storage.operation(call, row["SR"], "vdi_revert", target, work)
+
+
 @method("VDI.destroy")
 def destroy(call: "Call", vdi: str) -> Steps:
     sr = call.db.row("VDI", vdi)["SR"]

@@ -9,6 +9,7 @@ from ..errors import XapiError
 from ..kernel import Sleep
 from ..licence import require_feature, the_pool
 from ..registry import method
+from ..storage_manager import is_full
 from ..values import EPOCH, NULL, from_seconds
 from ..vm_operations import at_once, check_disks, check_operation, hosts_seeing, refresh, run
 from . import vbd as vbds
@@ -200,18 +201,16 @@ def power_state_reset(call: "Call", vm: str) -> None:
 
 
 def suspend_sr(call: "Call", vm: str) -> str:
-    """The SR for the memory image of a VM: its own suspend_SR, the pool's, or the SR of its first disk."""
-    for sr in (
-        call.db.row("VM", vm)["suspend_SR"],
-        call.db.row("pool", the_pool(call.sim))["suspend_image_SR"],
-        call.db.row("pool", the_pool(call.sim))["default_SR"],
-    ):
-        if call.db.exists("SR", sr):
+    """The SR for the memory image of a running VM: the first of its own, the pool's and the host's that is attached to
+    its host (xapi: ocaml/xapi/helpers.ml, choose_suspend_sr)."""
+    row = call.db.row("VM", vm)
+    host = call.db.row("host", row["resident_on"])
+    pbds = (call.db.row("PBD", pbd) for pbd in call.db.pointing_at("PBD", "host", row["resident_on"]))
+    attached = {pbd["SR"] for pbd in pbds if pbd["currently_attached"]}
+    pool = call.db.row("pool", the_pool(call.sim))
+    for sr in (row["suspend_SR"], pool["suspend_image_SR"], host["suspend_image_sr"]):
+        if sr in attached:
             return str(sr)
-    for vbd in call.db.pointing_at("VBD", "VM", vm):
-        disk = call.db.tables["VDI"].rows.get(call.db.row("VBD", vbd)["VDI"])
-        if disk is not None and call.db.row("VBD", vbd)["type"] == "Disk":
-            return str(disk["SR"])
     raise XapiError("VM_NO_SUSPEND_SR", vm)
 
 
@@ -219,17 +218,21 @@ def save_memory(call: "Call", vm: str) -> Steps:
     """Suspend a running VM: write its memory to a new suspend VDI. The VM has it at once, so that a VM that still runs
     has one where xapi ends meanwhile (xapi: ocaml/xapi/xapi_xenops.ml, suspend)."""
     row = call.db.row("VM", vm)
-    size = row["memory_dynamic_max"]
+    size, sr = row["memory_dynamic_max"], suspend_sr(call, vm)
     fields = {
         "name_label": "Suspend image",
         "name_description": "Suspend image",
-        "SR": suspend_sr(call, vm),
+        "SR": sr,
         "virtual_size": size + 8 * MIB,
         "type": "suspend",
         "other_config": {},
         "sm_config": {},
     }
-    image = yield from call.sim.dispatcher.subtask(call, "VDI.create", fields)
+    try:
+        image = yield from call.sim.dispatcher.subtask(call, "VDI.create", fields)
+    except XapiError as error:
+        # The VM runs on (xapi: ocaml/xapi/xapi_xenops.ml, suspend; pull requests 6838 and 6882).
+        raise XapiError("SR_SUSPEND_SPACE_INSUFFICIENT", sr) if is_full(error) else error
     call.db.set("VM", vm, "suspend_VDI", image)
     yield Sleep(size / call.sim.durations.memory_bytes_per_second)
     call.sim.storage.manager.write(image, size)
@@ -331,7 +334,8 @@ def compute_memory_overhead(call: "Call", vm: str) -> int:
 
 @method("VM.set_snapshot_schedule")
 def set_snapshot_schedule(call: "Call", vm: str, policy: str) -> None:
-    """Put a VM under a policy, or under none (xapi: ocaml/xapi/xapi_vm.ml, xapi_vmss.ml)."""
+    """Put a VM under a policy, or under none; an empty reference is kept as it is (xapi: ocaml/xapi/xapi_vm.ml,
+    xapi_vmss.ml)."""
     require_feature(call.sim, "VMSS")
     unassign = policy in ("", NULL)
     if not unassign and not call.db.exists("VMSS", policy):
@@ -344,7 +348,7 @@ def set_snapshot_schedule(call: "Call", vm: str, policy: str) -> None:
             raise XapiError("VM_IS_TEMPLATE", vm)
         if call.db.row("VMSS", policy)["type"] == "snapshot_with_quiesce":
             check_quiesce(call, vm)
-    call.db.set("VM", vm, "snapshot_schedule", NULL if unassign else policy)
+    call.db.set("VM", vm, "snapshot_schedule", policy)
     refresh(call.db, vm)
 
 
@@ -358,7 +362,7 @@ def check_quiesce(call: "Call", vm: str) -> None:
 @method("VM.set_is_a_template")
 def set_is_a_template(call: "Call", vm: str, value: bool) -> None:
     schedule = call.db.row("VM", vm)["snapshot_schedule"]
-    if value and schedule != NULL:
+    if value and schedule not in ("", NULL):
         raise XapiError("VM_ASSIGNED_TO_SNAPSHOT_SCHEDULE", vm, schedule)
     call.db.set("VM", vm, "is_a_template", value)
     refresh(call.db, vm)

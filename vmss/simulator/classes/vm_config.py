@@ -110,10 +110,11 @@ def set_suspend_vdi(call: "Call", vm: str, vdi: str) -> None:
 
 @method("VM.set_appliance")
 def set_appliance(call: "Call", vm: str, appliance: str) -> None:
-    """Accept only the null reference: this pool has no appliances."""
+    """Accept only the null reference and the empty one: this pool has no appliances."""
     call.db.row("VM", vm)
     if appliance not in ("", NULL):
         raise XapiError("HANDLE_INVALID", "VM_appliance", appliance)
+    call.db.set("VM", vm, "appliance", appliance)
 
 
 @method("VM.set_is_default_template")

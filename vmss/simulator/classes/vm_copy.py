@@ -84,14 +84,14 @@ def copy_record(call: "Call", vm: str, name: str, fields: Dict[str, Any]) -> str
         domid=-1,
         power_state="Halted",
         generation_id="%d:%d" % numbers,
-        metrics=_copy_metrics(call, "VM_metrics", source["metrics"]),
-        guest_metrics=_copy_metrics(call, "VM_guest_metrics", source["guest_metrics"]),
+        metrics=copy_metrics(call, "VM_metrics", source["metrics"]),
+        guest_metrics=copy_metrics(call, "VM_guest_metrics", source["guest_metrics"]),
     )
     row.update(fields)
     return db.create("VM", row)
 
 
-def _copy_metrics(call: "Call", cls: str, ref: str) -> str:
+def copy_metrics(call: "Call", cls: str, ref: str) -> str:
     """The copy keeps the metrics that the VM has when it is copied (xapi: ocaml/xapi/xapi_vm_helpers.ml)."""
     row = call.db.tables[cls].rows.get(ref)
     if row is not None:
