@@ -220,7 +220,8 @@ def test_the_vendors_package_beside_ours(ward: Ward, version: str, epoch: str, t
     subprocess.run(["rpmbuild", "-bb", "--quiet", "--define", "_topdir %s" % ward.pool.folder, str(spec)], check=True)
     (package,) = ward.pool.folder.rglob("*.rpm")
     os.makedirs(root + "/var/lib/rpm")
-    subprocess.run(["rpm", "--root", root, "-i", "--justdb", "--nodeps", str(package)], check=True)
+    words = ["rpm", "--root", root, "--dbpath", "/var/lib/rpm", "-i", "--justdb", "--nodeps", str(package)]
+    subprocess.run(words, check=True)
     assert ward.bad() == []  # it is the only one
     ward.write("/usr/lib/vmss/installed.json", "{}")
     if theirs:
