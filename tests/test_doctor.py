@@ -278,6 +278,17 @@ def test_a_log_that_a_vms_name_is_in_does_not_count(ward: Ward) -> None:
     assert finding.skipped
 
 
+def test_a_cron_log_of_a_newer_system(ward: Ward) -> None:
+    line = "%s host CROND[1]: (root) CMD (python3 -c '… vmss …')\n"
+    ward.write("/var/log/cron", line % "2026-03-02T15:45:01.453321+05:30")
+    assert ward.bad() == []
+    ward.write("/var/log/cron", line % "2026-03-02T12:45:01.453321+05:30")
+    ward.only("cron log", "CRITICAL", "since 2026-03-02 07:15 UTC")
+    ward.write("/var/log/cron", line % "1772446501.453321")
+    (finding,) = [finding for finding in ward.findings() if finding.check == "cron log"]
+    assert finding.skipped and "in a form that is known" in finding.text
+
+
 def test_no_tick(ward: Ward) -> None:
     os.truncate(ward.pool.place.log, 0)
     ward.only("tick", "WARNING", "no ===Kicking cron job for VMSS===")
