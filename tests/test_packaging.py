@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, NamedTuple
 
 import pytest
 
-from tests.dom0 import Dom0, need
+from tests.dom0 import PYTHONS, Dom0, need
 from tests.pool import UTC, TestPool
 from tests.test_plugin import lay_traps, trodden
 from vmss.core.datetimes import format_datetime
@@ -186,11 +186,17 @@ def query(package: str, *words: str) -> List[str]:
 
 
 @pytest.fixture
-def dom0(tmp_path: Path, packages: Packages) -> Dom0:
+def dom0(tmp_path: Path, packages: Packages, version: str) -> Dom0:
     """The root, without our package."""
-    dom0 = Dom0(tmp_path)
+    dom0 = Dom0(tmp_path, version)
     ok(dom0.rpm("-i", packages.base))
     return dom0
+
+
+@pytest.fixture
+def version() -> str:
+    """The version of dom0's Python, where a test does not tell another one."""
+    return PYTHONS[0]
 
 
 def ok(done: "subprocess.CompletedProcess[str]") -> str:
@@ -208,6 +214,11 @@ def pool(tmp_path: Path, dom0: Dom0) -> Iterator[TestPool]:
     plugin.chmod(0o755)
     pool = TestPool(tmp_path, plugins=str(plugins))
     pool.simulator.run_clock(datetime.now(UTC), 1.0)
+    # What takes time takes real time here.
+    now = (0.0, 0.0)
+    pool.simulator.durations = pool.simulator.durations._replace(
+        sr_create=now, sr_scan=now, pbd_plug=now, vdi_create=now, vdi_destroy=now, vdi_snapshot=now
+    )
     with pool:
         os.link(pool.socket, str(dom0.path / "var" / "lib" / "xcp" / "xapi"))
         yield pool
@@ -302,32 +313,56 @@ def test_the_same_commit_gives_the_same_package(clone: Path, packages: Packages)
 # At work
 
 
-def test_a_tick_by_the_plugin_and_one_by_the_cron_line(dom0: Dom0, packages: Packages, pool: TestPool) -> None:
+@pytest.mark.parametrize("version", PYTHONS)
+def test_on_each_python_of_a_dom0_it_is_installed_and_ticks_in_each_way(
+    dom0: Dom0, packages: Packages, pool: TestPool, version: str
+) -> None:
     ok(dom0.rpm("-U", packages.newer))
+    compiled = {name.split(".")[-2] for name in dom0.files() if name.startswith(PRIVATE) and name.endswith(".pyc")}
+    assert compiled == {"cpython-" + version.replace(".", "")}
     # Nothing but the modules inside the package knows this zone: the root has no table of zones.
     (dom0.path / "etc" / "vmss.conf").write_text("[vmss]\ntimezone = Europe/London\n")
     vm = pool.vm("vm", [pool.sr()])
-    policy = pool.policy([vm], schedule={"min": "0"})
-    yesterday = format_datetime(datetime.now(UTC) - timedelta(days=1))
+    policy = pool.policy([vm], schedule={"min": "0"}, retained_snapshots="1")
+    log = dom0.path / "var" / "log" / "VMSSlog"
 
-    pool.call("VMSS.set_last_run_time", policy, yesterday)
+    def tick(words: List[str]) -> None:
+        pool.call("VMSS.set_last_run_time", policy, format_datetime(datetime.now(UTC) - timedelta(days=1)))
+        before, alerts = log.stat().st_size, len(pool.names(policy))
+        assert ok(dom0.run(words)) == ""
+        assert b"===Kicking cron job for VMSS===" in log.read_bytes()[before:]
+        assert pool.names(policy)[alerts:] == ["VMSS_SNAPSHOT_SUCCEEDED"]
+
+    pool.call("VMSS.set_last_run_time", policy, format_datetime(datetime.now(UTC) - timedelta(days=1)))
     assert pool.call("host.call_plugin", pool.host, "vmss", "trigger_schedule_snapshots", {"wait": "true"}) == (
         "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0"
     )
     assert len(pool.snapshots(vm)) == 1
-
-    pool.call("VMSS.set_last_run_time", policy, yesterday)
-    before = (dom0.path / "var" / "log" / "VMSSlog").stat().st_size
     from crontab import CronTab
 
     (job,) = CronTab(tabfile=str(dom0.path) + CRON, user=False)
-    assert ok(dom0.run(["sh", "-c", job.command])) == ""
-    log = dom0.path / "var" / "log" / "VMSSlog"
-    assert b"===Kicking cron job for VMSS===" in log.read_bytes()[before:]
-    assert "VMSS_SNAPSHOT_FAILED" not in pool.names(policy)
-    assert len(pool.names(policy)) == 2
+    tick(["sh", "-c", job.command])
+    for line in by_hand():
+        if "import imp" not in line:
+            tick(["sh", "-c", line])
+        elif version == "3.12":
+            assert "No module named 'imp'" in dom0.run(["sh", "-c", line]).stdout
+        else:
+            # The article has `python`, which is Python 2 where python3 is the oldest that we take.
+            line = line if version == PYTHONS[0] else line.replace("python3", "python")
+            tick(["sh", "-c", line.replace(" -c", " -W ignore -c")])
     assert mode(log) == 0o640
     assert mode(dom0.path / "run" / "lock" / "vmss") == 0o700  # nothing but the plugin makes it after a boot
+    assert "warning" not in ok(dom0.rpm("-e", "vmss"))
+    assert not [name for name in dom0.files() if name.startswith((PRIVATE, "/etc/xapi.d/plugins/"))]
+
+
+def by_hand() -> List[str]:
+    """The command lines of the guide that do what cron does: the article's, and that for Pythons without `imp`."""
+    lines = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8").splitlines()
+    found = [line for line in lines if "python3 -c" in line]
+    assert len(found) == 2 and "import imp" in found[0]
+    return found
 
 
 def test_only_the_root_and_python_3_6_are_used(dom0: Dom0, packages: Packages) -> None:
