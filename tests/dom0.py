@@ -1,4 +1,4 @@
-"""A root like dom0's: Python 3.6 with its own library and XenAPI, a shell, and nothing else; no network.
+"""A root like dom0's: Python with its own library and XenAPI, a shell, and nothing else; no network.
 
 It is entered in namespaces of its own, in which this machine's C library is mounted for the programs.
 """
@@ -13,6 +13,9 @@ from typing import Dict, List
 
 import pytest
 import XenAPI.XenAPI
+
+# The Pythons that a dom0 has: that of XenServer 8 and XCP-ng 8.3, of XenServer 9, and of XCP-ng 9.
+PYTHONS = ("3.6", "3.11", "3.12")
 
 # As xapi and cron have it.
 PATH = "/sbin:/usr/sbin:/bin:/usr/bin"
@@ -29,17 +32,18 @@ for folder in /lib64 /lib/*-linux-gnu; do
     mkdir -p "$root$folder"
     mount -n --bind "$folder" "$root$folder"
 done
-mount -n --bind "$library" "$root/usr/lib/python3.6"
-mount -n --bind "$packages" "$root/usr/lib/python3.6/site-packages"
+place=$root/usr/lib/${library##*/}
+mount -n --bind "$library" "$place"
+mount -n --bind "$packages" "$place/site-packages"
 exec "$@"
 """
 
 
-def python36() -> Path:
-    """The folder of a Python 3.6; skips the test where there is none."""
-    for place in sorted(glob.glob(os.path.join(_pyenv(), "versions", "3.6.*"))):
+def python_of(version: str) -> Path:
+    """The folder of a Python of this version; skips the test where there is none."""
+    for place in sorted(glob.glob(os.path.join(_pyenv(), "versions", version + ".*"))):
         return Path(place)
-    pytest.skip("pyenv has no Python 3.6")
+    pytest.skip("pyenv has no Python " + version)
     raise AssertionError
 
 
@@ -58,14 +62,15 @@ def need(*programs: str) -> None:
 
 
 class Dom0:
-    """The root; `path` is where it lies, `packages` where its Python has XenAPI from."""
+    """The root; `path` is where it lies, `packages` where its Python, of this version, has XenAPI from."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, version: str = PYTHONS[0]) -> None:
         need("unshare", "chroot", *PROGRAMS)
         if not sys.platform.startswith("linux"):
             pytest.skip("only Linux has namespaces")
         self.path = folder / "dom0"
-        self._python = python36()
+        python = python_of(version)
+        library = python / "lib" / ("python" + version)
         self.packages = folder / "site-packages"
         self.packages.mkdir()
         shutil.copy(str(XenAPI.XenAPI.__file__), str(self.packages / "XenAPI.py"))
@@ -79,7 +84,7 @@ class Dom0:
             "run/lock",
             "tmp",
             "usr/bin",
-            "usr/lib/python3.6",
+            "usr/lib/python" + version,
             "usr/sbin",
             "usr/share/bash-completion/completions",
             "usr/share/man/man8",
@@ -96,11 +101,13 @@ class Dom0:
             assert found is not None
             shutil.copy(found, str(self.path / "usr" / "bin" / program))
             os.symlink("../usr/bin/" + program, str(self.path / "bin" / program))
-        shutil.copy(str(self._python / "bin" / "python3.6"), str(self.path / "usr" / "bin" / "python3"))
-        for library in self._python.glob("lib/libpython3.6*.so.*"):
-            place = Path(str(self.path) + str(library))
+        shutil.copy(str(python / "bin" / ("python" + version)), str(self.path / "usr" / "bin" / "python3"))
+        if version != PYTHONS[0]:  # there it is Python 2
+            os.symlink("python3", str(self.path / "usr" / "bin" / "python"))
+        for shared in python.glob("lib/libpython%s*.so.*" % version):
+            place = Path(str(self.path) + str(shared))
             place.parent.mkdir(parents=True)
-            shutil.copy(str(library), str(place))
+            shutil.copy(str(shared), str(place))
         # In namespaces where this user is root, whoever that is.
         self._words = [
             "unshare",
@@ -112,7 +119,7 @@ class Dom0:
             ENTER,
             "sh",
             str(self.path),
-            str(self._python / "lib" / "python3.6"),
+            str(library),
             str(self.packages),
         ]
         tried = self.run(["sh", "-c", ":"])

@@ -273,13 +273,13 @@ def test_an_upgrade_replaces_what_is_ours_and_keeps_what_was_changed(root: Path,
 def test_a_plugin_that_is_not_ours_is_not_overwritten(root: Path) -> None:
     at(root, PLUGIN).parent.mkdir(parents=True)
     at(root, PLUGIN).write_text("# the vendor's\n")
-    refused(PLUGIN, "rpm -U vmss-", root=root)
+    refused(PLUGIN, "rm -r " + PLUGIN, "rpm -U vmss-", root=root)
 
 
 def test_what_the_rpm_has_installed_is_left_to_it(root: Path) -> None:
     at(root, PRIVATE + "/vmss").mkdir(parents=True)
     at(root, PRIVATE + "/vmss/__init__.py").write_text("")
-    refused(PRIVATE, "RPM", root=root)
+    refused(PRIVATE, "our RPM", "rpm -U vmss-", root=root)  # rpm knows of none here
     assert vmss("uninstall", "--root", str(root)) == (0, "`vmss install` has installed nothing here\n", "")
 
 

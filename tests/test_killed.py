@@ -23,18 +23,20 @@ def pool(tmp_path: Path) -> Iterator[TestPool]:
         yield pool
 
 
-def start(pool: TestPool) -> "subprocess.Popen[bytes]":
+def start(pool: TestPool, *words: str, checkout: Path = ROOT) -> "subprocess.Popen[bytes]":
+    """Start `vmss run`, with these arguments, of this checkout."""
     Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\ntimezone = UTC\n")
     environment = dict(
         os.environ,
-        PYTHONPATH=str(ROOT),
+        PYTHONPATH=str(checkout),
         VMSS_LOG=pool.place.log,
         VMSS_LOCK_DIR=pool.place.lock_dir,
         VMSS_CONFIG=pool.place.config,
         VMSS_XAPI=pool.place.xapi,
     )
-    words = [sys.executable, "-m", "vmss", "run"]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", "vmss", "run"] + list(words)
+    # Python looks there first.
+    return subprocess.Popen(command, cwd=str(checkout), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_for_task(pool: TestPool, name: str) -> str:

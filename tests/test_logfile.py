@@ -3,6 +3,7 @@
 import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from dateutil import tz
@@ -137,6 +138,48 @@ def test_cron_started_it(tmp_path: Path) -> None:
     assert logfile.last_start(str(tmp_path / "none"), UTC, NOW)[2] == "No such file or directory"
 
 
+@pytest.mark.parametrize(
+    "stamp, at",
+    [
+        ("2026-03-02T10:15:01.453321+00:00", datetime(2026, 3, 2, 10, 15, 1, tzinfo=UTC)),
+        ("2026-03-02T15:45:01.453321+05:30", datetime(2026, 3, 2, 10, 15, 1, tzinfo=UTC)),
+        ("2026-03-01T23:45:01.4-10:30", datetime(2026, 3, 2, 10, 15, 1, tzinfo=UTC)),
+        ("2026-03-02T10:14:60Z", datetime(2026, 3, 2, 10, 14, 59, tzinfo=UTC)),
+        ("2025-03-02T10:15:01Z", datetime(2025, 3, 2, 10, 15, 1, tzinfo=UTC)),
+        ("2026-03-02T10:21:00Z", datetime(2026, 3, 2, 10, 21, tzinfo=UTC)),
+        # A clock that was wrong, and times that cannot be.
+        ("2027-03-02T10:15:01Z", None),
+        ("2026-02-30T10:15:01Z", None),
+        ("2026-03-02T29:15:01Z", None),
+        ("0001-01-01T00:00:00+05:30", None),
+        ("2026-03-02T10:15:01+99:00", None),
+        # Neither form.
+        ("2026-03-02T10:15:01", None),
+        ("2026-03-02 10:15:01+00:00", None),
+        ("1772446501.453321", None),
+        ("Mar  2 2026 10:15:01", None),
+    ],
+)
+def test_cron_started_it_on_a_system_that_stamps_lines_as_in_rfc_3339(
+    tmp_path: Path, stamp: str, at: Optional[datetime]
+) -> None:
+    path = write(tmp_path / "cron", stamp + " host CROND[17114]: (root) CMD (python3 -c 'import vmss')")
+    assert ZONES[3] is not None
+    found = logfile.last_start(path, ZONES[3], NOW)
+    assert found[:2] == (at, at)
+    assert (found[2] == "") == (at is not None) and ("in a form that is known" in found[2]) == (at is None)
+
+
+def test_a_log_in_both_forms_and_one_with_a_start_in_the_future(tmp_path: Path) -> None:
+    line = "%s host CROND[17114]: (root) CMD (python3 -c 'import vmss')"
+    old, new, wrong = "Mar  2 08:00:01", "2026-03-02T10:00:01.5+00:00", "2026-03-02T23:00:01.5+00:00"
+    first, last = datetime(2026, 3, 2, 8, 0, 1, tzinfo=UTC), datetime(2026, 3, 2, 10, 0, 1, tzinfo=UTC)
+    for stamps in ([old, new], [old, new, wrong], ["what no log has", old, new, "Mar  2 23:00:01"]):
+        path = write(tmp_path / "cron", *[line % stamp for stamp in stamps])
+        assert logfile.last_start(path, UTC, NOW) == (last, first, "")
+    assert logfile.last_start(write(tmp_path / "cron"), UTC, NOW) == (None, None, "")  # it was just rotated
+
+
 # Files
 
 
@@ -173,7 +216,12 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
             st.binary(max_size=200),
             st.builds(lambda text: line(text).encode("utf-8", "replace"), st.text(max_size=100)),
             st.sampled_from(
-                [line(logfile.TICK_LINE).encode(), b"'" * 3000, line("'VMSS_SNAPSHOT_FAILED'\x00").encode()]
+                [
+                    line(logfile.TICK_LINE).encode(),
+                    b"9999-12-31T23:59:59-23:59 host VMSS: [1] " + logfile.TICK_LINE.encode(),
+                    b"'" * 3000,
+                    line("'VMSS_SNAPSHOT_FAILED'\x00").encode(),
+                ]
             ),
         )
     )

@@ -1,6 +1,7 @@
 """The RPM: built for real from a clean clone, and installed by rpm into a root like dom0's."""
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -13,11 +14,16 @@ from typing import Dict, Iterator, List, NamedTuple
 
 import pytest
 
-from tests.dom0 import Dom0, need
+from tests.dom0 import PYTHONS, Dom0, need
 from tests.pool import UTC, TestPool
 from tests.test_plugin import lay_traps, trodden
 from vmss.core.datetimes import format_datetime
-from vmss.installation.install import CRON, FILES, PRIVATE, example
+from vmss.edges.settings import Place, Settings
+from vmss.edges.surroundings import Surroundings
+from vmss.insight.checks import examine
+from vmss.insight.findings import Finding
+from vmss.installation.install import CRON, FILES, MANIFEST, PLUGIN, PRIVATE, InstallError, example, install
+from vmss.installation.root import Root
 from vmss.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +52,18 @@ done
 /etc/xensource/bugtool/VM-snapshot-schedule.xml
 /etc/xensource/bugtool/VM-snapshot-schedule/vmss.xml
 """
+# What requires it, on every host.
+CORE = """
+Name: xapi-core
+Version: 26.1
+Release: 1
+Summary: xapi
+License: LGPL
+BuildArch: noarch
+Requires: vmss
+%description
+%files
+"""
 BASE = """
 Name: base
 Version: 1
@@ -65,6 +83,7 @@ class Packages(NamedTuple):
     older: str
     newer: str
     vendor: str
+    core: str
     base: str
 
 
@@ -131,7 +150,7 @@ def packages(clone: Path) -> Packages:
     git(clone, "checkout", "-q", "HEAD^")
     older = build(clone)
     git(clone, "checkout", "-q", "-")
-    return Packages(older, newer, rpmbuild(clone.parent, VENDOR), rpmbuild(clone.parent, BASE))
+    return Packages(older, newer, *[rpmbuild(clone.parent, spec) for spec in (VENDOR, CORE, BASE)])
 
 
 def build(clone: Path) -> str:
@@ -167,11 +186,17 @@ def query(package: str, *words: str) -> List[str]:
 
 
 @pytest.fixture
-def dom0(tmp_path: Path, packages: Packages) -> Dom0:
+def dom0(tmp_path: Path, packages: Packages, version: str) -> Dom0:
     """The root, without our package."""
-    dom0 = Dom0(tmp_path)
+    dom0 = Dom0(tmp_path, version)
     ok(dom0.rpm("-i", packages.base))
     return dom0
+
+
+@pytest.fixture
+def version() -> str:
+    """The version of dom0's Python, where a test does not tell another one."""
+    return PYTHONS[0]
 
 
 def ok(done: "subprocess.CompletedProcess[str]") -> str:
@@ -189,6 +214,11 @@ def pool(tmp_path: Path, dom0: Dom0) -> Iterator[TestPool]:
     plugin.chmod(0o755)
     pool = TestPool(tmp_path, plugins=str(plugins))
     pool.simulator.run_clock(datetime.now(UTC), 1.0)
+    # What takes time takes real time here.
+    now = (0.0, 0.0)
+    pool.simulator.durations = pool.simulator.durations._replace(
+        sr_create=now, sr_scan=now, pbd_plug=now, vdi_create=now, vdi_destroy=now, vdi_snapshot=now
+    )
     with pool:
         os.link(pool.socket, str(dom0.path / "var" / "lib" / "xcp" / "xapi"))
         yield pool
@@ -283,32 +313,56 @@ def test_the_same_commit_gives_the_same_package(clone: Path, packages: Packages)
 # At work
 
 
-def test_a_tick_by_the_plugin_and_one_by_the_cron_line(dom0: Dom0, packages: Packages, pool: TestPool) -> None:
+@pytest.mark.parametrize("version", PYTHONS)
+def test_on_each_python_of_a_dom0_it_is_installed_and_ticks_in_each_way(
+    dom0: Dom0, packages: Packages, pool: TestPool, version: str
+) -> None:
     ok(dom0.rpm("-U", packages.newer))
+    compiled = {name.split(".")[-2] for name in dom0.files() if name.startswith(PRIVATE) and name.endswith(".pyc")}
+    assert compiled == {"cpython-" + version.replace(".", "")}
     # Nothing but the modules inside the package knows this zone: the root has no table of zones.
     (dom0.path / "etc" / "vmss.conf").write_text("[vmss]\ntimezone = Europe/London\n")
     vm = pool.vm("vm", [pool.sr()])
-    policy = pool.policy([vm], schedule={"min": "0"})
-    yesterday = format_datetime(datetime.now(UTC) - timedelta(days=1))
+    policy = pool.policy([vm], schedule={"min": "0"}, retained_snapshots="1")
+    log = dom0.path / "var" / "log" / "VMSSlog"
 
-    pool.call("VMSS.set_last_run_time", policy, yesterday)
+    def tick(words: List[str]) -> None:
+        pool.call("VMSS.set_last_run_time", policy, format_datetime(datetime.now(UTC) - timedelta(days=1)))
+        before, alerts = log.stat().st_size, len(pool.names(policy))
+        assert ok(dom0.run(words)) == ""
+        assert b"===Kicking cron job for VMSS===" in log.read_bytes()[before:]
+        assert pool.names(policy)[alerts:] == ["VMSS_SNAPSHOT_SUCCEEDED"]
+
+    pool.call("VMSS.set_last_run_time", policy, format_datetime(datetime.now(UTC) - timedelta(days=1)))
     assert pool.call("host.call_plugin", pool.host, "vmss", "trigger_schedule_snapshots", {"wait": "true"}) == (
         "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0"
     )
     assert len(pool.snapshots(vm)) == 1
-
-    pool.call("VMSS.set_last_run_time", policy, yesterday)
-    before = (dom0.path / "var" / "log" / "VMSSlog").stat().st_size
     from crontab import CronTab
 
     (job,) = CronTab(tabfile=str(dom0.path) + CRON, user=False)
-    assert ok(dom0.run(["sh", "-c", job.command])) == ""
-    log = dom0.path / "var" / "log" / "VMSSlog"
-    assert b"===Kicking cron job for VMSS===" in log.read_bytes()[before:]
-    assert "VMSS_SNAPSHOT_FAILED" not in pool.names(policy)
-    assert len(pool.names(policy)) == 2
+    tick(["sh", "-c", job.command])
+    for line in by_hand():
+        if "import imp" not in line:
+            tick(["sh", "-c", line])
+        elif version == "3.12":
+            assert "No module named 'imp'" in dom0.run(["sh", "-c", line]).stdout
+        else:
+            # The article has `python`, which is Python 2 where python3 is the oldest that we take.
+            line = line if version == PYTHONS[0] else line.replace("python3", "python")
+            tick(["sh", "-c", line.replace(" -c", " -W ignore -c")])
     assert mode(log) == 0o640
     assert mode(dom0.path / "run" / "lock" / "vmss") == 0o700  # nothing but the plugin makes it after a boot
+    assert "warning" not in ok(dom0.rpm("-e", "vmss"))
+    assert not [name for name in dom0.files() if name.startswith((PRIVATE, "/etc/xapi.d/plugins/"))]
+
+
+def by_hand() -> List[str]:
+    """The command lines of the guide that do what cron does: the article's, and that for Pythons without `imp`."""
+    lines = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8").splitlines()
+    found = [line for line in lines if "python3 -c" in line]
+    assert len(found) == 2 and "import imp" in found[0]
+    return found
 
 
 def test_only_the_root_and_python_3_6_are_used(dom0: Dom0, packages: Packages) -> None:
@@ -461,22 +515,84 @@ def test_removed_it_leaves_the_log_and_the_lock_directory(dom0: Dom0, packages: 
 def test_it_replaces_the_vendors_package_and_is_replaced_by_it(dom0: Dom0, packages: Packages) -> None:
     installed = ["-q", "--queryformat", "%{VERSION}\n", "vmss"]
     plugin = dom0.path / "etc" / "xapi.d" / "plugins" / "vmss"
-    ok(dom0.rpm("-U", packages.vendor))
+    ok(dom0.rpm("-U", packages.vendor, packages.core))
     vendors = {name: Path(str(dom0.path) + name).read_bytes() for name in query(packages.vendor, "-l")}
     before = dom0.files()
 
+    def is_needed() -> bool:
+        done = dom0.rpm("-e", "vmss")
+        return done.returncode != 0 and "vmss is needed by (installed) xapi-core" in done.stdout
+
+    assert is_needed()
     beside = dom0.rpm("-i", packages.newer)
     assert beside.returncode != 0 and "conflicts with" in beside.stdout
     ok(dom0.rpm("-U", packages.newer))
-    assert ok(dom0.rpm(*installed)) == VERSION + "\n"
+    assert ok(dom0.rpm(*installed)) == VERSION + "\n" and is_needed()
     assert plugin.read_bytes() == (ROOT / "plugins" / "vmss").read_bytes()
     assert not [name for name in dom0.files() if name.endswith((".rpmnew", ".rpmsave", ".rpmorig"))]
 
     assert "is already installed" in dom0.rpm("-U", packages.vendor).stdout  # no update of theirs takes ours away
     ok(dom0.rpm("-U", "--oldpackage", packages.vendor))
-    assert ok(dom0.rpm(*installed)) == "1.2.1\n"
+    assert ok(dom0.rpm(*installed)) == "1.2.1\n" and is_needed()
     assert {name: Path(str(dom0.path) + name).read_bytes() for name in vendors} == vendors
     assert dom0.files() == before
+
+
+def printed(dom0: Dom0, text: str, package: str) -> None:
+    """Do as a text says that names rpm: its commands, with the name of this package filled in."""
+    found = re.findall(r"rm /[^ ,]+|rpm -U [^(]+", text)
+    assert "rpm -U " in found[-1]
+    for command in found:
+        words = command.replace("vmss-VERSION-RELEASE.noarch.rpm", package).split()
+        if words[0] == "rm":
+            os.unlink(str(dom0.path) + words[1])
+        else:
+            ok(dom0.rpm(*words[1:]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="rpm enters a root for root only")
+def test_installing_from_files_is_refused_beside_a_package(dom0: Dom0, packages: Packages) -> None:
+    def refusal() -> str:
+        before = dom0.files()
+        with pytest.raises(InstallError) as refused:
+            install(str(dom0.path))
+        assert dom0.files() == before
+        return str(refused.value)
+
+    root = Root(str(dom0.path))
+    assert install(root.path).kept == []
+    # The vendor's package comes with an upgrade of the host; its plugin is ours by the name, and not by its content.
+    ok(dom0.rpm("-U", packages.vendor, packages.core))
+    text = refusal()
+    assert text.startswith("the vendor's package vmss-1.2.1-2.xcpng8.3 is installed here: put our RPM in its place")
+    assert "xapi-core requires" in text and "remove" not in text
+    assert text.split(": ", 1)[1] in [finding.remedy for finding in of_dom0(dom0)]
+    printed(dom0, text, packages.older)
+    assert Path(str(dom0.path) + PLUGIN).read_bytes() == (ROOT / "plugins" / "vmss").read_bytes()
+    assert root.read(MANIFEST) is None
+    text = refusal()
+    assert text.startswith("our RPM vmss-%s-" % VERSION) and text.count("is installed here: upgrade it: rpm -U") == 1
+    printed(dom0, text, packages.newer)
+    assert [finding for finding in of_dom0(dom0) if finding.severity] == []
+
+
+def test_a_file_of_the_package_is_put_back_as_the_doctor_says(dom0: Dom0, packages: Packages) -> None:
+    ok(dom0.rpm("-U", packages.vendor, packages.core))
+    ok(dom0.rpm("-U", packages.newer))
+    for path, spoiled in ((PLUGIN, ""), (PLUGIN, "# x\n"), (CRON, ""), (CRON, "0 1 * * * root vmss\n")):
+        assert [finding for finding in of_dom0(dom0) if finding.severity] == []
+        place = Path(str(dom0.path) + path)
+        place.write_text(spoiled) if spoiled else place.unlink()
+        (finding,) = [finding for finding in of_dom0(dom0) if finding.severity]
+        printed(dom0, finding.remedy, packages.newer)
+    assert [finding for finding in of_dom0(dom0) if finding.severity] == []
+
+
+def of_dom0(dom0: Dom0) -> List[Finding]:
+    """What the doctor finds of the installation's files."""
+    place = Place("unix:/nonexistent", str(dom0.path / "log"), str(dom0.path / "lock"), str(dom0.path / "conf"))
+    found, _session = examine(Surroundings(place, Settings(login_limit=0)), Root(str(dom0.path)), True)
+    return [finding for finding in found if finding.check in ("plugin", "cron entry")]
 
 
 def test_a_call_of_xapis_is_answered_by_the_installed_plugin_itself(dom0: Dom0, packages: Packages) -> None:

@@ -46,7 +46,9 @@ ELSEWHERE = {
     "set VMSS_USER and VMSS_PASSWORD to a user of the pool…": "test_no_session.py: test_a_wrong_password_is_mended",
     "let ca_file in %s name…": "test_no_session.py: test_a_certificate_is_mended_by_either_setting",
     "correct it: VMSS_XAPI is…": "test_no_session.py: test_a_ca_file_that_is_none",
-    "put our RPM in its place…": "test_packaging.py: test_it_replaces_the_vendors_package",
+    "put our RPM in its place…": "test_packaging.py: test_installing_from_files_is_refused_beside_a_package",
+    "upgrade it: rpm -U ": "test_packaging.py: test_installing_from_files_is_refused_beside_a_package",
+    "rpm -U --replacepkgs ": "test_packaging.py: test_a_file_of_the_package_is_put_back_as_the_doctor_says",
 }
 
 LOOK = "it says where to look, and changes nothing"
@@ -564,20 +566,20 @@ FILES = [
 @pytest.mark.parametrize("number", range(len(FILES)))
 @mends(
     "vmss install",
-    "vmss install, or the package…",
+    "rm %s, then vmss install",
     "chmod 0755 %s",
     "chmod 0644 %s",
-    "remove %s, then vmss install",
+    "rm %s, then %s",
     "remove the others, or their packages…",
 )
 def test_a_file_of_the_installation(ward: Ward, hands: Hands, number: int) -> None:
     check, root = FILES[number].check, str(ward.root)
     FILES[number].spoil(ward)
     remedy = one(ward.bad(), check).remedy
-    lines = commands(remedy)
-    removed = re.search(r"remove (?:the vendor's )?(/\S+?)(?: first|,|$)|rpm -qf (\S+)", remedy)
-    if removed:
-        lines = ["rm " + (removed.group(1) or removed.group(2))] + lines
+    lines = [line for part in remedy.split(", then ") for line in commands(part)]
+    other = re.search(r"rpm -qf (\S+)", remedy)
+    if other:
+        lines.append("rm " + other.group(1))
     for line in lines:
         if line == "vmss install":
             hands.do("vmss install --root " + root)
@@ -586,13 +588,13 @@ def test_a_file_of_the_installation(ward: Ward, hands: Hands, number: int) -> No
     gone(ward, check)
 
 
-@mends("%s: is not the file that `vmss install`…")
+@mends("%s: is not what `vmss install`…")
 def test_a_plugin_that_install_keeps(ward: Ward, hands: Hands) -> None:
     root, plugin = str(ward.root), "/etc/xapi.d/plugins/vmss"
     ward.write(plugin, "#!/usr/bin/python2\n")
     out = hands.do("vmss install --root " + root, status=(2,))
-    assert plugin + ": is not the file" in out and "remove it first" in out
-    hands.do("rm %s%s" % (root, plugin), "vmss install --root " + root)
+    (line,) = [line for line in re.findall(r"rm [^;]+", out) if plugin in line]
+    hands.do(line.replace(plugin, root + plugin), "vmss install --root " + root)
     gone(ward, "plugin")
 
 

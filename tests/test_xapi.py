@@ -3,7 +3,7 @@
 import socket
 import threading
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 import pytest
 
@@ -44,6 +44,19 @@ def http(body: bytes) -> bytes:
 def test_an_address_that_is_none_is_one_clear_line(address: str) -> None:
     with pytest.raises(AddressError, match="VMSS_XAPI"):
         Xapi(address)
+
+
+def test_a_server_is_asked_at_the_port_of_https_and_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(address: Any, *_rest: Any, **_more: Any) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(Unanswered):
+        Xapi("https://xapi.example").login("root", "")
+    assert set(asked) == {("xapi.example", 443)}  # hosts need not serve port 80, and the newest ones do not
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,8 @@ SETTINGS: Tuple[Setting, ...] = (
     Setting(
         "quiesce",
         _choice("snapshot", "fail"),
-        "Quiesced schedules on a pool without quiescing, which is every current one: take plain snapshots and raise "
-        "an alert (snapshot), or fail (fail).",
+        "Quiesced schedules on a pool without quiescing: take plain snapshots and raise an alert (snapshot), or fail "
+        "(fail).",
     ),
     Setting(
         "max_operations",

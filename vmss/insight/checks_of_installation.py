@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-import subprocess
 from typing import Dict, Iterator, List, Tuple
 
 from vmss.core.text import one_line
@@ -14,11 +13,10 @@ from vmss.insight.case import Case
 from vmss.insight.findings import CRITICAL, OK, WARNING, Finding, skipped
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING
 from vmss.installation.install import CRON, MANIFEST, PLUGIN, cron_names
+from vmss.installation.packages import REPAIR, REPLACE_VENDORS, installed, takes_packages
 from vmss.installation.root import Root
 from vmss.installation.shipped import shipped
 
-# The seconds in which rpm has to answer: another one may have locked its database.
-RPM_S = 20.0
 _CRON_LOG = "/var/log/cron"
 _INVENTORY = "/etc/xensource-inventory"
 
@@ -69,7 +67,9 @@ def plugin(case: Case) -> Iterator[Finding]:
     root = case.root
     found = root.read(PLUGIN)
     if found is None:
-        yield Finding(CRITICAL, "plugin", "the plugin is not installed", "there is no %s" % PLUGIN, "vmss install")
+        yield Finding(
+            CRITICAL, "plugin", "the plugin is not installed", "there is no %s" % PLUGIN, _missing_remedy(root)
+        )
     elif found.content is None or not found.mode & stat.S_IXUSR:
         yield Finding(
             CRITICAL,
@@ -80,41 +80,28 @@ def plugin(case: Case) -> Iterator[Finding]:
         )
     elif found.content != shipped(PLUGIN):
         yield Finding(
-            WARNING,
-            "plugin",
-            "the plugin in place is not the one of this version",
-            PLUGIN,
-            "vmss install, or the package of this version; remove the vendor's %s first" % PLUGIN,
+            WARNING, "plugin", "the plugin in place is not the one of this version", PLUGIN, _plugin_remedy(root)
         )
     else:
         yield Finding(OK, "plugin", "the plugin is installed", PLUGIN)
-    package = _vendors_package(root) if root.read(MANIFEST) is not None else ""
-    if package:
-        yield Finding(
-            WARNING,
-            "plugin",
-            "the vendor's package is installed as well",
-            package,
-            "put our RPM in its place: rpm -U vmss-VERSION-RELEASE.noarch.rpm (packaging/build makes it)",
-        )
+    package = installed(root) if root.read(MANIFEST) is not None else None
+    if package is not None and not package.ours:
+        text = "the vendor's package is installed as well"
+        yield Finding(WARNING, "plugin", text, package.name, REPLACE_VENDORS)
 
 
-def _vendors_package(root: Root) -> str:
-    """The vendor's package, as rpm knows it; empty if there is none, or no rpm. Ours has an epoch."""
-    if not os.path.isdir(root.locate("/var/lib/rpm/.")):
-        return ""  # rpm would make it
-    try:
-        done = subprocess.run(
-            ["/usr/bin/rpm", "--root", root.path, "-q", "--qf", "%{EPOCH} %{NAME}-%{VERSION}-%{RELEASE}\n", "vmss"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=RPM_S,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    text = done.stdout.decode("utf-8", "replace").strip()
-    return one_line(text[len("(none) ") :], 200) if done.returncode == 0 and text.startswith("(none) ") else ""
+def _by_rpm(root: Root) -> bool:
+    """Whether our files come here by rpm: not where `vmss install` has put them."""
+    return takes_packages(root) and root.read(MANIFEST) is None
+
+
+def _missing_remedy(root: Root) -> str:
+    return REPAIR if _by_rpm(root) else "vmss install"
+
+
+def _plugin_remedy(root: Root) -> str:
+    # rpm replaces a plugin, whosever it is; `vmss install` keeps what it does not know.
+    return REPAIR if _by_rpm(root) else "rm %s, then vmss install" % PLUGIN
 
 
 def cron_entry(case: Case) -> Iterator[Finding]:
@@ -123,7 +110,9 @@ def cron_entry(case: Case) -> Iterator[Finding]:
     name, _other = cron_names(root)
     entries = _entries(root)
     if name not in entries:
-        yield Finding(CRITICAL, "cron entry", "the cron entry is missing", "there is no %s" % name, "vmss install")
+        yield Finding(
+            CRITICAL, "cron entry", "the cron entry is missing", "there is no %s" % name, _missing_remedy(root)
+        )
     others = sorted(path for path in entries if path != name)
     if others:
         yield Finding(
@@ -151,7 +140,7 @@ def cron_entry(case: Case) -> Iterator[Finding]:
             "cron entry",
             "the cron entry was changed",
             _difference(content),
-            "remove %s, then vmss install" % name,
+            "rm %s, then %s" % (name, _missing_remedy(root)),
         )
     elif not others:
         yield Finding(OK, "cron entry", "the cron entry is ours, and the only one", name)

@@ -38,7 +38,7 @@ def _oddities(policy: Policy) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             "schedules",
-            "%s asks for quiesced snapshots, which no current server takes" % called(policy),
+            "%s asks for quiesced snapshots: a server that has none takes plain ones instead" % called(policy),
             "type %s" % policy.type,
             "vmss xe vmss-param-set uuid=%s type=snapshot" % policy.uuid,
         )

@@ -8,11 +8,11 @@ import os
 import re
 import stat
 from contextlib import suppress
-from datetime import datetime, timedelta, tzinfo
-from typing import Dict, Iterator, Match, NamedTuple, Optional, Pattern, Tuple
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Dict, Iterator, Match, NamedTuple, Optional, Pattern, Sequence, Tuple
 
 from vmss.core import messages
-from vmss.core.datetimes import wall_to_instants
+from vmss.core.datetimes import UTC, in_future, wall_to_instants
 from vmss.edges.log import MONTHS
 
 # A pass writes about 300 bytes for each VM, and so does an idle tick: this is days of a typical pool.
@@ -20,9 +20,18 @@ _BYTES_MAX = 1 << 20
 
 TICK_LINE = "===Kicking cron job for VMSS==="
 
-_LINE = re.compile(
-    r"(?P<month>[A-Z][a-z]{2}) (?P<day>[ 0-3][0-9]) (?P<hour>[0-2][0-9]):(?P<minute>[0-5][0-9]):(?P<second>[0-6][0-9]) "
-    r"\S+ (?P<program>[^\s:\[]+)(: )?\[(?P<pid>[0-9]+)\]:? (?P<text>.*)\Z"
+# A time as our log has it and rsyslog's traditional format, without year and zone; or as in RFC 3339, which is what
+# rsyslog writes of its own accord, and so newer systems in cron's log.
+_WALL = (
+    r"(?P<month>[A-Z][a-z]{2}) (?P<day>[ 0-3][0-9]) (?P<hour>[0-2][0-9]):(?P<minute>[0-5][0-9]):(?P<second>[0-6][0-9])"
+)
+_RFC3339 = (
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})T(?P<time>[0-2][0-9]:[0-5][0-9]:[0-6][0-9])(?:\.[0-9]+)?"
+    r"(?P<offset>Z|[-+][0-9]{2}:[0-9]{2})"
+)
+_LINE = re.compile(r"(?:%s|%s) \S+ (?P<program>[^\s:\[]+)(: )?\[(?P<pid>[0-9]+)\]:? (?P<text>.*)\Z" % (_WALL, _RFC3339))
+_NO_TIME = (
+    "no line begins with a time of the past in a form that is known: Mar  2 10:15:01 or 2026-03-02T10:15:01+00:00"
 )
 # The line that cron writes when it starts a pass.
 _STARTED = re.compile(r"\([^()]*\) CMD \(.*vmss")
@@ -151,16 +160,24 @@ def read(path: str, zone: tzinfo, now: datetime) -> LogSummary:
 
 
 def last_start(path: str, zone: tzinfo, now: datetime) -> Tuple[Optional[datetime], Optional[datetime], str]:
-    """When cron, by its log, last started a pass; the time of the oldest line that was read; and why the log cannot be
-    read, if so."""
+    """When cron, by its log, last started a pass; the time of the oldest line that was read; and why neither can be
+    told, if so. What is dated in the future proves nothing, and counts for neither."""
     text, error, _missing = tail(path)
-    oldest: Optional[Match[str]] = None
-    last: Optional[Match[str]] = None
-    for match in _matches(text):
-        oldest = oldest or match
-        if match.group("program").lower() in ("crond", "cron") and _STARTED.match(match.group("text")):
-            last = match
-    return _instant(last, zone, now), _instant(oldest, zone, now), error
+    matches = list(_matches(text))
+    starts = [
+        match
+        for match in reversed(matches)
+        if match.group("program").lower() in ("crond", "cron") and _STARTED.match(match.group("text"))
+    ]
+    oldest = _first_past(matches, zone, now)
+    if oldest is None and text.strip() and not error:
+        error = _NO_TIME
+    return _first_past(starts, zone, now), oldest, error
+
+
+def _first_past(matches: Sequence[Match[str]], zone: tzinfo, now: datetime) -> Optional[datetime]:
+    instants = (_instant(match, zone, now) for match in matches)
+    return next((instant for instant in instants if instant is not None and not in_future(instant, now)), None)
 
 
 def tail(path: str) -> Tuple[str, str, bool]:
@@ -196,9 +213,13 @@ def _matches(text: str) -> Iterator[Match[str]]:
 
 
 def _instant(match: Optional[Match[str]], zone: tzinfo, now: datetime) -> Optional[datetime]:
-    """When a line was written: the latest instant that its time can mean. None if there is no line, or no such day."""
+    """When a line was written: the latest instant that its time can mean. None if there is no line, no such day, or the
+    time is far ahead."""
     if match is None:
         return None
+    if match.group("date"):
+        instant = _absolute(match)
+        return instant if instant is not None and instant <= now + _AHEAD else None
     if match.group("month") not in MONTHS:
         return None
     month = MONTHS.index(match.group("month")) + 1
@@ -216,3 +237,15 @@ def _instant(match: Optional[Match[str]], zone: tzinfo, now: datetime) -> Option
         if found:
             return max(past or found)
     return None
+
+
+def _absolute(match: Match[str]) -> Optional[datetime]:
+    """The instant of a time that has its year and offset; None if there is no such time."""
+    year, month, day = map(int, match.group("date").split("-"))
+    hour, minute, second = map(int, match.group("time").split(":"))
+    hours, minutes = map(int, match.group("offset").replace("Z", "+00:00").split(":"))
+    east = timedelta(hours=hours, minutes=-minutes if match.group("offset").startswith("-") else minutes)
+    try:
+        return datetime(year, month, day, hour, minute, min(second, 59), tzinfo=timezone(east)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -17,6 +17,7 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
 from vmss.edges.surroundings import PATH
+from vmss.installation.packages import REPLACE_VENDORS, UPGRADE_OURS, installed
 from vmss.installation.root import FileState, Root
 from vmss.installation.shipped import shipped
 
@@ -33,6 +34,8 @@ CRON = "/etc/cron.d/vmss.cron"
 CRON_DEBIAN = "/etc/cron.d/vmss"
 PLUGIN = "/etc/xapi.d/plugins/vmss"
 EXAMPLE = DEFAULT_CONFIG + ".example"
+# Of what is in the way, where rpm cannot be asked whose it is.
+_KEPT = "%s: is not what `vmss install` put there, and is kept. If it is of no package, rm -r %s; if it is of %s"
 # The seconds in which the plugin, started without a call, has to end.
 PLUGIN_S = 60.0
 
@@ -108,9 +111,10 @@ def install(path: str) -> Done:
 
 
 def _install(root: Root) -> Done:
+    _refuse_beside_a_package(root)
     before = _read_manifest(root)
     if not before.files and root.read(PRIVATE + "/vmss/__init__.py"):
-        raise InstallError("%s: was put there by something else, such as the RPM: remove that first" % PRIVATE)
+        raise InstallError(_KEPT % (PRIVATE, PRIVATE, "our RPM, " + UPGRADE_OURS))
     done = Done([], [])
     items, unwanted = _items(root, before, done)
     manifest = Manifest({}, list(before.directories))
@@ -136,6 +140,16 @@ def _install(root: Root) -> Done:
     if changes or unwanted or manifest != before:
         _write_manifest(root, manifest)
     return done
+
+
+def _refuse_beside_a_package(root: Root) -> None:
+    """Raise InstallError where rpm has installed the files, the vendor's or ours: it would go on taking them for its
+    own, and put its own in their place at the next occasion."""
+    package = installed(root)
+    if package is not None and package.ours:
+        raise InstallError("our RPM %s is installed here: %s" % (package.name, UPGRADE_OURS))
+    if package is not None:
+        raise InstallError("the vendor's package %s is installed here: %s" % (package.name, REPLACE_VENDORS))
 
 
 def _items(root: Root, before: Manifest, done: Done) -> Tuple[List[Item], List[str]]:
@@ -257,10 +271,7 @@ def _has_to_be_written(root: Root, item: Item, before: Manifest, manifest: Manif
         manifest.files[path] = [_digest(item.content)]
         return found != FileState(item.content, mode)
     if not config:
-        raise InstallError(
-            "%s: is not the file that `vmss install` put there, and is kept: remove it first; if it is of the vendor's "
-            "package, put our RPM in its place: rpm -U vmss-VERSION-RELEASE.noarch.rpm" % one_line(path)
-        )
+        raise InstallError(_KEPT % (one_line(path), one_line(path), "the vendor's package, " + REPLACE_VENDORS))
     done.kept.append("%s: was changed, and is kept; remove it and install again to get ours" % path)
     if digests:
         manifest.files[path] = digests  # in case the change is undone

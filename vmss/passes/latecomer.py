@@ -38,7 +38,9 @@ class Latecomer:
         if wanted is None or wanted in held.policies or not pool.licensed:
             return None
         from vmss.passes import handover  # not needed by an idle tick
+        from vmss.passes.loaded import load_all
 
+        load_all()  # it may wait for long, and then have to do it itself
         self._agenda.by_hand(wanted, self._missing)  # what does not exist is refused here
         limit_s = self._context.settings.pass_limit
         return handover.ask(self._directory, pool.uuid, self._context.clock, wanted, self._missing, started, limit_s)

@@ -24,6 +24,7 @@ from vmss.passes.hold import PAUSE_S, Hold
 from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
 from vmss.passes.kept import Kept
+from vmss.passes.loaded import load_all
 from vmss.passes.operations import Operations
 from vmss.passes.planning import Planned, Planner
 from vmss.passes.read_back import ReadBack
@@ -52,6 +53,7 @@ class Service:
         teller: Teller,
         inbox: Inbox,
     ) -> None:
+        load_all()
         self._context = context
         self._agenda = agenda
         self._batches = batches

@@ -1,0 +1,18 @@
+"""Loads all modules that a pass may import: an upgrade, while it is at work, puts another version's in their places."""
+
+import os
+
+import vmss.core
+import vmss.edges
+import vmss.passes
+
+# The floors that a pass is made of.
+_PACKAGES = (vmss.core, vmss.edges, vmss.passes)
+
+
+def load_all() -> None:
+    """Load them. It is for passes that have something to do, and may last: an idle tick has ended by then."""
+    for package in _PACKAGES:
+        for name in sorted(os.listdir(os.path.dirname(str(package.__file__)))):
+            if name.endswith(".py") and not name.startswith("_"):
+                __import__("%s.%s" % (package.__name__, name[: -len(".py")]))
