@@ -68,6 +68,46 @@ def test_a_snapshot_whose_answer_was_lost_is_marked_adopted_and_not_doubled(pool
     clean(pool)
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["its task is there", "its task is gone"])
+@pytest.mark.parametrize(
+    "method, number, earlier",  # before which call it ends, and how many snapshots the VM has
+    [
+        ("task.get_other_config", 1, 0),
+        ("task.get_other_config", 1, 1),
+        ("VM.get_all_records_where", 2, 1),
+        ("VBD.get_all_records_where", 1, 0),
+    ],
+)
+def test_a_snapshot_of_an_earlier_pass_that_ends_while_the_next_reads_the_pool_counts(
+    pool: TestPool, method: str, number: int, earlier: int, gone: bool
+) -> None:
+    """A VM, its task and its snapshots are read one after the other: what was read first is older."""
+    vm = due_vm(pool, retained_snapshots="2")
+    if earlier:
+        pool.tick()
+        pool.at(11, 15)
+    slow(pool, vdi_snapshot=1200.0)
+    direct = front(pool, after=Once("Async.VM.snapshot", lose))
+    with pytest.raises(NoSession):
+        pool.tick()
+    (task,) = pool.call("task.get_by_name_label", "Async.VM.snapshot")
+
+    def ended() -> None:
+        token = ""
+        while pool.call("task.get_status", task) == "pending":
+            token = pool.call("event.from", ["task/" + task], token, 60.0)["token"]
+        if gone:
+            pool.call("task.destroy", task)
+
+    pool.place = pool.place._replace(xapi=direct)
+    front(pool, before=Once(method, ended, number))
+    pool.at(11 if earlier else 10, 34, second=50)
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 1 + earlier
+    assert set(pool.names()) == {"VMSS_SNAPSHOT_SUCCEEDED"}
+    assert not [line for line in pool.log() if "contradict" in line or "does not count" in line]
+
+
 def test_a_result_that_xapi_has_lost_is_looked_for_in_the_pool(pool: TestPool) -> None:
     vm = due_vm(pool)
 

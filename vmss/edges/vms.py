@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import parse_datetime
 from vmss.core.policy import Policy
@@ -67,10 +67,13 @@ def with_snapshots(xapi: Xapi, vms: Sequence[Vm]) -> List[Vm]:
     complete = []
     for vm in vms:
         agreed, suspect = [], []
+        refs = vm.snapshot_refs
+        if any(item.snapshot is not None and item.ref not in refs for item in read.get(vm.ref, ())):
+            refs = _snapshot_refs(xapi, vm.ref)  # one was taken since the VM was read
         for item in read.get(vm.ref, ()):
             # The VM's list and the snapshot's own field are two sides of one relation. If they disagree, the database
             # is damaged, and the snapshot is not touched.
-            if item.snapshot is not None and item.ref in vm.snapshot_refs and item.ref != vm.ref:
+            if item.snapshot is not None and item.ref in refs and item.ref != vm.ref:
                 agreed.append(item.snapshot)
             else:
                 suspect.append(item.uuid)
@@ -78,7 +81,18 @@ def with_snapshots(xapi: Xapi, vms: Sequence[Vm]) -> List[Vm]:
     return complete
 
 
+def _snapshot_refs(xapi: Xapi, vm: str) -> Tuple[str, ...]:
+    """The references of a VM's snapshots as they are now; empty if the VM is gone."""
+    try:
+        return tuple(xapi.call("VM.get_snapshots", vm))
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return ()
+
+
 def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
+    task, ended = _taking_task(xapi, ref, record["current_operations"])
     return Vm(
         ref=ref,
         uuid=str(record["uuid"]),
@@ -87,10 +101,10 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
         power_state=str(record["power_state"]),
         host=str(record["resident_on"]),
         suspend_sr=_memory_sr(xapi, record),
-        task=_taking_task(xapi, ref, record["current_operations"]),
+        task=task,
         memory=int_of(record["memory_dynamic_max"]),
         took=_took(record["other_config"]),
-        snapshot_refs=tuple(list_of(record, "snapshots")),
+        snapshot_refs=_snapshot_refs(xapi, ref) if ended else tuple(list_of(record, "snapshots")),
     )
 
 
@@ -192,20 +206,24 @@ def _operation(record: Mapping[str, Any]) -> str:
     return next(iter(sorted(set(map(str, record["current_operations"].values())) - _DELETING)), "")
 
 
-def _taking_task(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> str:
+def _taking_task(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> Tuple[str, bool]:
+    """Of the operations in progress on a VM as it was read, the task that takes a scheduled snapshot of it, if there is
+    one; and whether one that took a snapshot has ended since."""
+    ended = False
     for task, operation in operations.items():
         if operation in TAKING:
             try:
                 marks = xapi.call("task.get_other_config", task)
             except Refused as refused:
                 if refused.code == "HANDLE_INVALID":
-                    continue  # it has ended
+                    ended = True
+                    continue
                 # If it is ours, a second snapshot would be one too many: this VM is not served now.
                 raise Misunderstood("task.get_other_config: %s" % refused)
             # Only the tasks of scheduled snapshots have these marks (ocaml/xapi/xapi_vmss.ml).
             if "ShowInXenCenter" in marks and marks.get("applies_to") == vm:
-                return str(task)
-    return ""
+                return str(task), ended
+    return "", ended
 
 
 def _memory_sr(xapi: Xapi, record: Mapping[str, Any]) -> str:
