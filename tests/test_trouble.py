@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 from uuid import uuid4
@@ -197,7 +198,18 @@ def test_a_snapshot_that_its_vm_does_not_list_is_left_alone(pool: TestPool) -> N
         pool.tick()
     (read,) = read_vms_by_uuid(pool.xapi, [pool.uuid("VM", vm)])
     listed, unlisted = sorted(read.snapshot_refs)
-    (damaged,) = with_snapshots(pool.xapi, [read._replace(snapshot_refs=(listed,))])
+    before = read._replace(snapshot_refs=(listed,))
+    (fresh,) = with_snapshots(pool.xapi, [before])  # the list is read again: it was taken since
+    assert len(fresh.snapshots) == 2 and not fresh.suspect
+
+    def damage(method: str, body: bytes) -> bytes:
+        return body.replace(unlisted.encode(), listed.encode()) if method == "VM.get_snapshots" else body
+
+    front(pool, rewrite=damage)
+    with closing(Xapi(pool.place.xapi)) as xapi:
+        xapi.login("root", "")
+        (damaged,) = with_snapshots(xapi, [before])
+        xapi.logout()
     assert [snapshot.ref for snapshot in damaged.snapshots] == [listed]
     assert damaged.suspect == (pool.uuid("VM", unlisted),)
 

@@ -607,7 +607,7 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "a snapshot whose records contradict each other is deleted",
-            "if item.snapshot is not None and item.ref in vm.snapshot_refs and item.ref != vm.ref:",
+            "if item.snapshot is not None and item.ref in refs and item.ref != vm.ref:",
             "if item.snapshot is not None:",
             "trouble hostile",
         ),
