@@ -47,6 +47,10 @@ ONCE: Dict[str, Tuple[int, str]] = {
         1795820401141,
         "0.11:vm_deleted:4137350661 0.18:refused:3021548267 1.45:clock_back:1525333593",
     ),
+    "the task of an earlier pass names no snapshot, and its snapshot is older than this pass": (
+        1795833756064,
+        "6.27:result_altered:4257872152",
+    ),
     "two runs by hand in one second": (
         1795819025010,
         "0.33:operation_late:3263068225 0.63:stop_asked:1030923464 2.1:snapshot_now:4046224239",

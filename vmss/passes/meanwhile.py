@@ -13,8 +13,9 @@ def snapshot_since(xapi: Xapi, job: Job) -> Tuple[str, Job]:
     and the job, in which the next one has a name that no snapshot of the VM has now."""
     snapshots = read_snapshots(xapi, [job.vm]).get(job.vm, {})
     named = job._replace(label=free_name(job.label, {snapshot.name for snapshot in snapshots.values()}))
+    since = job.slot if job.task else job.since  # an earlier pass has started it
     for ref, snapshot in snapshots.items():
         # By its date alone, one from a time when the clock was ahead would count as new.
-        if snapshot.uuid not in job.known and snapshot.time >= job.since:
+        if snapshot.uuid not in job.known and snapshot.time >= since:
             return ref, named
     return "", named
