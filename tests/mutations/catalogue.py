@@ -326,7 +326,7 @@ MUTATIONS: List[Mutation] = [
         "vmss/passes/meanwhile.py",
         (
             "a snapshot that was there before counts as the new one",
-            "if snapshot.uuid not in job.known and snapshot.time >= job.since:",
+            "if snapshot.uuid not in job.known and snapshot.time >= since:",
             "if True:",
             "run trouble",
         ),
@@ -562,8 +562,8 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "what XenCenter looks for stands in names and texts",
-            'return _MARKS.sub(r"\\1 :", text)',
-            "return text",
+            'text = text.replace(mark, mark[:-1] + " :")',
+            "pass",
             "alerts",
         ),
     ),

@@ -1,6 +1,5 @@
 """The alerts about a schedule: names, priorities and sentences, and the bodies that XenCenter and people read."""
 
-import re
 from typing import Dict, List, NamedTuple, Sequence
 
 from vmss.core.text import one_line
@@ -54,7 +53,7 @@ _ELEMENTS_MAX = 10
 
 DETAILS = "Details:"
 # What XenCenter's parsers look for. With a blank before the colon they do not find it, and people read the same.
-_MARKS = re.compile("(VM|UUID|Error|Details):")
+_MARKS = ("VM:", "UUID:", "Error:", DETAILS)
 
 
 class Victim(NamedTuple):
@@ -135,7 +134,10 @@ def _items(error: Sequence[str]) -> List[str]:
     """The items of an error array, so that each parser finds them: the current one needs a code, which ends at a comma.
     The one before October 2020 drops brackets, ends an item at a single quote and a comma, and takes all that follows
     the last one for a part of it: so the code is never the last one."""
-    code = re.sub(r"[][,]", " ", _element(error[0], _ELEMENT_LENGTH_MAX)).strip() if error else ""
+    code = _element(error[0], _ELEMENT_LENGTH_MAX) if error else ""
+    for sign in "[],":
+        code = code.replace(sign, " ")
+    code = code.strip()
     items = [_element(item, _ELEMENT_LENGTH_MAX) for item in error[1:_ELEMENTS_MAX]] or [""]
     return [code or "UNKNOWN_ERROR"] + [" " + item if item.startswith(",") else item for item in items]
 
@@ -151,4 +153,6 @@ def _for_people(text: str) -> str:
 
 
 def _unmarked(text: str) -> str:
-    return _MARKS.sub(r"\1 :", text)
+    for mark in _MARKS:
+        text = text.replace(mark, mark[:-1] + " :")
+    return text

@@ -8,7 +8,6 @@ from vmss.core.messages import PRIORITIES, class_of, log_lines
 from vmss.core.records import NULL
 from vmss.edges.clock import Clock
 from vmss.edges.log import Log
-from vmss.edges.messages import messages_since
 from vmss.edges.xapi import Refused, Xapi, understood
 
 
@@ -50,6 +49,8 @@ class Alerts:
     def _bodies(self, name: str, about: str, since: datetime) -> Iterator[str]:
         """The bodies of the alerts of this name about an object since an instant. One from a time when the clock was
         ahead is none of these."""
+        from vmss.edges.messages import messages_since  # not needed by an idle tick
+
         # xapi answers with messages that are strictly later, in whole seconds.
         after, now = format_datetime(since - timedelta(seconds=1)), self._clock.now()
         try:

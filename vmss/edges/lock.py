@@ -13,7 +13,6 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges import stop
-from vmss.edges.processes import boot
 
 # Retries of a lock that is held: `holder` holds it for an instant, to see whether a pass does.
 _RETRIES = 3
@@ -71,6 +70,8 @@ class LockDirectory:
     def identity(self) -> str:
         """What tells this directory from that of another host, and from an earlier one in its place: it is in memory,
         and a boot empties it."""
+        from vmss.edges.processes import boot  # not needed by an idle tick
+
         status = os.fstat(self._descriptor)
         return "%s %d %d" % (boot(), status.st_dev, status.st_ino)
 
