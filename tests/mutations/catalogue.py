@@ -568,6 +568,30 @@ MUTATIONS: List[Mutation] = [
         ),
     ),
     *_of(
+        "vmss/passes/at_work.py",
+        (
+            "the sign of a pass that was lost with its host tells nothing",
+            'if sign["notes"] not in ("", self._directory.identity()):',
+            "if False:",
+            "host_lost",
+        ),
+        (
+            "the sign that a pass is at work is not on disk",
+            "if lasting and self._shown and not self._on_disk:",
+            "if False:",
+            "host_lost",
+        ),
+    ),
+    *_of(
+        "vmss/passes/frozen.py",
+        (
+            "a VM that needs another remedy is not told anew",
+            'if frozen.told_as not in ("", state):',
+            "if False:",
+            "suspended",
+        ),
+    ),
+    *_of(
         "vmss/edges/alerts.py",
         (
             "an alert that xapi stored and answered with NULL is repeated",
@@ -604,6 +628,12 @@ MUTATIONS: List[Mutation] = [
             'marked = \'field "is_vmss_snapshot" = "true"\'',
             'marked = \'field "is_a_snapshot" = "true"\'',
             "run",
+        ),
+        (
+            "a snapshot taken since the VM was read contradicts its VM",
+            "refs = _snapshot_refs(xapi, vm.ref)  # one was taken since the VM was read",
+            "pass",
+            "trouble",
         ),
         (
             "a snapshot whose records contradict each other is deleted",
