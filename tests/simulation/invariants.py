@@ -57,6 +57,11 @@ class Kept(NamedTuple):
     vm: str
 
 
+def instant_of(name: str) -> datetime:
+    """The time in the name of a scheduled snapshot."""
+    return datetime.strptime(name.rpartition(" ")[2], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
 def lock_is_held(lock_dir: Path) -> bool:
     """Whether a pass holds the lock of the pool."""
     for path in lock_dir.glob("*.lock"):
@@ -134,6 +139,7 @@ class Observer:
         self._said: Dict[str, List[Tuple[str, str]]] = {}
         self._told_of: Set[Tuple[str, str]] = set()  # what the alerts of this pass are, by name and object
         self._first_taken: Dict[str, datetime] = {}  # by policy, when the first snapshot of its run was asked for
+        self._named_at: Dict[str, datetime] = {}  # by policy, the latest time in a name that was asked for
         self._unseen: Set[str] = set()  # VMs that the pass was refused a look at
         self._claimed = 0  # expired snapshots that the alerts of this pass say are deleted
         self._journal_at_end: Set[str] = set()
@@ -224,6 +230,7 @@ class Observer:
         self._read_on: Set[str] = set()  # the policies that were switched on when the pass read them
         self._unseen = set()
         self._first_taken = {}
+        self._named_at = {}
         self._claimed = 0
         self._disturbed = False
         self._taken_away = 0
@@ -312,6 +319,7 @@ class Observer:
             # Else VMs that failed are tried again, or somebody asks for a run.
             if row is not None and row["last_run_time"].replace(tzinfo=UTC) < self.latest_slot(row, self._latest):
                 self._first_taken.setdefault(policy, self.sim.now())
+            self._named_at[policy] = max(self._named_at.get(policy, self._began), instant_of(str(params[2])))
             halted = self._steady() - self._halted_since.get(str(params[1]), inf)
             self._check(
                 1,
@@ -384,9 +392,8 @@ class Observer:
         """A snapshot of this name is to be taken: of a policy, and of one of its slots, or of the beginning of a run
         that is late or by hand. No two of a VM have the same name."""
         self._check(1, bool(SLOT_NAME.match(name)), "a snapshot is to be called %r", name)
-        label, _, at = name.rpartition(" ")
+        label, when = name.rpartition(" ")[0], instant_of(name)
         began = self._began.replace(microsecond=0)
-        when = datetime.strptime(at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         self._check(
             1,
             not self._pruning or when > self._began or self._jumped,
@@ -545,7 +552,9 @@ class Observer:
         )
         slot = self.latest_slot(row, when)
         told = ("VMSS_SNAPSHOT_MISSED_EVENT", row["uuid"]) in self._told_of
-        missed = row["enabled"] and self._first_taken.pop(policy, when) < slot
+        # A run is named after its slot, or its beginning if that is later. VMs that are tried again make no run.
+        has_run = self._named_at.get(policy, self._began) >= slot
+        missed = row["enabled"] and self._first_taken.pop(policy, when) < slot and not has_run
         self._check(9, told or not missed or self._jumped, "%s: nobody is told that %s is missed", policy, slot)
         said = self._said.get(row["uuid"], [])
         self._check(10, bool(said), "last-run-time of %s is set without an alert", row["name_label"])
