@@ -65,6 +65,42 @@ def test_it_is_found_too_if_the_next_pass_dies_before_it_has_looked(pool: TestPo
     assert set(left) <= {line.split()[1] for line in told(pool)}
 
 
+def test_what_a_pass_left_is_found_however_long_it_had_been_at_work(pool: TestPool) -> None:
+    """The sign tells when the pass began, not when its last snapshot did."""
+    sr = pool.sr()
+    vms = [pool.vm("vm %d" % number, [sr, sr]) for number in range(15)]
+    pool.policy(vms, frequency="daily", schedule={"hour": "10", "min": "15"})
+    pool.call("simulator.add_fault", {"method": "VDI.snapshot", "action": "delay", "seconds": "420", "count": "0"})
+    pool.at(10, 15)
+    death = Death(pool, "clean")
+
+    def late(method: str) -> None:
+        if pool.simulator.now().hour >= 13:
+            death(method)
+
+    fails(pool, late)
+    left = loose(pool)
+    empty_lock_directory(pool)
+    pool.call("simulator.clear_faults")
+    pool.at(14, 0)
+    pool.tick()
+    assert left and set(left) <= {line.split()[1] for line in told(pool)}
+
+
+def test_a_second_loss_does_not_make_the_first_forgotten(pool: TestPool) -> None:
+    lost_in_a_snapshot(pool)
+    empty_lock_directory(pool)
+    pool.at(10, 30)
+    fails(pool, Death(pool, "kill"))
+    sign = json.loads(pool.other_config()[AT_WORK])
+    assert (sign["since"], sign["lost"]) == ("20260302T10:30:00Z", "20260302T10:15:00Z")
+    empty_lock_directory(pool)
+    pool.at(10, 45)
+    assert pool.tick().status == 0
+    (attempt,) = json.loads(pool.other_config()[BEGUN])["operations"]
+    assert (attempt["vm"], attempt["since"]) == ("", "20260302T10:15:00Z")
+
+
 def test_what_is_left_of_the_notes_at_the_end_of_a_pass_follows_the_pool(pool: TestPool) -> None:
     """Disks whose records were lost come to light by a scan: the second search, a day later, is on another host."""
     lost_in_a_snapshot(pool)
@@ -87,6 +123,23 @@ def test_the_sign_is_on_disk_before_the_first_snapshot_begins(pool: TestPool) ->
     ]
     assert made[:3] == ["pool.add_to_other_config", "pool.sync_database", "Async.VM.snapshot"]
     assert made.count("pool.sync_database") == 2  # and at the end
+
+
+def test_a_pass_that_began_with_nothing_due_has_its_sign_on_disk_before_the_first_snapshot(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], retained_snapshots="1")
+    pool.at(8, 15)
+    pool.tick()
+    stuck = {"method": "VDI.destroy", "action": "error", "error": '["INTERNAL_ERROR", "stuck"]', "count": "0"}
+    pool.call("simulator.add_fault", stuck)
+    pool.at(9, 15)
+    pool.tick()
+    pool.call("simulator.clear_faults")
+    pool.call("simulator.add_fault", {"method": "VDI.destroy", "action": "delay", "seconds": "600", "count": "1"})
+    pool.at(10, 10)
+    made = calls(pool, kicked=False)
+    first = made.index("Async.VM.snapshot")
+    assert "Async.VDI.destroy" in made[:first] and "pool.sync_database" in made[:first]
 
 
 def test_an_older_database_that_shows_the_sign_of_a_pass_that_has_ended_makes_nobody_search(pool: TestPool) -> None:
@@ -129,6 +182,7 @@ def test_a_schedule_that_never_ran_is_late_and_not_lost_if_its_first_run_was_los
         {"since": None},
         {"pid": "x"},
         {"notes": ["x"], "pid": []},
+        {"pid": float("inf")},
     ],
 )
 def test_a_sign_of_an_earlier_version_or_of_nobody_makes_nobody_search(pool: TestPool, change: Dict[str, Any]) -> None:
@@ -139,7 +193,16 @@ def test_a_sign_of_an_earlier_version_or_of_nobody_makes_nobody_search(pool: Tes
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "[]", '{"operations": 1}', '{"operations": [1, {}, {"vm": "x"}]}', "[" * 9000]
+    "text",
+    [
+        "",
+        "x",
+        "[]",
+        '{"operations": 1}',
+        '{"operations": [1, {}, {"vm": "x"}]}',
+        '{"operations": [{"vm": "", "since": "20260302T10:15:00Z", "disks": Infinity}]}',
+        "[" * 9000,
+    ],
 )
 def test_notes_in_the_database_that_make_no_sense_are_none(pool: TestPool, text: str) -> None:
     pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], BEGUN, text)

@@ -217,3 +217,13 @@ def test_a_pass_outlives_an_upgrade_of_its_files(pool: Slots, tmp_path: Path) ->
     assert process.returncode == 1 and b"VMs snapshotted: 2 of 3" in out + err, (out, err)
     assert not [line for line in pool.log() if "another version" in line or "error of its own" in line]
     assert pool.names(pool.disks) == ["VMSS_SNAPSHOT_SUCCEEDED", "VMSS_SNAPSHOT_FAILED"]
+
+
+def test_a_module_of_another_version_that_does_not_go_with_what_is_loaded_ends_no_pass(tmp_path: Path) -> None:
+    shutil.copytree(str(ROOT / "vmss"), str(tmp_path / "vmss"), ignore=shutil.ignore_patterns("__pycache__", "data"))
+    (tmp_path / "vmss" / "passes" / "aa_newer.py").write_text("from vmss.core.records import NOT_THERE\n")
+    code = (
+        "import sys; from vmss.passes.loaded import load_all; load_all(); print('vmss.passes.unplaced' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(tmp_path), stdout=subprocess.PIPE)
+    assert done.stdout == b"True\n"

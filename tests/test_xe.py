@@ -331,6 +331,13 @@ def test_messages(here: TestPool, capfdbinary: "pytest.CaptureFixture[bytes]") -
     assert do(capfdbinary, "message-param-get", "uuid=" + message, "param-name=body").out == "a\nb\n"
     assert do(capfdbinary, "message-destroy", "uuid=" + message).status == 0
     assert here.call("message.get_all") == []
+    # One that xapi has stored without links is listed, and not found by its uuid.
+    here.call("simulator.collide", 1)
+    here.call("message.create", "NAME", "3", "VM", about.partition("=")[2], "")
+    (record,) = here.call("message.get_all_records").values()
+    assert do(capfdbinary, "message-destroy", "uuid=" + record["uuid"]).status == 0
+    assert here.call("message.get_all_records") == {}
+    assert "UUID_INVALID" in do(capfdbinary, "message-destroy", "uuid=" + record["uuid"]).err
 
 
 def test_what_it_costs_does_not_grow_with_vms_that_are_not_asked_for(

@@ -78,8 +78,9 @@ def _frozen(value: Any) -> Optional[Frozen]:
 
 
 @understood("VM")
-def look(xapi: Xapi, notes: Sequence[Frozen], now: datetime) -> Dict[str, Seen]:
-    """How the VMs of these notes are now, by their uuids; those that are gone are left out."""
+def look(xapi: Xapi, notes: Sequence[Frozen], now: datetime, thorough: bool = True) -> Dict[str, Seen]:
+    """How the VMs of these notes are now, by their uuids; those that are gone are left out. Without `thorough`, xapi is
+    not asked for messages that it has stored without links."""
     of = {frozen.vm: frozen for frozen in notes}
     seen: Dict[str, Seen] = {}
     for ref, record in where(xapi, "VM", "uuid", sorted(of)):
@@ -90,7 +91,7 @@ def look(xapi: Xapi, notes: Sequence[Frozen], now: datetime) -> Dict[str, Seen]:
             uuid = str(record.get("uuid")) if isinstance(record, Mapping) else ""
             memory, it = "", Seen(str(ref), "", "", pending=True, error=one_line(repr(error), 200))
         if uuid in of:
-            seen[uuid] = _asked(xapi, of[uuid], it, now, memory)
+            seen[uuid] = _asked(xapi, of[uuid], it, now, memory, thorough)
     return seen
 
 
@@ -99,7 +100,7 @@ def _seen(ref: str, record: Mapping[str, Any]) -> Tuple[str, Seen]:
     return str(record["uuid"]), Seen(str(ref), str(record["name_label"]), str(record["power_state"]), operations)
 
 
-def _asked(xapi: Xapi, frozen: Frozen, seen: Seen, now: datetime, memory: str) -> Seen:
+def _asked(xapi: Xapi, frozen: Frozen, seen: Seen, now: datetime, memory: str, thorough: bool) -> Seen:
     """What is seen, with what has to be asked for: only of a VM whose state needs an explanation. `memory` is the
     reference of the disk with its memory."""
     if seen.error:
@@ -110,6 +111,8 @@ def _asked(xapi: Xapi, frozen: Frozen, seen: Seen, now: datetime, memory: str) -
         if seen.power_state == "Suspended" and not seen.operations and not seen.pending:
             by_others = _is_by_others(xapi, frozen, now)
             gone = not by_others and memory != NULL and not exists(xapi, "VDI", memory)
+            if thorough and not by_others and not gone:
+                by_others = _is_by_others_without_links(xapi, frozen, now)
             seen = seen._replace(by_others=by_others, memory_gone=gone)
     except (Refused,) + MISREAD as error:
         seen = seen._replace(error=one_line(str(error), 200))
@@ -138,9 +141,15 @@ def _is_by_others(xapi: Xapi, frozen: Frozen, now: datetime) -> bool:
     messages = list(xapi.call("message.get", "VM", frozen.vm, after).values())
     names = [record["name"] for record in sorted(messages, key=lambda record: parse_reading(record["timestamp"]))]
     if known:
-        # What xapi has stored without links counts too: the VM would be resumed against somebody's will.
-        return any(name in _BY_OTHERS for name in names) or any(
-            record["name"] in _BY_OTHERS for record in messages_since(xapi, "VM", frozen.vm, after)
-        )
+        return any(name in _BY_OTHERS for name in names)
     last = next((name for name in reversed(names) if name in _BY_OTHERS | _RUNS), "")
     return last in _BY_OTHERS
+
+
+def _is_by_others_without_links(xapi: Xapi, frozen: Frozen, now: datetime) -> bool:
+    """The same, by messages that xapi has stored without links: else the VM would be resumed against somebody's will.
+    xapi reads all messages since then."""
+    if frozen.since > now + CLOCK_TOLERANCE:
+        return False
+    after = format_datetime(frozen.since - timedelta(seconds=1))
+    return any(record["name"] in _BY_OTHERS for record in messages_since(xapi, "VM", frozen.vm, after))

@@ -5,17 +5,26 @@ from typing import Any, Dict, List, Mapping, Sequence, Set
 
 from vmss.core.datetimes import parse_datetime
 from vmss.core.records import NULL
+from vmss.core.text import is_uuid
 from vmss.core.vms import Vm
 from vmss.edges.query import list_of, text_of
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
 _SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
+_ON_SCHEDULE = '(field "is_a_snapshot" = "false") and (not (field "snapshot_schedule" = "%s"))' % NULL
 
 
 def scheduled_snapshots(xapi: Xapi) -> List[str]:
     """The references of all scheduled snapshots of the pool."""
     with understood("VM"):
         return sorted(str(ref) for ref in xapi.call("VM.get_all_where", _SCHEDULED))
+
+
+def scheduled_vms(xapi: Xapi) -> List[str]:
+    """The uuids of all VMs that are on a schedule."""
+    with understood("VM"):
+        records = xapi.call("VM.get_all_records_where", _ON_SCHEDULE).values()
+        return sorted(record["uuid"] for record in records if is_uuid(record["uuid"]))
 
 
 def later_than(xapi: Xapi, snapshots: Sequence[str], instant: datetime) -> List[str]:

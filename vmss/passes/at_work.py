@@ -17,7 +17,7 @@ from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.records import AT_WORK
 from vmss.edges.lock import Held, LockDirectory
 from vmss.edges.processes import started
-from vmss.edges.xapi import Refused, Unanswered, understood
+from vmss.edges.xapi import MISREAD, Refused, Unanswered, understood
 from vmss.passes.context import Context
 from vmss.passes.database import write_database
 
@@ -58,6 +58,8 @@ class AtWork:
         process = os.getpid()
         since = format_datetime(self._context.clock.now())
         sign = {"pid": process, "started": started(process), "since": since, "notes": self._directory.identity()}
+        if self._dead_since is not None:  # if this host is lost as well before that was searched for
+            sign["lost"] = format_datetime(self._dead_since)
         value = json.dumps(sign)
         for _ in range(2):  # the second time after that of a pass that died was removed
             refused = self._refused(value)
@@ -91,7 +93,7 @@ class AtWork:
             return sign
         if sign["notes"] not in ("", self._directory.identity()):
             with suppress(ValueError):
-                self._dead_since = parse_reading(sign["since"])
+                self._dead_since = parse_reading(sign["lost"] or sign["since"])
         return None
 
     def _refused(self, value: str) -> Optional[Refused]:
@@ -112,9 +114,9 @@ def _parsed(text: Any) -> Optional[Dict[str, Any]]:
     """A sign; None if no pass has written that. One of an earlier version does not tell where the notes are."""
     try:
         value = json.loads(text)
-        texts = {name: str(value.get(name, "")) for name in ("started", "since", "notes")}
+        texts = {name: str(value.get(name, "")) for name in ("started", "since", "notes", "lost")}
         return dict(texts, pid=int(value["pid"]))
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+    except MISREAD:
         return None
 
 

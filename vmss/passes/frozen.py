@@ -84,7 +84,7 @@ class FrozenVms:
         notes = [self.notes[vm] for vm in vms if vm in self.notes]
         settings, now = self._context.settings, self._context.clock.now()
         limit_s = settings.checkpoint_limit + settings.cancel_limit
-        seen = kept.look(self._context.xapi, notes, now) if notes else {}
+        seen = kept.look(self._context.xapi, notes, now, settings.resume) if notes else {}
         for frozen in notes:
             it = seen.get(frozen.vm)
             state = judge(frozen, it, now, limit_s)

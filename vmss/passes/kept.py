@@ -4,11 +4,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from vmss.core.policy import CHECKPOINT
-from vmss.core.records import NULL
 from vmss.core.served import Served
-from vmss.core.text import is_uuid
 from vmss.edges.lock import LockDirectory
-from vmss.edges.xapi import understood
+from vmss.edges.scheduled import scheduled_vms
 from vmss.passes.context import Context
 from vmss.passes.journal import Journal
 
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
 # A snapshot that was cancelled, and has not begun for so long, is not expected to begin any more: else a task that xapi
 # has forgotten to end would keep its VM from being served for ever.
 _BEGINS_WITHIN = timedelta(hours=1)
-
-_SCHEDULED_VMS = '(field "is_a_snapshot" = "false") and (not (field "snapshot_schedule" = "%s"))' % NULL
 
 
 class Kept:
@@ -81,10 +77,7 @@ class Kept:
     def expect_attempts(self, since: datetime) -> None:
         """A pass that was at work since then has died, and its notes are not here: it may have begun a snapshot of each
         VM that is on a schedule."""
-        with understood("VM.get_all_records_where"):
-            vms = self._context.xapi.call("VM.get_all_records_where", _SCHEDULED_VMS)
-            uuids = [record["uuid"] for record in vms.values() if is_uuid(record["uuid"])]
-        self.notes.adopt(uuids, since)
+        self.notes.adopt(scheduled_vms(self._context.xapi), since)
 
     def share(self) -> None:
         """At the end of a pass: what is left of the notes goes where other hosts see it."""

@@ -1,6 +1,7 @@
 """Loads all modules that a pass may import: an upgrade, while it is at work, puts another version's in their places."""
 
 import os
+from contextlib import suppress
 
 import vmss.core
 import vmss.edges
@@ -15,4 +16,6 @@ def load_all() -> None:
     for package in _PACKAGES:
         for name in sorted(os.listdir(os.path.dirname(str(package.__file__)))):
             if name.endswith(".py") and not name.startswith("_"):
-                __import__("%s.%s" % (package.__name__, name[: -len(".py")]))
+                # One of another version may not go with what is loaded already, and then is none that this one needs.
+                with suppress(ImportError, AttributeError, SyntaxError):
+                    __import__("%s.%s" % (package.__name__, name[: -len(".py")]))

@@ -44,6 +44,8 @@ class Attempt(NamedTuple):
     `cancelled`: it reached its limit, and xapi was told to cancel it: then xapi destroys the disks that were done, if
     their storage lets it. `until` is the latest time at which it can have made disks. It is known after the first
     search for orphans, or when the host was lost.
+
+    Without a VM: whatever a pass has started that began at `since`, and of which nothing else is known.
     """
 
     vm: str
@@ -71,7 +73,7 @@ class Notes:
         self._shared = pool.other_config.get(BEGUN)
         known = {(attempt.vm, attempt.since) for attempt in self.earlier}
         self.earlier += [it for it in _attempts(_value(self._shared or "")) if (it.vm, it.since) not in known]
-        self.begun = {attempt.vm: attempt.disks for attempt in self.earlier if attempt.ended is None}
+        self.begun = {attempt.vm: attempt.disks for attempt in self.earlier if attempt.vm and attempt.ended is None}
         self.disks = _disks(kept)
         self._mine: Dict[str, Attempt] = {}  # by VM
         self._seen: Dict[str, Dict[str, List[str]]] = {}  # like `disks`
@@ -83,8 +85,8 @@ class Notes:
     def adopt(self, vms: Sequence[str], since: datetime) -> None:
         """A pass that was at work since then has died, and its notes with it: it may have begun a snapshot of each of
         these VMs, whose uuids are given."""
-        self.earlier += [Attempt(vm, since) for vm in vms]
-        self.begun.update(dict.fromkeys(vms))
+        self.earlier.append(Attempt("", since))
+        self.begun.update((vm, None) for vm in vms if vm not in self.begun)
         self.keep()
 
     def share(self, xapi: Xapi, pool: Pool) -> None:
@@ -94,8 +96,7 @@ class Notes:
         if text == self._shared:
             return
         with suppress(Refused, Unanswered):  # the file has them, and the next pass tries again
-            if self._shared is not None:
-                xapi.call("pool.remove_from_other_config", pool.ref, BEGUN)
+            xapi.call("pool.remove_from_other_config", pool.ref, BEGUN)  # also what another pass wrote meanwhile
             if text is not None:
                 xapi.call("pool.add_to_other_config", pool.ref, BEGUN, text)
             self._shared = text
@@ -206,14 +207,14 @@ def _written(attempt: Attempt) -> Dict[str, str]:
 
 def _attempt(value: Any) -> Optional[Attempt]:
     """An attempt as `_written` gives it; None for anything else."""
-    if not isinstance(value, Mapping) or not is_uuid(value.get("vm")):
+    if not isinstance(value, Mapping) or not (value.get("vm") == "" or is_uuid(value.get("vm"))):
         return None
     try:
         ended, until = (parse_reading(value[name]) if name in value else None for name in ("ended", "until"))
         disks = int(value["disks"]) if "disks" in value else None
         cancelled = value.get("cancelled") == "true"
         return Attempt(value["vm"], parse_reading(value.get("since")), ended, until, disks, cancelled)
-    except (ValueError, TypeError):
+    except MISREAD:
         return None
 
 

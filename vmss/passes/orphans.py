@@ -19,6 +19,7 @@ from vmss.core.text import is_uuid, one_line
 from vmss.core.vms import Disk
 from vmss.edges import storage
 from vmss.edges.query import exists, where
+from vmss.edges.scheduled import scheduled_vms
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 from vmss.passes.context import Context
 from vmss.passes.database import write_database
@@ -144,17 +145,18 @@ def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOve
     try:
         started = _started(xapi, context.pool.coordinator)
         due = [attempt for attempt in due if _may_have_left_disks(attempt, started)]
-        bounded = [_bounded(attempt, started, limit_s, now) for attempt in due]
-        found, busy = _search(xapi, bounded, notes.disks, started)
+        bounded = [_bounded(attempt, started, limit_s, settings.pass_limit, now) for attempt in due]
+        found, busy = _search(xapi, _by_vm(xapi, bounded), notes.disks, started)
         for one in found:
             log(one.line)
             if one.why != OURS:
                 left.found(one.why, one.disk, one.vm, now)
         left.save()
         journal.add_leftovers(_proven(found))
-        again += [
-            old if old.vm in busy else new for old, new in zip(due, bounded) if old.until is None or old.vm in busy
-        ]
+        for old, new in zip(due, bounded):
+            too_early = old.vm in busy if old.vm else bool(busy)
+            if too_early or old.until is None:
+                again.append(old if too_early else new)
         # If xapi dies again, it forgets what it was just told; and then only the attempts tell what to look for.
         if found and write_database(context, None):
             again = list(notes.earlier)
@@ -204,25 +206,41 @@ def _was_restarted(attempt: Attempt, started: Optional[datetime]) -> bool:
     return started is not None and (not attempt.cancelled or _is_later(started, attempt))
 
 
-def _bounded(attempt: Attempt, started: Optional[datetime], limit_s: int, now: datetime) -> Attempt:
-    """The attempt with the latest time at which it can have made disks."""
+def _bounded(attempt: Attempt, started: Optional[datetime], limit_s: int, pass_s: int, now: datetime) -> Attempt:
+    """The attempt with the latest time at which it can have made disks, given the limits of a snapshot and of a pass in
+    seconds."""
     if attempt.until is not None:
         return attempt
     died = started if _is_later(started, attempt) else None
-    ends = (now, attempt.since + timedelta(seconds=limit_s), attempt.ended, died)
+    # Of one without a VM it is known when its pass began, but not when the last snapshot did.
+    longest = limit_s if attempt.vm else pass_s + limit_s
+    ends = (now, attempt.since + timedelta(seconds=longest), attempt.ended, died)
     return attempt._replace(until=min(end for end in ends if end is not None))
+
+
+def _by_vm(xapi: Xapi, attempts: Sequence[Attempt]) -> Dict[str, List[Attempt]]:
+    """The attempts by the uuid of the VM; those without one count for each VM that is on a schedule."""
+    of: Dict[str, List[Attempt]] = {}
+    any_vm = [attempt for attempt in attempts if not attempt.vm]
+    for vm in scheduled_vms(xapi) if any_vm else []:
+        of[vm] = list(any_vm)
+    for attempt in attempts:
+        if attempt.vm:
+            of.setdefault(attempt.vm, []).append(attempt)
+    return of
 
 
 def _search(
     xapi: Xapi,
-    attempts: Sequence[Attempt],
+    attempts: Mapping[str, Sequence[Attempt]],
     seen: Mapping[str, Mapping[str, Sequence[str]]],
     started: Optional[datetime],
 ) -> Tuple[List[Orphan], Set[str]]:
-    """The orphans of these attempts, and the uuids of the VMs for which it is too early: a snapshot is being taken."""
+    """The orphans of these attempts, by the uuid of the VM, and the uuids of the VMs for which it is too early: a
+    snapshot is being taken."""
     if not attempts:
         return [], set()
-    vms, busy = _vms(xapi, [attempt.vm for attempt in attempts])
+    vms, busy = _vms(xapi, list(attempts))
     disks = storage.read_disks(xapi, list(vms)).of
     sources = {disk.ref: vms[vm] for vm, mine in disks.items() for disk in mine}
     srs = sorted({disk.sr for mine in disks.values() for disk in mine})
@@ -232,7 +250,7 @@ def _search(
         vm = sources.get(disk.of, "")
         snapshot = next((ref for ref, refs in seen.get(vm, {}).items() if disk.ref in refs), "")
         is_lost = bool(snapshot) and not exists(xapi, "VM", snapshot)
-        whys = {judge(disk, one, is_lost, _was_restarted(one, started)) for one in attempts if one.vm == vm}
+        whys = {judge(disk, one, is_lost, _was_restarted(one, started)) for one in attempts.get(vm, ())}
         why = OURS if OURS in whys else SUSPECT if SUSPECT in whys else ""
         if why:
             found.append(Orphan(why, disk.uuid, _sr(xapi, disk.sr, names), disk.size, vm, snapshot))
@@ -240,20 +258,24 @@ def _search(
     for disk in _candidates(xapi, "SR", srs, '(field "name__label" = "") and (field "is_a_snapshot" = "false")'):
         if disk.sr in srs and is_nameless(disk):
             found.append(Orphan(NAMELESS, disk.uuid, _sr(xapi, disk.sr, names), disk.size))
-    return found + list(_memory(xapi, attempts, names)), busy
+    every = sorted({one for mine in attempts.values() for one in mine}, key=lambda one: (one.since, one.vm))
+    return found + list(_memory(xapi, every, names)), busy
 
 
 def _unentered(
-    xapi: Xapi, attempts: Sequence[Attempt], sources: Sequence[Tuple[Disk, str]], names: Dict[str, str]
+    xapi: Xapi, attempts: Mapping[str, Sequence[Attempt]], sources: Sequence[Tuple[Disk, str]], names: Dict[str, str]
 ) -> Iterator[Orphan]:
     """The orphans of these attempts that name no source; `sources` are the disks of the VMs, with the VMs' uuids."""
     # A query cannot carry a quote.
     labels = sorted({disk.name for disk, _ in sources if disk.name and '"' not in disk.name})
+    like: Dict[Tuple[str, str, int], List[Tuple[Disk, str]]] = {}
+    for source, vm in sources:
+        like.setdefault((source.name, source.sr, source.virtual_size), []).append((source, vm))
     for disk in _candidates(xapi, "name__label", labels, 'field "snapshot_of" = "%s"' % NULL):
         of = [
             vm
-            for source, vm in sources
-            if any(attempt.vm == vm and is_unentered(disk, source, attempt) for attempt in attempts)
+            for source, vm in like.get((disk.name, disk.sr, disk.size), ())
+            if any(is_unentered(disk, source, attempt) for attempt in attempts.get(vm, ()))
         ]
         if of:
             yield Orphan(SUSPECT, disk.uuid, _sr(xapi, disk.sr, names), disk.size, of[0])

@@ -14,7 +14,7 @@ from vmss.core.records import OWED_PREFIX
 from vmss.core.schedule import latest_slot, next_tick
 from vmss.core.text import is_uuid
 from vmss.core.turn import Turn
-from vmss.edges.xapi import Refused
+from vmss.edges.xapi import MISREAD, Refused
 from vmss.passes.context import Context
 
 # Upper limit on the VMs in a note: the pool's record is read at every tick. Beyond it, all VMs of the policy are meant.
@@ -81,6 +81,6 @@ def _parse(text: str) -> Tuple[datetime, FrozenSet[str]]:
         slot, vms = parse_reading(note["slot"]), frozenset(note["vms"])
         if all(map(is_uuid, vms)):
             return slot, vms
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except MISREAD:
         pass
     return EPOCH, frozenset()

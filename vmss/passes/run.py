@@ -238,8 +238,7 @@ class Pass:
         return self.earlier.settled
 
     def _learn_from_sign(self) -> None:
-        """The sign of a pass is in the pool's database: raise Held if that is at work. If it died, and its host with
-        it, this is all that tells what it may have begun."""
+        """Raise Held if the pass is at work whose sign is there. If it died with its host, nothing else tells of it."""
         since = self._sign.look()
         if since is not None:
             self.agenda.waits_since(since)
@@ -302,12 +301,13 @@ class Pass:
         self.kept.left_over.refresh()
         self.teller.left_over, self.teller.frozen = self.kept.left_over.sentences, self.kept.frozen
         inbox = Inbox(self.directory, self.context.pool.uuid)
-        return Service(self.context, self.agenda, self.batches, self.lock, self.journal, self.kept, self.teller, inbox)
+        args = self.lock, self.journal, self.kept, self.teller, inbox, self._sign
+        return Service(self.context, self.agenda, self.batches, *args)
 
     def _carry_out(
         self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
     ) -> bool:
-        self._sign.show(lasting=bool(due.turns))
+        self._sign.show()
         told = len(self.teller.runs)
         try:
             complete = service.serve(due.turns, settled, on_request)

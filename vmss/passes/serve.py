@@ -17,6 +17,7 @@ from vmss.edges import stop
 from vmss.edges.lock import Lock
 from vmss.edges.vms import note_took
 from vmss.passes.agenda import Agenda, Batches
+from vmss.passes.at_work import AtWork
 from vmss.passes.context import Context
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
 from vmss.passes.handover import Answer, Inbox
@@ -52,8 +53,10 @@ class Service:
         kept: Kept,
         teller: Teller,
         inbox: Inbox,
+        sign: AtWork,
     ) -> None:
         load_all()
+        self._sign = sign
         self._context = context
         self._agenda = agenda
         self._batches = batches
@@ -169,6 +172,7 @@ class Service:
             in_hand = self._in_hand.policies + [turn.policy for turn in turns]
             self._batches.next()
             self._lock.working_on([policy.uuid for policy in in_hand])
+            self._sign.show(lasting=True)  # before the first snapshot
             self._take_in_hand(turns)
             admitted = True
         return admitted
