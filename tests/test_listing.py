@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import re
-import time
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -123,19 +122,36 @@ def test_both_clocks_are_told_where_they_differ(busy: TestPool) -> None:
     assert ended.out.splitlines()[1].split("\t")[7] == "2026-03-03 10:15 UTC (19:15 JST)"
 
 
-def test_the_zone_is_the_coordinators(busy: TestPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a setting, the server's clocks tell what it is: here those of this process, in which the simulator is."""
+SHOWN_IN_TOKYO = {
+    "America/New_York": "2026-03-02 05:15 EST (19:15 JST)",
+    # A server that names no zone: the offset that it has now is all that is known.
+    "": "2026-03-02 05:15 UTC-05:00 (19:15 JST)",
+}
+
+
+@pytest.mark.parametrize("named", SHOWN_IN_TOKYO)
+def test_the_zone_is_the_coordinators(busy: TestPool, named: str) -> None:
+    """Without a setting it is what the server says, whatever the zone of whoever asks."""
     (busy.folder / "conf").write_text("[vmss]\n")
-    try:
-        monkeypatch.setenv("TZ", "America/New_York")
-        time.tzset()
-        ended = vmss(busy.folder, "list", VMSS_XAPI=busy.place.xapi, TZ="Asia/Tokyo")
-        same = vmss(busy.folder, "list", VMSS_XAPI=busy.place.xapi, TZ="America/New_York")
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert ended.out.splitlines()[1].split("\t")[5] == "2026-03-02 05:15 UTC-05:00 (19:15 JST)"
-    assert same.out.splitlines()[1].split("\t")[5] == "2026-03-02 05:15 EST"
+    busy.call("host.set_timezone", busy.host, "America/New_York")
+    if not named:
+        unknown = json.dumps(["MESSAGE_METHOD_UNKNOWN", "host.get_timezone"])
+        busy.call(
+            "simulator.add_fault", {"method": "host.get_timezone", "action": "error", "error": unknown, "count": "9"}
+        )
+    told = [vmss(busy.folder, "list", VMSS_XAPI=busy.place.xapi, TZ=zone).out for zone in ("Asia/Tokyo", "EST5EDT")]
+    assert told[0].splitlines()[1].split("\t")[5] == SHOWN_IN_TOKYO[named]
+    assert told[1].splitlines()[1].split("\t")[5] == SHOWN_IN_TOKYO[named].partition(" (")[0]
+
+
+def test_a_zone_that_the_servers_clock_contradicts_does_not_count(busy: TestPool) -> None:
+    """Somebody has set the zone of dom0 by hand, and xapi does not know it yet."""
+    (busy.folder / "conf").write_text("[vmss]\n")
+    busy.call("host.set_timezone", busy.host, "America/New_York")
+    path = str(busy.folder / "front")
+    Front(path, busy.socket, rewrite=lambda _, answer: answer.replace(b"America/New_York", b"Asia/Tokyo"))
+    ended = vmss(busy.folder, "list", VMSS_XAPI="unix:" + path, TZ="UTC")
+    assert ended.out.splitlines()[1].split("\t")[5].startswith("2026-03-02 05:15 UTC-05:00")
 
 
 def test_a_mistake_among_the_pools_settings_is_told_beside_the_list(busy: TestPool) -> None:

@@ -16,7 +16,7 @@ from vmss.edges.log import Log
 from vmss.edges.sessions import NoSession
 from vmss.edges.surroundings import Surroundings, on_coordinator
 from vmss.edges.xapi import Refused, Unanswered, Xapi
-from vmss.edges.zones import time_zone
+from vmss.edges.zones import set_zone
 from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
 from vmss.passes.journal import LEFT_OVER, Journal
@@ -70,7 +70,7 @@ def run(request: Request, around: Surroundings) -> Report:
         return _NOT_HERE
     clock = around.clock or Clock()
     # A rehearsal leaves no trace: its warnings go to standard error.
-    log = Log(None if request.dry_run else around.place.log, clock.now, time_zone(around.settings.timezone or None))
+    log = Log(None if request.dry_run else around.place.log, clock.now, set_zone(around.settings.timezone))
     try:
         if request.kicked:
             log("===Kicking cron job for VMSS===")
@@ -104,7 +104,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             supposed = request.at if request.dry_run else None
             if request.at is not None and not request.dry_run:
                 _set_clock(xapi, request.at)
-            one_pass = Pass(request, around, read_context(around, xapi, clock, log, supposed))
+            one_pass = Pass(request, around, read_context(around, xapi, log, supposed))
             return one_pass.rehearse() if directory is None else one_pass.whole(directory)
         except (Unanswered, Refused) as error:
             # The pass handles what concerns one VM or one policy; this concerns the session itself.
