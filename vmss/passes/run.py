@@ -1,11 +1,10 @@
 """One pass over the pool, from the lock to the lock, in the order of the vendor's article CTX224169."""
 
 import os
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from vmss.core.datetimes import format_datetime, parse_reading
+from vmss.core.datetimes import format_datetime
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
 from vmss.core.records import AT_WORK, BEGUN, FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
@@ -20,6 +19,7 @@ from vmss.edges.zones import set_zone
 from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
 from vmss.passes.journal import LEFT_OVER, Journal
+from vmss.passes.put_off import first_put_off, seen_by_rehearsal
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
@@ -229,12 +229,7 @@ class Pass:
         self.earlier = sessions.close_earlier(
             self.xapi, self.directory, self.around.place, self.context.pool.uuid, self.lock.dead_sessions, self.log
         )
-        failures = sessions.failed_logins(self.directory, self.around.place)
-        if failures is not None:
-            self.agenda.waits_since(failures[0])
-        if self.lock.previous:
-            with suppress(ValueError):
-                self.agenda.waits_since(parse_reading(self.lock.previous.get("since")))
+        self.agenda.waits_since(first_put_off(self.directory, self.around.place, self.lock.previous))
         return self.earlier.settled
 
     def _learn_from_sign(self) -> None:
@@ -379,6 +374,7 @@ class Pass:
         if self.request.prune is not None:
             line, listed = rehearsal.of_prune(self.context, self.request.prune)
             return Report(EXIT_OK, line, listed=listed)
+        self.agenda.waits_since(seen_by_rehearsal(self.context, self.around.place))
         due = self.agenda.read(self.request.policy, self.request.missing)
         return Report(EXIT_OK, rehearsal.of_what_is_due(self.context, due))
 
