@@ -145,6 +145,7 @@ class Pass:
         self.worked = False  # whether anything was done since it was last looked at what is due
         self.changed = False  # whether anything in the pool was changed since xapi was last told to write its database
         self.progress = ""  # how far a pass came that was stopped
+        self.interrupted: List[Served] = []  # the runs that were not over then
         self.pruned: Optional[Pruned] = None
         self.unserved = False  # whether what earlier ticks could not serve is left by this pass too
 
@@ -311,6 +312,7 @@ class Pass:
             self.lost = self.lost or service.lost
             self.worked = service.worked or len(self.teller.runs) > told
             self.changed = self.changed or service.changed or len(self.teller.runs) > told
+            self.interrupted = service.interrupted
         self.kept.save(self.teller.runs[told:])
         self.progress = "" if complete else service.progress()
         return complete
@@ -387,10 +389,9 @@ class Pass:
             return Report(EXIT_FAILED if failed else EXIT_OK, line, runs, self.pruned)
         if complete and not runs:
             return Report(EXIT_OK, "no policy is due")
-        from vmss.core.served import totals  # not needed by an idle tick
+        from vmss.core.served import stopped_line, totals  # not needed by an idle tick
 
-        line = totals(runs)
         if not complete:
-            stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
-            return Report(EXIT_FAILED, stopped + line, runs)
-        return Report(EXIT_FAILED if any(served.victims for served in runs) else EXIT_OK, line, runs)
+            told = [served for served in runs if not served.stopped]
+            return Report(EXIT_FAILED, stopped_line(self.progress, told + self.interrupted), runs)
+        return Report(EXIT_FAILED if any(served.victims for served in runs) else EXIT_OK, totals(runs), runs)

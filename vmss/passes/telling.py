@@ -75,10 +75,10 @@ class Teller:
         if served.degraded:
             self._not_quiesced(served, ended)
         self._missed(served, ended)
-        if raised:
-            self._set_last_run_time(policy, ended)
-        else:
+        if not raised:
             self.owing = True
+        elif not served.dropped:  # it has served no slot
+            self._set_last_run_time(policy, ended)
         self._completed(served)
 
     def _completed(self, served: "Served") -> None:
