@@ -19,7 +19,9 @@ from tests.terminal import on_terminal
 from tests.test_commands import one_line, tls, vmss
 from vmss.cli.main import COMMANDS
 from vmss.core.problem import BadInput, UnknownPolicy
-from vmss.insight import reading
+from vmss.edges.zones import time_zone
+from vmss.insight import history, reading
+from vmss.insight.history import LATE, Counts
 
 assert tls  # a fixture
 
@@ -326,6 +328,49 @@ def test_runs_by_hand_tell_nothing_of_the_length_of_the_next(pool: TestPool) -> 
     pool.tick()
     assert "The run was started late, at 2026-03-09 10:45:00 (UTC), and took " in pool.alerts(policy)[-1]["body"]
     assert [one["start"] for one in ask(pool, "history", "--last", "1")] == ["late"]
+
+
+def test_a_late_run_after_a_long_pause_tells_nothing_of_the_length_of_the_next(pool: TestPool) -> None:
+    """As it was seen: it was taken for the length, for no other run lay within the slots that were asked for."""
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm])
+    for hour in (10, 11, 12):
+        pool.at(hour, 15)
+        pool.tick()
+    usual = ask(pool, "next", "--hours", "1")[0]
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(840.0, 840.0))
+    pool.at(6, 30, day=3)
+    pool.tick()
+    assert history_of(pool, policy)[-1].start == LATE
+    (run,) = ask(pool, "next", "--hours", "1")
+    assert usual["runs"] == run["runs"] == 3 and usual["seconds"] == run["seconds"] < 60
+    # Where there is no other, it is estimated.
+    young = pool.policy([vm], "young")
+    pool.call("VMSS.set_last_run_time", young, "20260302T10:00:00Z")
+    pool.tick()
+    assert history_of(pool, young)[-1].start == LATE
+    (run,) = [run for run in ask(pool, "next", "--hours", "1") if run["policy"] == "young"]
+    assert run["runs"] == 0
+
+
+def history_of(pool: TestPool, policy: str) -> List[Counts]:
+    """What the runs of a policy tell of themselves, the latest last."""
+    found = [history.runs({"": alert})[0].counts for alert in pool.alerts(policy)]
+    return [counts for counts in found if counts is not None]
+
+
+def test_another_zone_changes_neither_lengths_nor_what_status_says(pool: TestPool) -> None:
+    """As it was seen: the alerts of before were read on the new clock, and a run took about nine hours."""
+    policy = pool.policy([pool.vm("vm", [pool.sr()])])
+    for hour in (10, 11, 12):
+        pool.at(hour, 15)
+        pool.tick()
+    pool.at(12, 45)
+    before = ask(pool, "next", "--hours", "1")[0]["seconds"]
+    (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\ntimezone = Asia/Tokyo\n")
+    assert ask(pool, "next", "--hours", "1")[0]["seconds"] == before < 60
+    assert [counts.began(time_zone("Asia/Tokyo"))[0].hour for counts in history_of(pool, policy)] == [10, 11, 12]
+    assert " runs_failed=0 vms_late=0 " in vmss(pool.folder, "status", VMSS_XAPI=pool.place.xapi).out
 
 
 def test_an_overlap_is_told_with_the_command_that_ends_it(busy: TestPool) -> None:

@@ -113,7 +113,7 @@ def test_what_runs_does_not_depend_on_the_zone_of_whoever_asks(pool: TestPool, z
         "policies that would run: %s of 1" % number for number in (1, 0, 1)
     ]
     vmss(pool.folder, "run", "--at", "2026-03-08T07:00:00Z", VMSS_XAPI=pool.place.xapi, TZ=zone)
-    assert "2026-03-08 03:00:00 (EDT)" in pool.alerts(policy)[0]["body"]
+    assert "2026-03-08 03:00:00 (EDT, UTC-04:00)" in pool.alerts(policy)[0]["body"]
 
 
 def test_in_dom0_a_shell_may_have_any_zone(pool: TestPool, monkeypatch: pytest.MonkeyPatch) -> None:

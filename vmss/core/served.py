@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta, tzinfo
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import local
+from vmss.core.datetimes import stated
 from vmss.core.messages import NOT_QUIESCED, SENTENCES, Victim
 from vmss.core.outcome import STOPPED
 from vmss.core.schedule import TICK_INTERVAL
@@ -43,7 +43,7 @@ class Served(NamedTuple):
             self.taken,
             counted(self.vms, "VM"),
             agree(self.taken, "has its", "have their"),
-            _with_zone(self.turn.slot, zone),
+            stated(self.turn.slot, zone),
             counted(self.deleted, "expired snapshot"),
             self._course(zone, ended),
         )
@@ -97,17 +97,12 @@ class Served(NamedTuple):
         took = "took %s" % counted(round(max(timedelta(0), ended - self.started).total_seconds()), "second")
         if self.turn.forced:
             stopped = " It was stopped before its end." if self.stopped else ""
-            return "The run was started by hand at %s and %s.%s" % (_with_zone(self.started, zone), took, stopped)
+            return "The run was started by hand at %s and %s.%s" % (stated(self.started, zone), took, stopped)
         if self.turn.again:
-            return "The run was started again, at %s, and %s." % (_with_zone(self.started, zone), took)
+            return "The run was started again, at %s, and %s." % (stated(self.started, zone), took)
         if self.started >= self.turn.slot + TICK_INTERVAL:
-            return "The run was started late, at %s, and %s." % (_with_zone(self.started, zone), took)
+            return "The run was started late, at %s, and %s." % (stated(self.started, zone), took)
         return "The run was started at its slot and %s." % took
-
-
-def _with_zone(instant: datetime, zone: tzinfo) -> str:
-    """An instant on the wall clock, to the second, and the name of the zone."""
-    return "%s (%s)" % (local(instant.replace(microsecond=0), zone), instant.astimezone(zone).tzname())
 
 
 def stopped_line(progress: str, runs: Sequence[Served]) -> str:
