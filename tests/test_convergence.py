@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Dict, List
 
 import pytest
@@ -64,7 +64,7 @@ def test_a_lower_retention_costs_a_few_snapshots_in_each_run_and_the_alert_says_
     assert "1 scheduled snapshot still exceeds retention: " in bodies[-3]
     assert not any("exceed" in body for body in bodies[:-4] + bodies[-2:])
     counts = newest_run(pool, policy).counts
-    assert counts is not None and counts[:4] == Counts(1, 1, 1, datetime(2026, 3, 2, 20, 15))[:4]  # noqa: DTZ001
+    assert counts is not None and counts[:4] == Counts(1, 1, 1, datetime(2026, 3, 2, 20, 15, tzinfo=timezone.utc))[:4]
 
 
 def newest_run(pool: TestPool, policy: str) -> Run:

@@ -8,16 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmss.core import messages
+from vmss.core.datetimes import parse_stated, stated
 from vmss.core.frequencies import DAILY, Schedule
 from vmss.core.messages import Victim
 from vmss.core.policy import SNAPSHOT, Policy
 from vmss.core.served import Served
 from vmss.core.turn import Turn
+from vmss.edges.zones import time_zone
 from vmss.insight import history
 from vmss.insight.history import Run
 
 UTC = timezone.utc
 SLOT = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)
+ZONES = ("UTC", "Europe/London", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu", "Etc/GMT+5")
 POLICY = "7b10ea29-ab0c-af14-a116-ae293560f404"
 
 TEXTS = st.text(max_size=30)
@@ -187,8 +190,13 @@ def test_a_run_tells_what_it_did_and_how_long_it_took(name: str) -> None:
     [
         (4, False, 95, "The run was started at its slot and took 95 seconds."),
         (899, False, 1, "The run was started at its slot and took 1 second."),
-        (900, False, 0, "The run was started late, at 2026-03-02 11:30:00 (CET), and took 0 seconds."),
-        (477005, True, 7200, "The run was started by hand at 2026-03-07 23:45:05 (CET) and took 7200 seconds."),
+        (900, False, 0, "The run was started late, at 2026-03-02 11:30:00 (CET, UTC+01:00), and took 0 seconds."),
+        (
+            477005,
+            True,
+            7200,
+            "The run was started by hand at 2026-03-07 23:45:05 (CET, UTC+01:00) and took 7200 seconds.",
+        ),
         (5, False, -30, "The run was started at its slot and took 0 seconds."),  # the clock was set back
     ],
 )
@@ -203,11 +211,11 @@ def test_a_run_tells_how_it_was_started(after: int, forced: bool, seconds: int, 
         (found,) = runs(message(body=messages.body(messages.SUCCEEDED, text + postscript)))
         counts = found.counts
         assert counts is not None and counts[:3] == (3, 3, 2)
-        assert counts.slot == datetime(2026, 3, 2, 11, 15)  # noqa: DTZ001, a wall clock
+        assert counts.slot == SLOT
         assert counts.seconds == max(0, seconds)
         assert counts.start == (history.BY_HAND if forced else history.LATE if after >= 900 else history.AT_SLOT)
-        wall = began.replace(microsecond=0).astimezone(zone).replace(tzinfo=None)
-        assert counts.started == (None if counts.start == history.AT_SLOT else wall)
+        assert counts.started == (None if counts.start == history.AT_SLOT else began.replace(microsecond=0))
+        assert counts.began(UTC) == [counts.started or SLOT]
         assert history.durations([found]) == ([] if forced else [max(0, seconds)])
 
 
@@ -224,6 +232,34 @@ def test_the_summaries_of_earlier_versions_are_read_and_tell_no_duration(summary
     assert history.durations([found]) == [] and found.counts.start == ""
     one = served("a")._replace(vms=1, taken=1, deleted=1)
     assert one.summary(UTC, SLOT).startswith(OLD % ("VM has its", "snapshot"))
+
+
+@pytest.mark.parametrize(
+    "told, read_in, began",
+    [
+        # An offset from UTC says the same whatever the setting is now.
+        ("2026-07-02 12:15:00 (CEST, UTC+02:00)", "Asia/Tokyo", ["10:15"]),
+        ("2026-07-02 04:45:00 (UTC-05:30)", "Europe/Berlin", ["10:15"]),
+        ("2026-07-02 10:15:00 (UTC)", "Europe/Berlin", ["10:15"]),
+        # Earlier versions named the zone alone: read on a clock that has this name then, and otherwise on none.
+        ("2026-07-02 12:15:00 (CEST)", "Europe/Berlin", ["10:15"]),
+        ("2026-07-02 12:15:00 (CEST)", "Asia/Tokyo", []),
+    ],
+)
+def test_an_instant_in_an_alert_means_the_same_whatever_the_zone_is_now(
+    told: str, read_in: str, began: List[str]
+) -> None:
+    summary = "'a': 1 of 1 VM has its snapshot of %s; 1 expired snapshot deleted." % told
+    (found,) = runs(message(body=messages.body(messages.SUCCEEDED, summary)))
+    assert found.counts is not None
+    assert [at.strftime("%H:%M") for at in found.counts.began(time_zone(read_in))] == began
+
+
+@given(st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1)), st.sampled_from(ZONES))  # noqa: DTZ001, in UTC
+def test_what_is_stated_is_read_back(at: datetime, name: str) -> None:
+    instant = at.replace(microsecond=0, tzinfo=UTC)
+    wall, _, zone = stated(instant, time_zone(name)).partition(" (")
+    assert parse_stated(wall, zone[:-1]) == instant
 
 
 def test_the_alerts_of_earlier_versions_are_read() -> None:
@@ -247,6 +283,13 @@ def test_only_the_last_runs_tell_how_long_the_next_takes() -> None:
         # A second message about the same run.
         found += runs(message(messages.NOT_QUIESCED, messages.body(messages.NOT_QUIESCED, text), at=slot, priority=3))
     assert history.durations(found) == [10 + number for number in range(history.RUNS_ASKED)]
+
+
+def test_a_late_run_is_not_taken_for_the_length_of_the_next() -> None:
+    late = served()._replace(started=SLOT + timedelta(hours=18))
+    told = late.summary(UTC, SLOT + timedelta(hours=18, minutes=15))
+    past = runs(message(body=messages.body(messages.SUCCEEDED, told)))
+    assert (history.durations(past, late=False), history.durations(past)) == ([], [900])
 
 
 def test_messages_without_a_count_tell_no_duration() -> None:

@@ -10,7 +10,9 @@ from typing import Iterator, List
 import pytest
 
 from tests.pool import TestPool
+from vmss.core.datetimes import format_datetime
 from vmss.edges.lock import LockDirectory
+from vmss.insight import history
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -79,6 +81,41 @@ def test_told_to_stop_it_lets_what_runs_end_starts_nothing_new_and_is_resumed(po
     assert start(pool).wait(60) == 0
     assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1]
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_by_hand_that_is_told_to_stop_tells_what_it_did_and_promises_nothing(
+    pool: TestPool, number: signal.Signals
+) -> None:
+    one, two, bad = two_vms(pool) + [pool.vm("bad", [pool.sr()])]
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("VM.set_snapshot_schedule", bad, policy)
+    pool.call("VM.add_to_blocked_operations", bad, "snapshot", "OPERATION_BLOCKED")
+    before = pool.simulator.now()
+    pool.call("VMSS.set_last_run_time", policy, format_datetime(before))
+    process = start(pool, "--policy", pool.uuid("VMSS", policy))
+    wait_for_task(pool, "Async.VM.snapshot")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.decode() == (
+        "stopped before the end: 2 of 3 VMs are done, no pass goes on with what was started by hand: policy; "
+        "policies served: 0, VMs snapshotted: 1 of 3, expired snapshots deleted: 0, VMs with errors: 2\n"
+    )
+    (left,) = [vm for vm in (one, two) if not pool.snapshots(vm)]
+    (alert,) = pool.alerts(policy)
+    assert alert["name"] == "VMSS_SNAPSHOT_FAILED"
+    (run,) = history.runs({"": alert})
+    errors = {victim.uuid: victim.error[0] for victim in run.victims}
+    assert errors == {pool.uuid("VM", bad): "OPERATION_BLOCKED", pool.uuid("VM", left): "VMSS_RUN_STOPPED"}
+    assert run.counts is not None and (run.counts.snapshotted, run.counts.vms) == (1, 3)
+    assert "It was stopped before its end." in alert["body"]
+    # It has served no slot, and the next pass neither goes on with it nor speaks of it again.
+    assert pool.last_run(policy) == before.replace(microsecond=0)
+    assert start(pool).wait(60) == 0
+    assert len(pool.alerts(policy)) == 1 and pool.snapshots(left) == []
+    assert start(pool, "--policy", pool.uuid("VMSS", policy), "--missing").wait(60) == 1
+    assert len(pool.snapshots(left)) == 1
 
 
 def test_after_a_kill_the_snapshot_under_way_is_adopted_and_not_doubled(pool: TestPool) -> None:

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import re
-import time
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +19,9 @@ from tests.terminal import on_terminal
 from tests.test_commands import one_line, tls, vmss
 from vmss.cli.main import COMMANDS
 from vmss.core.problem import BadInput, UnknownPolicy
-from vmss.insight import reading
+from vmss.edges.zones import time_zone
+from vmss.insight import history, reading
+from vmss.insight.history import LATE, Counts
 
 assert tls  # a fixture
 
@@ -123,19 +124,36 @@ def test_both_clocks_are_told_where_they_differ(busy: TestPool) -> None:
     assert ended.out.splitlines()[1].split("\t")[7] == "2026-03-03 10:15 UTC (19:15 JST)"
 
 
-def test_the_zone_is_the_coordinators(busy: TestPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a setting, the server's clocks tell what it is: here those of this process, in which the simulator is."""
+SHOWN_IN_TOKYO = {
+    "America/New_York": "2026-03-02 05:15 EST (19:15 JST)",
+    # A server that names no zone: the offset that it has now is all that is known.
+    "": "2026-03-02 05:15 UTC-05:00 (19:15 JST)",
+}
+
+
+@pytest.mark.parametrize("named", SHOWN_IN_TOKYO)
+def test_the_zone_is_the_coordinators(busy: TestPool, named: str) -> None:
+    """Without a setting it is what the server says, whatever the zone of whoever asks."""
     (busy.folder / "conf").write_text("[vmss]\n")
-    try:
-        monkeypatch.setenv("TZ", "America/New_York")
-        time.tzset()
-        ended = vmss(busy.folder, "list", VMSS_XAPI=busy.place.xapi, TZ="Asia/Tokyo")
-        same = vmss(busy.folder, "list", VMSS_XAPI=busy.place.xapi, TZ="America/New_York")
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert ended.out.splitlines()[1].split("\t")[5] == "2026-03-02 05:15 UTC-05:00 (19:15 JST)"
-    assert same.out.splitlines()[1].split("\t")[5] == "2026-03-02 05:15 EST"
+    busy.call("host.set_timezone", busy.host, "America/New_York")
+    if not named:
+        unknown = json.dumps(["MESSAGE_METHOD_UNKNOWN", "host.get_timezone"])
+        busy.call(
+            "simulator.add_fault", {"method": "host.get_timezone", "action": "error", "error": unknown, "count": "9"}
+        )
+    told = [vmss(busy.folder, "list", VMSS_XAPI=busy.place.xapi, TZ=zone).out for zone in ("Asia/Tokyo", "EST5EDT")]
+    assert told[0].splitlines()[1].split("\t")[5] == SHOWN_IN_TOKYO[named]
+    assert told[1].splitlines()[1].split("\t")[5] == SHOWN_IN_TOKYO[named].partition(" (")[0]
+
+
+def test_a_zone_that_the_servers_clock_contradicts_does_not_count(busy: TestPool) -> None:
+    """Somebody has set the zone of dom0 by hand, and xapi does not know it yet."""
+    (busy.folder / "conf").write_text("[vmss]\n")
+    busy.call("host.set_timezone", busy.host, "America/New_York")
+    path = str(busy.folder / "front")
+    Front(path, busy.socket, rewrite=lambda _, answer: answer.replace(b"America/New_York", b"Asia/Tokyo"))
+    ended = vmss(busy.folder, "list", VMSS_XAPI="unix:" + path, TZ="UTC")
+    assert ended.out.splitlines()[1].split("\t")[5].startswith("2026-03-02 05:15 UTC-05:00")
 
 
 def test_a_mistake_among_the_pools_settings_is_told_beside_the_list(busy: TestPool) -> None:
@@ -310,6 +328,49 @@ def test_runs_by_hand_tell_nothing_of_the_length_of_the_next(pool: TestPool) -> 
     pool.tick()
     assert "The run was started late, at 2026-03-09 10:45:00 (UTC), and took " in pool.alerts(policy)[-1]["body"]
     assert [one["start"] for one in ask(pool, "history", "--last", "1")] == ["late"]
+
+
+def test_a_late_run_after_a_long_pause_tells_nothing_of_the_length_of_the_next(pool: TestPool) -> None:
+    """As it was seen: it was taken for the length, for no other run lay within the slots that were asked for."""
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm])
+    for hour in (10, 11, 12):
+        pool.at(hour, 15)
+        pool.tick()
+    usual = ask(pool, "next", "--hours", "1")[0]
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(840.0, 840.0))
+    pool.at(6, 30, day=3)
+    pool.tick()
+    assert history_of(pool, policy)[-1].start == LATE
+    (run,) = ask(pool, "next", "--hours", "1")
+    assert usual["runs"] == run["runs"] == 3 and usual["seconds"] == run["seconds"] < 60
+    # Where there is no other, it is estimated.
+    young = pool.policy([vm], "young")
+    pool.call("VMSS.set_last_run_time", young, "20260302T10:00:00Z")
+    pool.tick()
+    assert history_of(pool, young)[-1].start == LATE
+    (run,) = [run for run in ask(pool, "next", "--hours", "1") if run["policy"] == "young"]
+    assert run["runs"] == 0
+
+
+def history_of(pool: TestPool, policy: str) -> List[Counts]:
+    """What the runs of a policy tell of themselves, the latest last."""
+    found = [history.runs({"": alert})[0].counts for alert in pool.alerts(policy)]
+    return [counts for counts in found if counts is not None]
+
+
+def test_another_zone_changes_neither_lengths_nor_what_status_says(pool: TestPool) -> None:
+    """As it was seen: the alerts of before were read on the new clock, and a run took about nine hours."""
+    policy = pool.policy([pool.vm("vm", [pool.sr()])])
+    for hour in (10, 11, 12):
+        pool.at(hour, 15)
+        pool.tick()
+    pool.at(12, 45)
+    before = ask(pool, "next", "--hours", "1")[0]["seconds"]
+    (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\ntimezone = Asia/Tokyo\n")
+    assert ask(pool, "next", "--hours", "1")[0]["seconds"] == before < 60
+    assert [counts.began(time_zone("Asia/Tokyo"))[0].hour for counts in history_of(pool, policy)] == [10, 11, 12]
+    assert " runs_failed=0 vms_late=0 " in vmss(pool.folder, "status", VMSS_XAPI=pool.place.xapi).out
 
 
 def test_an_overlap_is_told_with_the_command_that_ends_it(busy: TestPool) -> None:

@@ -48,6 +48,8 @@ ELSEWHERE = {
     "correct it: VMSS_XAPI is…": "test_no_session.py: test_a_ca_file_that_is_none",
     "put our RPM in its place…": "test_packaging.py: test_installing_from_files_is_refused_beside_a_package",
     "upgrade it: rpm -U ": "test_packaging.py: test_installing_from_files_is_refused_beside_a_package",
+    "Take one of the VMs that have none of the latest slot…": "test_killed.py: "
+    "test_a_run_by_hand_that_is_told_to_stop_tells_what_it_did_and_promises_nothing",
     "rpm -U --replacepkgs ": "test_packaging.py: test_a_file_of_the_package_is_put_back_as_the_doctor_says",
 }
 

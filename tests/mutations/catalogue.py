@@ -484,8 +484,8 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "an alert that was not stored counts as raised",
-            "        if raised:\n",
-            "        if True:\n",
+            "        if not raised:\n",
+            "        if False:\n",
             "alerts trouble",
         ),
         ("a run that failed is told as a success", "        if served.victims:\n", "        if False:\n", "alerts run"),
@@ -499,8 +499,8 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "last-run-time is not set",
-            "            self._set_last_run_time(policy, ended)\n        else:",
-            "            pass\n        else:",
+            "            self._set_last_run_time(policy, ended)\n",
+            "            pass\n",
             "run",
         ),
     ),

@@ -55,4 +55,8 @@ ONCE: Dict[str, Tuple[int, str]] = {
         1795819025010,
         "0.33:operation_late:3263068225 0.63:stop_asked:1030923464 2.1:snapshot_now:4046224239",
     ),
+    "a schedule whose deletion xapi forgets is back without its alerts: those were files, and that is no silence": (
+        1795772523045,
+        "7.24:policy_deleted:2400441500 7.37:xapi_killed:2713507996 9.41:clock_back:2286539405",
+    ),
 }

@@ -63,6 +63,27 @@ def local(instant: datetime, zone: tzinfo) -> str:
     return str(wall_clock(zone, instant))
 
 
+def stated(instant: datetime, zone: tzinfo) -> str:
+    """An instant as alerts state it: on the wall clock, to the second, with the name of the zone and its offset from
+    UTC, which says the same whatever the zone of who reads it: `2026-03-26 02:30:00 (CET, UTC+01:00)`."""
+    there = instant.replace(microsecond=0).astimezone(zone)
+    name, offset = str(there.tzname()), str(timezone(there.utcoffset() or timedelta(0)))
+    known = name if name in (offset, "UTC") else "%s, %s" % (name, offset)
+    return "%s (%s)" % (there.replace(tzinfo=None), known)
+
+
+def parse_stated(wall: str, zone: str) -> datetime:
+    """The inverse of `stated`: given its two parts, return the instant; or, of earlier versions, which gave the name of
+    the zone alone, what the wall clock showed, as a naive datetime. Raise ValueError for anything else."""
+    shown = datetime.strptime(wall, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007, what a clock shows
+    found = re.search(r"(?:\A|, )UTC(?:([+-])([0-9]{2}):([0-9]{2}))?\Z", zone)
+    if found is None:
+        return shown
+    sign, hours, minutes = found.groups()
+    east = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    return (shown + east if sign == "-" else shown - east).replace(tzinfo=UTC)
+
+
 def wall_clock(zone: tzinfo, instant: datetime) -> datetime:
     """The wall-clock reading at an instant, as a naive datetime."""
     return instant.astimezone(zone).replace(tzinfo=None)

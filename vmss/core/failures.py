@@ -138,6 +138,12 @@ CATALOGUE = {
         "The snapshot of the slot before had not ended when the next slot came",
         "Find the task that hangs with: xe task-list.",
     ),
+    "VMSS_RUN_STOPPED": Failure(
+        PERMANENT,
+        "The run was stopped before the VM had its snapshot",
+        "Take one of the VMs that have none of the latest slot: vmss run --policy SCHEDULE --missing; or of all: "
+        "vmss run --policy SCHEDULE.",
+    ),
     "VMSS_UNREADABLE_RECORD": Failure(
         PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=VM."
     ),

@@ -10,6 +10,7 @@ RUN_OVER = "VMSS_RUN_TIMED_OUT"  # [seconds]
 RESULT_LOST = "VMSS_RESULT_LOST"  # [method]
 STORAGE_STUCK = "VMSS_STORAGE_STUCK"  # [method, the uuid of the VM whose operation has reached its limit there]
 OVERTAKEN = "VMSS_OVERTAKEN_BY_NEXT_SLOT"  # [method]
+STOPPED = "VMSS_RUN_STOPPED"  # [method]
 OFF_SCHEDULE = "VMSS_LEFT_THE_SCHEDULE"  # no failure: the VM is gone, or off the schedule, since it was planned
 LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"  # [why it is not resumed, the error array of the checkpoint]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]

@@ -3,12 +3,13 @@
 from datetime import datetime, timedelta, tzinfo
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import local
+from vmss.core.datetimes import stated
 from vmss.core.messages import NOT_QUIESCED, SENTENCES, Victim
+from vmss.core.outcome import STOPPED
 from vmss.core.schedule import TICK_INTERVAL
-from vmss.core.text import quoted
+from vmss.core.text import one_line, quoted
 from vmss.core.turn import Turn
-from vmss.core.words import agree, counted
+from vmss.core.words import agree, counted, listed
 
 
 class Served(NamedTuple):
@@ -18,7 +19,7 @@ class Served(NamedTuple):
     those that exceed retention and are left to later runs, `future` those that are dated in the future.
     `victims` are the VMs with an error, `without` those of them that have no snapshot of the slot. `degraded`: plain
     snapshots were taken instead of quiesced ones. `overtaken` is the policy's next slot, if the run had to give up the
-    rest of its VMs for it.
+    rest of its VMs for it. `stopped`: the pass was told to stop before it was over.
     """
 
     turn: Turn
@@ -32,6 +33,7 @@ class Served(NamedTuple):
     without: Tuple[Victim, ...] = ()
     degraded: bool = False
     overtaken: Optional[datetime] = None
+    stopped: bool = False
 
     def summary(self, zone: tzinfo, ended: datetime) -> str:
         """The run in two sentences, which insight.history reads back: what it did; how it was started, and how long
@@ -41,10 +43,22 @@ class Served(NamedTuple):
             self.taken,
             counted(self.vms, "VM"),
             agree(self.taken, "has its", "have their"),
-            _with_zone(self.turn.slot, zone),
+            stated(self.turn.slot, zone),
             counted(self.deleted, "expired snapshot"),
             self._course(zone, ended),
         )
+
+    @property
+    def errors(self) -> Sequence[Victim]:
+        """The victims, without VMs that the next pass comes to."""
+        goes_on = self.stopped and not self.turn.forced
+        return [victim for victim in self.victims if not (goes_on and victim.error[:1] == (STOPPED,))]
+
+    @property
+    def dropped(self) -> bool:
+        """Whether VMs have no snapshot that no later pass takes: the pass was told to stop, and the run was started by
+        hand."""
+        return self.stopped and self.turn.forced and self.taken < self.vms
 
     def remarks(self, of_the_day: bool) -> List[str]:
         """Sentences beside the summary, each for a line of its own; `of_the_day`: also what is said once a day."""
@@ -82,25 +96,31 @@ class Served(NamedTuple):
         # Of a clock that was set back meanwhile, no length is known but that it was not negative.
         took = "took %s" % counted(round(max(timedelta(0), ended - self.started).total_seconds()), "second")
         if self.turn.forced:
-            return "The run was started by hand at %s and %s." % (_with_zone(self.started, zone), took)
+            stopped = " It was stopped before its end." if self.stopped else ""
+            return "The run was started by hand at %s and %s.%s" % (stated(self.started, zone), took, stopped)
         if self.turn.again:
-            return "The run was started again, at %s, and %s." % (_with_zone(self.started, zone), took)
+            return "The run was started again, at %s, and %s." % (stated(self.started, zone), took)
         if self.started >= self.turn.slot + TICK_INTERVAL:
-            return "The run was started late, at %s, and %s." % (_with_zone(self.started, zone), took)
+            return "The run was started late, at %s, and %s." % (stated(self.started, zone), took)
         return "The run was started at its slot and %s." % took
 
 
-def _with_zone(instant: datetime, zone: tzinfo) -> str:
-    """An instant on the wall clock, to the second, and the name of the zone."""
-    return "%s (%s)" % (local(instant.replace(microsecond=0), zone), instant.astimezone(zone).tzname())
+def stopped_line(progress: str, runs: Sequence[Served]) -> str:
+    """How a pass ended that was told to stop, in one line, with the results of these runs. Of those that were not over
+    the next pass goes on with the ones that were due; nobody goes on with those that were started by hand."""
+    dropped = [one_line(served.turn.policy.name, 60) for served in runs if served.dropped]
+    goes_on = any(served.stopped and not served.dropped for served in runs) or not dropped
+    rest = ["the next pass goes on with the rest"] if goes_on else []
+    rest += ["no pass goes on with what was started by hand: %s" % listed(dropped)] if dropped else []
+    return "stopped before the end: %s, %s; %s" % (progress, ", but ".join(rest), totals(runs))
 
 
 def totals(runs: Sequence[Served]) -> str:
     """The results of these runs in one line, for people."""
     return "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
-        len(runs),
+        sum(not served.stopped for served in runs),
         sum(served.taken for served in runs),
         sum(served.vms for served in runs),
         sum(served.deleted for served in runs),
-        sum(len(served.victims) for served in runs),
+        sum(len(served.errors) for served in runs),
     )

@@ -1,5 +1,6 @@
 """Time zones: dom0's own, and zones by name."""
 
+import os
 import re
 import time
 from calendar import timegm
@@ -34,6 +35,23 @@ class Dom0Zone(tzinfo):
 
     def tzname(self, wall: Optional[datetime]) -> Optional[str]:
         return None
+
+
+def machine_zone() -> tzinfo:
+    """This machine's own zone (/etc/localtime), whatever TZ says: in dom0, a shell may have any."""
+    if "TZ" not in os.environ:
+        return time_zone(None)
+    from dateutil import tz  # slow to load, and cron sets no TZ
+
+    try:
+        return tz.tzfile("/etc/localtime")
+    except (OSError, ValueError):
+        return UTC  # as the C library has it, where there is no such file
+
+
+def set_zone(setting: str) -> tzinfo:
+    """The zone that the setting names; this machine's if it names none."""
+    return time_zone(setting) if setting else machine_zone()
 
 
 def time_zone(name: Optional[str]) -> tzinfo:

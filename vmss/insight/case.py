@@ -11,7 +11,7 @@ from vmss.edges.clock import Clock
 from vmss.edges.settings import Place, Settings, SettingsError, load
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered
-from vmss.edges.zones import time_zone
+from vmss.edges.zones import set_zone
 from vmss.insight import logfile, no_session, policies
 from vmss.insight.lock_and_log import Local, read_local
 from vmss.insight.policies import Entry
@@ -83,7 +83,7 @@ def opened(around: Surroundings, root: Root, dom0: bool) -> Iterator[Case]:
 
 def _without_session(around: Surroundings, root: Root, dom0: bool, problem: Problem) -> Case:
     where, settings = around.place, around.settings
-    clock, zone = around.clock or Clock(), time_zone(settings.timezone or None)
+    clock, zone = around.clock or Clock(), set_zone(settings.timezone)
     log = None if where.xapi.startswith("https:") else logfile.read(where.log, zone, clock.now())
     local = Local("there is no session with xapi, which tells whose lock it is", cron=dom0, log=log)
     remedy = no_session.remedy(problem, where)

@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, Tuple
 
 from vmss.core.text import one_line
 from vmss.edges.surroundings import POOL_ROLE
-from vmss.edges.zones import time_zone
+from vmss.edges.zones import machine_zone
 from vmss.insight import logfile
 from vmss.insight.case import Case
 from vmss.insight.findings import CRITICAL, OK, WARNING, Finding, skipped
@@ -201,7 +201,7 @@ def cron(case: Case) -> Iterator[Finding]:
 
 def cron_log(case: Case) -> Iterator[Finding]:
     """Whether cron starts passes, by its own log. Its times are those of the machine, whatever zone schedules have."""
-    last, oldest, error = logfile.last_start(case.root.locate(_CRON_LOG), time_zone(None), case.now)
+    last, oldest, error = logfile.last_start(case.root.locate(_CRON_LOG), machine_zone(), case.now)
     remedy = "see %s and the entry in /etc/cron.d; systemctl restart crond" % _CRON_LOG
     if error:
         yield skipped("cron log", "%s: %s" % (_CRON_LOG, error))

@@ -9,7 +9,7 @@ from vmss.core.text import one_line, quoted
 from vmss.edges.clock import Clock
 from vmss.edges.settings import POOL_PREFIX
 from vmss.edges.xapi import Refused, understood
-from vmss.edges.zones import time_zone as zone_by_name
+from vmss.edges.zones import machine_zone
 from vmss.insight import state
 from vmss.insight.case import Case
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding, skipped
@@ -118,7 +118,7 @@ def time_zone(case: Case) -> Iterator[Finding]:
     now = session.now()
     minutes = 15 * round((wall - now).total_seconds() / 900)
     place = case.settings.timezone or ("this machine" if case.dom0 else "the coordinator")
-    zone = case.zone if case.settings.timezone or not case.dom0 else zone_by_name(None)
+    zone = case.zone if case.settings.timezone or not case.dom0 else machine_zone()
     offset = now.astimezone(zone).utcoffset() or timedelta(0)
     evidence = "schedules %s, the coordinator %s" % (
         _shown(now, zone),

@@ -5,12 +5,12 @@ are what XenCenter reads (xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
 """
 
 import re
-from datetime import datetime
+from datetime import datetime, tzinfo
 from statistics import median_high
 from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import messages
-from vmss.core.datetimes import parse_datetime
+from vmss.core.datetimes import parse_datetime, parse_stated, wall_to_instants
 from vmss.core.failures import failure_of
 from vmss.core.messages import SENTENCES, Victim
 from vmss.core.words import counted
@@ -46,17 +46,18 @@ _ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 # wrote the plural with every number.
 _SUMMARY = re.compile(
     r".*: ([0-9]+) of ([0-9]+) VMs? ha(?:s its|ve their) snapshot of "
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) \([^()]*\); ([0-9]+) expired snapshots? deleted\."
-    r"(?: The run was started (at its slot|late, at|again, at|by hand at)(?: ([-0-9]{10} [:0-9]{8}) \([^()]*\),?)?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) \(([^()]*)\); ([0-9]+) expired snapshots? deleted\."
+    r"(?: The run was started (at its slot|late, at|again, at|by hand at)(?: ([-0-9]{10} [:0-9]{8}) \(([^()]*)\),?)?"
     r" and took ([0-9]{1,9}) seconds?\.)?(?: .*)?\Z"
 )
 _STARTED = {"at its slot": AT_SLOT, "late, at": LATE, "again, at": AGAIN, "by hand at": BY_HAND}
 
 
 class Counts(NamedTuple):
-    """The numbers of a run: VMs that were snapshotted, VMs of the policy, and snapshots deleted. `slot` is its slot as
-    a wall-clock time. `start`: how it was started, empty if that is not known; `started`: when, as a wall-clock time,
-    unless it was at its slot; `seconds`: how long it took, if that is known."""
+    """The numbers of a run: VMs that were snapshotted, VMs of the policy, and snapshots deleted. `slot` is its slot.
+    `start`: how it was started, empty if that is not known; `started`: when, unless it was at its slot; `seconds`: how
+    long it took, if that is known. Earlier versions stated both times as a wall clock showed them, which are naive
+    datetimes here, and `zone` is what that clock called its zone."""
 
     snapshotted: int
     vms: int
@@ -65,6 +66,15 @@ class Counts(NamedTuple):
     start: str = ""
     started: Optional[datetime] = None
     seconds: Optional[int] = None
+    zone: str = ""
+
+    def began(self, zone: tzinfo) -> List[datetime]:
+        """The instants at which it may have begun: one, unless an earlier version stated it. What that says is read on
+        the clock of `zone`, if that was the clock: the setting may have changed since."""
+        stated = self.started or self.slot
+        if stated.tzinfo is not None:
+            return [stated]
+        return [at for at in wall_to_instants(zone, stated) if at.astimezone(zone).tzname() == self.zone]
 
 
 class Run(NamedTuple):
@@ -159,12 +169,13 @@ def _remedy(same: Sequence[Tuple[Victim, str]]) -> str:
     return failure_of(same[0][0].error, vm, policy).remedy
 
 
-def durations(past: Sequence[Run]) -> List[int]:
+def durations(past: Sequence[Run], late: bool = True) -> List[int]:
     """The durations of the last RUNS_ASKED runs in seconds, as their messages tell them, the newest first. Those that
-    somebody started by hand do not count: they say nothing of the next one at its slot."""
-    ended = (messages.SUCCEEDED, messages.FAILED)
+    somebody started by hand do not count: they say nothing of the next one at its slot. Nor do those that were started
+    late, unless `late`: after a pause many schedules run at once, and wait for each other."""
+    ended, left_out = (messages.SUCCEEDED, messages.FAILED), (AGAIN, BY_HAND) + (() if late else (LATE,))
     told = [run.counts for run in past if run.counts is not None and run.name in ended]
-    found = [counts.seconds for counts in told if counts.seconds is not None and counts.start not in (AGAIN, BY_HAND)]
+    found = [counts.seconds for counts in told if counts.seconds is not None and counts.start not in left_out]
     return found[:RUNS_ASKED]
 
 
@@ -200,20 +211,17 @@ def _counts(remark: str) -> Optional[Counts]:
     match = _SUMMARY.match(remark)
     if match is None:
         return None
-    snapshotted, vms, slot, deleted, start, started, seconds = match.groups()
+    snapshotted, vms, slot, zone, deleted, start, started, zone_then, seconds = match.groups()
     try:
         return Counts(
             int(snapshotted),
             int(vms),
             int(deleted),
-            _wall(slot),
+            parse_stated(slot, zone),
             _STARTED.get(start, ""),
-            _wall(started) if started else None,
+            parse_stated(started, zone_then) if started else None,
             int(seconds) if seconds else None,
+            zone_then or zone,
         )
     except ValueError:
         return None
-
-
-def _wall(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007, what a clock shows

@@ -12,9 +12,11 @@ from vmss.edges import storage
 from vmss.edges.vms import read_vms
 from vmss.insight import history, policies
 from vmss.insight.forecast import Load
-from vmss.insight.history import Run
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading
+
+# So many slots back past runs are looked for: if none of them had one, so many.
+_SLOTS_ASKED = (2 * history.RUNS_ASKED, 24 * history.RUNS_ASKED)
 
 
 def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until: datetime) -> List[Load]:
@@ -36,7 +38,7 @@ def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until:
         for job in jobs:
             for resource in job.tokens:
                 work[resource] = work.get(resource, 0.0) + job.seconds
-        past = history.durations(_past_runs(session, policy, now))
+        past = _durations(session, policy, now)
         seconds = history.median_duration(past) if past else max(work.values(), default=0.0)
         loads.append(Load(policy, max(1.0, seconds), len(past), frozenset(work)))
     return loads
@@ -47,6 +49,13 @@ def _runs_until(session: Reading, policy: Policy, until: datetime) -> bool:
     return following is not None and following <= until
 
 
-def _past_runs(session: Reading, policy: Policy, now: datetime) -> List[Run]:
-    """The policy's last runs. Each message is a file that xapi reads: only those of the last slots."""
-    return policies.runs(session, policy.uuid, now - 2 * history.RUNS_ASKED * policy.schedule.distance)
+def _durations(session: Reading, policy: Policy, now: datetime) -> List[int]:
+    """How long the policy's last runs took. Each message is a file that xapi reads: so only those of the last slots are
+    asked for, and more if a pause lies between."""
+    for slots in _SLOTS_ASKED if policy.last_run is not None else ():
+        past = history.durations(
+            policies.runs(session, policy.uuid, now - slots * policy.schedule.distance), late=False
+        )
+        if past:
+            return past
+    return []

@@ -1,19 +1,19 @@
 """The session of a command that only reads: for the administrator, as root, from dom0 or over https."""
 
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, tzinfo
 from typing import Iterator, NamedTuple
 
 from vmss.core import words
-from vmss.core.datetimes import parse_reading
 from vmss.core.records import Pool
 from vmss.core.text import one_line
 from vmss.edges import sessions, world
-from vmss.edges.clock import Clock, RemoteClock
+from vmss.edges.clock import Clock
+from vmss.edges.server_time import clock_and_zone
 from vmss.edges.sessions import NoSession
 from vmss.edges.settings import Settings, of_pool
 from vmss.edges.surroundings import Surroundings
-from vmss.edges.xapi import Refused, Unanswered, Xapi, understood
+from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.edges.zones import time_zone
 
 
@@ -51,7 +51,7 @@ def reading(around: Surroundings) -> Iterator[Reading]:
     try:
         sessions.log_in(xapi, around.place, settings, clock, around.say, user="root")
         try:
-            yield _read(xapi, around, clock)
+            yield _read(xapi, around)
         finally:
             sessions.log_out(xapi)
     except (Unanswered, Refused) as error:
@@ -60,32 +60,10 @@ def reading(around: Surroundings) -> Iterator[Reading]:
         xapi.close()
 
 
-def _read(xapi: Xapi, around: Surroundings, clock: Clock) -> Reading:
+def _read(xapi: Xapi, around: Surroundings) -> Reading:
     pool = world.read_pool(xapi)
     settings, mistakes = of_pool(around.settings, pool.other_config)
     for mistake in mistakes:
         around.say("pool.other_config: %s (ignored)" % mistake)
-    if around.clock is None and not around.place.local:
-        with understood("host.get_servertime"):
-            clock = RemoteClock(parse_reading(xapi.call("host.get_servertime", pool.coordinator)))
-    here = time_zone(None)
-    if settings.timezone:
-        return Reading(xapi, pool, settings, clock, time_zone(settings.timezone), here)
-    return Reading(xapi, pool, settings, clock, _zone(xapi, pool, clock.now(), here), here)
-
-
-def _zone(xapi: Xapi, pool: Pool, now: datetime, here: tzinfo) -> tzinfo:
-    """The zone of the coordinator: this machine's, unless the server's clocks say that it has another one. Then only
-    its present offset from UTC is known."""
-    try:
-        reading = xapi.call("host.get_server_localtime", pool.coordinator)
-    except Refused:
-        return here
-    with understood("host.get_server_localtime"):
-        # It comes without a zone, and is parsed as though it were UTC; the two clocks were read at different moments.
-        wall = parse_reading(reading)
-        minutes = 15 * round((wall - now).total_seconds() / 900)
-        if abs(minutes) > 15 * 60:
-            raise ValueError(str(reading))
-        offset = timedelta(minutes=minutes)
-    return here if now.astimezone(here).utcoffset() == offset else timezone(offset)
+    clock, zone = clock_and_zone(around, xapi, pool, settings)
+    return Reading(xapi, pool, settings, clock, zone, time_zone(None))

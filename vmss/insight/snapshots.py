@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from vmss.core import messages
-from vmss.core.datetimes import EPOCH, format_datetime, in_future, parse_datetime, wall_to_instants
+from vmss.core.datetimes import EPOCH, format_datetime, in_future, parse_datetime
 from vmss.core.plan import snapshot_name
 from vmss.core.policy import Policy
 from vmss.core.retention import Snapshot
@@ -66,8 +66,7 @@ def _since(slot: datetime, runs: Sequence[Run], zone: tzinfo) -> Iterator[Tuple[
     """The runs since a slot that say what they did, each with the instant that it stands for."""
     for run in runs:
         if run.counts is not None and run.name in (messages.SUCCEEDED, messages.FAILED):
-            wall = run.counts.started or run.counts.slot
-            began = max([at for at in wall_to_instants(zone, wall) if at <= run.at], default=None)
+            began = max([at for at in run.counts.began(zone) if at <= run.at], default=None)
             if began is not None and began >= slot:
                 yield began, run
 

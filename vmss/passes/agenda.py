@@ -40,14 +40,14 @@ class Agenda:
         self._owed: Optional[Owed] = None
         self._known: Optional[Set[str]] = None  # the policies that existed when the pass began
         self._served: Dict[str, datetime] = {}  # the latest slot that this pass has served, by policy
-        self._began = self._next_tick = context.clock.now()
+        self._began = self._next_tick = context.now()
         # The first tick that could not serve what was due; this one, unless earlier ones found no session or the lock
         # held.
-        self.waiting_since = context.clock.now()
+        self.waiting_since = context.now()
 
-    def waits_since(self, since: datetime) -> None:
-        """A tick could not serve what was due at this time either."""
-        self.waiting_since = min(self.waiting_since, since)
+    def waits_since(self, since: Optional[datetime]) -> None:
+        """A tick could not serve what was due at this time either, if there was one."""
+        self.waiting_since = min(self.waiting_since, since or self.waiting_since)
 
     @property
     def owed(self) -> "Owed":

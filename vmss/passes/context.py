@@ -3,15 +3,14 @@
 from datetime import datetime
 from typing import Callable, NamedTuple, Optional
 
-from vmss.core.datetimes import parse_reading
 from vmss.core.records import Pool
 from vmss.edges import world
-from vmss.edges.clock import Clock, RemoteClock
+from vmss.edges.clock import Clock
 from vmss.edges.log import Log
+from vmss.edges.server_time import clock_and_zone
 from vmss.edges.settings import Settings, of_pool
 from vmss.edges.surroundings import Surroundings
-from vmss.edges.xapi import Xapi, understood
-from vmss.edges.zones import time_zone
+from vmss.edges.xapi import Xapi
 
 
 class Context(NamedTuple):
@@ -45,15 +44,12 @@ class Context(NamedTuple):
         return self.clock.monotonic() >= self.began + self.settings.pass_limit / 2
 
 
-def read_context(around: Surroundings, xapi: Xapi, clock: Clock, log: Log, supposed: Optional[datetime]) -> Context:
+def read_context(around: Surroundings, xapi: Xapi, log: Log, supposed: Optional[datetime]) -> Context:
     """Read the pool and its settings, and let the log have the coordinator's clock and zone."""
     pool = world.read_pool(xapi)
     settings, mistakes = of_pool(around.settings, pool.other_config)
     for mistake in mistakes:
         log("pool.other_config: %s (ignored)" % mistake)
-    log.zone = time_zone(settings.timezone or None)
-    if around.clock is None and not around.place.local:
-        with understood("host.get_servertime"):
-            clock = RemoteClock(parse_reading(xapi.call("host.get_servertime", pool.coordinator)))
+    clock, log.zone = clock_and_zone(around, xapi, pool, settings)
     log.now = clock.now
     return Context(xapi, pool, settings, clock, log, around.say, clock.monotonic(), supposed)

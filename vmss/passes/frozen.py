@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import format_datetime, local
+from vmss.core.datetimes import format_datetime, stated
 from vmss.core.frozen import LEFT, LOST, SETTLED, STUCK, UNDER_WAY, Frozen, Seen, judge, reason, remedy
 from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import quoted
@@ -102,7 +102,7 @@ class FrozenVms:
 
     def was_resumed(self, frozen: Frozen, name: str) -> None:
         """A VM that was Suspended has been resumed."""
-        began = local(frozen.since, self._context.log.zone)
+        began = stated(frozen.since, self._context.log.zone)
         self._resumed.append(
             "VM %s (%s) had been left suspended by its checkpoint of %s, and was resumed."
             % (quoted(name), frozen.vm, began)
@@ -120,7 +120,7 @@ class FrozenVms:
     def sentence(self, vm: str) -> str:
         """What is to be said about a VM that is down."""
         down = self.down[vm]
-        began = local(down.since, self._context.log.zone)
+        began = stated(down.since, self._context.log.zone)
         cure = remedy(vm, down.state)
         return "VM %s (%s) is suspended since its checkpoint of %s: %s." % (quoted(down.name), vm, began, cure)
 

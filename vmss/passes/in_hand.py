@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Sequence, Set
 from vmss.core.engine import Engine
 from vmss.core.job import Job, Operation
 from vmss.core.messages import Victim
-from vmss.core.outcome import OVERTAKEN, UNREADABLE, Error
+from vmss.core.outcome import OVERTAKEN, STOPPED, UNREADABLE, Error
 from vmss.core.policy import Policy
 from vmss.core.pruning import Pruned
 from vmss.core.served import Served
@@ -28,14 +28,15 @@ class _Run:
     """One policy's run: the numbers of its jobs, and the VMs that get no job.
 
     It counts its VMs that are still `unplanned`, the jobs whose snapshots are `unsettled`, and those that are
-    `unfinished`. `settled_at` is the time on the monotonic clock at which the last of its snapshots was taken, or
-    failed.
+    `unfinished`. `names` are those of the unplanned, by their uuids. `settled_at` is the time on the monotonic clock at
+    which the last of its snapshots was taken, or failed.
     """
 
-    def __init__(self, turn: Turn, started: datetime, vms: int) -> None:
+    def __init__(self, turn: Turn, started: datetime, vms: Sequence[Vm]) -> None:
         self.turn = turn
         self.started = started
-        self.unplanned = vms
+        self.unplanned = len(vms)
+        self.names = {vm.uuid: vm.name for vm in vms}
         self.unsettled = self.unfinished = 0
         self.jobs: List[int] = []
         self.victims: List[Victim] = []
@@ -75,7 +76,7 @@ class InHand:
         context.log("No of VMs: %d" % len(vms))
         context.log("Max number of threads for processing VM: %d" % context.settings.max_operations)
         context.say("%s: %s of %d VMs" % (one_line(policy.name, 60) or policy.uuid, policy.type, len(vms)))
-        self._runs[policy.ref] = _Run(turn, started, len(vms))
+        self._runs[policy.ref] = _Run(turn, started, vms)
         self._total += len(vms)
         served = [] if vms else self._over(policy.ref)
         for vm in vms:
@@ -87,6 +88,7 @@ class InHand:
         run = self._runs[policy]
         run.victims.append(victim)
         run.unplanned -= 1
+        run.names.pop(victim.uuid, None)
         self._total -= 1
         return self._if_over(run)
 
@@ -100,6 +102,7 @@ class InHand:
         run = self._of[number] = self._runs[job.policy]
         run.jobs.append(number)
         run.unplanned -= 1
+        run.names.pop(job.uuid, None)
         run.unfinished += 1
         run.unsettled += not self._engine.settled(number)
 
@@ -159,6 +162,13 @@ class InHand:
         yet have failed."""
         return self._over(policy, slot)
 
+    def interrupted(self) -> List[Served]:
+        """The pass was told to stop: its runs are over, and the VMs that have no snapshot yet have failed."""
+        for run in self._runs.values():
+            run.victims += [Victim(name, uuid, (STOPPED, "VM.snapshot")) for uuid, name in run.names.items()]
+        over = [self._over(policy, stopped=True) for policy in list(self._runs)]
+        return [served for of_policy in over for served in of_policy]
+
     def unsettled(self, policy: str) -> Set[int]:
         """The jobs of this policy's run whose snapshots have not ended."""
         return {number for number in self._runs[policy].jobs if not self._engine.settled(number)}
@@ -179,11 +189,12 @@ class InHand:
         result = "failed: %s" % one_line(" ".join(error), 200) if error else "ok"
         return result + (", %d expired" % destroyed if destroyed else "")
 
-    def _error(self, number: int) -> Error:
-        """The error of a job; empty if it met none. A VM that is down is worse than one without a snapshot."""
+    def _error(self, number: int, unsettled: str = OVERTAKEN) -> Error:
+        """The error of a job; empty if it met none; `unsettled` is the code if its snapshot has not ended. A VM that is
+        down is worse than one without a snapshot."""
         error = self._engine.states[number].error or self._problems.get(number, ())
         if not self._engine.settled(number):
-            error = (OVERTAKEN, self._engine.jobs[number].take)
+            error = (unsettled, self._engine.jobs[number].take)
         return self._left.get(number, ()) + error
 
     def _if_over(self, run: _Run) -> List[Served]:
@@ -192,13 +203,12 @@ class InHand:
             return []
         return self._over(policy)
 
-    def _over(self, policy: str, overtaken: Optional[datetime] = None) -> List[Served]:
-        run = self._runs.pop(policy)
+    def _over(self, policy: str, overtaken: Optional[datetime] = None, stopped: bool = False) -> List[Served]:
+        run, unsettled = self._runs.pop(policy), STOPPED if stopped else OVERTAKEN
         states = ((number, self._engine.states[number]) for number in run.jobs)
         mine = [(number, self._engine.jobs[number], state) for number, state in states if not state.off_schedule]
-        failed = {
-            number: Victim(job.name, job.uuid, self._error(number)) for number, job, _ in mine if self._error(number)
-        }
+        errors = {number: self._error(number, unsettled) for number, _, _ in mine}
+        failed = {number: Victim(job.name, job.uuid, errors[number]) for number, job, _ in mine if errors[number]}
         without = [failed[number] for number, job, state in mine if job.take and not state.snapshot]
         return [
             Served(
@@ -214,5 +224,6 @@ class InHand:
                 without=tuple(without + run.victims),
                 degraded=any(state.degraded for _, _, state in mine),
                 overtaken=overtaken,
+                stopped=stopped,
             )
         ]

@@ -1,11 +1,10 @@
 """One pass over the pool, from the lock to the lock, in the order of the vendor's article CTX224169."""
 
 import os
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from vmss.core.datetimes import format_datetime, parse_reading
+from vmss.core.datetimes import format_datetime
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
 from vmss.core.records import AT_WORK, BEGUN, FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
@@ -16,10 +15,11 @@ from vmss.edges.log import Log
 from vmss.edges.sessions import NoSession
 from vmss.edges.surroundings import Surroundings, on_coordinator
 from vmss.edges.xapi import Refused, Unanswered, Xapi
-from vmss.edges.zones import time_zone
+from vmss.edges.zones import set_zone
 from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
 from vmss.passes.journal import LEFT_OVER, Journal
+from vmss.passes.put_off import first_put_off, seen_by_rehearsal
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(request: Request, around: Surroundings) -> Report:
         return _NOT_HERE
     clock = around.clock or Clock()
     # A rehearsal leaves no trace: its warnings go to standard error.
-    log = Log(None if request.dry_run else around.place.log, clock.now, time_zone(around.settings.timezone or None))
+    log = Log(None if request.dry_run else around.place.log, clock.now, set_zone(around.settings.timezone))
     try:
         if request.kicked:
             log("===Kicking cron job for VMSS===")
@@ -104,7 +104,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             supposed = request.at if request.dry_run else None
             if request.at is not None and not request.dry_run:
                 _set_clock(xapi, request.at)
-            one_pass = Pass(request, around, read_context(around, xapi, clock, log, supposed))
+            one_pass = Pass(request, around, read_context(around, xapi, log, supposed))
             return one_pass.rehearse() if directory is None else one_pass.whole(directory)
         except (Unanswered, Refused) as error:
             # The pass handles what concerns one VM or one policy; this concerns the session itself.
@@ -145,6 +145,7 @@ class Pass:
         self.worked = False  # whether anything was done since it was last looked at what is due
         self.changed = False  # whether anything in the pool was changed since xapi was last told to write its database
         self.progress = ""  # how far a pass came that was stopped
+        self.interrupted: List[Served] = []  # the runs that were not over then
         self.pruned: Optional[Pruned] = None
         self.unserved = False  # whether what earlier ticks could not serve is left by this pass too
 
@@ -229,12 +230,7 @@ class Pass:
         self.earlier = sessions.close_earlier(
             self.xapi, self.directory, self.around.place, self.context.pool.uuid, self.lock.dead_sessions, self.log
         )
-        failures = sessions.failed_logins(self.directory, self.around.place)
-        if failures is not None:
-            self.agenda.waits_since(failures[0])
-        if self.lock.previous:
-            with suppress(ValueError):
-                self.agenda.waits_since(parse_reading(self.lock.previous.get("since")))
+        self.agenda.waits_since(first_put_off(self.directory, self.around.place, self.lock.previous))
         return self.earlier.settled
 
     def _learn_from_sign(self) -> None:
@@ -316,6 +312,7 @@ class Pass:
             self.lost = self.lost or service.lost
             self.worked = service.worked or len(self.teller.runs) > told
             self.changed = self.changed or service.changed or len(self.teller.runs) > told
+            self.interrupted = service.interrupted
         self.kept.save(self.teller.runs[told:])
         self.progress = "" if complete else service.progress()
         return complete
@@ -379,6 +376,7 @@ class Pass:
         if self.request.prune is not None:
             line, listed = rehearsal.of_prune(self.context, self.request.prune)
             return Report(EXIT_OK, line, listed=listed)
+        self.agenda.waits_since(seen_by_rehearsal(self.context, self.around.place))
         due = self.agenda.read(self.request.policy, self.request.missing)
         return Report(EXIT_OK, rehearsal.of_what_is_due(self.context, due))
 
@@ -391,10 +389,9 @@ class Pass:
             return Report(EXIT_FAILED if failed else EXIT_OK, line, runs, self.pruned)
         if complete and not runs:
             return Report(EXIT_OK, "no policy is due")
-        from vmss.core.served import totals  # not needed by an idle tick
+        from vmss.core.served import stopped_line, totals  # not needed by an idle tick
 
-        line = totals(runs)
         if not complete:
-            stopped = "stopped before the end: %s, the next pass goes on with the rest; " % self.progress
-            return Report(EXIT_FAILED, stopped + line, runs)
-        return Report(EXIT_FAILED if any(served.victims for served in runs) else EXIT_OK, line, runs)
+            told = [served for served in runs if not served.stopped]
+            return Report(EXIT_FAILED, stopped_line(self.progress, told + self.interrupted), runs)
+        return Report(EXIT_FAILED if any(served.victims for served in runs) else EXIT_OK, totals(runs), runs)

@@ -10,7 +10,7 @@ from vmss.core.messages import Victim
 from vmss.core.outcome import OVERTAKEN, UNREADABLE, Outcome
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, Problem
 from vmss.core.pruning import Pruned
-from vmss.core.served import Served, totals
+from vmss.core.served import Served, stopped_line, totals
 from vmss.core.turn import Turn
 from vmss.core.vms import Vm
 from vmss.edges import stop
@@ -75,6 +75,7 @@ class Service:
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
         self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
+        self.interrupted: List[Served] = []  # the runs that were not over when the pass was told to stop
         self._stop_by: Optional[float] = None  # on the monotonic clock, once the pass was told to stop
 
     @property
@@ -120,6 +121,15 @@ class Service:
         # Else it may be under way still; and a request to delete tries all that it is about by itself.
         if settled and on_request is None:
             self._engine.add(jobs_again(self._context, self._left, [turn.policy.ref for turn in turns]))
+        complete = self._work_off()
+        if complete:
+            self._note_durations()
+        else:
+            self._interrupt()
+        return complete
+
+    def _work_off(self) -> bool:
+        """Serve until all has come to its end, or the pass is told to stop. Return which of the two."""
         while True:
             self._watch_limits()
             self._pass_by()
@@ -149,10 +159,16 @@ class Service:
                 return False
             elif not progress:
                 self._context.clock.sleep(timeout)
-        if self._waiting or self._in_hand.policies or self._plans:
-            return False
-        self._note_durations()
-        return True
+        return not (self._waiting or self._in_hand.policies or self._plans)
+
+    def _interrupt(self) -> None:
+        """The pass ends before its runs do. With those that are due the next one goes on, and tells of them; with those
+        that were started by hand nobody does, so this one tells."""
+        self._count_taken(at_once=True)
+        self.interrupted = self._in_hand.interrupted()
+        self._tell([served for served in self.interrupted if served.turn.forced])
+        now = self._context.now()
+        self.interrupted += [Served(turn, now, vms=len(turn.policy.vms), stopped=True) for turn in self._waiting]
 
     # What is due
 
@@ -360,7 +376,8 @@ class Service:
             self._next.pop(served.turn.policy.ref, None)
             asked = self._asked.pop(served.turn.policy.ref, None)
             if asked is not None:
-                self._inbox.answer(asked, Answer(EXIT_FAILED if served.victims else EXIT_OK, totals([served])))
+                line = stopped_line(self.progress(), [served]) if served.dropped else totals([served])
+                self._inbox.answer(asked, Answer(EXIT_FAILED if served.victims else EXIT_OK, line))
         if over:
             self._lock.working_on([policy.uuid for policy in self._in_hand.policies])
 

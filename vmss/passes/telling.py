@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Callable, List, Optional, Sequence
 
 from vmss.core import messages
-from vmss.core.datetimes import format_datetime, local, wall_clock
+from vmss.core.datetimes import format_datetime, local, stated, wall_clock
 from vmss.core.messages import Victim
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.schedule import next_slot
@@ -75,10 +75,10 @@ class Teller:
         if served.degraded:
             self._not_quiesced(served, ended)
         self._missed(served, ended)
-        if raised:
-            self._set_last_run_time(policy, ended)
-        else:
+        if not raised:
             self.owing = True
+        elif not served.dropped:  # it has served no slot
+            self._set_last_run_time(policy, ended)
         self._completed(served)
 
     def _completed(self, served: "Served") -> None:
@@ -145,7 +145,7 @@ class Teller:
 
     def logon_failures(self, turns: Sequence[Turn], since: datetime, last: datetime) -> None:
         """Earlier ticks, from `since` to `last`, could not log in: tell the policies that waited for them."""
-        period = "No session from %s to %s." % (local(since, self._log.zone), local(last, self._log.zone))
+        period = "No session from %s to %s." % (stated(since, self._log.zone), stated(last, self._log.zone))
         for turn in turns:
             if turn.slot <= last and not turn.again:
                 body = messages.body(messages.LOGON_FAILURE, period)
@@ -180,7 +180,7 @@ class Teller:
         slots: List[str] = []
         slot = next_slot(policy.schedule, self._log.zone, served.started)
         while slot <= ended and policy.enabled and len(slots) <= _MISSED_NAMED:
-            slots.append(local(slot, self._log.zone))
+            slots.append(stated(slot, self._log.zone))
             slot = next_slot(policy.schedule, self._log.zone, slot)
         if slots:
             named = slots[:_MISSED_NAMED] + ["and more"] * (len(slots) > _MISSED_NAMED)

@@ -17,8 +17,9 @@ _EXAMPLES = """examples:
   vmss next --hours 168        those of a week
   vmss next --json             for programs
 
-The duration of a run is the median of the last 7 that were not started by hand, as their alerts tell it; if none does,
-it is estimated from the VMs. Where runs get in each other's way, the output names a quarter of an hour to move one to.
+The duration of a run is the median of the last 7 that were started at their slot, as their alerts tell it; if none
+does, it is estimated from the VMs. Where runs get in each other's way, the output names a quarter of an hour to move
+one to.
 """
 
 

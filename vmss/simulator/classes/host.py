@@ -1,7 +1,10 @@
 """Hosts: records, their clocks, and the plugins they run (xapi: ocaml/xapi/xapi_host.ml)."""
 
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Generator, List
+
+from dateutil import tz
 
 from .. import lifecycle
 from ..errors import XapiError
@@ -34,6 +37,14 @@ LICENSE: Dict[str, str] = {"restrict_" + name: "false" for name in _RESTRICTABLE
 LICENSE.update({"enable_xha": "true", "regular_nag_dialog": "false", "platform_filter": "false"})
 
 
+def zone_of_this_machine() -> str:
+    """The name of this machine's time zone, which new hosts have: TZ, else what /etc/localtime points to."""
+    for name in (os.environ.get("TZ", ""), os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]):
+        if name and tz.gettz(name) is not None:
+            return name
+    return "Etc/UTC"
+
+
 def create_host(sim: "Simulator", uuid: str, name: str, description: str, hostname: str, address: str) -> str:
     """A host record with its metrics and its control domain."""
     db = sim.db
@@ -64,7 +75,7 @@ def create_host(sim: "Simulator", uuid: str, name: str, description: str, hostna
         "license_params": next(iter(pool_rows.values()))["restrictions"] if pool_rows else LICENSE,
         "license_server": {"address": "localhost", "port": "27000"},
         "virtual_hardware_platform_versions": [0, 1, 2],
-        "timezone": "Etc/UTC",
+        "timezone": zone_of_this_machine(),
         "other_config": {"agent_start_time": "%d." % sim.kernel.now(), "boot_time": "%d." % (sim.kernel.now() - 120)},
     }  # fmt: skip
     host = db.create("host", fields)
@@ -127,9 +138,10 @@ def get_servertime(call: "Call", host: str) -> datetime:
 
 @method("host.get_server_localtime")
 def get_server_localtime(call: "Call", host: str) -> datetime:
-    """The wall clock of the host, without a zone; all hosts have the time zone of this machine."""
+    """The wall clock of the host, in its time zone, which the answer does not name."""
     call.sim.hosts.reach(host)
-    return datetime.fromtimestamp(int(call.sim.hosts.clock(host)))  # noqa: DTZ006, without a zone on purpose
+    zone = tz.gettz(call.db.row("host", host)["timezone"]) or tz.UTC
+    return from_seconds(int(call.sim.hosts.clock(host))).astimezone(zone).replace(tzinfo=None)
 
 
 @method("host.call_plugin")
