@@ -16,6 +16,7 @@ import pytest
 import XenAPI
 
 from tests.pool import TestPool
+from vmss.cli.main import COMMANDS
 from vmss.edges.lock import LockDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -250,6 +251,26 @@ def test_a_time_that_is_none(tmp_path: Path, time: str) -> None:
 def test_bad_usage_is_status_2(tmp_path: Path, words: List[str]) -> None:
     ended = vmss(tmp_path, *words)
     assert ended.status == 2 and "Traceback" not in ended.err and "usage: vmss" in ended.err
+
+
+def test_the_commands_are_shown_for_nothing_and_for_help(tmp_path: Path) -> None:
+    alone, asked = vmss(tmp_path), vmss(tmp_path, "help")
+    assert (alone.status, alone.out, alone.err) == (2, "", asked.out)
+    assert (asked.status, asked.err) == (0, "") and all("    %s" % name in asked.out for name in COMMANDS)
+    for name in ("list", "xe"):
+        assert vmss(tmp_path, "help", name).out == vmss(tmp_path, name, "--help").out != ""
+
+
+@pytest.mark.parametrize(
+    "typed, meant",
+    [("lst", "list"), ("STATUS", "status"), ("help hitsory", "history"), ("list --jsn", "--json")]
+    + [("run --dryrun", "--dry-run"), ("xe vmss-lst", "vmss-list"), ("xe help vmss-lst", "vmss-list")],
+)
+def test_what_is_mistyped_is_asked_about(tmp_path: Path, typed: str, meant: str) -> None:
+    ended = vmss(tmp_path, *typed.split())
+    assert ended.status == (1 if typed.startswith("xe") else 2) and ended.out == ""
+    assert ": did you mean '%s'?" % meant in ended.err
+    assert "did you mean" not in vmss(tmp_path, "nonsense").err
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["demo", "--help"], ["simulator", "--help"]])

@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import Dict, Optional, Sequence
 
 from vmss.cli.parts import STATUS, NotInstalled, complain
-from vmss.core.problem import Problem
+from vmss.core.problem import EXIT_BAD_INPUT, Problem
+from vmss.core.text import quoted
+from vmss.core.words import did_you_mean
 from vmss.edges.surroundings import drop_callers_environment
 from vmss.version import VERSION
 
@@ -30,6 +32,7 @@ COMMANDS: Dict[str, str] = {
     "xe": "the commands of xe that schedules need, without xe",
     "manual": "the manual page",
     "completion": "the script with which a shell completes all this",
+    "help": "these commands, or the help of one of them",
 }
 
 
@@ -40,7 +43,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if dropped:
         complain(dropped)
     try:
-        command = parser().parse_args(words[:1]).command
+        if not words:
+            print(parser().format_help(), end="", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        command = _command_of(words[0])
         module = import_module("vmss.cli.commands." + command)
         if hasattr(module, "main"):
             return int(module.main(words[1:]))
@@ -53,6 +59,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except BrokenPipeError:  # the reader of the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+
+
+def _command_of(word: str) -> str:
+    """The command that the first word names. An option ends the process here, and so does an unknown word."""
+    if not word.startswith("-") and word not in COMMANDS:
+        parser().error(unknown_command(word))
+    return str(parser().parse_args([word]).command)
+
+
+def unknown_command(word: str) -> str:
+    """What is said of a word that is no command."""
+    near = did_you_mean(word, COMMANDS)
+    return "there is no command %s%s" % (quoted(word), near or "; `vmss help` shows them all")
 
 
 def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:

@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import re
 import sys
 from contextlib import suppress
-from typing import Callable, Sequence
+from typing import Callable, NoReturn, Sequence
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
+from vmss.core.words import did_you_mean
 from vmss.edges.settings import load, place
 from vmss.edges.surroundings import Surroundings
 
@@ -26,9 +28,20 @@ class NotInstalled(Problem):
     """A command whose modules are not in this installation."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that asks, of a mistyped option, which one was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            message += did_you_mean(unknown.group(1), known)
+        super().error(message)
+
+
 def new_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """An empty parser of the command `vmss NAME`; `epilog` stands under the help as it is."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog="vmss " + name,
         description=description,
         epilog=epilog,
