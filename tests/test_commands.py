@@ -71,9 +71,25 @@ def test_an_unknown_policy(pool: TestPool) -> None:
     assert pool.sessions() == 0
 
 
-@pytest.mark.parametrize("uuid", ["abc", "", "x" * 5000, "00000000-0000-0000-0000-000000000000\n"])
-def test_a_malformed_uuid(tmp_path: Path, uuid: str) -> None:
-    one_line(vmss(tmp_path, "run", "--policy", uuid), 2, "--policy", "is not a uuid")
+@pytest.mark.parametrize("name", ["abc", "", "x" * 5000, "00000000-0000-0000-0000-000000000000\n"])
+def test_a_name_that_no_schedule_has(pool: TestPool, name: str) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], name="nightly", schedule={"min": "0"})
+    for words in (["run"], ["run", "--dry-run"], ["prune"], ["prune", "--dry-run"]):
+        ended = vmss(pool.folder, *words, "--policy", name, VMSS_XAPI=pool.place.xapi)
+        one_line(ended, 2, "no snapshot schedule of this pool has the uuid or the name", "; there is 'nightly'")
+    assert pool.snapshots(vm) == [] and pool.sessions() == 0
+
+
+def test_a_run_by_hand_takes_a_name_or_the_beginning_of_a_uuid(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    uuid = pool.uuid("VMSS", pool.policy([vm], name="every night", enabled=False, retained_snapshots="10"))
+    for number, word in enumerate(("every night", uuid.upper(), uuid[:4], uuid[:20].upper()), 1):
+        pool.at(11, number)
+        for words in (["run"], ["prune", "--dry-run"]):
+            ended = vmss(pool.folder, *words, "--policy", word, VMSS_XAPI=pool.place.xapi)
+            assert (ended.status, ended.err) == (0, "")
+        assert len(pool.snapshots(vm)) == number
 
 
 def test_an_unreachable_socket(tmp_path: Path) -> None:
@@ -237,6 +253,20 @@ def test_a_lock_that_another_process_holds(pool: TestPool) -> None:
     lock.release()
     one_line(ended, 4, "another pass holds the lock: process 4711, since 10:00")
     assert pool.names(policy) == ["VMSS_SNAPSHOT_LOCK_FAILED"]
+
+
+def test_a_time_without_a_zone_is_of_the_coordinators_wall_clock(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], frequency="daily", schedule={"hour": "2", "min": "30"})
+    (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\n")
+    for zone, setting in (("Asia/Tokyo", ""), ("America/New_York", "Asia/Tokyo")):
+        pool.call("pool.set_other_config", pool.call("pool.get_all")[0], {"vmss:timezone": setting} if setting else {})
+        for time, due in (("2026-03-05T02:30", 1), ("2026-03-05 02:30:00", 1), ("2026-03-04T17:30Z", 1)):
+            ended = vmss(pool.folder, "run", "--dry-run", "--at", time, VMSS_XAPI=pool.place.xapi, TZ=zone)
+            assert (ended.status, "would run: %d of 1" % due in ended.out) == (0, True), (zone, time, ended.out)
+    ended = vmss(pool.folder, "run", "--at", "2026-03-05T02:30", VMSS_XAPI=pool.place.xapi, TZ="Asia/Tokyo")
+    assert ended.out.startswith("policies served: 1, ")
+    assert [it["name_label"] for it in pool.snapshots(vm)] == ["policy 2026-03-04T17:30:00Z"]
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2026-13-01", "", "10:15"])

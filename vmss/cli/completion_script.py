@@ -8,21 +8,14 @@ import argparse
 from typing import Dict, Iterator, List, Sequence, Tuple
 
 from vmss.cli.main import COMMANDS, parser, parsers
+from vmss.cli.parts import SCHEDULE
 from vmss.xe.classes import CLASSES
 from vmss.xe.commands import COMMANDS as XE
 from vmss.xe.syntax import OPTIONS
 
 # What completes the value of an argument, by its placeholder in the help. Nothing completes a value that is not here.
 FILE, DIRECTORY, POLICY = "_vmss_files default", "_vmss_files dirnames", "_vmss_uuids vmss"
-KINDS: Dict[str, str] = {
-    "FILE": FILE,
-    "PATH": FILE,
-    "PEM": FILE,
-    "DIR": DIRECTORY,
-    "UUID": POLICY,
-    "UUID|NAME": POLICY,
-    "POLICY": POLICY,
-}
+KINDS: Dict[str, str] = {"FILE": FILE, "PATH": FILE, "PEM": FILE, "DIR": DIRECTORY, SCHEDULE: POLICY}
 
 # The options of xe's commands that have no value.
 XE_FLAGS = ("--minimal", "--multiple", "--all", "--force", "--help")

@@ -18,6 +18,10 @@ STATUS = """exit status:
   2  bad usage or bad input          3  no session with xapi
   4  another pass holds the lock"""
 
+# What stands for a snapshot schedule in the help of a command that takes one, and how it can be given.
+SCHEDULE = "NAME|UUID"
+BY = "its name, its uuid, or the beginning of its uuid"
+
 INSTALL_STATUS = """exit status:
   0  everything is installed, or removed
   1  a file was kept, or the plugin does not start: a line says which and why

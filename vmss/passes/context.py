@@ -45,7 +45,7 @@ class Context(NamedTuple):
         return self.clock.monotonic() >= self.began + self.settings.pass_limit / 2
 
 
-def read_context(around: Surroundings, xapi: Xapi, clock: Clock, log: Log, supposed: Optional[datetime]) -> Context:
+def read_context(around: Surroundings, xapi: Xapi, clock: Clock, log: Log) -> Context:
     """Read the pool and its settings, and let the log have the coordinator's clock and zone."""
     pool = world.read_pool(xapi)
     settings, mistakes = of_pool(around.settings, pool.other_config)
@@ -56,4 +56,4 @@ def read_context(around: Surroundings, xapi: Xapi, clock: Clock, log: Log, suppo
         with understood("host.get_servertime"):
             clock = RemoteClock(parse_reading(xapi.call("host.get_servertime", pool.coordinator)))
     log.now = clock.now
-    return Context(xapi, pool, settings, clock, log, around.say, clock.monotonic(), supposed)
+    return Context(xapi, pool, settings, clock, log, around.say, clock.monotonic())

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from vmss.cli.parts import STATUS, new_parser, say, utf8
+from vmss.cli.parts import BY, SCHEDULE, STATUS, new_parser, say, utf8
 
 if TYPE_CHECKING:
     from vmss.edges.surroundings import Surroundings
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         "in dom0 of the coordinator; with --dry-run anywhere.",
         _WHAT + "\n" + _EXAMPLES + "\n" + STATUS.replace("a snapshot failed", "a deletion failed"),
     )
-    prune.add_argument("--policy", type=utf8, metavar="UUID|NAME", help="only of the VMs of this snapshot schedule")
+    prune.add_argument("--policy", type=utf8, metavar=SCHEDULE, help="only of the VMs of this snapshot schedule: " + BY)
     which = prune.add_mutually_exclusive_group()
     which.add_argument("--dated-in-future", action="store_true", help="delete what is dated in the future instead")
     which.add_argument("--of-deleted", action="store_true", help="delete what belongs to no schedule any more instead")
