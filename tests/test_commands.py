@@ -309,6 +309,70 @@ def test_help_has_examples_or_commands(tmp_path: Path, words: List[str]) -> None
     assert ended.status == 0 and "vmss" in ended.out and ended.err == ""
 
 
+# Streams that are closed, full or without a reader
+
+
+def in_shell(pool: TestPool, line: str) -> Ended:
+    """A line of a shell in which $V is the command. Its output is buffered, as that of users is."""
+    script = "exec </dev/null; " + line.replace("$V", '"%s" -m vmss' % sys.executable)
+    variables = dict(os.environ, PYTHONPATH=str(ROOT), **pool_environment(pool))
+    variables.pop("PYTHONUNBUFFERED", None)
+    done = subprocess.run(
+        ["bash", "-c", script], env=variables, cwd=str(pool.folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def pool_environment(pool: TestPool) -> Dict[str, str]:
+    place = pool.place
+    names = ("VMSS_XAPI", "VMSS_LOG", "VMSS_LOCK_DIR", "VMSS_CONFIG")
+    (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\n")
+    return dict(zip(names, (place.xapi, place.log, place.lock_dir, str(pool.folder / "conf"))))
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list", "list --json", "status", "run --dry-run", "prune --dry-run", "xe vmss-list", "completion schedules"]
+    + ["help", "--version", "demo --days 1 --vms 1"],
+)
+def test_an_answer_that_cannot_be_written_is_one_line(pool: TestPool, command: str) -> None:
+    pool.policy(name="nightly")
+    for how, why in ((">&-", ""), (">/dev/full", "No space left on device")):
+        one_line(in_shell(pool, "$V %s %s" % (command, how)), 1 if command[:2] == "xe" else 2, "cannot be written", why)
+    for how in (">&- 2>&-", ">/dev/full 2>/dev/full"):
+        ended = in_shell(pool, "$V %s %s" % (command, how))
+        assert (ended.status, ended.out, ended.err) == (1 if command[:2] == "xe" else 2, "", "")
+
+
+@pytest.mark.parametrize("how", [">&-", ">/dev/full", "2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_work_is_done_though_nobody_can_be_told(pool: TestPool, how: str) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], name="nightly", enabled=False)
+    ended = in_shell(pool, "$V run --policy nightly " + how)
+    assert (ended.status, ended.err) == (0, "") and len(pool.snapshots(vm)) == 1
+    # The log was not opened in the place of a stream, and no line went astray into it.
+    assert all(" VMSS: [" in line for line in Path(pool.place.log).read_text().splitlines()) and ended.out in (
+        "",
+        "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0\n",
+    )
+    ended = in_shell(pool, "VMSS_LOG=/absent/log $V run --policy nightly " + how)  # the log goes to standard error
+    assert ended.status == 0 and len(pool.snapshots(vm)) == 2
+
+
+def test_bad_input_has_its_status_though_nobody_can_be_told(pool: TestPool) -> None:
+    for line in ("run --policy x", "lst", "", "list --jsn", "simulator --socket no/such/folder"):
+        for how in ("2>&-", "2>/dev/full"):
+            ended = in_shell(pool, "$V %s %s" % (line, how))
+            assert (ended.status, ended.out, ended.err) == (2, "", ""), (line, how)
+
+
+def test_a_reader_that_leaves_early_is_no_error(pool: TestPool) -> None:
+    ended = in_shell(
+        pool, "for c in 'manual' 'demo --days 1 --vms 1' --help; do $V $c | : ; echo ${PIPESTATUS[0]}; done"
+    )
+    assert (ended.out, ended.err) == ("0\n0\n0\n", "")
+
+
 # Without the embedded xapi, as in dom0
 
 

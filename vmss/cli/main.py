@@ -1,13 +1,13 @@
 """The command line `vmss COMMAND …`: loads the module of the command, calls it, and gives its exit status."""
 
 import argparse
-import os
 import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import Dict, Optional, Sequence
 
-from vmss.cli.parts import STATUS, NotInstalled, complain
+from vmss.cli.parts import STATUS, NotInstalled, Parser, complain
+from vmss.cli.streams import emit, give_up, open_closed, tell_error
 from vmss.core.problem import EXIT_BAD_INPUT, Problem
 from vmss.core.text import quoted
 from vmss.core.words import did_you_mean
@@ -39,26 +39,38 @@ COMMANDS: Dict[str, str] = {
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Given the words of the command line, carry out the command and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    open_closed()
     dropped = drop_callers_environment()
     if dropped:
         complain(dropped)
     try:
-        if not words:
-            print(parser().format_help(), end="", file=sys.stderr)
-            return EXIT_BAD_INPUT
-        command = _command_of(words[0])
-        module = import_module("vmss.cli.commands." + command)
-        if hasattr(module, "main"):
-            return int(module.main(words[1:]))
-        return int(module.do(module.parser().parse_args(words[1:])))
+        try:
+            status = _carry_out(words)
+        except SystemExit:  # by argparse, which has printed the help, or what is wrong
+            emit("", sys.stdout)
+            raise
+        emit("", sys.stdout)  # what is still in its buffer
+        return status
     except Problem as problem:
-        print("vmss: %s" % problem, file=sys.stderr)
+        tell_error("vmss: %s" % problem)
         return problem.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        give_up(sys.stdout)
         return 0
+
+
+def _carry_out(words: Sequence[str]) -> int:
+    """Carry out the command, and return its exit status."""
+    if not words:
+        tell_error(parser().format_help().rstrip("\n"))
+        return EXIT_BAD_INPUT
+    command = _command_of(words[0])
+    module = import_module("vmss.cli.commands." + command)
+    if hasattr(module, "main"):
+        return int(module.main(words[1:]))
+    return int(module.do(module.parser().parse_args(words[1:])))
 
 
 def _command_of(word: str) -> str:
@@ -86,7 +98,7 @@ def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the first word."""
-    first = argparse.ArgumentParser(
+    first = Parser(
         prog="vmss",
         description="Scheduled VM snapshots for XenServer and XCP-ng.",
         epilog="`vmss COMMAND --help` tells more of each.\n\n" + STATUS,

@@ -4,9 +4,9 @@ import argparse
 import os
 import re
 import sys
-from contextlib import suppress
-from typing import Callable, NoReturn, Sequence
+from typing import Any, Callable, NoReturn, Sequence
 
+from vmss.cli.streams import WriteError, emit, give_up, tell_error
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.core.words import did_you_mean
@@ -32,8 +32,14 @@ class NotInstalled(Problem):
     """A command whose modules are not in this installation."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that asks, of a mistyped option, which one was meant."""
+class Parser(argparse.ArgumentParser):
+    """A parser that asks, of a mistyped option, which one was meant, and knows streams that cannot be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            emit(message, file)
+        else:
+            tell_error(message.rstrip("\n"))
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
@@ -45,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
 
 def new_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """An empty parser of the command `vmss NAME`; `epilog` stands under the help as it is."""
-    return _Parser(
+    return Parser(
         prog="vmss " + name,
         description=description,
         epilog=epilog,
@@ -87,10 +93,16 @@ def count(low: int, high: int) -> Callable[[str], int]:
 
 
 def say(text: str) -> None:
-    """Print a line. If the terminal is gone, or cannot show a character, the command goes on."""
-    with suppress(OSError, ValueError):
-        encoding = sys.stdout.encoding or "ascii"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    """Print a line. If the terminal is gone, or the disk full, the command goes on."""
+    try:
+        emit(text + "\n", sys.stdout)
+    except (OSError, ValueError, WriteError):
+        give_up(sys.stdout)
+
+
+def tell(text: str) -> None:
+    """Print a line of what the command is for. Raise WriteError if it cannot be written."""
+    emit(text + "\n", sys.stdout)
 
 
 def be_quiet(text: str) -> None:
@@ -99,7 +111,7 @@ def be_quiet(text: str) -> None:
 
 def complain(text: str) -> None:
     """Print a line on standard error."""
-    print("vmss: %s" % one_line(text), file=sys.stderr)
+    tell_error("vmss: %s" % one_line(text))
 
 
 def tell_changes(changed: Sequence[str], kept: Sequence[str], nothing: str) -> int:
@@ -108,7 +120,7 @@ def tell_changes(changed: Sequence[str], kept: Sequence[str], nothing: str) -> i
     for line in changed:
         say(line)
     for line in kept:
-        print("vmss: " + line, file=sys.stderr)
+        tell_error("vmss: " + line)
     if not changed and not kept:
         say(nothing)
     return 1 if kept else 0

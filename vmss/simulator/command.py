@@ -2,7 +2,7 @@
 
 import argparse
 import os
-import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace, socket_variable: str = "") -> int:
     try:
         _serve(args, socket_variable)
     except (BadArgument, BadRule, ServerError, StateError) as error:
-        print("vmss simulator: %s" % error, file=sys.stderr)
+        _complain(str(error))
         return 2
     return 0
 
@@ -181,17 +181,28 @@ def _save(sim: Simulator, path: str) -> None:
         raise StateError("cannot write the state file %s: %s" % (path, error.strerror))
 
 
+def _complain(text: str) -> None:
+    """Print a line on standard error, if that takes it."""
+    with suppress(OSError):
+        os.write(2, ("vmss simulator: %s\n" % text).encode("utf-8", "backslashreplace"))
+
+
 def _announce(sim: Simulator, server: Server) -> None:
     """Print the addresses of the server, which shows that it is ready."""
+    lines: List[str] = []
     for number, (host, endpoint) in enumerate(server.endpoints.items()):
         note = " (%s)" % sim.db.row("host", host)["name_label"] if number else ""
         if endpoint.socket is not None:
-            print("ready: unix:%s%s" % (endpoint.socket, note))
+            lines.append("ready: unix:%s%s\n" % (endpoint.socket, note))
         if endpoint.http is not None:
-            print("ready: http://%s:%d%s" % (*endpoint.http, note))
+            lines.append("ready: http://%s:%d%s\n" % (*endpoint.http, note))
         if endpoint.https is not None:
-            print("ready: https://%s:%d%s" % (*endpoint.https[:2], note))
-    sys.stdout.flush()
+            lines.append("ready: https://%s:%d%s\n" % (*endpoint.https[:2], note))
+    try:
+        # Not through Python's buffer, which would retry a failed write at the end.
+        os.write(1, os.fsencode("".join(lines)))
+    except OSError as error:
+        _complain("ready, but standard output cannot be written: %s" % error.strerror)
 
 
 def _password(path: Optional[str]) -> str:

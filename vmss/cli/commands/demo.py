@@ -1,9 +1,10 @@
 """`vmss demo`: watch a simulated pool."""
 
 import argparse
-import sys
+from typing import TextIO, cast
 
 from vmss.cli.parts import count, need, new_parser
+from vmss.cli.streams import Checked
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,4 +24,4 @@ def do(arguments: argparse.Namespace) -> int:
     """Show it."""
     from vmss.demo import demo
 
-    return demo(arguments.days, arguments.vms, sys.stdout)
+    return demo(arguments.days, arguments.vms, cast(TextIO, Checked()))

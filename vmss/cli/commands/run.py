@@ -5,7 +5,7 @@ import os
 from datetime import datetime
 from typing import Optional
 
-from vmss.cli.parts import BY, SCHEDULE, STATUS, new_parser, say, utf8
+from vmss.cli.parts import BY, SCHEDULE, STATUS, new_parser, say, tell, utf8
 
 _EXAMPLES = """examples:
   vmss run                     serve what is due, as cron does every 15 minutes
@@ -57,8 +57,11 @@ def do(arguments: argparse.Namespace) -> int:
     where = place(os.environ)
     settings = load(where.config)
     stop.install()
-    around = Surroundings(where, settings, say=say)
-    return tell_end(run(request, around) if arguments.dry_run else carry_out(request, around))
+    if arguments.dry_run:
+        report = run(request, Surroundings(where, settings, say=tell))
+        tell(report.line)
+        return report.status
+    return tell_end(carry_out(request, Surroundings(where, settings, say=say)))
 
 
 def _instant(text: Optional[str]) -> Optional[datetime]:
