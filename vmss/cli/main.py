@@ -8,10 +8,11 @@ from typing import Dict, Optional, Sequence
 
 from vmss.cli.parts import STATUS, NotInstalled, Parser, complain
 from vmss.cli.streams import emit, give_up, open_closed, tell_error
-from vmss.core.problem import EXIT_BAD_INPUT, Problem
+from vmss.core.problem import EXIT_BAD_INPUT, EXIT_NO_SESSION, Problem
 from vmss.core.text import quoted
 from vmss.core.words import did_you_mean
 from vmss.edges.surroundings import drop_callers_environment
+from vmss.installation.modules import NEEDED, PRIVATE, how_to_get
 from vmss.version import VERSION
 
 # The text of each in the list of commands. A command is the module of that name in vmss.cli.commands, which is loaded
@@ -54,6 +55,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except Problem as problem:
         tell_error("vmss: %s" % problem)
         return problem.status
+    except ImportError as error:
+        if error.name not in NEEDED:
+            raise
+        tell_error("vmss: " + how_to_get(error.name, sys.executable, PRIVATE if PRIVATE in sys.path else ""))
+        return EXIT_NO_SESSION
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output is gone
