@@ -590,6 +590,39 @@ def test_a_real_servers_clock_is_not_set(pool: TestPool) -> None:
     assert vmss(pool.folder, "run", "--dry-run", "--at", "2026-03-02T11:00:00Z", VMSS_XAPI="unix:" + front).status == 0
 
 
+def test_a_state_file_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for state in ("absent/state", "file/state", "/proc/state", "/sys/state"):
+        ended = vmss(tmp_path, "simulator", "--socket", "s", "--state", state)
+        one_line(ended, 2, "vmss simulator: cannot write the state file %s: " % state)
+    # Also where only what is in the file finds no room.
+    limited = "ulimit -f 8; trap '' XFSZ; exec %s -m vmss simulator --socket s --state state" % sys.executable
+    done = subprocess.run(
+        ["bash", "-c", limited],
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    one_line(Ended(done.returncode, "", done.stderr.decode()), 2, "cannot write the state file state: File too large")
+    assert done.stdout == b"" and sorted(os.listdir(str(tmp_path))) == ["conf", "file"]
+
+
+def test_a_state_file_is_of_one_simulator_at_a_time(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "--socket", "s", "--state", "state", "--vms", "1")
+    (tmp_path / "link").symlink_to("state")
+    for name in ("state", "./state", "link"):
+        ended = vmss(tmp_path, "simulator", "--socket", "another", "--state", name)
+        one_line(ended, 2, "the state file %s is in use by another simulator, process %d" % (name, shell.process.pid))
+    assert shell.end() == 0 and not (tmp_path / "state.lock").exists()
+    # One that was killed holds nothing.
+    for _ in range(2):
+        shell = Shell(tmp_path, "--socket", "s", "--state", "state")
+        assert shell.first.startswith("ready:")
+        shell.process.kill()
+        shell.process.communicate()
+
+
 def test_a_state_file_that_is_cut_off(tmp_path: Path) -> None:
     shell = Shell(tmp_path, "--socket", "s", "--state", "state", "--vms", "2")
     assert shell.first.startswith("ready:")

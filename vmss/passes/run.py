@@ -362,9 +362,10 @@ class Pass:
 
     def _put_off(self, held: Held, directory: LockDirectory) -> Report:
         self.log("The lock is taken: %s" % held)
-        if self.request.prune is None:
-            self._latecomer(directory).put_off(held)
-        return Report(EXIT_LOCKED, str(held))
+        if self.request.prune is not None:
+            return Report(EXIT_LOCKED, "nothing was deleted: %s" % held)
+        by_hand = self._latecomer(directory).put_off(held)
+        return Report(EXIT_LOCKED, by_hand or str(held))
 
     def _latecomer(self, directory: LockDirectory) -> "Latecomer":
         from vmss.passes.latecomer import Latecomer  # not needed by an idle tick

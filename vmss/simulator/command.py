@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -11,7 +11,7 @@ from .faults import BadRule, Rule, read_rules
 from .listening import ServerError
 from .server import Endpoint, Server
 from .simulator import Simulator
-from .state import StateError
+from .state import StateError, claimed
 
 EPILOG = """\
 examples:
@@ -71,7 +71,10 @@ def main(args: argparse.Namespace, socket_variable: str = "") -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. `socket_variable` is the environment variable in which
     host plugins find the path of the socket; a real xapi needs none, because its path is always the same."""
     try:
-        _serve(args, socket_variable)
+        with ExitStack() as held:
+            if args.state is not None:
+                held.enter_context(claimed(args.state))
+            _serve(args, socket_variable)
     except (BadArgument, BadRule, ServerError, StateError) as error:
         _complain(str(error))
         return 2
@@ -91,6 +94,8 @@ def _serve(args: argparse.Namespace, socket_variable: str) -> None:
     environment = _plugin_environment(socket_variable, first)
     sim = _simulator(args, environment, _read_faults(args.faults))
     sim.state_path = args.state
+    if args.state is not None and not os.path.exists(args.state):
+        _save(sim, args.state)  # what cannot be written is said now, and not when all has been done
     members = _members(sim, first) if args.members else None
     if members is not None:
         # A plugin connects to its own host, whether or not that is the coordinator by then.
