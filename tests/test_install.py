@@ -197,6 +197,9 @@ def test_what_a_built_package_holds_is_enough(root: Path, tmp_path: Path) -> Non
         shutil.copy(str(ROOT / name), str(copy / name))
     for name in ("vmss", "plugins", "cron.d"):
         shutil.copytree(str(ROOT / name), str(copy / name), symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    gone = tmp_path / "built" / "vmss" / "core" / "gone.py"  # of an older build
+    gone.parent.mkdir(parents=True)
+    gone.write_text("")
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "built")],
         cwd=str(copy),
@@ -208,6 +211,7 @@ def test_what_a_built_package_holds_is_enough(root: Path, tmp_path: Path) -> Non
         pytest.skip("setup.py needs setuptools, which %s does not have" % sys.executable)
     assert done.returncode == 0, done.stdout
     shutil.rmtree(str(copy))
+    assert not gone.exists() and (gone.parent / "policy.py").exists()
     install(root, checkout=tmp_path / "built")
     assert at(root, PLUGIN).read_bytes() == (ROOT / "plugins" / "vmss").read_bytes()
     assert {file.path for file in FILES} <= set(files(root))
