@@ -16,7 +16,7 @@ import pytest
 import XenAPI
 
 from tests.pool import TestPool
-from vmss.cli.main import COMMANDS
+from vmss.cli.main import COMMANDS, parsers
 from vmss.edges.lock import LockDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -307,6 +307,22 @@ def test_what_is_mistyped_is_asked_about(tmp_path: Path, typed: str, meant: str)
 def test_help_has_examples_or_commands(tmp_path: Path, words: List[str]) -> None:
     ended = vmss(tmp_path, *words)
     assert ended.status == 0 and "vmss" in ended.out and ended.err == ""
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if parsers()[name]])
+def test_the_help_of_a_command_lists_its_own_exit_statuses(name: str) -> None:
+    parser = parsers()[name]
+    assert parser is not None
+    listed = parser.format_help().partition("exit status")[2]
+    statuses = set(re.findall(r"(?:^|  )([0-9])  ", listed, re.MULTILINE))
+    reads = {"0", "2", "3"}
+    assert statuses == {
+        **dict.fromkeys(("run", "prune"), set("01234")),
+        **dict.fromkeys(("list", "show", "history", "next", "completion"), reads),
+        **dict.fromkeys(("status", "doctor"), set("0123")),
+        **dict.fromkeys(("install", "uninstall"), set("012")),
+    }.get(name, {"0", "2"})
+    assert ("snapshot" in listed or "deletion" in listed) == (name in ("run", "prune"))
 
 
 # Streams that are closed, full or without a reader

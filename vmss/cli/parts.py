@@ -18,6 +18,15 @@ STATUS = """exit status:
   2  bad usage or bad input          3  no session with xapi
   4  another pass holds the lock"""
 
+READING_STATUS = """exit status:
+  0  the answer was printed, whatever it says
+  2  bad usage or bad input, or the answer cannot be written
+  3  no session with xapi"""
+
+LOCAL_STATUS = """exit status:
+  0  done
+  2  bad usage, or it cannot be done or written"""
+
 # What stands for a snapshot schedule in the help of a command that takes one, and how it can be given.
 SCHEDULE = "NAME|UUID"
 BY = "its name, its uuid, or the beginning of its uuid"

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from vmss.cli.parts import new_parser
+from vmss.cli.parts import READING_STATUS, new_parser
 from vmss.cli.tables import emit
 from vmss.core.text import one_line
 
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     completion = new_parser(
         "completion",
         "Print the script with which a shell completes commands, options, files, and the names of snapshot schedules.",
-        _EXAMPLES,
+        _EXAMPLES + "\n" + READING_STATUS,
     )
     completion.add_argument("shell", choices=("bash", SCHEDULES), help="the shell, or what the script asks for")
     return completion

@@ -3,14 +3,14 @@
 import argparse
 import sys
 
-from vmss.cli.parts import new_parser
+from vmss.cli.parts import LOCAL_STATUS, new_parser
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     from vmss.cli.main import COMMANDS
 
-    command = new_parser("help", "Show the commands; or the help of one, as `vmss COMMAND --help` does.")
+    command = new_parser("help", "Show the commands; or the help of one, as `vmss COMMAND --help` does.", LOCAL_STATUS)
     command.add_argument(
         "about", type=_command, metavar="COMMAND", nargs="?", choices=list(COMMANDS), help="the command"
     )
