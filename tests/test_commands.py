@@ -606,6 +606,19 @@ def test_a_real_servers_clock_is_not_set(pool: TestPool) -> None:
     assert vmss(pool.folder, "run", "--dry-run", "--at", "2026-03-02T11:00:00Z", VMSS_XAPI="unix:" + front).status == 0
 
 
+def test_a_plugin_writes_where_the_simulator_is_told(tmp_path: Path) -> None:
+    places = {"VMSS_LOG": tmp_path / "plugin.log", "VMSS_LOCK_DIR": tmp_path / "locks of the plugin"}
+    words = [word for name, place in places.items() for word in ("--plugin-env", "%s=%s" % (name, place))]
+    shell = Shell(tmp_path, "--socket", "s", *words)
+    host = vmss(tmp_path, "xe", "host-list", "--minimal", VMSS_XAPI="unix:s").out.strip().split(",")[0]
+    call = ["host-call-plugin", "host-uuid=" + host, "plugin=vmss", "fn=trigger_schedule_snapshots", "args:wait=true"]
+    ended = vmss(tmp_path, "xe", *call, VMSS_XAPI="unix:s")
+    assert (ended.status, ended.out) == (0, "no policy is due\n"), ended.err
+    assert shell.end() == 0 and all(place.exists() for place in places.values())
+    ended = vmss(tmp_path, "simulator", "--socket", "s", "--plugin-env", "VMSS_LOG")
+    assert ended.status == 2 and "not NAME=VALUE: VMSS_LOG" in ended.err
+
+
 def test_a_state_file_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for state in ("absent/state", "file/state", "/proc/state", "/sys/state"):

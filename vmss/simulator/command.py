@@ -27,6 +27,8 @@ examples:
       XML-RPC for root over HTTP, JSON-RPC on /jsonrpc; the password is the first line of the file `secret`
   vmss simulator --socket xapi.sock --http 127.0.0.1:8080 --hosts 3 --members
       every host has sockets of its own: the others are on xapi.sock.host2, port 8081, and so on
+  vmss simulator --socket xapi.sock --plugin-env VMSS_LOG=$PWD/log --plugin-env VMSS_LOCK_DIR=$PWD/lock
+      host plugins write where you may, if you are not root
   vmss simulator --socket xapi.sock --faults faults.json
       calls that fail, hang, lose their connection or are late; with this faults.json the second VM.snapshot kills
       xapi, which is back after 30 s:
@@ -59,6 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=int, default=1, help="seed of all random numbers (1)")
     parser.add_argument("--state", metavar="FILE", help="file in which the pool is kept between runs")
     parser.add_argument("--plugins", metavar="DIR", help="directory of host plugins")
+    parser.add_argument(
+        "--plugin-env",
+        metavar="NAME=VALUE",
+        type=_variable,
+        action="append",
+        default=[],
+        help="a variable for host plugins, which get none of yours; may be repeated",
+    )
     parser.add_argument(
         "--members", action="store_true", help="serve the other hosts too: at PATH.host2 and so on, at the next ports"
     )
@@ -160,7 +170,7 @@ def _simulator(args: argparse.Namespace, environment: Dict[str, str], rules: Lis
         "seed": args.seed,
         "now": args.now,
         "plugins": args.plugins,
-        "plugin_environment": environment,
+        "plugin_environment": {**environment, **dict(args.plugin_env)},
         "password": _password(args.password_file),
     }
     if args.state is not None and os.path.exists(args.state):
@@ -231,6 +241,13 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError("not a count: %s" % text)
     return int(text)
+
+
+def _variable(text: str) -> Tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError("not NAME=VALUE: %s" % text)
+    return name, value
 
 
 def _speed(text: str) -> float:
