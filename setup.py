@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 with open("vmss/version.py", encoding="utf-8") as file:
     VERSION = re.search(r'VERSION = "(.+)"', file.read()).group(1)  # type: ignore[union-attr]
@@ -14,6 +16,15 @@ with open("README.md", encoding="utf-8") as file:
 DATA = [
     os.path.relpath(os.path.join(folder, name), "vmss") for folder, _, names in os.walk("vmss/data") for name in names
 ]
+
+
+class BuildModules(build_py):
+    """The modules, in a folder that has none of an older build: those that are gone would be installed again."""
+
+    def run(self) -> None:
+        shutil.rmtree(os.path.join(self.build_lib, "vmss"), ignore_errors=True)
+        super().run()
+
 
 setup(
     name="vmss",
@@ -49,5 +60,6 @@ setup(
         ],
     },
     entry_points={"console_scripts": ["vmss = vmss.cli.main:main"]},
+    cmdclass={"build_py": BuildModules},
     zip_safe=False,
 )

@@ -26,8 +26,8 @@ XE = "vmss.cli.commands.xe"
 
 # The core decides: it needs no module that could read a file, a clock or a socket.
 CORE_MAY_IMPORT = {
-    "bisect", "calendar", "collections", "contextlib", "dateutil.parser", "datetime", "enum", "functools", "heapq",
-    "itertools", "math", "re", "typing", "unicodedata",
+    "bisect", "calendar", "collections", "contextlib", "dateutil.parser", "datetime", "difflib", "enum", "functools",
+    "heapq", "itertools", "math", "re", "typing", "unicodedata",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import pytest
 import XenAPI
 
 from tests.pool import TestPool
+from vmss.cli.main import COMMANDS, parsers
 from vmss.edges.lock import LockDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,9 +71,25 @@ def test_an_unknown_policy(pool: TestPool) -> None:
     assert pool.sessions() == 0
 
 
-@pytest.mark.parametrize("uuid", ["abc", "", "x" * 5000, "00000000-0000-0000-0000-000000000000\n"])
-def test_a_malformed_uuid(tmp_path: Path, uuid: str) -> None:
-    one_line(vmss(tmp_path, "run", "--policy", uuid), 2, "--policy", "is not a uuid")
+@pytest.mark.parametrize("name", ["abc", "", "x" * 5000, "00000000-0000-0000-0000-000000000000\n"])
+def test_a_name_that_no_schedule_has(pool: TestPool, name: str) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], name="nightly", schedule={"min": "0"})
+    for words in (["run"], ["run", "--dry-run"], ["prune"], ["prune", "--dry-run"]):
+        ended = vmss(pool.folder, *words, "--policy", name, VMSS_XAPI=pool.place.xapi)
+        one_line(ended, 2, "no snapshot schedule of this pool has the uuid or the name", "; there is 'nightly'")
+    assert pool.snapshots(vm) == [] and pool.sessions() == 0
+
+
+def test_a_run_by_hand_takes_a_name_or_the_beginning_of_a_uuid(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    uuid = pool.uuid("VMSS", pool.policy([vm], name="every night", enabled=False, retained_snapshots="10"))
+    for number, word in enumerate(("every night", uuid.upper(), uuid[:4], uuid[:20].upper()), 1):
+        pool.at(11, number)
+        for words in (["run"], ["prune", "--dry-run"]):
+            ended = vmss(pool.folder, *words, "--policy", word, VMSS_XAPI=pool.place.xapi)
+            assert (ended.status, ended.err) == (0, "")
+        assert len(pool.snapshots(vm)) == number
 
 
 def test_an_unreachable_socket(tmp_path: Path) -> None:
@@ -238,6 +255,20 @@ def test_a_lock_that_another_process_holds(pool: TestPool) -> None:
     assert pool.names(policy) == ["VMSS_SNAPSHOT_LOCK_FAILED"]
 
 
+def test_a_time_without_a_zone_is_of_the_coordinators_wall_clock(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], frequency="daily", schedule={"hour": "2", "min": "30"})
+    (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\n")
+    for zone, setting in (("Asia/Tokyo", ""), ("America/New_York", "Asia/Tokyo")):
+        pool.call("pool.set_other_config", pool.call("pool.get_all")[0], {"vmss:timezone": setting} if setting else {})
+        for time, due in (("2026-03-05T02:30", 1), ("2026-03-05 02:30:00", 1), ("2026-03-04T17:30Z", 1)):
+            ended = vmss(pool.folder, "run", "--dry-run", "--at", time, VMSS_XAPI=pool.place.xapi, TZ=zone)
+            assert (ended.status, "would run: %d of 1" % due in ended.out) == (0, True), (zone, time, ended.out)
+    ended = vmss(pool.folder, "run", "--at", "2026-03-05T02:30", VMSS_XAPI=pool.place.xapi, TZ="Asia/Tokyo")
+    assert ended.out.startswith("policies served: 1, ")
+    assert [it["name_label"] for it in pool.snapshots(vm)] == ["policy 2026-03-04T17:30:00Z"]
+
+
 @pytest.mark.parametrize("time", ["yesterday", "2026-13-01", "", "10:15"])
 def test_a_time_that_is_none(tmp_path: Path, time: str) -> None:
     one_line(vmss(tmp_path, "run", "--at", time), 2, "--at", "'%s' is not a date and time" % time)
@@ -252,10 +283,110 @@ def test_bad_usage_is_status_2(tmp_path: Path, words: List[str]) -> None:
     assert ended.status == 2 and "Traceback" not in ended.err and "usage: vmss" in ended.err
 
 
+def test_the_commands_are_shown_for_nothing_and_for_help(tmp_path: Path) -> None:
+    alone, asked = vmss(tmp_path), vmss(tmp_path, "help")
+    assert (alone.status, alone.out, alone.err) == (2, "", asked.out)
+    assert (asked.status, asked.err) == (0, "") and all("    %s" % name in asked.out for name in COMMANDS)
+    for name in ("list", "xe"):
+        assert vmss(tmp_path, "help", name).out == vmss(tmp_path, name, "--help").out != ""
+
+
+@pytest.mark.parametrize(
+    "typed, meant",
+    [("lst", "list"), ("STATUS", "status"), ("help hitsory", "history"), ("list --jsn", "--json")]
+    + [("run --dryrun", "--dry-run"), ("xe vmss-lst", "vmss-list"), ("xe help vmss-lst", "vmss-list")],
+)
+def test_what_is_mistyped_is_asked_about(tmp_path: Path, typed: str, meant: str) -> None:
+    ended = vmss(tmp_path, *typed.split())
+    assert ended.status == (1 if typed.startswith("xe") else 2) and ended.out == ""
+    assert ": did you mean '%s'?" % meant in ended.err
+    assert "did you mean" not in vmss(tmp_path, "nonsense").err
+
+
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["demo", "--help"], ["simulator", "--help"]])
 def test_help_has_examples_or_commands(tmp_path: Path, words: List[str]) -> None:
     ended = vmss(tmp_path, *words)
     assert ended.status == 0 and "vmss" in ended.out and ended.err == ""
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if parsers()[name]])
+def test_the_help_of_a_command_lists_its_own_exit_statuses(name: str) -> None:
+    parser = parsers()[name]
+    assert parser is not None
+    listed = parser.format_help().partition("exit status")[2]
+    statuses = set(re.findall(r"(?:^|  )([0-9])  ", listed, re.MULTILINE))
+    reads = {"0", "2", "3"}
+    assert statuses == {
+        **dict.fromkeys(("run", "prune"), set("01234")),
+        **dict.fromkeys(("list", "show", "history", "next", "completion"), reads),
+        **dict.fromkeys(("status", "doctor"), set("0123")),
+        **dict.fromkeys(("install", "uninstall"), set("012")),
+    }.get(name, {"0", "2"})
+    assert ("snapshot" in listed or "deletion" in listed) == (name in ("run", "prune"))
+
+
+# Streams that are closed, full or without a reader
+
+
+def in_shell(pool: TestPool, line: str) -> Ended:
+    """A line of a shell in which $V is the command. Its output is buffered, as that of users is."""
+    script = "exec </dev/null; " + line.replace("$V", '"%s" -m vmss' % sys.executable)
+    variables = dict(os.environ, PYTHONPATH=str(ROOT), **pool_environment(pool))
+    variables.pop("PYTHONUNBUFFERED", None)
+    done = subprocess.run(
+        ["bash", "-c", script], env=variables, cwd=str(pool.folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def pool_environment(pool: TestPool) -> Dict[str, str]:
+    place = pool.place
+    names = ("VMSS_XAPI", "VMSS_LOG", "VMSS_LOCK_DIR", "VMSS_CONFIG")
+    (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\n")
+    return dict(zip(names, (place.xapi, place.log, place.lock_dir, str(pool.folder / "conf"))))
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list", "list --json", "status", "run --dry-run", "prune --dry-run", "xe vmss-list", "completion schedules"]
+    + ["help", "--version", "demo --days 1 --vms 1"],
+)
+def test_an_answer_that_cannot_be_written_is_one_line(pool: TestPool, command: str) -> None:
+    pool.policy(name="nightly")
+    for how, why in ((">&-", ""), (">/dev/full", "No space left on device")):
+        one_line(in_shell(pool, "$V %s %s" % (command, how)), 1 if command[:2] == "xe" else 2, "cannot be written", why)
+    for how in (">&- 2>&-", ">/dev/full 2>/dev/full"):
+        ended = in_shell(pool, "$V %s %s" % (command, how))
+        assert (ended.status, ended.out, ended.err) == (1 if command[:2] == "xe" else 2, "", "")
+
+
+@pytest.mark.parametrize("how", [">&-", ">/dev/full", "2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_work_is_done_though_nobody_can_be_told(pool: TestPool, how: str) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], name="nightly", enabled=False)
+    ended = in_shell(pool, "$V run --policy nightly " + how)
+    assert (ended.status, ended.err) == (0, "") and len(pool.snapshots(vm)) == 1
+    # The log was not opened in the place of a stream, and no line went astray into it.
+    assert all(" VMSS: [" in line for line in Path(pool.place.log).read_text().splitlines()) and ended.out in (
+        "",
+        "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0\n",
+    )
+    ended = in_shell(pool, "VMSS_LOG=/absent/log $V run --policy nightly " + how)  # the log goes to standard error
+    assert ended.status == 0 and len(pool.snapshots(vm)) == 2
+
+
+def test_bad_input_has_its_status_though_nobody_can_be_told(pool: TestPool) -> None:
+    for line in ("run --policy x", "lst", "", "list --jsn", "simulator --socket no/such/folder"):
+        for how in ("2>&-", "2>/dev/full"):
+            ended = in_shell(pool, "$V %s %s" % (line, how))
+            assert (ended.status, ended.out, ended.err) == (2, "", ""), (line, how)
+
+
+def test_a_reader_that_leaves_early_is_no_error(pool: TestPool) -> None:
+    ended = in_shell(
+        pool, "for c in 'manual' 'demo --days 1 --vms 1' --help; do $V $c | : ; echo ${PIPESTATUS[0]}; done"
+    )
+    assert (ended.out, ended.err) == ("0\n0\n0\n", "")
 
 
 # Without the embedded xapi, as in dom0
@@ -473,6 +604,52 @@ def test_a_real_servers_clock_is_not_set(pool: TestPool) -> None:
     one_line(ended, 2, "--at: only a simulator's clock can be set")
     assert pool.snapshots(vm) == [] and pool.sessions() == 0
     assert vmss(pool.folder, "run", "--dry-run", "--at", "2026-03-02T11:00:00Z", VMSS_XAPI="unix:" + front).status == 0
+
+
+def test_a_plugin_writes_where_the_simulator_is_told(tmp_path: Path) -> None:
+    places = {"VMSS_LOG": tmp_path / "plugin.log", "VMSS_LOCK_DIR": tmp_path / "locks of the plugin"}
+    words = [word for name, place in places.items() for word in ("--plugin-env", "%s=%s" % (name, place))]
+    shell = Shell(tmp_path, "--socket", "s", *words)
+    host = vmss(tmp_path, "xe", "host-list", "--minimal", VMSS_XAPI="unix:s").out.strip().split(",")[0]
+    call = ["host-call-plugin", "host-uuid=" + host, "plugin=vmss", "fn=trigger_schedule_snapshots", "args:wait=true"]
+    ended = vmss(tmp_path, "xe", *call, VMSS_XAPI="unix:s")
+    assert (ended.status, ended.out) == (0, "no policy is due\n"), ended.err
+    assert shell.end() == 0 and all(place.exists() for place in places.values())
+    ended = vmss(tmp_path, "simulator", "--socket", "s", "--plugin-env", "VMSS_LOG")
+    assert ended.status == 2 and "not NAME=VALUE: VMSS_LOG" in ended.err
+
+
+def test_a_state_file_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for state in ("absent/state", "file/state", "/proc/state", "/sys/state"):
+        ended = vmss(tmp_path, "simulator", "--socket", "s", "--state", state)
+        one_line(ended, 2, "vmss simulator: cannot write the state file %s: " % state)
+    # Also where only what is in the file finds no room.
+    limited = "ulimit -f 8; trap '' XFSZ; exec %s -m vmss simulator --socket s --state state" % sys.executable
+    done = subprocess.run(
+        ["bash", "-c", limited],
+        cwd=str(tmp_path),
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    one_line(Ended(done.returncode, "", done.stderr.decode()), 2, "cannot write the state file state: File too large")
+    assert done.stdout == b"" and sorted(os.listdir(str(tmp_path))) == ["conf", "file"]
+
+
+def test_a_state_file_is_of_one_simulator_at_a_time(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "--socket", "s", "--state", "state", "--vms", "1")
+    (tmp_path / "link").symlink_to("state")
+    for name in ("state", "./state", "link"):
+        ended = vmss(tmp_path, "simulator", "--socket", "another", "--state", name)
+        one_line(ended, 2, "the state file %s is in use by another simulator, process %d" % (name, shell.process.pid))
+    assert shell.end() == 0 and not (tmp_path / "state.lock").exists()
+    # One that was killed holds nothing.
+    for _ in range(2):
+        shell = Shell(tmp_path, "--socket", "s", "--state", "state")
+        assert shell.first.startswith("ready:")
+        shell.process.kill()
+        shell.process.communicate()
 
 
 def test_a_state_file_that_is_cut_off(tmp_path: Path) -> None:

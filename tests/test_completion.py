@@ -5,6 +5,7 @@ import os
 import pty
 import select
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ COPY = ROOT / "vmss" / "data" / "usr" / "share" / "bash-completion" / "completio
 PACKAGE = Path("/usr/share/bash-completion/bash_completion")
 
 # What stands for a value that nobody but the user knows.
-UNKNOWN = {"TIME", "N", "N|Nh|Nd", "HOST:PORT"}
+UNKNOWN = {"TIME", "N", "NAME=VALUE", "N|Nh|Nd", "HOST:PORT"}
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the program bash is not installed")
 
@@ -145,18 +146,28 @@ def test_of_a_word_with_a_colon_or_equals_sign_the_last_piece_is_replaced(shell:
 # uuids
 
 
-def test_the_uuids_of_policies(served: Dict[str, str], pool: TestPool) -> None:
-    uuids = {pool.uuid("VMSS", pool.policy(name=name)) for name in ("nightly", "weekly")}
-    start = min(uuids)[:8]
+def test_the_names_of_schedules_and_uuids_that_were_begun(served: Dict[str, str], pool: TestPool) -> None:
+    names = ["nightly", "weekly"]
+    start = min(pool.uuid("VMSS", pool.policy(name=name)) for name in names)
     for name, parser in parsers().items():
         for action in parser._actions if parser else ():
             if KINDS.get(str(action.metavar)) == POLICY:
                 option = list(action.option_strings[-1:])
-                assert {word for word in offered(served, name, *option + [""]) if not word.startswith("-")} == uuids
-                assert set(offered(served, name, *option + [start])) == {min(uuids)}
-    assert set(offered(served, "run", "--policy", "=", start)) == {min(uuids)}
-    assert set(offered(served, "run", "--policy=" + start, before="COMP_WORDBREAKS=' '")) == {"--policy=" + min(uuids)}
+                assert [word for word in offered(served, name, *option + [""]) if not word.startswith("-")] == names
+                assert offered(served, name, *option + ["ni"]) == ["nightly"]
+                assert offered(served, name, *option + [start[:8].upper()]) == [start]
+    assert offered(served, "run", "--policy", "=", "we") == ["weekly"]
+    assert offered(served, "run", "--policy=we", before="COMP_WORDBREAKS=' '") == ["--policy=weekly"]
     assert pool.sessions() == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_pool_that_does_not_answer_does_not_hang_the_shell(shell: Dict[str, str], tmp_path: Path) -> None:
+    path = str(tmp_path / "silent.sock")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(path)
+        silent.listen(5)
+        assert offered(dict(shell, VMSS_XAPI="unix:" + path), "run", "--policy", "") == []
 
 
 def test_the_uuids_of_xe(served: Dict[str, str], pool: TestPool) -> None:
@@ -181,11 +192,21 @@ HOSTILE = ["a name", "it's", '"quoted"', "$(touch owned)", "`touch owned`", "a;t
 
 
 def test_hostile_names_of_policies_do_no_harm(served: Dict[str, str], pool: TestPool, tmp_path: Path) -> None:
-    uuids = {pool.uuid("VMSS", pool.policy(name=name)) for name in HOSTILE}
+    uuids = {name: pool.uuid("VMSS", pool.policy(name=name)) for name in [*HOSTILE, "-h", "", "twice"]}
+    uuids["twice too"] = pool.uuid("VMSS", pool.policy(name="twice"))
     text = "cd %s" % tmp_path
-    for typed in ("", "0", "$(touch owned)", "'", '"', "*", "a name"):
-        words = set(offered(served, "run", "--policy", typed, before=text))
-        assert words == {uuid for uuid in uuids if uuid.startswith(typed)}
+    by_uuid = ("a\nb", "-h", "", "twice", "twice too")  # these cannot be typed, or two have them
+    all_of_them = {name for name in uuids if name not in by_uuid} | {uuids[name] for name in by_uuid}
+    for typed in ("", "0", "$(touch owned)", "'", '"', "*", "a\\ name", "'a name", '"a name', "'it", '"$(to'):
+        words = offered(served, "run", "--policy", typed, before=text)
+        # What the shell makes of the line when the word is in it; behind an open quote readline closes that.
+        quote = typed[:1] if typed[:1] in ("'", '"') else ""
+        lines = "".join("printf '%%s\\0' %s\n" % (quote + word + quote) for word in words)
+        made = subprocess.check_output(["bash", "--norc", "-c", text + "\n" + lines], env=served).decode().split("\0")
+        plain = typed[len(quote) :].replace("\\", "")
+        begun = [name for name in all_of_them if name.startswith(plain)]
+        begun += [uuids[name] for name in uuids if plain and name not in by_uuid and uuids[name].startswith(plain)]
+        assert sorted(made[:-1]) == sorted(begun), typed
     assert not list(tmp_path.glob("**/owned"))
 
 
@@ -194,7 +215,9 @@ def test_what_is_no_uuid_goes_no_further(shell: Dict[str, str], tmp_path: Path, 
     program, good = tmp_path / "bin" / "vmss", "12345678-1234-1234-1234-123456789abc"
     (tmp_path / "answer").write_text("%s,%s\n" % (good, answer))
     program.write_text('#!/bin/sh\nexec cat "%s"\n' % (tmp_path / "answer"))
-    assert offered(shell, "run", "--policy", "", before="cd %s" % tmp_path) == [good]
+    assert offered(shell, "xe", "vmss-destroy", "uuid", "=", before="cd %s" % tmp_path) == [good]
+    (tmp_path / "answer").write_text("%s\tnightly\n%s\t%s\n" % (good, answer, answer))
+    assert offered(shell, "run", "--policy", "", before="cd %s" % tmp_path) == ["nightly"]
     assert not list(tmp_path.glob("**/owned"))
 
 
@@ -249,14 +272,18 @@ def terminal(request: Any, served: Dict[str, str], tmp_path: Path) -> Iterator[T
 
 
 def test_on_a_terminal(terminal: Terminal, pool: TestPool, tmp_path: Path) -> None:
-    uuid = pool.uuid("VMSS", pool.policy(name="$(touch owned)"))
+    name = "it's $(touch owned) \\ now: a=b"
+    uuid = pool.uuid("VMSS", pool.policy(name=name))
     here = tmp_path / "here"
     (here / "a state's file $(touch owned).json").write_text("")
     (here / "a folder").mkdir()
     assert terminal.completed("vmss ru") == ["run"]
     assert terminal.completed("vmss run --dr") == ["run", "--dry-run"]
-    assert terminal.completed("vmss run --policy ") == ["run", "--policy", uuid]
-    assert terminal.completed("vmss run --policy=") == ["run", "--policy=" + uuid]
+    assert terminal.completed("vmss run --policy ") == ["run", "--policy", name]
+    assert terminal.completed("vmss run --policy=") == ["run", "--policy=" + name]
+    for typed in ("it\\'s", "'it", '"it', "\"it's \\$", "it\\'s\\ \\$\\(touch\\ owned\\)\\ \\\\\\ now:"):
+        assert terminal.completed("vmss show " + typed) == ["show", name], typed
+    assert terminal.completed("vmss run --policy='it") == ["run", "--policy=" + name]
     assert terminal.completed("vmss xe vmss-param-list uuid=") == ["xe", "vmss-param-list", "uuid=" + uuid]
     assert terminal.completed("vmss xe vmss-create name-l") == ["xe", "vmss-create", "name-label="]
     assert terminal.completed("vmss xe host-call-plugin args") == ["xe", "host-call-plugin", "args:"]

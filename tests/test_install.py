@@ -197,6 +197,9 @@ def test_what_a_built_package_holds_is_enough(root: Path, tmp_path: Path) -> Non
         shutil.copy(str(ROOT / name), str(copy / name))
     for name in ("vmss", "plugins", "cron.d"):
         shutil.copytree(str(ROOT / name), str(copy / name), symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    gone = tmp_path / "built" / "vmss" / "core" / "gone.py"  # of an older build
+    gone.parent.mkdir(parents=True)
+    gone.write_text("")
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "built")],
         cwd=str(copy),
@@ -208,6 +211,7 @@ def test_what_a_built_package_holds_is_enough(root: Path, tmp_path: Path) -> Non
         pytest.skip("setup.py needs setuptools, which %s does not have" % sys.executable)
     assert done.returncode == 0, done.stdout
     shutil.rmtree(str(copy))
+    assert not gone.exists() and (gone.parent / "policy.py").exists()
     install(root, checkout=tmp_path / "built")
     assert at(root, PLUGIN).read_bytes() == (ROOT / "plugins" / "vmss").read_bytes()
     assert {file.path for file in FILES} <= set(files(root))
@@ -229,11 +233,30 @@ def test_on_the_machine_itself_the_installed_plugin_is_tried(tmp_path: Path) -> 
     assert "UNKNOWN_XENAPI_PLUGIN_FUNCTION" in answer
     assert "vmss " in dom0.run(["vmss", "--version"]).stdout
 
-    (dom0.packages / "XenAPI.py").unlink()
-    assert (
-        "vmss: %s: does not start: vmss: No module named 'XenAPI'" % PLUGIN
-        in dom0.run(["python3", "-m", "vmss", "install", "--root", "/"], PYTHONPATH=PRIVATE).stdout
-    )
+    # Without XenAPI nothing works, and nothing is started by cron; one line says where to get it.
+    module = dom0.packages / "XenAPI.py"
+    content = module.read_bytes()
+    module.unlink()
+    cron = at(dom0.path, CRON)
+    cron.unlink()
+    again = ["python3", "-m", "vmss", "install", "--root", "/"]
+    done = dom0.run(again, PYTHONPATH=PRIVATE)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("vmss: %s: does not start: vmss: No module named 'XenAPI'" % PLUGIN)
+    pip = "/usr/bin/python3 -m pip install --target %s XenAPI" % PRIVATE
+    assert pip in lines[0]
+    assert lines[1:] == ["vmss: %s: is not put there before the plugin starts; then install again" % CRON]
+    assert done.returncode == 1 and not cron.exists()
+    for word in ("list", "xe", "run"):
+        done = dom0.run(["vmss", word])
+        assert done.returncode == 3 and len(done.stdout.splitlines()) == 1, done.stdout
+        assert done.stdout.startswith("vmss: the Python module XenAPI is missing (/usr/bin/python3): ")
+        assert pip in done.stdout and "on EL: " in done.stdout and "on Debian: " in done.stdout
+    # What pip puts there.
+    at(dom0.path, PRIVATE + "/XenAPI.py").write_bytes(content)
+    done = dom0.run(again, PYTHONPATH=PRIVATE)
+    assert (done.returncode, done.stdout) == (0, "installed %s\n" % CRON) and cron.exists()
+    assert "No such file or directory" in dom0.run(["vmss", "list"]).stdout
 
 
 # What is there already

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmss.core.frequencies import Schedule
-from vmss.core.policy import Policy, PolicyError, from_record
+from vmss.core.policy import Policy, PolicyError, from_record, index_of
+from vmss.core.problem import BadInput, UnknownPolicy
 
 UTC = timezone.utc
 REF = "OpaqueRef:7e2a6e2f-1d2c-4b8f-9a51-0b9a3c0f9f11"
@@ -416,3 +417,47 @@ def test_junk_in_the_schedule_gives_a_policy_or_a_refusal(frequency: str, keys: 
 @given(st.integers(0, 23), st.sampled_from(["%d", "%02d", "0x%x", "0X%X", "0o%o", "0u%d", "+%d"]))
 def test_every_hour_in_every_notation_is_that_hour(hour: int, notation: str) -> None:
     assert from_record(REF, record(schedule={"hour": notation % hour})).schedule.hour == hour
+
+
+# By what people type
+
+
+KNOWN = [
+    ("7b10ea29-ab0c-af14-a116-ae293560f404", "nightly"),
+    ("7b10ea30-0000-0000-0000-000000000000", "Wochenende"),
+    ("0123abcd-0000-0000-0000-000000000000", "7b10"),
+    ("fedc0000-0000-0000-0000-000000000000", ""),
+]
+
+
+@pytest.mark.parametrize(
+    "wanted, index",
+    [("nightly", 0), (KNOWN[0][0], 0), (KNOWN[0][0].upper(), 0), ("7b10ea29", 0), ("7B10EA30-", 1)]
+    + [("7b10", 2), ("0123", 2), ("FEDC", 3)],  # a name goes before the beginning of a uuid
+)
+def test_a_schedule_is_found_by_its_name_its_uuid_or_the_beginning_of_that(wanted: str, index: int) -> None:
+    assert index_of(KNOWN, wanted) == index
+
+
+@pytest.mark.parametrize("wanted", ["", "fed", "012", "nobody", "-", "0123abce", "x" * 5000, "\x1b[2J"])
+def test_what_names_no_schedule_is_refused_with_the_names_that_there_are(wanted: str) -> None:
+    with pytest.raises(UnknownPolicy, match="; there are '7b10', 'Wochenende' and 'nightly'$"):
+        index_of(KNOWN, wanted)
+
+
+def test_a_beginning_that_several_uuids_have_is_refused_with_the_candidates() -> None:
+    with pytest.raises(BadInput) as caught:
+        index_of(KNOWN, "7b10EA")
+    assert str(caught.value) == (
+        "the uuids of 2 snapshot schedules begin with '7b10EA'; give more of one: "
+        "7b10ea29-ab0c-af14-a116-ae293560f404 (nightly), 7b10ea30-0000-0000-0000-000000000000 (Wochenende)"
+    )
+
+
+@pytest.mark.parametrize("wanted, meant", [("nigtly", "nightly"), ("NIGHTLY", "nightly"), ("wochenend", "Wochenende")])
+def test_who_mistypes_a_name_is_asked_which_one_was_meant(wanted: str, meant: str) -> None:
+    with pytest.raises(UnknownPolicy, match="the name '%s': did you mean '%s'\\?$" % (wanted, meant)):
+        index_of(KNOWN, wanted)
+    many = [("%08d-0000-0000-0000-000000000000" % number, "x%d" % number) for number in range(8)]
+    with pytest.raises(UnknownPolicy, match="there are 'x0', 'x1', 'x2', 'x3', 'x4' and 3 more$"):
+        index_of(many, "nightly")

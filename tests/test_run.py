@@ -1,6 +1,7 @@
 """A pass, over a real socket with the real client: what it takes, deletes, raises, logs and leaves behind."""
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.pool import START, TestPool
 from vmss.core.problem import BadInput, UnknownPolicy
+from vmss.core.pruning import Prune
 from vmss.core.records import BEGUN
 from vmss.edges.lock import LockDirectory
 from vmss.edges.settings import Settings
@@ -530,6 +532,7 @@ def test_a_pass_that_finds_the_lock_taken_tells_each_due_policy_once_a_slot(pool
         report = pool.tick()
         assert report.status == 4 and "process 4711" in report.line
     assert pool.names(waiting) == ["VMSS_SNAPSHOT_LOCK_FAILED"]
+    assert "'waiting' has to wait: another pass holds" in pool.alerts(waiting)[0]["body"]
     assert pool.names(running) == pool.names(idle) == []
     assert any(line.startswith("'VMSS_SNAPSHOT_LOCK_FAILED': 'The snapshot phase is already") for line in pool.log())
     lock.release()
@@ -541,8 +544,17 @@ def test_a_pass_that_finds_the_lock_taken_tells_each_due_policy_once_a_slot(pool
 def test_a_run_by_hand_that_finds_the_lock_taken_says_so_by_alert_and_status(pool: TestPool) -> None:
     policy = pool.policy([pool.vm("vm", [pool.sr()])])
     lock = locked(pool)
-    assert pool.tick(policy=pool.uuid("VMSS", policy)).status == 4
+    report = pool.tick(policy=pool.uuid("VMSS", policy))
+    assert report.status == 4
+    assert re.match(r"not run: another pass .*4711.*; run it again when that pass has ended$", report.line)
     assert pool.names(policy) == ["VMSS_SNAPSHOT_LOCK_FAILED"]
+    # It does not wait, so the alert must not say it, and it does not show that the schedule was due.
+    body = pool.alerts(policy)[0]["body"]
+    assert re.search(r"\nNot run by hand: another pass .*4711.*\. Run 'policy' again when that pass has ended\.$", body)
+    (run,) = history.runs(pool.call("message.get", "VMSS", pool.uuid("VMSS", policy), "19700101T00:00:00Z"))
+    assert run.gave_up and run.story.startswith("Not run by hand: ") and "wait" not in body + run.meaning
+    pruned = pool.tick(prune=Prune())
+    assert pruned.status == 4 and pruned.line.startswith("nothing was deleted: another pass holds the lock")
     lock.release()
 
 

@@ -78,7 +78,10 @@ def _twice(alerts: Sequence[Dict[str, Any]]) -> List[str]:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="vmss_sim_", dir=str(MEMORY) if MEMORY.is_dir() else None))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="vmss_sim_", dir=str(MEMORY)))
+    except OSError:  # a machine without it, or a user who may not write there
+        folder = Path(tempfile.mkdtemp(prefix="vmss_sim_"))
     try:
         yield folder
     finally:

@@ -14,6 +14,7 @@ from typing import Callable, List
 
 import pytest
 
+from tests.simulation import run as simulated
 from tests.simulation.faults import Fault, Listed, parse
 from tests.simulation.once import ONCE
 from tests.simulation.run import live, report, shrink
@@ -42,6 +43,15 @@ def test_the_invariants_hold_for_fresh_seeds() -> None:
     for seed in share(range(first, first + FRESH_WORLDS)):
         outcome = live(seed)
         assert not outcome.found, report(seed, outcome)
+
+
+@pytest.mark.parametrize("folder", ["/absent", "/proc"])
+def test_a_machine_whose_memory_cannot_be_written_to_lives_the_same(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = live(1).log
+    monkeypatch.setattr(simulated, "MEMORY", Path(folder))
+    assert live(1).log == log
 
 
 def printed_by_two_processes(*words: str, apart_from: bytes) -> List[List[bytes]]:

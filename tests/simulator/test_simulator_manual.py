@@ -153,7 +153,7 @@ def test_the_second_fault_leaves_a_caller_in_the_dark(tmp_path: Path) -> None:
 def test_the_third_fault_is_the_one_of_the_example_by_method(tmp_path: Path) -> None:
     (rule,) = rules_of(2, tmp_path)
     assert rule == Rule("VDI.snapshot", "restart", when="after", seconds=20.0)
-    assert '{"method": "VDI.snapshot", "action": "restart", "when": "after", "seconds": "20"}' in PLAIN[-1]
+    assert '{"method": "VDI.snapshot", "action": "restart", "when": "after", "seconds": "20"}' in "".join(PLAIN)
 
 
 def test_every_way_to_end_and_every_type_of_sr_is_explained() -> None:

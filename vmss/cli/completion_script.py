@@ -1,6 +1,7 @@
 """The script with which bash completes the words of `vmss`, made from the parsers of the commands.
 
-It contains all that it needs: only for uuids it starts Python, as `vmss xe`. Packages and `vmss install` take the copy
+It contains all that it needs: only for what is in the pool it starts Python, as `vmss completion schedules` for the
+names of schedules, and as `vmss xe` for uuids. Packages and `vmss install` take the copy
 in vmss/data. To update it: `vmss completion bash >vmss/data/usr/share/bash-completion/completions/vmss`.
 """
 
@@ -8,21 +9,14 @@ import argparse
 from typing import Dict, Iterator, List, Sequence, Tuple
 
 from vmss.cli.main import COMMANDS, parser, parsers
+from vmss.cli.parts import SCHEDULE
 from vmss.xe.classes import CLASSES
 from vmss.xe.commands import COMMANDS as XE
 from vmss.xe.syntax import OPTIONS
 
 # What completes the value of an argument, by its placeholder in the help. Nothing completes a value that is not here.
-FILE, DIRECTORY, POLICY = "_vmss_files default", "_vmss_files dirnames", "_vmss_uuids vmss"
-KINDS: Dict[str, str] = {
-    "FILE": FILE,
-    "PATH": FILE,
-    "PEM": FILE,
-    "DIR": DIRECTORY,
-    "UUID": POLICY,
-    "UUID|NAME": POLICY,
-    "POLICY": POLICY,
-}
+FILE, DIRECTORY, POLICY = "_vmss_files default", "_vmss_files dirnames", "_vmss_schedules"
+KINDS: Dict[str, str] = {"FILE": FILE, "PATH": FILE, "PEM": FILE, "DIR": DIRECTORY, SCHEDULE: POLICY}
 
 # The options of xe's commands that have no value.
 XE_FLAGS = ("--minimal", "--multiple", "--all", "--force", "--help")
@@ -56,6 +50,47 @@ _vmss_uuids() {
     for uuid in ${uuids[@]+"${uuids[@]}"}; do
         if [[ $uuid =~ ^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$ ]]; then _vmss_offer "$uuid"; fi
     done
+}
+
+# Offer the names and the uuids of schedules that begin with what was typed; for nothing the names, and the uuids of
+# those whose name cannot be typed. They are quoted as the user has begun to, or else with backslashes.
+_vmss_schedules() {
+    local answer uuid name quote= typed=${cur#"$before"}
+    answer=$(timeout -k 1 3 vmss completion schedules 2>/dev/null </dev/null) || return 0
+    case $typed in
+    \'*) quote=\' typed=${typed#\'} ;;
+    \"*) quote=\" typed=${typed#\"} ;;
+    esac
+    # Without -r it takes a backslash from before each character, as the shell does.
+    if [[ $quote != \' ]]; then IFS= read typed <<<"$typed"; fi
+    while IFS=$'\t' read -r uuid name; do
+        if [[ ! $uuid =~ ^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$ || $name == *[[:cntrl:]]* ]]; then continue; fi
+        if [[ $name && $name == "$typed"* ]]; then
+            _vmss_quoted "$name"
+        elif [[ ( $typed || ! $name ) && $uuid == "${typed,,}"* ]]; then
+            _vmss_quoted "$uuid"
+        fi
+    done <<<"$answer"
+}
+
+# Offer a text that the shell is to take as it is.
+_vmss_quoted() {
+    local word=$1
+    case $quote in
+    \') word=${word//\'/\'\\\'\'} ;;
+    \")
+        # There is no way to write it between double quotes.
+        if [[ $word == *!* ]]; then return; fi
+        word=${word//\\/\\\\} word=${word//\"/\\\"} word=${word//\$/\\\$} word=${word//\`/\\\`}
+        ;;
+    *)
+        printf -v word %q "$word"
+        word=$before$word
+        if [[ $word != "$kept"* ]]; then return; fi
+        word=${word#"$kept"}
+        ;;
+    esac
+    COMPREPLY+=("$word")
 }
 
 # The parameters of a command of xe; or of `vmss xe` itself, the commands.

@@ -1,15 +1,18 @@
 """The command line `vmss COMMAND …`: loads the module of the command, calls it, and gives its exit status."""
 
 import argparse
-import os
 import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import Dict, Optional, Sequence
 
-from vmss.cli.parts import STATUS, NotInstalled, complain
-from vmss.core.problem import Problem
+from vmss.cli.parts import STATUS, NotInstalled, Parser, complain
+from vmss.cli.streams import emit, give_up, open_closed, tell_error
+from vmss.core.problem import EXIT_BAD_INPUT, EXIT_NO_SESSION, Problem
+from vmss.core.text import quoted
+from vmss.core.words import did_you_mean
 from vmss.edges.surroundings import drop_callers_environment
+from vmss.installation.modules import NEEDED, PRIVATE, how_to_get
 from vmss.version import VERSION
 
 # The text of each in the list of commands. A command is the module of that name in vmss.cli.commands, which is loaded
@@ -30,29 +33,63 @@ COMMANDS: Dict[str, str] = {
     "xe": "the commands of xe that schedules need, without xe",
     "manual": "the manual page",
     "completion": "the script with which a shell completes all this",
+    "help": "these commands, or the help of one of them",
 }
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Given the words of the command line, carry out the command and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    open_closed()
     dropped = drop_callers_environment()
     if dropped:
         complain(dropped)
     try:
-        command = parser().parse_args(words[:1]).command
-        module = import_module("vmss.cli.commands." + command)
-        if hasattr(module, "main"):
-            return int(module.main(words[1:]))
-        return int(module.do(module.parser().parse_args(words[1:])))
+        try:
+            status = _carry_out(words)
+        except SystemExit:  # by argparse, which has printed the help, or what is wrong
+            emit("", sys.stdout)
+            raise
+        emit("", sys.stdout)  # what is still in its buffer
+        return status
     except Problem as problem:
-        print("vmss: %s" % problem, file=sys.stderr)
+        tell_error("vmss: %s" % problem)
         return problem.status
+    except ImportError as error:
+        if error.name not in NEEDED:
+            raise
+        tell_error("vmss: " + how_to_get(error.name, sys.executable, PRIVATE if PRIVATE in sys.path else ""))
+        return EXIT_NO_SESSION
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        give_up(sys.stdout)
         return 0
+
+
+def _carry_out(words: Sequence[str]) -> int:
+    """Carry out the command, and return its exit status."""
+    if not words:
+        tell_error(parser().format_help().rstrip("\n"))
+        return EXIT_BAD_INPUT
+    command = _command_of(words[0])
+    module = import_module("vmss.cli.commands." + command)
+    if hasattr(module, "main"):
+        return int(module.main(words[1:]))
+    return int(module.do(module.parser().parse_args(words[1:])))
+
+
+def _command_of(word: str) -> str:
+    """The command that the first word names. An option ends the process here, and so does an unknown word."""
+    if not word.startswith("-") and word not in COMMANDS:
+        parser().error(unknown_command(word))
+    return str(parser().parse_args([word]).command)
+
+
+def unknown_command(word: str) -> str:
+    """What is said of a word that is no command."""
+    near = did_you_mean(word, COMMANDS)
+    return "there is no command %s%s" % (quoted(word), near or "; `vmss help` shows them all")
 
 
 def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:
@@ -67,7 +104,7 @@ def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the first word."""
-    first = argparse.ArgumentParser(
+    first = Parser(
         prog="vmss",
         description="Scheduled VM snapshots for XenServer and XCP-ng.",
         epilog="`vmss COMMAND --help` tells more of each.\n\n" + STATUS,

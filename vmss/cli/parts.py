@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import re
 import sys
-from contextlib import suppress
-from typing import Callable, Sequence
+from typing import Any, Callable, NoReturn, Sequence
 
+from vmss.cli.streams import WriteError, emit, give_up, tell_error
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
+from vmss.core.words import did_you_mean
 from vmss.edges.settings import load, place
 from vmss.edges.surroundings import Surroundings
 
@@ -15,6 +17,19 @@ STATUS = """exit status:
   0  all well, or nothing to do      1  a snapshot failed
   2  bad usage or bad input          3  no session with xapi
   4  another pass holds the lock"""
+
+READING_STATUS = """exit status:
+  0  the answer was printed, whatever it says
+  2  bad usage or bad input, or the answer cannot be written
+  3  no session with xapi"""
+
+LOCAL_STATUS = """exit status:
+  0  done
+  2  bad usage, or it cannot be done or written"""
+
+# What stands for a snapshot schedule in the help of a command that takes one, and how it can be given.
+SCHEDULE = "NAME|UUID"
+BY = "its name, its uuid, or the beginning of its uuid"
 
 INSTALL_STATUS = """exit status:
   0  everything is installed, or removed
@@ -26,9 +41,26 @@ class NotInstalled(Problem):
     """A command whose modules are not in this installation."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that asks, of a mistyped option, which one was meant, and knows streams that cannot be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            emit(message, file)
+        else:
+            tell_error(message.rstrip("\n"))
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            message += did_you_mean(unknown.group(1), known)
+        super().error(message)
+
+
 def new_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """An empty parser of the command `vmss NAME`; `epilog` stands under the help as it is."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog="vmss " + name,
         description=description,
         epilog=epilog,
@@ -70,10 +102,16 @@ def count(low: int, high: int) -> Callable[[str], int]:
 
 
 def say(text: str) -> None:
-    """Print a line. If the terminal is gone, or cannot show a character, the command goes on."""
-    with suppress(OSError, ValueError):
-        encoding = sys.stdout.encoding or "ascii"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    """Print a line. If the terminal is gone, or the disk full, the command goes on."""
+    try:
+        emit(text + "\n", sys.stdout)
+    except (OSError, ValueError, WriteError):
+        give_up(sys.stdout)
+
+
+def tell(text: str) -> None:
+    """Print a line of what the command is for. Raise WriteError if it cannot be written."""
+    emit(text + "\n", sys.stdout)
 
 
 def be_quiet(text: str) -> None:
@@ -82,7 +120,7 @@ def be_quiet(text: str) -> None:
 
 def complain(text: str) -> None:
     """Print a line on standard error."""
-    print("vmss: %s" % one_line(text), file=sys.stderr)
+    tell_error("vmss: %s" % one_line(text))
 
 
 def tell_changes(changed: Sequence[str], kept: Sequence[str], nothing: str) -> int:
@@ -91,7 +129,7 @@ def tell_changes(changed: Sequence[str], kept: Sequence[str], nothing: str) -> i
     for line in changed:
         say(line)
     for line in kept:
-        print("vmss: " + line, file=sys.stderr)
+        tell_error("vmss: " + line)
     if not changed and not kept:
         say(nothing)
     return 1 if kept else 0

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import Callable, Iterator
 
 from vmss.cli.parts import be_quiet, say
+from vmss.cli.streams import tell_error
 from vmss.edges.output import takes
 from vmss.edges.surroundings import Surroundings
 from vmss.passes.run import Report, Request, run
@@ -30,7 +31,7 @@ def _if_it_is_taken(tell: Callable[[str], None]) -> Callable[[str], None]:
 def tell_end(report: Report) -> int:
     """Say how a pass ended, on standard error if not well. Return its exit status."""
     if report.status:
-        print(report.line, file=sys.stderr)
+        tell_error(report.line)
     else:
         say(report.line)
     return report.status

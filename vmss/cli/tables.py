@@ -10,15 +10,14 @@ import argparse
 import csv
 import io
 import json
-import os
 import shutil
 import unicodedata
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Callable, List, Mapping, NamedTuple, Sequence, TextIO
 
+from vmss.cli.streams import WriteError as WriteError
+from vmss.cli.streams import emit as emit
 from vmss.core.datetimes import format_iso
-from vmss.core.problem import Problem
 from vmss.core.text import one_line
 
 _GAP = "  "
@@ -32,10 +31,6 @@ _STYLES = {"failed": "red", "error": "red", "warning": "yellow", "missed": "yell
 
 # The forms for programs.
 JSON, CSV = "json", "csv"
-
-
-class WriteError(Problem):
-    """The output cannot be written, for instance because the disk is full."""
 
 
 def plain(value: Any) -> str:
@@ -148,20 +143,6 @@ def remark(text: str, arguments: argparse.Namespace, out: TextIO) -> None:
 def result_style(value: Any) -> str:
     """The colour of a result, or of a state."""
     return _STYLES.get(str(value).split(":")[0], "")
-
-
-def emit(text: str, out: TextIO) -> None:
-    """Print a text; characters that `out` cannot encode are escaped. Raise WriteError if it cannot be written."""
-    encoding = out.encoding or "utf-8"
-    try:
-        out.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        out.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        with suppress(OSError, ValueError):  # else the interpreter tries again, and complains, when it exits
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        raise WriteError("standard output: cannot be written: %s" % (error.strerror or error))
 
 
 def _typed(value: Any) -> Any:

@@ -39,6 +39,18 @@ def parse_datetime(value: Any) -> datetime:
         raise ValueError("%s is not a date and time" % quoted(text))
 
 
+def parse_typed(text: str) -> datetime:
+    """Given a date and time as people type it, in ISO 8601, return the instant in UTC; without a zone, the reading of a
+    wall clock, as a naive datetime. Raise ValueError otherwise."""
+    try:
+        from dateutil.parser import isoparse  # slow to load
+
+        value: datetime = isoparse(text)
+        return value if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("%s is not a date and time" % quoted(text))
+
+
 def parse_reading(value: Any) -> datetime:
     """Given the reading of a clock, as a datetime of XAPI, return the instant. Raise ValueError also for a year near
     either end of the calendar, where sums with it would overflow."""

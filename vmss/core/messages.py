@@ -43,6 +43,8 @@ SENTENCES = {
     LEFT_SUSPENDED: "A VM ran, and a checkpoint of it has left it suspended",
     RESUMED: "A VM that a checkpoint had left suspended was resumed",
 }
+# How the text for people begins in an alert LOCK_FAILED of a run by hand: nobody will do it later.
+NOT_RUN = "Not run by hand: "
 _KINDS = {1: "error", 3: "warn", 5: "info"}
 
 # The upper limit on a call to xapi is 300 KiB of XML (docs/xapi-facts.md, Size of requests and records).

@@ -1,5 +1,6 @@
 """A snapshot schedule as a typed value, read from a VMSS record of XAPI."""
 
+import re
 from datetime import datetime, tzinfo
 from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -10,8 +11,14 @@ from vmss.core.ocaml import read_int
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.schedule import due_slot, next_tick
 from vmss.core.text import is_uuid, one_line, quoted
+from vmss.core.words import did_you_mean, listed
 
 SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_with_quiesce")
+
+# The beginning of a uuid, in lower case. Fewer characters are too easily another word.
+_BEGINNING = re.compile(r"[0-9a-f-]{4,35}\Z")
+# The schedules that a message names where the wanted one is unknown.
+_NAMED_MAX = 5
 
 
 class PolicyError(Exception):
@@ -50,19 +57,39 @@ class Policy(NamedTuple):
 
 
 def index_of(known: Sequence[Tuple[str, str]], wanted: str) -> int:
-    """Given the uuids and names of schedules, return the index of the one with this uuid or name. Raise BadInput where
-    there is none, or more than one."""
-    found = [index for index, (uuid, _) in enumerate(known) if uuid == wanted]
-    found = found or [index for index, (_, name) in enumerate(known) if name == wanted]
-    if not found:
-        kind = "uuid" if is_uuid(wanted) else "uuid or the name"
-        raise UnknownPolicy("no snapshot schedule of this pool has the %s %s" % (kind, quoted(wanted)))
+    """Given the uuids and names of schedules, return the index of the wanted one: by its uuid in any case, by its name,
+    or by the beginning of its uuid. Raise BadInput where there is none, or more than one."""
+    lower = wanted.lower()
+    found = [index for index, (uuid, _) in enumerate(known) if uuid.lower() == lower]
+    # An empty word is a shell's variable that was never set, and means none.
+    found = found or [index for index, (_, name) in enumerate(known) if name == wanted != ""]
     if len(found) > 1:
         raise BadInput(
             "%d snapshot schedules are called %s; give the uuid of one: %s"
             % (len(found), quoted(wanted), ", ".join(one_line(known[index][0], 80) for index in found))
         )
+    if not found and _BEGINNING.match(lower):
+        found = [index for index, (uuid, _) in enumerate(known) if uuid.lower().startswith(lower)]
+        if len(found) > 1:
+            candidates = ("%s (%s)" % (one_line(known[at][0], 80), one_line(known[at][1], 80)) for at in found)
+            raise BadInput(
+                "the uuids of %d snapshot schedules begin with %s; give more of one: %s"
+                % (len(found), quoted(wanted), ", ".join(candidates))
+            )
+    if not found:
+        kind = "uuid" if is_uuid(lower) else "uuid or the name"
+        names = sorted({name for _, name in known if name})
+        hint = did_you_mean(wanted, names)
+        if not hint and names:
+            hint = "; there %s %s" % ("is" if len(names) == 1 else "are", _some(names))
+        raise UnknownPolicy("no snapshot schedule of this pool has the %s %s%s" % (kind, quoted(wanted), hint))
     return found[0]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of these names."""
+    shown = [quoted(name) for name in names[:_NAMED_MAX]]
+    return listed(shown + (["%d more" % (len(names) - len(shown))] if len(names) > len(shown) else []))
 
 
 def from_record(ref: str, record: Mapping[str, Any]) -> Policy:

@@ -13,7 +13,7 @@ SURPLUS, FUTURE, DELETED = "surplus", "dated in the future", "of what was delete
 
 
 class Prune(NamedTuple):
-    """A request to delete snapshots: which; of the VMs of one schedule, by its uuid or name, or of all; and of these
+    """A request to delete snapshots: which; of the VMs of one schedule, by its uuid, or of all; and of these
     only those with certain uuids, because somebody has seen and confirmed them (None: all)."""
 
     what: str = SURPLUS

@@ -1,7 +1,9 @@
 """Lists, durations and instants in words, for people."""
 
 from datetime import datetime, tzinfo
-from typing import Sequence
+from typing import Iterable, Sequence
+
+from vmss.core.text import quoted
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -60,3 +62,13 @@ def counted(number: int, noun: str) -> str:
 def agree(number: int, one: str, many: str) -> str:
     """The form of a verb that agrees with a number: `1 of 3 VMs has`, `2 of 3 VMs have`."""
     return one if number == 1 else many
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question that ends a message about an unknown word: `: did you mean 'list'?`; empty if no known one is like
+    it."""
+    from difflib import get_close_matches  # only mistakes need it
+
+    by_lower = {name.lower(): name for name in known}
+    close = get_close_matches(word[:100].lower(), list(by_lower), 1)
+    return ": did you mean %s?" % quoted(by_lower[close[0]]) if close else ""

@@ -3,7 +3,6 @@
 import os
 import socket
 import stat
-import sys
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from typing import Callable, Optional
@@ -34,11 +33,10 @@ class Log:
             except OSError as error:
                 self.path = None
                 if takes(2):
-                    print(
-                        "vmss: %s: the log cannot be opened (%s); logging to standard error"
-                        % (one_line(path), error.strerror or error),
-                        file=sys.stderr,
-                    )
+                    line = "vmss: %s: the log cannot be opened (%s); logging to standard error\n"
+                    line %= (one_line(path), error.strerror or error)
+                    with suppress(OSError):
+                        os.write(2, line.encode("utf-8", "backslashreplace"))
 
     def __call__(self, text: str) -> None:
         """Write one line; a text of several lines, or with control characters, is made one."""

@@ -93,7 +93,14 @@ class Run(NamedTuple):
     @property
     def meaning(self) -> str:
         """The message in words."""
+        if self.gave_up:
+            return "not run, for another pass was at work"
         return _WORDS.get(self.name, self.name)
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it is of a run by hand that did not begin, because another pass was at work."""
+        return self.name == messages.LOCK_FAILED and self.remark.startswith(messages.NOT_RUN)
 
     @property
     def story(self) -> str:
@@ -110,6 +117,8 @@ class Run(NamedTuple):
             vms = counted(self.counts.vms, "VM")
             deleted = counted(self.counts.deleted, "expired snapshot")
             return "%d of %s snapshotted, %s deleted" % (self.counts.snapshotted, vms, deleted)
+        if self.gave_up:
+            return self.remark
         return "%s: %s" % (self.meaning, self.remark) if self.remark else self.meaning
 
 

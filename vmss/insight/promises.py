@@ -208,8 +208,10 @@ def _newcomers_max(policy: Policy, late: Sequence[Late], runs: Sequence[Run], sl
 
 
 def _was_due(runs: Sequence[Run], slot: datetime) -> bool:
-    """Whether a message says that the policy was due since a slot, and had to wait."""
-    return any(run.name in (messages.LOCK_FAILED, messages.LOGON_FAILURE) and run.at >= slot for run in runs)
+    """Whether a message says that the policy was due since a slot, and had to wait. A run by hand may have given up
+    though it was not due."""
+    waited = (messages.LOCK_FAILED, messages.LOGON_FAILURE)
+    return any(run.name in waited and not run.gave_up and run.at >= slot for run in runs)
 
 
 def overdue(

@@ -17,12 +17,11 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
 from vmss.edges.surroundings import PATH
+from vmss.installation.modules import NEEDED, how_to_get
+from vmss.installation.modules import PRIVATE as PRIVATE
 from vmss.installation.packages import REPLACE_VENDORS, UPGRADE_OURS, installed
 from vmss.installation.root import FileState, Root
 from vmss.installation.shipped import shipped
-
-# Our modules and those that they need, in a folder of their own: Python's own packages stay as they are.
-PRIVATE = "/usr/lib/vmss"
 
 # dom0 has a real xapi: the embedded one, and the demo with it, stay in the checkout.
 _CHECKOUT_ONLY = ("vmss/simulator/", "vmss/demo.py")
@@ -95,19 +94,15 @@ class Manifest(NamedTuple):
 
 
 def install(path: str) -> Done:
-    """Given a root, install everything into it; what is there already is not touched.
-
-    Raise InstallError if that would overwrite a program that is not ours, or cannot be done."""
+    """Given a root, install everything into it; what is there already is not touched. Raise InstallError if that would
+    overwrite a program that is not ours, or cannot be done."""
     root = Root(path)
     try:
         os.makedirs(root.path, exist_ok=True)
         with root.alone():
-            done = _install(root)
+            return _install(root)
     except OSError as error:
         raise InstallError("%s: %s" % (one_line(str(error.filename or root.path)), error.strerror))
-    if root.path == "/":
-        done.kept.extend(_trouble())
-    return done
 
 
 def _install(root: Root) -> Done:
@@ -129,17 +124,27 @@ def _install(root: Root) -> Done:
     if unwanted:
         _remove_compiled(root)
         _remove_empty_directories(root, manifest, items)
-    for file, content in changes:
-        root.write(file.path, content, file.mode)
-        if not file.path.startswith(PRIVATE):
-            done.changed.append("installed %s" % file.path)
-    if any(item.file.path.startswith(PRIVATE) for item in changes):
-        done.changed.append("installed the modules in %s" % PRIVATE)
+    last = [item for item in changes if item.file.path in (CRON, CRON_DEBIAN)]
+    _write(root, changes[: len(changes) - len(last)], done)  # it is the last of the files
     for directory, mode in DIRECTORIES:
         done.changed.extend("made %s" % made for made in root.make_directory(directory, mode))
+    trouble = _trouble() if root.path == "/" else []
+    if trouble and last:
+        trouble.append("%s: is not put there before the plugin starts; then install again" % last[0].file.path)
+    _write(root, [] if trouble else last, done)
+    done.kept.extend(trouble)
     if changes or unwanted or manifest != before:
         _write_manifest(root, manifest)
     return done
+
+
+def _write(root: Root, items: List[Item], done: Done) -> None:
+    for file, content in items:
+        root.write(file.path, content, file.mode)
+        if not file.path.startswith(PRIVATE):
+            done.changed.append("installed %s" % file.path)
+    if any(item.file.path.startswith(PRIVATE) for item in items):
+        done.changed.append("installed the modules in %s" % PRIVATE)
 
 
 def _refuse_beside_a_package(root: Root) -> None:
@@ -305,7 +310,9 @@ def _trouble() -> List[str]:
         return ["%s: does not start: it has not ended within %d s" % (PLUGIN, PLUGIN_S)]
     if ended.returncode == 2 and b"host plugin" in ended.stderr:
         return []
-    return ["%s: does not start: %s" % (PLUGIN, one_line(ended.stderr.decode("utf-8", "replace").strip()))]
+    said = one_line(ended.stderr.decode("utf-8", "replace").strip())
+    hints = [how_to_get(name, "/usr/bin/python3", PRIVATE) for name in NEEDED if "No module named '%s'" % name in said]
+    return ["%s: does not start: %s" % (PLUGIN, "; ".join([said] + hints))]
 
 
 # Removing

@@ -44,7 +44,7 @@ class Context(NamedTuple):
         return self.clock.monotonic() >= self.began + self.settings.pass_limit / 2
 
 
-def read_context(around: Surroundings, xapi: Xapi, log: Log, supposed: Optional[datetime]) -> Context:
+def read_context(around: Surroundings, xapi: Xapi, log: Log) -> Context:
     """Read the pool and its settings, and let the log have the coordinator's clock and zone."""
     pool = world.read_pool(xapi)
     settings, mistakes = of_pool(around.settings, pool.other_config)
@@ -52,4 +52,4 @@ def read_context(around: Surroundings, xapi: Xapi, log: Log, supposed: Optional[
         log("pool.other_config: %s (ignored)" % mistake)
     clock, log.zone = clock_and_zone(around, xapi, pool, settings)
     log.now = clock.now
-    return Context(xapi, pool, settings, clock, log, around.say, clock.monotonic(), supposed)
+    return Context(xapi, pool, settings, clock, log, around.say, clock.monotonic())

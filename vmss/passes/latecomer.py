@@ -45,8 +45,9 @@ class Latecomer:
         limit_s = self._context.settings.pass_limit
         return handover.ask(self._directory, pool.uuid, self._context.clock, wanted, self._missing, started, limit_s)
 
-    def put_off(self, held: Held) -> None:
-        """The policies that are due, and that the other pass has not in hand, are told that they are late."""
+    def put_off(self, held: Held) -> str:
+        """The policies that are due, and that the other pass has not in hand, are told that they are late. Return a
+        line for who asked for a run by hand, which nobody will do later."""
         pool = self._context.pool.uuid
         due = self._agenda.read(self._wanted, self._missing)
         # Asked last, because the other pass learns what is due at the same instant as this one.
@@ -55,3 +56,4 @@ class Latecomer:
         # first.
         with self._directory.in_turn(pool):
             self._teller.put_off(due.turns, held, in_hand)
+        return "not run: %s; run it again when that pass has ended" % held if self._wanted else ""

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What a pass is asked for: one policy by its uuid, whatever its schedule, or all that are due; or, with `prune`,
-    to delete snapshots and to take none.
+    """What a pass is asked for: one policy (its uuid, its name or the beginning of its uuid), whatever its schedule, or
+    all that are due; or, with `prune`, to delete snapshots and to take none.
 
     `missing`: of that policy, only VMs that have no snapshot of the latest slot.
 
     `dry_run`: say what would be done, and change nothing. `at`: set a simulator's clock to this first; with `dry_run`,
-    decide as if it were the present. `kicked`: cron started the pass.
+    decide as if it were the present; without a zone it is the coordinator's wall clock. `kicked`: cron started it.
     """
 
     policy: Optional[str] = None
@@ -101,10 +101,16 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             # new coordinator; but the lock that keeps two passes apart is in the new one's dom0.
             if place.local and not on_coordinator():
                 return _NOT_HERE
-            supposed = request.at if request.dry_run else None
-            if request.at is not None and not request.dry_run:
-                _set_clock(xapi, request.at)
-            one_pass = Pass(request, around, read_context(around, xapi, log, supposed))
+            context = read_context(around, xapi, log)
+            if request.policy is not None or request.prune is not None or request.at is not None:
+                from vmss.passes import asked  # not needed by an idle tick
+
+                request = asked.resolved(request, xapi, log.zone)
+                if not request.dry_run and request.at is not None:
+                    asked.set_clock(xapi, request.at)
+                    context = read_context(around, xapi, log)
+                context = context._replace(supposed=request.at if request.dry_run else None)
+            one_pass = Pass(request, around, context)
             return one_pass.rehearse() if directory is None else one_pass.whole(directory)
         except (Unanswered, Refused) as error:
             # The pass handles what concerns one VM or one policy; this concerns the session itself.
@@ -118,13 +124,6 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         xapi.close()
         if directory is not None:
             directory.close()
-
-
-def _set_clock(xapi: Xapi, at: datetime) -> None:
-    try:
-        xapi.call("simulator.set_time", format_datetime(at))
-    except Refused:
-        raise BadInput("--at: only a simulator's clock can be set; with --dry-run it is the time to suppose, anywhere")
 
 
 class Pass:
@@ -360,9 +359,10 @@ class Pass:
 
     def _put_off(self, held: Held, directory: LockDirectory) -> Report:
         self.log("The lock is taken: %s" % held)
-        if self.request.prune is None:
-            self._latecomer(directory).put_off(held)
-        return Report(EXIT_LOCKED, str(held))
+        if self.request.prune is not None:
+            return Report(EXIT_LOCKED, "nothing was deleted: %s" % held)
+        by_hand = self._latecomer(directory).put_off(held)
+        return Report(EXIT_LOCKED, by_hand or str(held))
 
     def _latecomer(self, directory: LockDirectory) -> "Latecomer":
         from vmss.passes.latecomer import Latecomer  # not needed by an idle tick

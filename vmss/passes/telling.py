@@ -135,10 +135,15 @@ class Teller:
 
     def put_off(self, turns: Sequence[Turn], held: Held, in_hand: Sequence[str]) -> None:
         """Another pass holds the lock: tell each due policy that it has to wait, once a slot, unless the other pass has
-        it in hand (`in_hand` are uuids). A run by hand is told every time."""
+        it in hand (`in_hand` are uuids). A run by hand does not wait, and is told every time."""
         for turn in turns:
-            body = messages.body(messages.LOCK_FAILED, "%s has to wait: %s." % (quoted(turn.policy.name), held))
+            name = quoted(turn.policy.name)
+            body = messages.body(messages.LOCK_FAILED, "%s has to wait: %s." % (name, held))
             if turn.forced:
+                body = messages.body(
+                    messages.LOCK_FAILED,
+                    "%s%s. Run %s again when that pass has ended." % (messages.NOT_RUN, held, name),
+                )
                 self._alerts.create(messages.LOCK_FAILED, turn.policy.uuid, body)
             elif turn.policy.uuid not in in_hand and not turn.again:
                 self._alerts.create_once(messages.LOCK_FAILED, turn.policy.uuid, body, turn.slot)

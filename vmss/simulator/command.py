@@ -2,7 +2,7 @@
 
 import argparse
 import os
-import sys
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -11,7 +11,7 @@ from .faults import BadRule, Rule, read_rules
 from .listening import ServerError
 from .server import Endpoint, Server
 from .simulator import Simulator
-from .state import StateError
+from .state import StateError, claimed
 
 EPILOG = """\
 examples:
@@ -27,6 +27,8 @@ examples:
       XML-RPC for root over HTTP, JSON-RPC on /jsonrpc; the password is the first line of the file `secret`
   vmss simulator --socket xapi.sock --http 127.0.0.1:8080 --hosts 3 --members
       every host has sockets of its own: the others are on xapi.sock.host2, port 8081, and so on
+  vmss simulator --socket xapi.sock --plugin-env VMSS_LOG=$PWD/log --plugin-env VMSS_LOCK_DIR=$PWD/lock
+      host plugins write where you may, if you are not root
   vmss simulator --socket xapi.sock --faults faults.json
       calls that fail, hang, lose their connection or are late; with this faults.json the second VM.snapshot kills
       xapi, which is back after 30 s:
@@ -60,6 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", metavar="FILE", help="file in which the pool is kept between runs")
     parser.add_argument("--plugins", metavar="DIR", help="directory of host plugins")
     parser.add_argument(
+        "--plugin-env",
+        metavar="NAME=VALUE",
+        type=_variable,
+        action="append",
+        default=[],
+        help="a variable for host plugins, which get none of yours; may be repeated",
+    )
+    parser.add_argument(
         "--members", action="store_true", help="serve the other hosts too: at PATH.host2 and so on, at the next ports"
     )
     parser.add_argument("--faults", metavar="FILE", help="file of faults to activate: a JSON array of rules")
@@ -71,9 +81,12 @@ def main(args: argparse.Namespace, socket_variable: str = "") -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. `socket_variable` is the environment variable in which
     host plugins find the path of the socket; a real xapi needs none, because its path is always the same."""
     try:
-        _serve(args, socket_variable)
+        with ExitStack() as held:
+            if args.state is not None:
+                held.enter_context(claimed(args.state))
+            _serve(args, socket_variable)
     except (BadArgument, BadRule, ServerError, StateError) as error:
-        print("vmss simulator: %s" % error, file=sys.stderr)
+        _complain(str(error))
         return 2
     return 0
 
@@ -91,6 +104,8 @@ def _serve(args: argparse.Namespace, socket_variable: str) -> None:
     environment = _plugin_environment(socket_variable, first)
     sim = _simulator(args, environment, _read_faults(args.faults))
     sim.state_path = args.state
+    if args.state is not None and not os.path.exists(args.state):
+        _save(sim, args.state)  # what cannot be written is said now, and not when all has been done
     members = _members(sim, first) if args.members else None
     if members is not None:
         # A plugin connects to its own host, whether or not that is the coordinator by then.
@@ -155,7 +170,7 @@ def _simulator(args: argparse.Namespace, environment: Dict[str, str], rules: Lis
         "seed": args.seed,
         "now": args.now,
         "plugins": args.plugins,
-        "plugin_environment": environment,
+        "plugin_environment": {**environment, **dict(args.plugin_env)},
         "password": _password(args.password_file),
     }
     if args.state is not None and os.path.exists(args.state):
@@ -181,17 +196,28 @@ def _save(sim: Simulator, path: str) -> None:
         raise StateError("cannot write the state file %s: %s" % (path, error.strerror))
 
 
+def _complain(text: str) -> None:
+    """Print a line on standard error, if that takes it."""
+    with suppress(OSError):
+        os.write(2, ("vmss simulator: %s\n" % text).encode("utf-8", "backslashreplace"))
+
+
 def _announce(sim: Simulator, server: Server) -> None:
     """Print the addresses of the server, which shows that it is ready."""
+    lines: List[str] = []
     for number, (host, endpoint) in enumerate(server.endpoints.items()):
         note = " (%s)" % sim.db.row("host", host)["name_label"] if number else ""
         if endpoint.socket is not None:
-            print("ready: unix:%s%s" % (endpoint.socket, note))
+            lines.append("ready: unix:%s%s\n" % (endpoint.socket, note))
         if endpoint.http is not None:
-            print("ready: http://%s:%d%s" % (*endpoint.http, note))
+            lines.append("ready: http://%s:%d%s\n" % (*endpoint.http, note))
         if endpoint.https is not None:
-            print("ready: https://%s:%d%s" % (*endpoint.https[:2], note))
-    sys.stdout.flush()
+            lines.append("ready: https://%s:%d%s\n" % (*endpoint.https[:2], note))
+    try:
+        # Not through Python's buffer, which would retry a failed write at the end.
+        os.write(1, os.fsencode("".join(lines)))
+    except OSError as error:
+        _complain("ready, but standard output cannot be written: %s" % error.strerror)
 
 
 def _password(path: Optional[str]) -> str:
@@ -215,6 +241,13 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError("not a count: %s" % text)
     return int(text)
+
+
+def _variable(text: str) -> Tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError("not NAME=VALUE: %s" % text)
+    return name, value
 
 
 def _speed(text: str) -> float:

@@ -1,8 +1,10 @@
 """The state file: everything persistent of a pool, as one JSON document, written atomically."""
 
+import fcntl
 import json
 import os
 import tempfile
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Dict, Iterator, TextIO, Tuple
@@ -23,6 +25,45 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 class StateError(Exception):
     """A file that is not a state file; the message says which and why, in one line."""
+
+
+@contextmanager
+def claimed(path: str) -> Iterator[None]:
+    """Keep other simulators away from a state file, which one overwrites with its own pool. Raise StateError if another
+    one has it, or nothing can be written beside it.
+
+    The lock is a file beside it, for the state file itself is replaced whenever it is saved.
+    """
+    name = os.path.realpath(path) + ".lock"
+    descriptor = _lock(name, path)
+    try:
+        yield
+    finally:
+        os.unlink(name)
+        os.close(descriptor)
+
+
+def _lock(name: str, path: str) -> int:
+    while True:
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StateError("cannot write the state file %s: %s: %s" % (path, name, error.strerror))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise StateError(
+                "the state file %s is in use by another simulator, process %s" % (path, holder or "unknown")
+            )
+        # Whoever had it has removed it before it was released: then this is no longer the file of that name.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(name)):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, b"%d\n" % os.getpid())
+                return descriptor
+        os.close(descriptor)
 
 
 def save(sim: "Simulator", path: str) -> None:

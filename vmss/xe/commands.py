@@ -3,6 +3,7 @@
 from typing import Dict, Sequence, Tuple
 
 from vmss.core.text import quoted
+from vmss.core.words import did_you_mean
 from vmss.edges.xapi import understood
 from vmss.xe import commands_of_others, commands_of_vms
 from vmss.xe.classes import CLASSES
@@ -25,10 +26,14 @@ def command_of(line: Line) -> Command:
     """The command of a line. Raise UsageError if it is unknown or the line lacks a required parameter."""
     command = COMMANDS.get(line.command)
     if command is None:
-        raise UsageError("Unknown command: %s" % quoted(line.command))
+        raise _unknown(line.command)
     for name in command.needs:
         line.need(name)
     return command
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError("Unknown command: %s%s" % (quoted(name), did_you_mean(name, COMMANDS)))
 
 
 def _help(session: Session, line: Line) -> Output:
@@ -41,7 +46,7 @@ def describe(names: Sequence[str]) -> Output:
         return Output(lines=_overview())
     for name in names:
         if name not in COMMANDS:
-            raise UsageError("Unknown command: %s" % quoted(name))
+            raise _unknown(name)
     return Output(
         tuple(
             (

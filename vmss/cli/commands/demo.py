@@ -1,9 +1,10 @@
 """`vmss demo`: watch a simulated pool."""
 
 import argparse
-import sys
+from typing import TextIO, cast
 
-from vmss.cli.parts import count, need, new_parser
+from vmss.cli.parts import LOCAL_STATUS, count, need, new_parser
+from vmss.cli.streams import Checked
 
 
 def parser() -> argparse.ArgumentParser:
@@ -13,6 +14,7 @@ def parser() -> argparse.ArgumentParser:
         "demo",
         "A simulated pool in virtual time, driven through the real client over a real socket. The RPM and "
         "`vmss install` leave it out.",
+        LOCAL_STATUS,
     )
     demo.add_argument("--days", type=count(1, 366), default=7, metavar="N", help="days to simulate (default 7)")
     demo.add_argument("--vms", type=count(1, 200), default=6, metavar="N", help="VMs in the pool (default 6)")
@@ -23,4 +25,4 @@ def do(arguments: argparse.Namespace) -> int:
     """Show it."""
     from vmss.demo import demo
 
-    return demo(arguments.days, arguments.vms, sys.stdout)
+    return demo(arguments.days, arguments.vms, cast(TextIO, Checked()))

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TextIO
 
 from vmss.cli import tables
-from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
+from vmss.cli.parts import BY, READING_STATUS, SCHEDULE, new_parser, surroundings, utf8
 from vmss.cli.tables import Column
 from vmss.core.failures import failure_of
 from vmss.core.text import one_line
@@ -37,11 +37,9 @@ class Last(NamedTuple):
 def parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     command = new_parser(
-        "history", "The run history, as XenCenter shows it: the newest first.", _EXAMPLES + "\n" + STATUS
+        "history", "The run history, as XenCenter shows it: the newest first.", _EXAMPLES + "\n" + READING_STATUS
     )
-    command.add_argument(
-        "policy", type=utf8, metavar="POLICY", nargs="?", help="the uuid or name of one snapshot schedule"
-    )
+    command.add_argument("policy", type=utf8, metavar=SCHEDULE, nargs="?", help="one snapshot schedule: " + BY)
     command.add_argument(
         "--last",
         metavar="N|Nh|Nd",

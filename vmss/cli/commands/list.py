@@ -5,7 +5,7 @@ import sys
 from typing import TextIO
 
 from vmss.cli import schedules, tables
-from vmss.cli.parts import STATUS, new_parser, surroundings
+from vmss.cli.parts import READING_STATUS, new_parser, surroundings
 from vmss.insight import policies
 from vmss.insight.reading import Reading, reading
 
@@ -20,7 +20,7 @@ _EXAMPLES = """examples:
 def parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     listing = new_parser(
-        "list", "The pool's snapshot schedules: when they run, and how they fared.", _EXAMPLES + "\n" + STATUS
+        "list", "The pool's snapshot schedules: when they run, and how they fared.", _EXAMPLES + "\n" + READING_STATUS
     )
     tables.add_form(listing)
     return listing

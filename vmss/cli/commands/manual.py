@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-from vmss.cli.parts import new_parser
+from vmss.cli.parts import LOCAL_STATUS, new_parser
 from vmss.cli.tables import emit
 from vmss.core.problem import Problem
 
@@ -21,7 +21,9 @@ class ManualError(Problem):
 def parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     return new_parser(
-        "manual", "Show the manual page vmss(8) with `man`; into a file or pipe, print its source.", _EXAMPLES
+        "manual",
+        "Show the manual page vmss(8) with `man`; into a file or pipe, print its source.",
+        _EXAMPLES + "\n" + LOCAL_STATUS,
     )
 
 

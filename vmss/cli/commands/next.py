@@ -5,7 +5,7 @@ import sys
 from typing import Any, Callable, Dict, List, TextIO
 
 from vmss.cli import tables
-from vmss.cli.parts import STATUS, complain, count, new_parser, surroundings
+from vmss.cli.parts import READING_STATUS, complain, count, new_parser, surroundings
 from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.insight.forecast import Expected
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     command = new_parser(
         "next",
         "Which schedules will run when, for how long by their past runs, and where they overlap.",
-        _EXAMPLES + "\n" + STATUS,
+        _EXAMPLES + "\n" + READING_STATUS,
     )
     command.add_argument("--hours", type=count(1, 24 * 31), default=24, metavar="N", help="how far ahead (default 24)")
     tables.add_form(command)

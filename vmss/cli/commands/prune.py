@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from vmss.cli.parts import STATUS, new_parser, say, utf8
+from vmss.cli.parts import BY, SCHEDULE, STATUS, new_parser, say, tell, utf8
 
 if TYPE_CHECKING:
     from vmss.edges.surroundings import Surroundings
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         "in dom0 of the coordinator; with --dry-run anywhere.",
         _WHAT + "\n" + _EXAMPLES + "\n" + STATUS.replace("a snapshot failed", "a deletion failed"),
     )
-    prune.add_argument("--policy", type=utf8, metavar="UUID|NAME", help="only of the VMs of this snapshot schedule")
+    prune.add_argument("--policy", type=utf8, metavar=SCHEDULE, help="only of the VMs of this snapshot schedule: " + BY)
     which = prune.add_mutually_exclusive_group()
     which.add_argument("--dated-in-future", action="store_true", help="delete what is dated in the future instead")
     which.add_argument("--of-deleted", action="store_true", help="delete what belongs to no schedule any more instead")
@@ -68,14 +68,14 @@ def do(arguments: argparse.Namespace) -> int:
     what = DELETED if arguments.of_deleted else FUTURE if arguments.dated_in_future else SURPLUS
     prune = Prune(what, arguments.policy)
     where = place(os.environ)
-    around = Surroundings(where, load(where.config), say=say)
+    around = Surroundings(where, load(where.config), say=tell if arguments.dry_run else say)
     ask = arguments.of_deleted and not arguments.dry_run and not arguments.yes
     if ask and not sys.stdin.isatty():
         raise BadInput("--of-deleted: nobody can be asked here; look at --of-deleted --dry-run, then add --yes")
     if arguments.dry_run or ask:
         report = run(Request(dry_run=True, prune=prune), around)
         if not ask or not report.listed:
-            say(report.line)
+            tell(report.line)
             return report.status
         if not _confirmed(len(report.listed)):
             say("nothing was changed")
@@ -88,6 +88,7 @@ def do(arguments: argparse.Namespace) -> int:
 
 def _prune(request: "Request", around: "Surroundings") -> int:
     from vmss.cli.progress import carry_out, tell_end
+    from vmss.cli.streams import tell_error
     from vmss.core.failures import failure_of
     from vmss.core.text import one_line
 
@@ -99,7 +100,7 @@ def _prune(request: "Request", around: "Surroundings") -> int:
         for victim in report.pruned.victims:
             failure = failure_of(victim.error)
             name, code = one_line(victim.name or victim.uuid, 100), one_line(" ".join(victim.error), 200)
-            print("%s: %s. %s (%s)" % (name, failure.sentence, failure.remedy, code), file=sys.stderr)
+            tell_error("%s: %s. %s (%s)" % (name, failure.sentence, failure.remedy, code))
     return tell_end(report)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
 
 from vmss.cli import schedules, tables
-from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
+from vmss.cli.parts import BY, READING_STATUS, SCHEDULE, new_parser, surroundings, utf8
 from vmss.cli.schedules import Field, of_run
 from vmss.cli.tables import Column
 from vmss.core import words
@@ -17,7 +17,7 @@ from vmss.insight.reading import Reading, reading
 
 _EXAMPLES = """examples:
   vmss show nightly            by its name
-  vmss show 7b10ea29-ab0c-af14-a116-ae293560f404
+  vmss show 7b10ea29           by the beginning of its uuid
   vmss show nightly --json     with the VMs, for programs
 """
 
@@ -27,9 +27,9 @@ def parser() -> argparse.ArgumentParser:
     show = new_parser(
         "show",
         "One snapshot schedule: its settings, its runs, and its VMs with their snapshots.",
-        _EXAMPLES + "\n" + STATUS,
+        _EXAMPLES + "\n" + READING_STATUS,
     )
-    show.add_argument("policy", type=utf8, metavar="UUID|NAME", help="the snapshot schedule")
+    show.add_argument("policy", type=utf8, metavar=SCHEDULE, help="the snapshot schedule: " + BY)
     tables.add_form(show)
     return show
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from vmss.cli.parts import need, new_parser
+from vmss.cli.parts import LOCAL_STATUS, need, new_parser
 from vmss.installation.shipped import shipped_path
 
 
@@ -16,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
         "An embedded xapi in the foreground: a whole pool to try things on. The RPM and `vmss install` leave it out.",
     )
     command.add_arguments(simulator)
+    simulator.epilog = "%s\n%s" % (simulator.epilog, LOCAL_STATUS.replace("done\n", "it was told to end\n"))
     simulator.set_defaults(plugins=shipped_path("/etc/xapi.d/plugins"))
     return simulator
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Dict, List, NoReturn, Sequence, TextIO
 
 from vmss.cli.parts import utf8
+from vmss.cli.streams import tell_error, why_not
 from vmss.core.problem import EXIT_FAILED, EXIT_OK, Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Place, load, place
@@ -30,18 +31,11 @@ def main(words: Sequence[str]) -> int:
             _print(render(describe(() if line.help else line.words), minimal), sys.stdout)
             return EXIT_OK
         if not line.command:
-            _print(render(describe(()), False), sys.stderr)
+            tell_error(render(describe(()), False).rstrip("\n"))
             return EXIT_FAILED
-        output = _in_session(line)
+        _print(render(_in_session(line), minimal), sys.stdout)
     except Problem as error:
-        _print("%s\n" % error, sys.stderr)
-        return EXIT_FAILED
-    try:
-        _print(render(output, minimal), sys.stdout)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _print("Error: the answer cannot be written: %s\n" % error.strerror, sys.stderr)
+        tell_error(str(error))
         return EXIT_FAILED
     return EXIT_OK
 
@@ -136,9 +130,15 @@ def _on_terminal(stream: TextIO) -> bool:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    """Write the text as UTF-8, as xe does in every locale; to a terminal, in its encoding."""
+    """Write the text as UTF-8, as xe does in every locale; to a terminal, in its encoding. Raise XeError if it cannot
+    be written."""
     encoding = stream.encoding if _on_terminal(stream) else "utf-8"
     data = text.encode(encoding, "backslashreplace")
-    while data and stream is not None:
-        # Not through Python's buffer, which would retry a failed write when the interpreter exits.
-        data = data[os.write(stream.fileno(), data) :]
+    try:
+        while data:
+            # Not through Python's buffer, which would retry a failed write when the interpreter exits.
+            data = data[os.write(stream.fileno(), data) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise XeError("Error: the answer cannot be written: %s" % why_not(error))
