@@ -10,10 +10,12 @@ Function = Callable[[Session, Line], Output]
 
 
 class Command(NamedTuple):
-    """A command: required and optional parameters, its text in `help`, its function. `slow`: it has a long timeout."""
+    """A command: required and optional parameters, its text in `help`, its function. `slow`: it has a long timeout.
+    `values`: what its parameters may be, which help says beyond xe's own."""
 
     needs: Tuple[str, ...]
     may_have: Tuple[str, ...]
     text: str
     do: Function
     slow: bool = False
+    values: Tuple[Tuple[str, str], ...] = ()

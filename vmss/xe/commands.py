@@ -55,6 +55,7 @@ def describe(names: Sequence[str]) -> Output:
                 ("optional params ", ", ".join(COMMANDS[name].may_have)),
                 ("description     ", COMMANDS[name].text),
             )
+            + tuple(("%-16s" % parameter, values) for parameter, values in COMMANDS[name].values)
             for name in names
         )
     )

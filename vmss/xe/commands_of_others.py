@@ -2,9 +2,10 @@
 
 from typing import Dict
 
+from vmss.core.policy import TYPES
 from vmss.xe.classes import BY_NAME
 from vmss.xe.command import Command, Function
-from vmss.xe.errors import failed
+from vmss.xe.errors import ALLOWED, KEYS, failed
 from vmss.xe.fields import INTEGER, Field
 from vmss.xe.layout import Output
 from vmss.xe.session import Session
@@ -82,12 +83,22 @@ def _call_plugin(session: Session, line: Line) -> Output:
     return Output(lines=(session.user.shown(str(answer), True),))
 
 
+_VALUES = (
+    ("type", ", ".join(TYPES)),
+    ("frequency", KEYS),
+    ("schedule:min", ALLOWED["schedule:min"]),
+    ("schedule:hour", ALLOWED["schedule:hour"]),
+    ("schedule:days", ALLOWED["schedule:days"]),
+    ("retained-snapshots", ALLOWED["retained_snapshots"]),
+)
+
 COMMANDS: Dict[str, Command] = {
     "vmss-create": Command(
         ("name-label", "type", "frequency"),
         ("name-description", "enabled", "schedule:", "retained-snapshots"),
         "Create a VM snapshot schedule.",
         _vmss_create,
+        values=_VALUES,
     ),
     "vmss-destroy": Command(("uuid",), (), "Destroy a VM snapshot schedule.", _on_one("VMSS.destroy")),
     "vdi-destroy": Command(("uuid",), (), "Destroys a disk and what is on it.", _on_one("VDI.destroy"), slow=True),

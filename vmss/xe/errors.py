@@ -3,6 +3,7 @@
 from typing import Callable, List, Sequence
 
 from vmss.core.failures import CATALOGUE
+from vmss.core.frequencies import DAYS, FREQUENCIES, MINUTES
 from vmss.core.problem import EXIT_FAILED, Problem
 from vmss.core.text import one_line
 from vmss.edges.xapi import Refused
@@ -19,6 +20,18 @@ SENTENCES = {
     "VMSS_HAS_VM": "The snapshot schedule still has VMs: take each off it with vm-param-set snapshot-schedule=",
     "XENAPI_PLUGIN_FAILURE": "The plugin reports a failure",
 }
+
+# The values that xapi allows, by the field of INVALID_VALUE (docs/xapi-facts.md, Keys of a schedule).
+ALLOWED = {
+    "retained_snapshots": "1 to 10",
+    "schedule:min": "%s or %d" % (", ".join(map(str, MINUTES[:-1])), MINUTES[-1]),
+    "schedule:hour": "0 to 23",
+    "schedule:days": "%s; several with commas between, each once" % ", ".join(DAYS),
+}
+# What each frequency reads of the map `schedule`.
+KEYS = "; ".join(
+    "%s (%s)" % (name, ", ".join(key.name for key in frequency.keys)) for name, frequency in FREQUENCIES.items()
+)
 
 
 class XeError(Problem):
@@ -47,10 +60,20 @@ def error_lines(refused: Refused, name: Callable[[str], str]) -> List[str]:
     code, params = refused.code, refused.error[1:]
     if code == "SESSION_AUTHENTICATION_FAILED":
         return ["Authentication failed: wrong user name or password"]
+    allowed = _allowed(params[0]) if code == "INVALID_VALUE" and len(params) > 1 else []
     sentence = SENTENCES.get(code) or (CATALOGUE[code].sentence if code in CATALOGUE else "xapi refuses this")
-    return ["%s (%s)" % (sentence, code)] + [
-        "%s: %s" % (label, one_line(name(value))) for label, value in zip(_labels(code, params), params)
-    ]
+    return (
+        ["%s (%s)" % (sentence, code)]
+        + ["%s: %s" % (label, one_line(name(value))) for label, value in zip(_labels(code, params), params)]
+        + allowed
+    )
+
+
+def _allowed(field: str) -> List[str]:
+    """The line with the values that a field may have, if it is one of a schedule's."""
+    if field in ALLOWED:
+        return ["allowed: " + ALLOWED[field]]
+    return ["allowed keys: " + KEYS] if field.partition(":")[0] == "schedule" else []
 
 
 def _labels(code: str, params: Sequence[str]) -> List[str]:
