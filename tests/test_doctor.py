@@ -221,7 +221,10 @@ def test_the_vendors_package_beside_ours(ward: Ward, version: str, epoch: str, t
     (package,) = ward.pool.folder.rglob("*.rpm")
     os.makedirs(root + "/var/lib/rpm")
     words = ["rpm", "--root", root, "--dbpath", "/var/lib/rpm", "-i", "--justdb", "--nodeps", str(package)]
-    subprocess.run(words, check=True)
+    done = subprocess.run(words, stderr=subprocess.PIPE, encoding="utf-8")
+    if done.returncode != 0 and os.geteuid() != 0:  # for others it needs a namespace of its own, or does not even try
+        pytest.skip("rpm enters no other root for this user: %s" % done.stderr.strip().split("\n")[-1])
+    assert done.returncode == 0, done.stderr
     assert ward.bad() == []  # it is the only one
     ward.write("/usr/lib/vmss/installed.json", "{}")
     if theirs:
