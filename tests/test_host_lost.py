@@ -9,6 +9,7 @@ import pytest
 
 from tests.front import Front
 from tests.pool import TestPool
+from tests.test_lock_lost import shown
 from tests.test_orphans import Death, fails, loose, told
 from vmss.core.records import AT_WORK, BEGUN
 from vmss.edges.processes import boot
@@ -154,10 +155,6 @@ def test_an_older_database_that_shows_the_sign_of_a_pass_that_has_ended_makes_no
     pool.at(10, 30)
     assert "host.get_other_config" not in calls(pool)
     assert AT_WORK not in pool.other_config()
-
-
-def shown(pool: TestPool, **value: Any) -> None:
-    pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], AT_WORK, json.dumps(value))
 
 
 ELSEWHERE: Dict[str, Any] = {"pid": 1, "started": "0", "since": "20260302T10:15:00Z", "notes": "another 1 2"}

@@ -20,11 +20,11 @@ from vmss.installation.install import (
     EXAMPLE,
     FILES,
     PLUGIN,
-    PRIVATE,
     InstallError,
     checked_by_crontab,
     example,
 )
+from vmss.installation.modules import PRIVATE
 
 ROOT = Path(__file__).resolve().parent.parent
 

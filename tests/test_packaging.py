@@ -22,7 +22,8 @@ from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
 from vmss.insight.checks import examine
 from vmss.insight.findings import Finding
-from vmss.installation.install import CRON, FILES, MANIFEST, PLUGIN, PRIVATE, InstallError, example, install
+from vmss.installation.install import CRON, FILES, MANIFEST, PLUGIN, InstallError, example, install
+from vmss.installation.modules import PRIVATE
 from vmss.installation.root import Root
 from vmss.version import VERSION
 

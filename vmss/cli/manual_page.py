@@ -14,7 +14,8 @@ from typing import Iterator, List, Mapping, Optional, Sequence, Tuple
 from vmss.cli.main import COMMANDS, parser, parsers
 from vmss.cli.parts import STATUS
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, POOL_PREFIX, SETTINGS, Place, Settings
-from vmss.installation.install import CRON, EXAMPLE, FILES, PLUGIN, PRIVATE
+from vmss.installation.install import CRON, EXAMPLE, FILES, PLUGIN
+from vmss.installation.modules import PRIVATE
 from vmss.version import VERSION
 from vmss.xe.commands import describe
 

@@ -15,8 +15,7 @@ import unicodedata
 from datetime import datetime
 from typing import Any, Callable, List, Mapping, NamedTuple, Sequence, TextIO
 
-from vmss.cli.streams import WriteError as WriteError
-from vmss.cli.streams import emit as emit
+from vmss.cli.streams import emit
 from vmss.core.datetimes import format_iso
 from vmss.core.text import one_line
 

@@ -96,6 +96,12 @@ def parse_stated(wall: str, zone: str) -> datetime:
     return (shown + east if sign == "-" else shown - east).replace(tzinfo=UTC)
 
 
+def minutes_ahead(wall: datetime, now: datetime) -> int:
+    """By how many minutes a wall clock is ahead of UTC: `wall` is what it shows, as though that were UTC. The two were
+    read at different moments, and zones differ by quarters of an hour."""
+    return 15 * round((wall - now).total_seconds() / 900)
+
+
 def wall_clock(zone: tzinfo, instant: datetime) -> datetime:
     """The wall-clock reading at an instant, as a naive datetime."""
     return instant.astimezone(zone).replace(tzinfo=None)

@@ -16,7 +16,7 @@ from vmss.core.words import did_you_mean, listed
 SNAPSHOT, CHECKPOINT, QUIESCED = TYPES = ("snapshot", "checkpoint", "snapshot_with_quiesce")
 
 # The beginning of a uuid, in lower case. Fewer characters are too easily another word.
-_BEGINNING = re.compile(r"[0-9a-f-]{4,35}\Z")
+_BEGINNING = r"[0-9a-f-]{4,35}\Z"
 # The schedules that a message names where the wanted one is unknown.
 _NAMED_MAX = 5
 
@@ -68,7 +68,7 @@ def index_of(known: Sequence[Tuple[str, str]], wanted: str) -> int:
             "%d snapshot schedules are called %s; give the uuid of one: %s"
             % (len(found), quoted(wanted), ", ".join(one_line(known[index][0], 80) for index in found))
         )
-    if not found and _BEGINNING.match(lower):
+    if not found and re.match(_BEGINNING, lower):
         found = [index for index, (uuid, _) in enumerate(known) if uuid.lower().startswith(lower)]
         if len(found) > 1:
             candidates = ("%s (%s)" % (one_line(known[at][0], 80), one_line(known[at][1], 80)) for at in found)

@@ -1,9 +1,9 @@
 """Alerts: the messages of class VMSS, which XenCenter shows as the run history of a policy, and of class Pool."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Iterable, Iterator, Mapping
 
-from vmss.core.datetimes import CLOCK_TOLERANCE, format_datetime, in_future, local, parse_datetime
+from vmss.core.datetimes import CLOCK_TOLERANCE, in_future, local, parse_datetime
 from vmss.core.messages import PRIORITIES, class_of, log_lines
 from vmss.core.records import NULL
 from vmss.edges.clock import Clock
@@ -49,10 +49,9 @@ class Alerts:
     def _bodies(self, name: str, about: str, since: datetime) -> Iterator[str]:
         """The bodies of the alerts of this name about an object since an instant. One from a time when the clock was
         ahead is none of these."""
-        from vmss.edges.messages import messages_since  # not needed by an idle tick
+        from vmss.edges.messages import before, messages_since  # not needed by an idle tick
 
-        # xapi answers with messages that are strictly later, in whole seconds.
-        after, now = format_datetime(since - timedelta(seconds=1)), self._clock.now()
+        after, now = before(since), self._clock.now()
         try:
             with understood("message.get"):
                 records = list(self._xapi.call("message.get", class_of(name), about, after).values())

@@ -12,7 +12,7 @@ from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime, parse_r
 from vmss.core.frozen import Frozen, Seen
 from vmss.core.records import FROZEN_PREFIX, NULL
 from vmss.core.text import is_uuid, one_line
-from vmss.edges.messages import messages_since
+from vmss.edges.messages import before, messages_since
 from vmss.edges.query import exists, where
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
@@ -136,8 +136,7 @@ def _is_by_others(xapi: Xapi, frozen: Frozen, now: datetime) -> bool:
     A note from the future does not tell when that was: then the last of the VM's messages decides.
     """
     known = frozen.since <= now + CLOCK_TOLERANCE
-    # xapi answers with messages that are strictly later, in whole seconds.
-    after = format_datetime(frozen.since - timedelta(seconds=1) if known else EPOCH)
+    after = before(frozen.since) if known else format_datetime(EPOCH)
     messages = list(xapi.call("message.get", "VM", frozen.vm, after).values())
     names = [record["name"] for record in sorted(messages, key=lambda record: parse_reading(record["timestamp"]))]
     if known:
@@ -151,5 +150,5 @@ def _is_by_others_without_links(xapi: Xapi, frozen: Frozen, now: datetime) -> bo
     xapi reads all messages since then."""
     if frozen.since > now + CLOCK_TOLERANCE:
         return False
-    after = format_datetime(frozen.since - timedelta(seconds=1))
-    return any(record["name"] in _BY_OTHERS for record in messages_since(xapi, "VM", frozen.vm, after))
+    messages = messages_since(xapi, "VM", frozen.vm, before(frozen.since))
+    return any(record["name"] in _BY_OTHERS for record in messages)

@@ -89,7 +89,7 @@ class LockDirectory:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                other = _public(_parse(_read(descriptor)))
+                other = _public(json_object(_read(descriptor)))
                 os.close(descriptor)
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise LockError("%s: the lock cannot be acquired: %s" % (one_line(self.path), error.strerror))
@@ -124,7 +124,7 @@ class LockDirectory:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            return _public(_parse(_read(descriptor)))
+            return _public(json_object(_read(descriptor)))
         finally:
             os.close(descriptor)
         return None
@@ -156,7 +156,7 @@ class LockDirectory:
         except LockError:
             return {}
         try:
-            return _parse(_read(descriptor))
+            return json_object(_read(descriptor))
         finally:
             os.close(descriptor)
 
@@ -207,7 +207,7 @@ class LockDirectory:
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                notes.append((name, _parse(_read(descriptor))))
+                notes.append((name, json_object(_read(descriptor))))
             except OSError:
                 pass  # its process lives
             finally:
@@ -224,6 +224,20 @@ class LockDirectory:
             os.close(descriptor)
             raise LockError("%s: is not a regular file" % one_line(os.path.join(self.path, name)))
         return descriptor
+
+
+@contextmanager
+def existing(path: str) -> Iterator[Optional[LockDirectory]]:
+    """The lock directory for who only looks into it; None if there is none, for to open it would make it. Raise
+    LockError if it cannot be used."""
+    if not os.path.lexists(path):
+        yield None
+        return
+    directory = LockDirectory(path)
+    try:
+        yield directory
+    finally:
+        directory.close()
 
 
 class Note:
@@ -250,7 +264,7 @@ class Lock:
     """
 
     def __init__(self, directory: LockDirectory, name: str, descriptor: int, holder: Dict[str, Any]) -> None:
-        self.previous = _parse(_read(descriptor))
+        self.previous = json_object(_read(descriptor))
         self._directory = directory
         self._name = name
         self._descriptor = descriptor
@@ -373,7 +387,8 @@ def _dead_sessions(previous: Dict[str, Any]) -> List[str]:
     return [str(session) for session in sessions + [previous.get("session")] if session]
 
 
-def _parse(text: bytes) -> Dict[str, Any]:
+def json_object(text: bytes) -> Dict[str, Any]:
+    """The object that a text is in JSON; empty if it is none."""
     try:
         value = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):

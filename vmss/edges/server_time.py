@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Optional, Tuple
 
-from vmss.core.datetimes import UTC, parse_reading
+from vmss.core.datetimes import UTC, minutes_ahead, parse_reading
 from vmss.core.records import Pool
 from vmss.edges.clock import Clock, RemoteClock
 from vmss.edges.settings import Settings
@@ -48,8 +48,7 @@ def _offset(xapi: Xapi, coordinator: str, now: datetime) -> Optional[timedelta]:
     except Refused:
         return None
     with understood("host.get_server_localtime"):
-        # It comes without a zone, and is parsed as though it were UTC; the two clocks were read at different moments.
-        minutes = 15 * round((parse_reading(reading) - now).total_seconds() / 900)
+        minutes = minutes_ahead(parse_reading(reading), now)  # it comes without a zone
         if abs(minutes) > 15 * 60:
             raise ValueError(str(reading))
         return timedelta(minutes=minutes)

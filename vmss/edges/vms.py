@@ -67,10 +67,10 @@ def with_snapshots(xapi: Xapi, vms: Sequence[Vm]) -> List[Vm]:
     complete = []
     for vm in vms:
         agreed, suspect = [], []
-        refs = vm.snapshot_refs
-        if any(item.snapshot is not None and item.ref not in refs for item in read.get(vm.ref, ())):
+        mine, refs = read.get(vm.ref, []), vm.snapshot_refs
+        if any(item.snapshot is not None and item.ref not in refs for item in mine):
             refs = _snapshot_refs(xapi, vm.ref)  # one was taken since the VM was read
-        for item in read.get(vm.ref, ()):
+        for item in mine:
             # The VM's list and the snapshot's own field are two sides of one relation. If they disagree, the database
             # is damaged, and the snapshot is not touched.
             if item.snapshot is not None and item.ref in refs and item.ref != vm.ref:

@@ -1,11 +1,10 @@
 """Checks of passes: that cron starts them, what they complain of, whether one is stuck, and what they left undone."""
 
-import os
 from datetime import datetime, timedelta
 from typing import Iterator, List
 
 from vmss.core.text import one_line
-from vmss.edges.lock import LockDirectory
+from vmss.edges.lock import existing
 from vmss.edges.sessions import count_unclosed
 from vmss.insight import left_over as left
 from vmss.insight import lock_and_log, suspended
@@ -107,10 +106,7 @@ def suspended_vms(case: Case) -> Iterator[Finding]:
 def _open_sessions(case: Case) -> int:
     """How many sessions of earlier passes are recorded to be closed."""
     local = case.local
-    if local.hidden or local.lock_error or not os.path.isdir(local.lock_dir):
+    if local.hidden or local.lock_error:
         return 0
-    directory = LockDirectory(local.lock_dir)
-    try:
-        return count_unclosed(directory, case.open.pool.uuid)
-    finally:
-        directory.close()
+    with existing(local.lock_dir) as directory:
+        return 0 if directory is None else count_unclosed(directory, case.open.pool.uuid)

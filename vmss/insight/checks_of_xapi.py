@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Iterator
 
 from vmss.core import words
-from vmss.core.datetimes import CLOCK_TOLERANCE, format_iso, parse_reading
+from vmss.core.datetimes import CLOCK_TOLERANCE, format_iso, minutes_ahead, parse_reading
 from vmss.core.text import one_line, quoted
 from vmss.edges.clock import Clock
 from vmss.edges.settings import POOL_PREFIX
@@ -116,7 +116,7 @@ def time_zone(case: Case) -> Iterator[Finding]:
     with understood("host.get_server_localtime"):
         wall = parse_reading(answer)
     now = session.now()
-    minutes = 15 * round((wall - now).total_seconds() / 900)
+    minutes = minutes_ahead(wall, now)
     place = case.settings.timezone or ("this machine" if case.dom0 else "the coordinator")
     zone = case.zone if case.settings.timezone or not case.dom0 else machine_zone()
     offset = now.astimezone(zone).utcoffset() or timedelta(0)

@@ -1,6 +1,5 @@
 """The lock and the log, where this machine has them: whether a pass is running, and when cron last started one."""
 
-import os
 from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -9,7 +8,7 @@ from vmss.core.datetimes import format_iso, in_future, parse_reading
 from vmss.core.policy import Policy
 from vmss.core.schedule import TICK_INTERVAL, latest_slot
 from vmss.core.text import one_line, quoted
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockError, existing
 from vmss.edges.settings import Place
 from vmss.edges.surroundings import on_coordinator
 from vmss.insight import logfile, snapshots
@@ -55,13 +54,8 @@ def read_local(where: Place, session: Reading, now: datetime) -> Local:
 
 def _read_holder(path: str, pool: str) -> Optional[Dict[str, Any]]:
     """What the holder of the pool's lock says of itself, None if nobody holds it. Raise LockError."""
-    if not os.path.lexists(path):  # to open it would make it
-        return None
-    directory = LockDirectory(path)
-    try:
-        return directory.holder(pool)
-    finally:
-        directory.close()
+    with existing(path) as directory:
+        return None if directory is None else directory.holder(pool)
 
 
 def examine(session: Reading, local: Local, known: Sequence[Policy], now: datetime) -> Iterator[Finding]:

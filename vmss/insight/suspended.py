@@ -1,6 +1,5 @@
 """VMs that a checkpoint of ours has left suspended, as `vmss status` and `vmss doctor` report them."""
 
-import os
 from datetime import datetime
 from typing import Dict, List
 
@@ -8,7 +7,7 @@ from vmss.core.frozen import LEFT, LOST, STUCK, Frozen, judge, reason, remedy
 from vmss.core.records import FROZEN_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.edges import frozen as kept
-from vmss.edges.lock import LockDirectory
+from vmss.edges.lock import existing
 from vmss.insight.findings import CRITICAL, OK, Finding
 from vmss.insight.lock_and_log import Local
 from vmss.insight.reading import Reading
@@ -52,11 +51,8 @@ def check(session: Reading, local: Local, now: datetime) -> List[Finding]:
 def _notes(session: Reading, local: Local) -> List[Frozen]:
     """What passes have noted: in the pool's database, and in the file beside the lock if this machine has it."""
     filed: Dict[str, Frozen] = {}
-    if not local.hidden and not local.lock_error and os.path.isdir(local.lock_dir):
-        directory = LockDirectory(local.lock_dir)
-        try:
-            filed = kept.of_file(directory.read(session.pool.uuid + FROZEN_SUFFIX))
-        finally:
-            directory.close()
+    if not local.hidden and not local.lock_error:
+        with existing(local.lock_dir) as directory:
+            filed = {} if directory is None else kept.of_file(directory.read(session.pool.uuid + FROZEN_SUFFIX))
     notes = kept.believed(kept.of_pool(session.pool.other_config), filed, session.now())
     return [notes[vm] for vm in sorted(notes)]

@@ -17,8 +17,7 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
 from vmss.edges.surroundings import PATH
-from vmss.installation.modules import NEEDED, how_to_get
-from vmss.installation.modules import PRIVATE as PRIVATE
+from vmss.installation.modules import NEEDED, PRIVATE, how_to_get
 from vmss.installation.packages import REPLACE_VENDORS, UPGRADE_OURS, installed
 from vmss.installation.root import FileState, Root
 from vmss.installation.shipped import shipped

@@ -15,7 +15,7 @@ from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.outcome import DOES_NOT_COUNT, RESULT_LOST, TIMED_OUT, Outcome
 from vmss.core.records import BEGUN, NULL, Pool
 from vmss.core.text import is_uuid
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockDirectory, LockError, json_object
 from vmss.edges.log import Log
 from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Unanswered, Xapi
@@ -72,7 +72,8 @@ class Notes:
         self.earlier = _attempts(kept)
         self._shared = pool.other_config.get(BEGUN)
         known = {(attempt.vm, attempt.since) for attempt in self.earlier}
-        self.earlier += [it for it in _attempts(_value(self._shared or "")) if (it.vm, it.since) not in known]
+        shared = _attempts(json_object((self._shared or "").encode("utf-8", "replace")))
+        self.earlier += [it for it in shared if (it.vm, it.since) not in known]
         self.begun = {attempt.vm: attempt.disks for attempt in self.earlier if attempt.vm and attempt.ended is None}
         self.disks = _disks(kept)
         self._mine: Dict[str, Attempt] = {}  # by VM
@@ -180,14 +181,6 @@ def lost_name(snapshot: str) -> str:
 
 
 # The form of the file, and of the text in the pool's database
-
-
-def _value(text: str) -> Dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _attempts(kept: Mapping[str, Any]) -> List[Attempt]:

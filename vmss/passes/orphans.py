@@ -6,11 +6,12 @@ done. By its record such a disk cannot be told from one that another product has
 VDI.snapshot: both name their source, bear its name and have no VM. So the record alone proves nothing. What proves a
 disk ours is that we saw it on a scheduled snapshot whose record xapi has lost since. All others are only reported.
 
-What was under way is noted beside the lock (a file, no call). As long as no pass left a note, nothing is looked for.
+What was under way is noted beside the lock (a file, no call); of a pass that is lost with its host, its sign in the
+pool tells. As long as no pass left either, nothing is looked for.
 """
 
 from datetime import datetime, timedelta
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, parse_datetime
 from vmss.core.left_over import MEMORY, NAMELESS, SUSPECT
@@ -135,12 +136,11 @@ def due_attempts(notes: Notes, now: datetime) -> List[Attempt]:
     return [it for it in notes.earlier if it.until is None or abs(now - it.until) >= _SECOND_SEARCH_AFTER]
 
 
-def find_orphans(context: Context, notes: Notes, journal: Journal, left: LeftOver) -> None:
+def find_orphans(context: Context, due: Sequence[Attempt], notes: Notes, journal: Journal, left: LeftOver) -> None:
     """Search for the orphans of the attempts that are due, log them, and put those that are ours into the journal, the
     others on the list of what is left over."""
     xapi, settings, log, now = context.xapi, context.settings, context.log, context.clock.now()
     limit_s = max(settings.snapshot_limit, settings.checkpoint_limit) + settings.cancel_limit
-    due = due_attempts(notes, now)
     again = [attempt for attempt in notes.earlier if attempt not in due]
     try:
         started = _started(xapi, context.pool.coordinator)
@@ -258,7 +258,7 @@ def _search(
     for disk in _candidates(xapi, "SR", srs, '(field "name__label" = "") and (field "is_a_snapshot" = "false")'):
         if disk.sr in srs and is_nameless(disk):
             found.append(Orphan(NAMELESS, disk.uuid, _sr(xapi, disk.sr, names), disk.size))
-    every = sorted({one for mine in attempts.values() for one in mine}, key=lambda one: (one.since, one.vm))
+    every = {one for mine in attempts.values() for one in mine}
     return found + list(_memory(xapi, every, names)), busy
 
 
@@ -281,7 +281,7 @@ def _unentered(
             yield Orphan(SUSPECT, disk.uuid, _sr(xapi, disk.sr, names), disk.size, of[0])
 
 
-def _memory(xapi: Xapi, attempts: Sequence[Attempt], names: Dict[str, str]) -> Iterator[Orphan]:
+def _memory(xapi: Xapi, attempts: Collection[Attempt], names: Dict[str, str]) -> Iterator[Orphan]:
     """The memory images that no suspended VM has; of those of checkpoints, only what was made during the attempts."""
     images = [
         image
@@ -294,7 +294,7 @@ def _memory(xapi: Xapi, attempts: Sequence[Attempt], names: Dict[str, str]) -> I
             yield Orphan(MEMORY, image.uuid, _sr(xapi, image.sr, names), image.size)
 
 
-def _is_of_any(disk: Candidate, attempts: Sequence[Attempt]) -> bool:
+def _is_of_any(disk: Candidate, attempts: Collection[Attempt]) -> bool:
     return any(_is_of(disk, attempt) for attempt in attempts)
 
 

@@ -1,6 +1,5 @@
 """Since when ticks could not serve what was due, by what they have left: one answer for a pass and a rehearsal."""
 
-import os
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Mapping, Optional
@@ -8,7 +7,7 @@ from typing import Any, Mapping, Optional
 from vmss.core.datetimes import parse_reading
 from vmss.core.records import AT_WORK
 from vmss.edges import sessions
-from vmss.edges.lock import Held, LockDirectory, LockError
+from vmss.edges.lock import Held, LockDirectory, LockError, existing
 from vmss.edges.settings import Place
 from vmss.passes.context import Context
 
@@ -27,13 +26,11 @@ def first_put_off(directory: LockDirectory, place: Place, previous: Mapping[str,
 def seen_by_rehearsal(context: Context, place: Place) -> Optional[datetime]:
     """The same, and what the sign of a pass that was lost with its host tells, for a rehearsal: nothing is changed,
     and nothing is known where the lock is not on this machine."""
-    if place.xapi.startswith("https:") or not os.path.isdir(place.lock_dir):  # to open it would make it
+    if place.xapi.startswith("https:"):
         return None
-    try:
-        directory = LockDirectory(place.lock_dir)
-    except LockError:
-        return None
-    try:
+    with suppress(LockError), existing(place.lock_dir) as directory:
+        if directory is None:
+            return None
         since = first_put_off(directory, place, directory.read(context.pool.uuid + ".lock"))
         if AT_WORK in context.pool.other_config:
             from vmss.passes.at_work import AtWork  # few passes need it
@@ -41,5 +38,4 @@ def seen_by_rehearsal(context: Context, place: Place) -> Optional[datetime]:
             with suppress(Held):
                 since = min(filter(None, (since, AtWork(context, directory).look())), default=None)
         return since
-    finally:
-        directory.close()
+    return None

@@ -246,9 +246,10 @@ class Pass:
         if BEGUN in pool.other_config or self.directory.read(pool.uuid + ".taking"):
             from vmss.passes import orphans
 
-            if orphans.due_attempts(self.kept.notes, self.context.clock.now()):
+            due = orphans.due_attempts(self.kept.notes, self.context.clock.now())
+            if due:
                 self._sign.show()
-                orphans.find_orphans(self.context, self.kept.notes, self.journal, self.kept.left_over)
+                orphans.find_orphans(self.context, due, self.kept.notes, self.journal, self.kept.left_over)
 
     def _tell_logon_failures(self, due: Due) -> None:
         failures = sessions.failed_logins(self.directory, self.around.place)
@@ -296,8 +297,9 @@ class Pass:
         self.kept.left_over.refresh()
         self.teller.left_over, self.teller.frozen = self.kept.left_over.sentences, self.kept.frozen
         inbox = Inbox(self.directory, self.context.pool.uuid)
-        args = self.lock, self.journal, self.kept, self.teller, inbox, self._sign
-        return Service(self.context, self.agenda, self.batches, *args)
+        return Service(
+            self.context, self.agenda, self.batches, self.lock, self.journal, self.kept, self.teller, inbox, self._sign
+        )
 
     def _carry_out(
         self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from vmss.cli.parts import READING_STATUS, new_parser
-from vmss.cli.tables import emit
+from vmss.cli.streams import emit
 from vmss.core.text import one_line
 
 _EXAMPLES = """examples:

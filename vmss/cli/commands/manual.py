@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from vmss.cli.parts import LOCAL_STATUS, new_parser
-from vmss.cli.tables import emit
+from vmss.cli.streams import emit
 from vmss.core.problem import Problem
 
 _EXAMPLES = """examples:

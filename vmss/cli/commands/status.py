@@ -7,6 +7,7 @@ from typing import TextIO
 
 from vmss.cli import finding_rows, tables
 from vmss.cli.parts import new_parser
+from vmss.cli.streams import WriteError, emit
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Place, load, place
@@ -46,7 +47,7 @@ def do(arguments: argparse.Namespace) -> int:
         settings = settings._replace(call_limit=min(settings.call_limit, CALL_LIMIT))
         with reading(Surroundings(where, settings)) as session:
             return show(session, where, arguments, sys.stdout)
-    except tables.WriteError:
+    except WriteError:
         raise
     except Problem as problem:
         return _report(state.without_session(problem, where), arguments, sys.stdout)
@@ -67,7 +68,7 @@ def _report(tally: Tally, arguments: argparse.Namespace, out: TextIO) -> int:
     line = "VMSS %s: %s" % (STATES[severity], _safe(summary(findings, tally.well)))
     if tally.numbers:
         line += " | " + " ".join("%s=%s" % (label, value) for label, value in tally.numbers.items())
-    tables.emit("".join(text + "\n" for text in [line] + [_safe(_detail(finding)) for finding in findings]), out)
+    emit("".join(text + "\n" for text in [line] + [_safe(_detail(finding)) for finding in findings]), out)
     return severity
 
 
