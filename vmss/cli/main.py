@@ -46,13 +46,25 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return int(module.main(words[1:]))
         return int(module.do(module.parser().parse_args(words[1:])))
     except Problem as problem:
-        print("vmss: %s" % problem, file=sys.stderr)
+        print("vmss: %s%s" % (problem, _remedy(problem)), file=sys.stderr)
         return problem.status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+
+
+def _remedy(problem: Problem) -> str:
+    """What to do where there is no session, to be said after the reason."""
+    from vmss.edges.sessions import NoSession  # in dom0 they would slow down each start
+
+    if not isinstance(problem, NoSession):
+        return ""
+    from vmss.edges.settings import place
+    from vmss.insight.no_session import remedy
+
+    return " -> " + remedy(problem, place(os.environ))
 
 
 def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:
