@@ -1,6 +1,7 @@
 """The command line `vmss COMMAND …`: loads the module of the command, calls it, and gives its exit status."""
 
 import argparse
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
