@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterator, List, Optional
 import pytest
 import XenAPI
 
+from tests.documents import shell_lines
 from tests.pool import TestPool
 from vmss.cli.main import COMMANDS, parsers
 from vmss.edges.lock import LockDirectory
@@ -493,6 +494,17 @@ def test_a_wrong_password_over_https(tmp_path: Path, tls: Dict[str, str]) -> Non
 def test_the_right_password_reads_over_https(tmp_path: Path, tls: Dict[str, str]) -> None:
     ended = vmss(tmp_path, "run", "--dry-run", **tls)
     assert (ended.status, ended.out, ended.err) == (0, "policies that would run: 0 of 0; nothing was changed\n", "")
+
+
+def test_the_certificate_that_the_guide_fetches_is_enough(tmp_path: Path, tls: Dict[str, str]) -> None:
+    both = tmp_path / "xapi-ssl.pem"
+    both.write_text((tmp_path / "key").read_text() + (tmp_path / "crt").read_text())
+    (line,) = [line for line in shell_lines("docs/guide.md") if line.startswith("ssh root@HOST openssl")]
+    there = line.replace("ssh root@HOST ", "").replace("/etc/xensource/xapi-ssl.pem", str(both))
+    subprocess.run(["sh", "-ec", there], cwd=str(tmp_path), check=True)
+    assert "PRIVATE" not in (tmp_path / "pool.pem").read_text()
+    (tmp_path / "conf").write_text("[vmss]\nca_file = %s\n" % (tmp_path / "pool.pem"))
+    assert vmss(tmp_path, "list", **tls).status == 0
 
 
 def test_over_https_no_snapshot_is_taken(tmp_path: Path, tls: Dict[str, str]) -> None:

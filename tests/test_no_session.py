@@ -1,13 +1,17 @@
 """Where there is no session with xapi, the remedy mends what is wrong, and each trouble has its own."""
 
+import os
 import re
 import ssl
+import subprocess
+import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 import pytest
 
 from tests import test_commands
+from tests.documents import ROOT
 from tests.pool import TestPool
 from tests.test_commands import vmss
 from vmss.core.problem import Problem
@@ -49,8 +53,41 @@ def test_a_certificate_is_mended_by_either_setting(tmp_path: Path, tls: Dict[str
     conf.write_text("[vmss]\nlogin_limit = 0\n")
     text = remedy(tmp_path, **tls)
     assert str(conf) in text and line.split(" {}")[0].split(" =")[0] in text
-    conf.write_text("[vmss]\nlogin_limit = 0\n" + line.format(tmp_path / "crt") + "\n")
+    fetched = tmp_path / "fetched"
+    (command,) = re.findall(r"\((python3 .*?)\), compare", text)
+    subprocess.run(command.replace("/etc/vmss-ca.pem", str(fetched)), shell=True, check=True, stderr=subprocess.DEVNULL)
+    assert fetched.read_text().strip() == (tmp_path / "crt").read_text().strip()
+    conf.write_text("[vmss]\nlogin_limit = 0\n" + line.format(fetched) + "\n")
     assert remedy(tmp_path, **tls) == ""
+
+
+@pytest.mark.parametrize("words", [("list",), ("run", "--dry-run"), ("next",), ("history",)], ids=" ".join)
+def test_every_command_says_what_to_do(tmp_path: Path, tls: Dict[str, str], words: Tuple[str, ...]) -> None:
+    wrong = vmss(tmp_path, *words, **dict(tls, VMSS_PASSWORD="wrong"))
+    assert wrong.err.endswith(" -> set VMSS_USER and VMSS_PASSWORD to a user of the pool and the password\n")
+    (tmp_path / "conf").write_text("[vmss]\nlogin_limit = 0\n")
+    assert " -> fetch the server's certificate (python3 " in vmss(tmp_path, *words, **tls).err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not open the socket")
+def test_who_may_not_open_the_socket_is_told_to_be_root(pool: TestPool) -> None:
+    # The modules are loaded before, for the interpreter may lie where only root can read.
+    code = (
+        "import os, sys\n"
+        "from vmss.cli.main import main\n"
+        "main(['list'])\n"
+        "os.environ['VMSS_XAPI'] = sys.argv[1]\n"
+        "os.setuid(65534)\n"
+        "sys.exit(main(['list']))\n"
+    )
+    os.chmod(pool.socket, 0o600)
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), VMSS_XAPI="unix:/nonexistent")
+    environment.pop("VMSS_CONFIG", None)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, pool.place.xapi], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    last = ended.stderr.decode().splitlines()[-1]
+    assert ended.returncode == 3 and last.endswith(" -> run this as root: only root may use the socket of xapi"), last
 
 
 def test_a_ca_file_that_is_none(tmp_path: Path, tls: Dict[str, str]) -> None:

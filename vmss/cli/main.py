@@ -1,6 +1,7 @@
 """The command line `vmss COMMAND …`: loads the module of the command, calls it, and gives its exit status."""
 
 import argparse
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -53,7 +54,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         emit("", sys.stdout)  # what is still in its buffer
         return status
     except Problem as problem:
-        tell_error("vmss: %s" % problem)
+        tell_error("vmss: %s%s" % (problem, _remedy(problem)))
         return problem.status
     except ImportError as error:
         if error.name not in NEEDED:
@@ -90,6 +91,18 @@ def unknown_command(word: str) -> str:
     """What is said of a word that is no command."""
     near = did_you_mean(word, COMMANDS)
     return "there is no command %s%s" % (quoted(word), near or "; `vmss help` shows them all")
+
+
+def _remedy(problem: Problem) -> str:
+    """What to do where there is no session, to be said after the reason."""
+    from vmss.edges.sessions import NoSession  # in dom0 they would slow down each start
+
+    if not isinstance(problem, NoSession):
+        return ""
+    from vmss.edges.settings import place
+    from vmss.insight.no_session import remedy
+
+    return " -> " + remedy(problem, place(os.environ))
 
 
 def parsers() -> Dict[str, Optional[argparse.ArgumentParser]]:

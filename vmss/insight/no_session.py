@@ -1,6 +1,9 @@
 """What to do where there is no session with xapi: the remedy depends on why."""
 
+import json
+import re
 import ssl
+from shlex import quote
 from typing import Union
 
 from vmss.core.problem import Problem
@@ -30,12 +33,22 @@ def remedy_of(error: Union[Refused, Unanswered], place: Place) -> str:
         return "run this as root: only root may use the socket of xapi"
     if isinstance(error.__cause__, (ssl.SSLError, ssl.CertificateError)):
         return (
-            "let ca_file in %s name a file with the server's certificate, and VMSS_XAPI the host by a name that the "
-            "certificate has; or, in a network that you trust, set verify_tls = no there" % one_line(place.config)
+            "fetch the server's certificate (%s), compare it with that of the host, and let ca_file in %s name the "
+            "file, and VMSS_XAPI the host by a name that the certificate has; or, in a network that you trust, set "
+            "verify_tls = no there" % (_command_to_fetch(place.xapi), one_line(place.config))
         )
     if place.xapi.startswith("https:"):
         return "see on that host whether xapi runs: systemctl status xapi; VMSS_XAPI says which host is asked"
     return "xe-toolstack-restart; %s; VMSS_XAPI says where xapi is" % _LOG
+
+
+def _command_to_fetch(address: str) -> str:
+    """The command that writes the certificate of https://HOST[:PORT] into a file. It has no pipe, which Nagios would
+    take for what follows a status."""
+    host = one_line(address[len("https://") :].rstrip("/"), 200)
+    name, _, port = host.rpartition(":") if re.search(r":[0-9]+\Z", host) else (host, "", "443")
+    code = "import ssl; print(ssl.get_server_certificate((%s, %s)))" % (json.dumps(name.strip("[]")), port)
+    return "python3 -c %s >/etc/vmss-ca.pem" % quote(code)
 
 
 def _refused(error: Refused) -> str:
