@@ -2,7 +2,8 @@
 
 from typing import Any, Dict, List, Sequence
 
-from vmss.cli.tables import Column
+from vmss.cli import colour
+from vmss.cli.layout import Column
 from vmss.insight.findings import Finding
 
 STATUS = """exit status, as for monitoring plug-ins:
@@ -13,18 +14,14 @@ STATUS = """exit status, as for monitoring plug-ins:
 def columns() -> List[Column]:
     """The columns of a finding."""
     return [
-        Column("state", "state", style=_style, whole=True),
-        Column("check", "check", whole=True),
-        Column("text", "finding"),
-        Column("evidence", "evidence", spare=True),
-        Column("remedy", "what to do"),
+        Column("state", "state", style=colour.of_result),
+        Column("check", "check"),
+        Column("text", "finding", least=30, flows=True),
+        Column("evidence", "evidence", least=30, flows=True),
+        Column("remedy", "what to do", least=30, flows=True),
     ]
 
 
 def rows(findings: Sequence[Finding]) -> List[Dict[str, Any]]:
     """The findings by the keys of their columns."""
     return [dict(finding._asdict(), state=finding.state) for finding in findings]
-
-
-def _style(state: Any) -> str:
-    return {"OK": "green", "WARNING": "yellow", "CRITICAL": "red"}.get(str(state), "")

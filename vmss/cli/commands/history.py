@@ -6,9 +6,9 @@ import sys
 from datetime import timedelta
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TextIO
 
-from vmss.cli import tables
+from vmss.cli import colour, tables
+from vmss.cli.layout import Column
 from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
-from vmss.cli.tables import Column
 from vmss.core.failures import failure_of
 from vmss.core.text import one_line
 from vmss.insight import history, policies
@@ -92,11 +92,12 @@ def _runs(session: Reading, entry: Entry, wanted: Last) -> List[Run]:
 
 
 def _columns(session: Reading) -> List[Column]:
+    at = [(1, session.moment_there), (3, session.brief_moment)]
     return [
-        Column("policy", "schedule"),
-        Column("time", "time", session.moment, whole=True),
-        Column("result", "result", style=tables.result_style, whole=True),
-        Column("story", "what happened"),
+        Column("policy", "schedule", least=12),
+        Column("time", "time", session.moment, gives=at),
+        Column("result", "result", style=colour.of_result),
+        Column("story", "what happened", least=30, flows=True),
         Column("uuid"),
         Column("message"),
         Column("remark"),

@@ -5,8 +5,8 @@ import sys
 from typing import Any, Callable, Dict, List, TextIO
 
 from vmss.cli import tables
+from vmss.cli.layout import Column
 from vmss.cli.parts import STATUS, complain, count, new_parser, surroundings
-from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.insight.forecast import Expected
 from vmss.insight.outlook import Outlook, read_outlook, warnings
@@ -60,15 +60,18 @@ def _speaker(arguments: argparse.Namespace, out: TextIO) -> Callable[[str], None
 
 
 def _columns(session: Reading) -> List[Column]:
+    at = [(3, session.moment_there), (5, session.brief_moment)]
     return [
-        Column("time", "time", session.moment, whole=True),
-        Column("policy", "schedule"),
+        Column("time", "time", session.moment, gives=at),
+        Column("policy", "schedule", least=12),
         Column("vms", "VMs", right=True),
         Column("seconds", "takes about", words.duration, right=True),
-        Column("runs", "by past runs", lambda runs: str(runs) if runs else "an estimate", right=True, spare=True),
-        Column("ends", "ends about", session.moment, whole=True, spare=True),
-        Column("remarks", "remarks", style=lambda remarks: "yellow" if remarks else ""),
-        Column("uuid", "uuid", whole=True, spare=True),
+        Column(
+            "runs", "by past runs", lambda runs: str(runs) if runs else "an estimate", right=True, gives=[(4, None)]
+        ),
+        Column("ends", "ends about", session.moment, gives=[(2, None)]),
+        Column("remarks", "remarks", style=lambda remarks: "yellow" if remarks else "", least=24, flows=True),
+        Column("uuid", "uuid", gives=[(1, None)]),
         Column("next_slot"),
         Column("late"),
         Column("missed"),

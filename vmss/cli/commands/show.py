@@ -5,10 +5,10 @@ import sys
 from datetime import datetime
 from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
 
-from vmss.cli import schedules, tables
+from vmss.cli import colour, schedules, tables
+from vmss.cli.layout import Column
 from vmss.cli.parts import STATUS, new_parser, surroundings, utf8
 from vmss.cli.schedules import Field, of_run
-from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.core.datetimes import in_future
 from vmss.insight import policies
@@ -56,8 +56,8 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     if not row["beyond_retention"]:
         columns = [column for column in columns if column.key != "beyond_retention"]
     lines = [{"field": column.title, "value": column.show(row.get(column.key))} for column in columns if column.title]
-    style = tables.result_style
-    tables.write([Column("field", "field", whole=True), Column("value", "value", style=style)], lines, arguments, out)
+    value = Column("value", "value", style=colour.of_result, least=30, flows=True)
+    tables.write([Column("field", "field"), value], lines, arguments, out)
     if row["vm_list"]:
         tables.write(_vm_columns(session, bool(row["beyond_retention"])), row["vm_list"], arguments, out)
     return 0
@@ -102,18 +102,19 @@ def _vm_columns(session: Reading, beyond: bool) -> List[Column]:
     def going(snapshots: Sequence[Dict[str, Any]]) -> str:
         return "; ".join("%s of %s" % (each["uuid"], session.moment(each["time"])) for each in snapshots)
 
+    at = [(2, session.moment_there), (5, session.brief_moment)]
     retention = [
         Column("beyond_retention", "beyond retention", right=True),
-        Column("next_deleted", "of these the next run deletes", going),
+        Column("next_deleted", "of these the next run deletes", going, gives=[(4, None)], least=38, flows=True),
     ]
     return [
-        Column("name", "VM"),
-        Column("power_state", "state"),
+        Column("name", "VM", least=16),
+        Column("power_state", "state", least=9, gives=[(6, None)]),
         Column("snapshots", "snapshots", right=True),
-        Column("newest_snapshot", "newest snapshot", session.moment, whole=True),
-        Column("seconds", "took", lambda seconds: words.duration(seconds) if seconds else ""),
+        Column("newest_snapshot", "newest snapshot", session.moment, gives=at),
+        Column("seconds", "took", lambda seconds: words.duration(seconds) if seconds else "", gives=[(3, None)]),
         *(retention if beyond else []),
-        Column("uuid", "uuid", whole=True, spare=True),
+        Column("uuid", "uuid", gives=[(1, None)]),
     ]
 
 
