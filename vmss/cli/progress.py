@@ -1,9 +1,10 @@
-"""The progress of a pass on a terminal: its lines, and a bar below them if rich is installed."""
+"""Progress on a terminal: the lines of a pass, and a bar below them if rich is installed; what the doctor looks at."""
 
+import os
 import re
 import sys
 from contextlib import contextmanager, suppress
-from typing import Callable, Iterator
+from typing import Callable, Iterator, TextIO
 
 from vmss.cli.parts import be_quiet, say
 from vmss.edges.output import takes
@@ -34,6 +35,25 @@ def tell_end(report: Report) -> int:
     else:
         say(report.line)
     return report.status
+
+
+@contextmanager
+def sign_of_life(err: TextIO) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows what is being looked at, for in a large pool that takes a while: on a terminal, where
+    its line is gone in the end."""
+    if not err.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        yield be_quiet
+        return
+
+    def show(text: str) -> None:
+        with suppress(OSError, ValueError):
+            if takes(err.fileno()):
+                print("\r\x1b[K%s" % text, end="", file=err, flush=True)
+
+    try:
+        yield lambda what: show("looking at: %s" % what)
+    finally:
+        show("")
 
 
 @contextmanager
