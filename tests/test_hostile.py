@@ -409,7 +409,7 @@ def test_a_vm_whose_record_makes_no_sense_is_named_and_stops_nobody(field: str, 
             return
         assert report is not None and (report.status, report.line.split(", exp")[0]) == (
             1,
-            "policies served: 1, VMs snapshotted: 1 of 2",
+            "schedules served: 1, VMs snapshotted: 1 of 2",
         )
         (failed,) = here.pool.alerts(here.policy)[-1:]
         (vm,) = xencenter.current(failed["body"])

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import Callable, Iterator, TextIO
 
-from vmss.cli.parts import be_quiet, say
+from vmss.cli.parts import be_quiet, complain, say
 from vmss.edges.output import takes
 from vmss.edges.surroundings import Surroundings
 from vmss.passes.run import Report, Request, run
@@ -18,9 +18,12 @@ _DONE = re.compile(r"\[([0-9]+)/([0-9]+)\] ")
 def carry_out(request: Request, around: Surroundings) -> Report:
     """Carry out a pass. Its progress is for people: without a terminal, the exit status and the log say the rest."""
     if not sys.stdout.isatty():
-        return run(request, around._replace(say=be_quiet))
+        # Whoever sits there should know why nothing comes; cron would mail it.
+        waits = complain if sys.stderr.isatty() else be_quiet
+        return run(request, around._replace(say=be_quiet, waits=waits))
     with bar() as tell:
-        return run(request, around._replace(say=tell if request.dry_run else _if_it_is_taken(tell)))
+        tell = _if_it_is_taken(tell)
+        return run(request, around._replace(say=tell, waits=tell))
 
 
 def _if_it_is_taken(tell: Callable[[str], None]) -> Callable[[str], None]:

@@ -97,7 +97,7 @@ def _with_zone(instant: datetime, zone: tzinfo) -> str:
 
 def totals(runs: Sequence[Served]) -> str:
     """The results of these runs in one line, for people."""
-    return "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
+    return "schedules served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
         len(runs),
         sum(served.taken for served in runs),
         sum(served.vms for served in runs),

@@ -57,7 +57,7 @@ def reading(around: Surroundings) -> Iterator[Reading]:
     # (docs/xapi-facts.md, Who may mark a snapshot as scheduled).
     clock = around.clock or Clock()
     try:
-        sessions.log_in(xapi, around.place, settings, clock, around.say, user="root")
+        sessions.log_in(xapi, around.place, settings, clock, around.waits, user="root")
         try:
             yield _read(xapi, around, clock)
         finally:

@@ -3,14 +3,15 @@
 from datetime import datetime
 from typing import Callable, NamedTuple, Optional
 
-from vmss.core.datetimes import parse_reading
+from vmss.core.datetimes import format_datetime, parse_reading
+from vmss.core.problem import BadInput
 from vmss.core.records import Pool
 from vmss.edges import world
 from vmss.edges.clock import Clock, RemoteClock
 from vmss.edges.log import Log
 from vmss.edges.settings import Settings, of_pool
 from vmss.edges.surroundings import Surroundings
-from vmss.edges.xapi import Xapi, understood
+from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.edges.zones import time_zone
 
 
@@ -57,3 +58,11 @@ def read_context(around: Surroundings, xapi: Xapi, clock: Clock, log: Log, suppo
             clock = RemoteClock(parse_reading(xapi.call("host.get_servertime", pool.coordinator)))
     log.now = clock.now
     return Context(xapi, pool, settings, clock, log, around.say, clock.monotonic(), supposed)
+
+
+def set_clock(xapi: Xapi, at: datetime) -> None:
+    """Set the clock of a simulator. Raise BadInput where xapi is none."""
+    try:
+        xapi.call("simulator.set_time", format_datetime(at))
+    except Refused:
+        raise BadInput("--at: only a simulator's clock can be set; with --dry-run it is the time to suppose, anywhere")

@@ -18,12 +18,13 @@ from vmss.edges.surroundings import Surroundings, on_coordinator
 from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.edges.zones import time_zone
 from vmss.passes.agenda import Agenda, Batches, Due
-from vmss.passes.context import Context, read_context
+from vmss.passes.context import Context, read_context, set_clock
 from vmss.passes.journal import LEFT_OVER, Journal
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
     from vmss.core.pruning import Prune, Pruned
+    from vmss.core.rehearsed import Rehearsal
     from vmss.core.served import Served
     from vmss.passes.at_work import AtWork
     from vmss.passes.kept import Kept
@@ -52,13 +53,14 @@ class Request(NamedTuple):
 
 class Report(NamedTuple):
     """How a pass ended: its exit status, one line for people, and the runs of the policies that it served. What came of
-    a request to delete snapshots; or, of its rehearsal, the uuids of the snapshots that would be deleted."""
+    a request to delete snapshots; of its rehearsal, the uuids of what would be deleted; what one of runs says."""
 
     status: int
     line: str
     served: "Tuple[Served, ...]" = ()
     pruned: Optional["Pruned"] = None
     listed: Tuple[str, ...] = ()
+    rehearsal: Optional["Rehearsal"] = None
 
 
 _NOT_HERE = Report(EXIT_OK, "this host is not the pool's coordinator: nothing to do")
@@ -90,7 +92,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
     directory = None if request.dry_run else LockDirectory(place.lock_dir)
     try:
         try:
-            sessions.log_in(xapi, place, settings, clock, around.say)
+            sessions.log_in(xapi, place, settings, clock, around.waits)
         except NoSession as error:
             if directory is not None:
                 sessions.record_failed_login(directory, place, clock, log, error)
@@ -103,7 +105,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
                 return _NOT_HERE
             supposed = request.at if request.dry_run else None
             if request.at is not None and not request.dry_run:
-                _set_clock(xapi, request.at)
+                set_clock(xapi, request.at)
             one_pass = Pass(request, around, read_context(around, xapi, clock, log, supposed))
             return one_pass.rehearse() if directory is None else one_pass.whole(directory)
         except (Unanswered, Refused) as error:
@@ -118,13 +120,6 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         xapi.close()
         if directory is not None:
             directory.close()
-
-
-def _set_clock(xapi: Xapi, at: datetime) -> None:
-    try:
-        xapi.call("simulator.set_time", format_datetime(at))
-    except Refused:
-        raise BadInput("--at: only a simulator's clock can be set; with --dry-run it is the time to suppose, anywhere")
 
 
 class Pass:
@@ -380,7 +375,8 @@ class Pass:
             line, listed = rehearsal.of_prune(self.context, self.request.prune)
             return Report(EXIT_OK, line, listed=listed)
         due = self.agenda.read(self.request.policy, self.request.missing)
-        return Report(EXIT_OK, rehearsal.of_what_is_due(self.context, due))
+        line, said = rehearsal.of_what_is_due(self.context, due)
+        return Report(EXIT_OK, line, rehearsal=said)
 
     def _report(self, complete: bool) -> Report:
         runs = tuple(self.teller.runs)
@@ -390,7 +386,7 @@ class Pass:
             failed, line = outcome(self.pruned, runs, complete, self.progress)
             return Report(EXIT_FAILED if failed else EXIT_OK, line, runs, self.pruned)
         if complete and not runs:
-            return Report(EXIT_OK, "no policy is due")
+            return Report(EXIT_OK, "no schedule is due")
         from vmss.core.served import totals  # not needed by an idle tick
 
         line = totals(runs)

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from vmss.cli.parts import STATUS, new_parser, say, utf8
+from vmss.cli.parts import STATUS, complain, new_parser, say, utf8
 
 if TYPE_CHECKING:
     from vmss.edges.surroundings import Surroundings
@@ -68,7 +68,7 @@ def do(arguments: argparse.Namespace) -> int:
     what = DELETED if arguments.of_deleted else FUTURE if arguments.dated_in_future else SURPLUS
     prune = Prune(what, arguments.policy)
     where = place(os.environ)
-    around = Surroundings(where, load(where.config), say=say)
+    around = Surroundings(where, load(where.config), say=say, waits=complain)
     ask = arguments.of_deleted and not arguments.dry_run and not arguments.yes
     if ask and not sys.stdin.isatty():
         raise BadInput("--of-deleted: nobody can be asked here; look at --of-deleted --dry-run, then add --yes")
@@ -97,9 +97,9 @@ def _prune(request: "Request", around: "Surroundings") -> int:
         for line in report.pruned.stay:
             say(line)
         for victim in report.pruned.victims:
-            failure = failure_of(victim.error)
+            failure = failure_of(victim.error, victim.uuid)
             name, code = one_line(victim.name or victim.uuid, 100), one_line(" ".join(victim.error), 200)
-            print("%s: %s. %s (%s)" % (name, failure.sentence, failure.remedy, code), file=sys.stderr)
+            print("%s: %s (%s). %s" % (name, failure.sentence, code, failure.remedy), file=sys.stderr)
     return tell_end(report)
 
 

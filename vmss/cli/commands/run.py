@@ -2,14 +2,20 @@
 
 import argparse
 import os
+import sys
 from datetime import datetime
-from typing import Optional
+from typing import TYPE_CHECKING, Optional, TextIO
 
-from vmss.cli.parts import STATUS, new_parser, say
+from vmss.cli import tables
+from vmss.cli.parts import STATUS, complain, new_parser, say
+
+if TYPE_CHECKING:
+    from vmss.passes.run import Report
 
 _EXAMPLES = """examples:
   vmss run                     serve what is due, as cron does every 15 minutes
   vmss run --dry-run           say what would be taken and deleted now, and change nothing
+  vmss run --dry-run --json    the same for programs
   vmss run --policy UUID       run one snapshot schedule now
   vmss run --policy UUID --missing
                                the same, for those of its VMs that have no snapshot of its latest slot
@@ -31,12 +37,13 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     run.add_argument("--at", metavar="TIME", help="act as if it were TIME (ISO 8601), on a simulator or with --dry-run")
+    tables.add_form(run)
     return run
 
 
 def do(arguments: argparse.Namespace) -> int:
     """Carry out a pass."""
-    from vmss.cli.progress import carry_out, tell_end
+    from vmss.cli.progress import carry_out
     from vmss.core.problem import BadInput
     from vmss.core.text import is_uuid, quoted
     from vmss.edges import stop
@@ -46,14 +53,45 @@ def do(arguments: argparse.Namespace) -> int:
 
     if arguments.policy is not None and not is_uuid(arguments.policy):
         raise BadInput("--policy: %s is not a uuid (36 characters, as in xe vmss-list)" % quoted(arguments.policy))
+    if arguments.form and not arguments.dry_run:
+        raise BadInput("--%s: goes with --dry-run, which lists what would be done" % arguments.form)
     if arguments.missing and arguments.policy is None:
         raise BadInput("--missing: goes with --policy, which names the schedule")
     request = Request(arguments.policy, arguments.dry_run, _instant(arguments.at), missing=arguments.missing)
     where = place(os.environ)
     settings = load(where.config)
     stop.install()
-    around = Surroundings(where, settings, say=say)
-    return tell_end(run(request, around) if arguments.dry_run else carry_out(request, around))
+    around = Surroundings(where, settings, waits=complain)
+    if not arguments.dry_run:
+        return _tell_next_step(carry_out(request, around))
+    return _rehearse(run(request, around), arguments, sys.stdout)
+
+
+def _tell_next_step(report: "Report") -> int:
+    """Say how a pass ended, and where to see why VMs failed. Return its exit status."""
+    from vmss.cli.progress import tell_end
+
+    status = tell_end(report)
+    for served in report.served:
+        if served.victims:
+            uuid, name = served.turn.policy.uuid, served.turn.policy.name
+            complain("%s: what failed, and what to do: vmss history %s" % (name or uuid, uuid))
+            if served.without:
+                complain(
+                    "%s: then, for the VMs that have no snapshot: vmss run --policy %s --missing" % (name or uuid, uuid)
+                )
+    return status
+
+
+def _rehearse(report: "Report", arguments: argparse.Namespace, out: TextIO) -> int:
+    """Print what a rehearsal says; to people also a line about the whole."""
+    if report.rehearsal is not None:
+        from vmss.cli import rehearsal
+
+        rehearsal.write(report.rehearsal, arguments, out)
+    if tables.for_people(arguments):
+        say(report.line)
+    return report.status
 
 
 def _instant(text: Optional[str]) -> Optional[datetime]:
