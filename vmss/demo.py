@@ -46,6 +46,13 @@ _PLANS = (
 )
 
 
+_NEXT_STEP = """
+To try every command by hand, on a simulated pool of your own (docs/guide.md), in one shell:
+  mkdir -p my_pool && vmss simulator --socket my_pool/xapi.sock --hosts 2 --srs 4 --vms 20
+and in another:
+  VMSS_XAPI=unix:my_pool/xapi.sock vmss list"""
+
+
 class VirtualClock(Clock):
     """The clock of a simulated pool; sleeping advances it."""
 
@@ -109,6 +116,7 @@ class _Story:
                 self.print("  " + line.rstrip())
                 if "Completed processing policy" in line:
                     break
+        self.print(_NEXT_STEP)
 
     # The pool
 

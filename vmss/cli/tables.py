@@ -102,9 +102,9 @@ def _field(column: Column, row: Row, coloured: bool) -> str:
 
 
 def remark(text: str, arguments: argparse.Namespace, out: TextIO) -> None:
-    """Print a line beside the list, if that goes to a terminal, and is for people."""
+    """Print a sentence beside the list, if that goes to a terminal, and is for people: no command in it is broken."""
     if for_people(arguments) and out.isatty():
-        emit(one_line(text) + "\n", out)
+        emit("".join(line + "\n" for line in layout.lines(one_line(text), width())), out)
 
 
 def emit(text: str, out: TextIO) -> None:
