@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 from vmss.cli import colour, layout
 from vmss.cli.layout import Column
 from vmss.core.text import one_line
-from vmss.insight.findings import NOT_CHECKED, Finding, ordered
+from vmss.insight.findings import NOT_CHECKED, STATES, Finding, ordered
 
 STATUS = """exit status, as for monitoring plug-ins:
   0  all well        1  a warning
@@ -29,6 +29,14 @@ def columns() -> List[Column]:
 def rows(findings: Sequence[Finding]) -> List[Dict[str, Any]]:
     """The findings by the keys of their columns, the worst first."""
     return [dict(finding._asdict(), state=finding.state) for finding in ordered(findings)]
+
+
+def verdict(severity: int, said: str, width: int, coloured: bool) -> str:
+    """The state of all findings together, and what is said of it."""
+    state = "VMSS %s" % STATES[severity]
+    lines = layout.lines(one_line("%s: %s" % (state, said), _LENGTH_MAX), width)
+    style = colour.of_result(STATES[severity]) if coloured else ""
+    return "".join(line + "\n" for line in lines).replace(state, colour.painted(state, style), 1)
 
 
 def screen(findings: Sequence[Finding], width: int, coloured: bool) -> str:

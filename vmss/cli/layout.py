@@ -153,9 +153,14 @@ def _fitted(columns: Sequence[Column], rows: Sequence[Row], width: int) -> List[
     """The widths, the widest texts that may be cut reduced until all columns fit, or none can be reduced any more."""
     widths = _widths(columns, rows)
     excess = _together(widths) - width
-    for least in (None, _WIDTH_LEAST):
+    # First to what they need at least, then names further, and only then the texts in which sentences flow.
+    for floors in (
+        [column.least for column in columns],
+        [column.least if column.flows else min(column.least, _WIDTH_LEAST) for column in columns],
+        [min(column.least, _WIDTH_LEAST) for column in columns],
+    ):
         while excess > 0:
-            may = [at for at, column in enumerate(columns) if column.least and widths[at] > (least or column.least)]
+            may = [at for at, floor in enumerate(floors) if floor and widths[at] > floor]
             if not may:
                 break
             widths[max(may, key=lambda at: widths[at])] -= 1

@@ -33,7 +33,7 @@ def _columns(rehearsal: Rehearsal) -> List[Column]:
         return words.brief_moment(at, zone, here, at)
 
     return [
-        Column("schedule", "schedule", least=12),
+        Column("schedule", "schedule", least=16),
         Column("slot", "slot", lambda at: words.moment(at, zone, here), gives=[(2, on_the_server), (4, brief)]),
         Column("vm", "VM", least=16),
         Column("takes", "takes", lambda takes: str(_TAKES.get(takes, takes))),

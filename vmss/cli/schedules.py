@@ -21,19 +21,19 @@ class Field(NamedTuple):
 def fields(session: Reading) -> List[Field]:
     """The fields, in the order of JSON and CSV; those whose column has a title are in the table of `vmss list`."""
     at, style = session.moment, colour.of_result
-    server, brief = session.moment_there, session.brief_moment
+    server, brief = (3, session.moment_there), (5, session.brief_moment)
     return [
-        Field(Column("name", "name", least=16), lambda one: one.entry.name),
+        Field(Column("name", "name", least=17), lambda one: one.entry.name),
         Field(
-            Column("schedule", "schedule", gives=[(5, in_short)], least=16),
+            Column("schedule", "schedule", gives=[(2, in_short), (6, in_shortest)]),
             _of_policy(lambda policy: policy.schedule.in_words()),
         ),
-        Field(Column("type", "type", gives=[(3, None)]), _of_policy(lambda policy: policy.type)),
-        Field(Column("state", "state", style=style, gives=[(8, None)], least=10), lambda one: one.state),
-        Field(Column("vms", "VMs", right=True, gives=[(7, None)]), _of_policy(lambda policy: len(policy.vms))),
-        Field(Column("last_run", "last run", at, gives=[(2, server), (4, brief), (6, None)]), lambda one: one.last_run),
+        Field(Column("type", "type", gives=[(4, None)]), _of_policy(lambda policy: policy.type)),
+        Field(Column("state", "state", style=style, gives=[(9, None)], least=10), lambda one: one.state),
+        Field(Column("vms", "VMs", right=True, gives=[(8, None)]), _of_policy(lambda policy: len(policy.vms))),
+        Field(Column("last_run", "last run", at, gives=[server, brief, (7, None)]), lambda one: one.last_run),
         Field(Column("last_result", "result", style=style), of_run(lambda run: run.result)),
-        Field(Column("next_run", "next run", at, gives=[(2, server), (4, brief), (9, None)]), lambda one: one.next_run),
+        Field(Column("next_run", "next run", at, gives=[server, brief, (10, None)]), lambda one: one.next_run),
         Field(Column("uuid", "uuid", gives=[(1, None)]), lambda one: one.entry.uuid),
         Field(Column("enabled"), _of_policy(lambda policy: policy.enabled)),
         Field(Column("retained_snapshots"), _of_policy(lambda policy: policy.retained)),
@@ -50,6 +50,14 @@ def in_short(words: str) -> str:
     for day in DAYS:
         words = words.replace(day + "s", day[:3])
     return words
+
+
+def in_shortest(words: str) -> str:
+    """A schedule in very few words: `hourly :15`, `daily 02:30`, `Mo Fr 22:00`."""
+    short = in_short(words).replace(",", "")
+    for day in DAYS:
+        short = short.replace(day[:3], day[:2])
+    return short
 
 
 def row(fields: List[Field], details: Details) -> Dict[str, Any]:

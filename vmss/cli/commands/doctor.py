@@ -11,7 +11,7 @@ from vmss.cli.progress import sign_of_life
 from vmss.edges.settings import Settings, place
 from vmss.edges.surroundings import Surroundings
 from vmss.insight.checks import examine
-from vmss.insight.findings import STATES, UNKNOWN, counts, worst
+from vmss.insight.findings import UNKNOWN, counts, worst
 from vmss.installation.root import Root
 
 _EXAMPLES = """examples:
@@ -48,8 +48,8 @@ def show(around: Surroundings, root: Root, dom0: bool, arguments: argparse.Names
     if not tables.for_people(arguments) or not out.isatty():
         tables.write(finding_rows.columns(), finding_rows.rows(findings), arguments, out)
         return severity
-    coloured, state = colour.wanted(arguments.color, out), STATES[severity]
-    verdict = colour.painted("VMSS %s" % state, colour.of_result(state) if coloured else "")
+    coloured = colour.wanted(arguments.color, out)
     tables.emit(finding_rows.screen(findings, tables.width(), coloured), out)
-    tables.emit("%s: %s\n" % (verdict, counts(findings, "nothing is wrong")), out)
+    said = counts(findings, "nothing is wrong")
+    tables.emit(finding_rows.verdict(severity, said, tables.width(), coloured), out)
     return severity

@@ -101,7 +101,7 @@ def _runs(session: Reading, entry: Entry, wanted: Last) -> List[Run]:
 def _columns(session: Reading) -> List[Column]:
     at = [(1, session.moment_there), (3, session.brief_moment)]
     return [
-        Column("policy", "schedule", least=12),
+        Column("policy", "schedule", least=16),
         Column("time", "time", session.moment, gives=at),
         Column("result", "result", style=colour.of_result),
         Column("seconds", "took", words.duration, right=True, gives=[(5, None)]),

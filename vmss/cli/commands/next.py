@@ -83,7 +83,7 @@ def _columns(session: Reading) -> List[Column]:
     at = [(3, session.moment_there), (5, session.brief_moment)]
     return [
         Column("time", "time", session.moment, gives=at),
-        Column("policy", "schedule", least=12),
+        Column("policy", "schedule", least=20),
         Column("vms", "VMs", right=True, gives=[(6, None)]),
         Column("seconds", "takes about", words.duration, right=True, gives=[(8, None)]),
         Column(

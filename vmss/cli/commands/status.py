@@ -80,11 +80,10 @@ def _report(tally: Tally, arguments: argparse.Namespace, out: TextIO) -> int:
 
 def _tell_people(tally: Tally, arguments: argparse.Namespace, out: TextIO) -> None:
     """Print the verdict, then the findings."""
-    severity, coloured = STATES[worst(tally.findings)], colour.wanted(arguments.color, out)
-    verdict = colour.painted("VMSS %s" % severity, colour.of_result(severity) if coloured else "")
+    coloured = colour.wanted(arguments.color, out)
     said = [part for part in (counts(tally.findings, ""), tally.well) if part]
-    text = "%s: %s\n" % (verdict, one_line("; ".join(said), 1000))
-    tables.emit(text + finding_rows.screen(tally.findings, tables.width(), coloured), out)
+    tables.emit(finding_rows.verdict(worst(tally.findings), "; ".join(said), tables.width(), coloured), out)
+    tables.emit(finding_rows.screen(tally.findings, tables.width(), coloured), out)
 
 
 def _detail(finding: Finding) -> str:
