@@ -153,4 +153,4 @@ def _row(session: Reading, entry: Entry, run: Run) -> Dict[str, Any]:
 
 
 def _failures(failures: Sequence[Dict[str, Any]]) -> str:
-    return "; ".join("%s: %s" % (failure["vm"], " ".join(failure["error"])) for failure in failures)
+    return "; ".join("%s: %s (%s)" % (one["vm"], one["reason"], " ".join(one["error"])) for one in failures)
