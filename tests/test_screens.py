@@ -193,6 +193,33 @@ def test_the_doctor_shows_what_it_looks_at_while_it_does(pool: TestPool) -> None
     assert ended.err == "" and ended.out.startswith("CRITICAL\tsnapshots\t")
 
 
+def test_a_run_that_failed_says_why_in_words_and_what_to_do_next(tmp_path: Path) -> None:
+    with TestPool(tmp_path) as pool:
+        Path(pool.place.config).write_text("[vmss]\ntimezone = UTC\nlogin_limit = 0\n")
+        vm = pool.vm("db", [pool.sr()])
+        uuid = pool.uuid("VMSS", pool.policy([vm], "nightly"))
+        full = '["SR_BACKEND_FAILURE_44", "", "There is insufficient space", ""]'
+        rule = {"method": "VM.snapshot", "object": "db", "action": "error", "count": "0", "error": full}
+        pool.call("simulator.add_fault", rule)
+        variables = environment(pool, str(pool.folder) + "/", 80, "the pool's zone")
+        variables["VMSS_LOCK_DIR"] = pool.place.lock_dir
+        del variables["COLUMNS"]
+        pool.at(10, 15)
+        lines = on_terminal("run", rich=False, width=80, status=1, **variables).splitlines()
+        assert lines[:2] == [
+            "nightly: snapshot of 1 VM",
+            "[1/1] db: failed: The storage repository is full (SR_BACKEND_FAILURE_44)",
+        ]
+        look, again = [line.rpartition(": vmss ")[2].split() for line in lines[-2:]]
+        assert (look, again) == (["history", uuid], ["run", "--policy", uuid, "--missing"])
+        pool.call("simulator.clear_faults")
+        assert "The storage repository is full: Free space" in on_terminal(
+            *look, rich=False, width=80, status=0, **variables
+        )
+        on_terminal(*again, rich=False, width=80, status=0, **variables)
+        assert len(pool.snapshots(vm)) == 1
+
+
 def test_a_run_that_waits_for_xapi_says_so_once(tmp_path: Path) -> None:
     (tmp_path / "conf").write_text("[vmss]\nlogin_limit = 2\n")
     files = {"VMSS_LOG": str(tmp_path / "log"), "VMSS_LOCK_DIR": str(tmp_path / "lock")}

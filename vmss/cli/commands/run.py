@@ -70,16 +70,15 @@ def do(arguments: argparse.Namespace) -> int:
 def _tell_next_step(report: "Report") -> int:
     """Say how a pass ended, and where to see why VMs failed. Return its exit status."""
     from vmss.cli.progress import tell_end
+    from vmss.core.text import one_line
 
     status = tell_end(report)
     for served in report.served:
         if served.victims:
-            uuid, name = served.turn.policy.uuid, served.turn.policy.name
+            uuid, name = served.turn.policy.uuid, one_line(served.turn.policy.name, 60)
             complain("%s: what failed, and what to do: vmss history %s" % (name or uuid, uuid))
             if served.without:
-                complain(
-                    "%s: then, for the VMs that have no snapshot: vmss run --policy %s --missing" % (name or uuid, uuid)
-                )
+                complain("then, for the VMs that have no snapshot: vmss run --policy %s --missing" % uuid)
     return status
 
 
