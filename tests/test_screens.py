@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 from unittest.mock import patch
@@ -24,6 +24,9 @@ from tests.terminal import on_terminal
 from tests.test_commands import vmss
 from vmss.cli.layout import width_of
 from vmss.cli.main import main
+from vmss.edges.sessions import NoSession
+from vmss.edges.settings import Settings
+from vmss.passes.run import Request, run
 
 FOLDER = ROOT / "tests" / "screens"
 ZONES = {"the pool's zone": "UTC", "another zone": "America/New_York"}
@@ -228,6 +231,27 @@ def test_a_run_that_waits_for_xapi_says_so_once(tmp_path: Path) -> None:
     assert len(shown) == 2 and shown[1].startswith("vmss: unix:")
     assert shown[0].startswith("xapi does not answer at unix:") and "waiting for it, for up to 2 s" in shown[0]
     assert len(vmss(tmp_path, "run", **nothing).err.splitlines()) == 1  # as cron would start it
+
+
+def test_what_is_waited_for_is_told_once_however_often_it_is_tried(pool: TestPool, tmp_path: Path) -> None:
+    files = {"log": str(tmp_path / "log"), "lock_dir": str(tmp_path / "lock")}
+    place = pool.place._replace(xapi="unix:%s" % (tmp_path / "none"), **files)
+    told: List[str] = []
+    before = pool.simulator.now()
+    with pytest.raises(NoSession):
+        run(Request(), pool.surroundings(place=place, settings=Settings(login_limit=60), waits=told.append))
+    waited = pool.simulator.now() - before
+    pool.simulator.set_time(before)
+    assert waited > timedelta(seconds=30) and len(told) == 1 and "for up to 1 min (login_limit)" in told[0]
+
+
+def test_the_lines_of_the_plug_in_can_be_had_on_a_terminal(pool: TestPool) -> None:
+    variables = environment(pool, str(pool.folder) + "/", 80, "the pool's zone")
+    del variables["COLUMNS"]
+    shown = on_terminal("status", "--nagios", rich=False, width=80, status=2, **variables).splitlines()
+    piped = vmss(pool.folder, "status", **variables).out.splitlines()
+    assert shown[0].startswith("VMSS CRITICAL: 1 of 4 VMs") and " | policies=6 vms=9 " in shown[0]
+    assert len(shown) == len(piped) and shown[1:3] == piped[1:3]
 
 
 if __name__ == "__main__":
