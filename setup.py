@@ -39,7 +39,7 @@ setup(
     install_requires=["XenAPI", "python-dateutil>=2.7"],
     extras_require={
         "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without
-        "terminal": ["rich"],  # tables and a progress bar; plain text without it
+        "terminal": ["rich"],  # a progress bar
         "test": [
             "pytest",
             "pytest-timeout",

@@ -11,7 +11,8 @@ from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Xapi
 from vmss.passes.journal import PREFIX, record
-from vmss.passes.run import Report, Request, run
+from vmss.passes.request import Report, Request
+from vmss.passes.run import run
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
 

@@ -13,8 +13,8 @@ _WITHOUT_RICH = "import sys; sys.modules['rich'] = None; from vmss.cli.main impo
 _AS_IT_IS = "import sys; from vmss.cli.main import main; sys.exit(main())"
 
 
-def on_terminal(*words: str, rich: bool, width: int = 120, **environment: str) -> str:
-    """What `vmss WORDS` shows on a terminal so wide, its lines ended as in a file. It has to succeed."""
+def on_terminal(*words: str, rich: bool, width: int = 120, status: int = 0, **environment: str) -> str:
+    """What `vmss WORDS` shows on a terminal so wide, its lines ended as in a file. It has to end with this status."""
     path = os.pathsep.join([str(ROOT)] + os.environ.get("PYTHONPATH", "").split(os.pathsep)).rstrip(os.pathsep)
     variables: Dict[str, str] = dict(os.environ, PYTHONPATH=path, COLUMNS=str(width), TERM="xterm-256color")
     variables.pop("NO_COLOR", None)
@@ -35,5 +35,5 @@ def on_terminal(*words: str, rich: bool, width: int = 120, **environment: str) -
                 shown += data
         except OSError:  # so Linux tells that nobody has it open any more
             pass
-    assert process.wait() == 0, shown.decode("utf-8", "replace")
+    assert process.wait() == status, shown.decode("utf-8", "replace")
     return shown.decode("utf-8").replace("\r\n", "\n")

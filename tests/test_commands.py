@@ -493,7 +493,7 @@ def test_a_wrong_password_over_https(tmp_path: Path, tls: Dict[str, str]) -> Non
 
 def test_the_right_password_reads_over_https(tmp_path: Path, tls: Dict[str, str]) -> None:
     ended = vmss(tmp_path, "run", "--dry-run", **tls)
-    assert (ended.status, ended.out, ended.err) == (0, "policies that would run: 0 of 0; nothing was changed\n", "")
+    assert (ended.status, ended.out, ended.err) == (0, "schedules that would run: 0 of 0; nothing was changed\n", "")
 
 
 def test_the_certificate_that_the_guide_fetches_is_enough(tmp_path: Path, tls: Dict[str, str]) -> None:
@@ -581,7 +581,7 @@ def test_a_simulator_in_one_shell_and_a_pass_in_another(tmp_path: Path) -> None:
             session.xenapi.VM.set_snapshot_schedule(vm, policy)
         ended = vmss(tmp_path, "run", "--at", "2026-03-02T10:15:00Z", VMSS_XAPI="unix:x_y/xapi.sock")
         assert (ended.status, ended.err) == (0, "")
-        assert ended.out.startswith("policies served: 1, VMs snapshotted: 3 of 3, ")
+        assert ended.out.startswith("schedules served: 1, VMs snapshotted: 3 of 3, ")
         assert all(len(session.xenapi.VM.get_snapshots(vm)) == 1 for vm in vms)
         session.logout()
     finally:

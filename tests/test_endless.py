@@ -16,7 +16,8 @@ from vmss.core.outcome import RESULT_LOST
 from vmss.demo import VirtualClock
 from vmss.edges.tasks import Tasks
 from vmss.edges.xapi import Refused
-from vmss.passes.run import Report, Request, run
+from vmss.passes.request import Report, Request
+from vmss.passes.run import run
 from vmss.simulator.faults import Rule
 
 # A pass makes so many calls at most, apart from waits, for each of its two VMs, and for the whole.

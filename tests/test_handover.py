@@ -64,7 +64,7 @@ def test_another_schedule_is_run_by_the_pass_that_is_at_work(real: TestPool, bus
     status, line = ends(asker)
     assert (status, line) == (
         "0",
-        "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0",
+        "schedules served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0",
     )
     assert real.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(real.snapshots(vm)) == 1
     # The one that is being served is refused, and so is one that does not exist.

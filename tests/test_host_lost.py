@@ -13,7 +13,8 @@ from tests.test_lock_lost import shown
 from tests.test_orphans import Death, fails, loose, told
 from vmss.core.records import AT_WORK, BEGUN
 from vmss.edges.processes import boot
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ from vmss.edges.log import Log
 from vmss.edges.settings import SETTINGS, Settings, SettingsError, load
 from vmss.edges.transport import UnixTransport
 from vmss.edges.zones import time_zone
-from vmss.passes.run import Report, Request, run
+from vmss.passes.request import Report, Request
+from vmss.passes.run import run
 
 # VMSS_TEST_EXAMPLES=20 looks twenty times as long.
 EXAMPLES = int(os.environ.get("VMSS_TEST_EXAMPLES", "1"))
@@ -409,7 +410,7 @@ def test_a_vm_whose_record_makes_no_sense_is_named_and_stops_nobody(field: str, 
             return
         assert report is not None and (report.status, report.line.split(", exp")[0]) == (
             1,
-            "policies served: 1, VMs snapshotted: 1 of 2",
+            "schedules served: 1, VMs snapshotted: 1 of 2",
         )
         (failed,) = here.pool.alerts(here.policy)[-1:]
         (vm,) = xencenter.current(failed["body"])

@@ -22,7 +22,8 @@ from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.passes import left_over
 from vmss.passes.notes import Attempt, Notes
 from vmss.passes.orphans import OURS, Candidate, is_nameless, judge
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 
 UTC = timezone.utc
 SINCE = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)

@@ -51,13 +51,13 @@ def test_a_vm_that_failed_is_tried_again_by_each_tick_and_told_once_when_it_has_
     assert pool.names(policy) == ["VMSS_SNAPSHOT_FAILED"]  # one alert for one run
     pool.call("simulator.clear_faults")
     pool.at(11, 0)
-    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.tick().line.startswith("schedules served: 1, VMs snapshotted: 1 of 1")
     assert pool.names(policy) == ["VMSS_SNAPSHOT_FAILED", "VMSS_SNAPSHOT_SUCCEEDED"]
     assert "tried again" in pool.alerts(policy)[-1]["body"]
     assert len(pool.snapshots(bad)) == 1 and notes(pool) == []
     assert pool.snapshots(good) == [snapshot]  # the other VM gets no second one, and keeps its oldest
     pool.at(11, 15)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
 
 
 def test_the_pass_that_saw_it_fail_tries_again_at_its_own_later_ticks_only(pool: TestPool, good: str, bad: str) -> None:
@@ -79,7 +79,7 @@ def test_what_no_later_try_changes_is_not_tried_again(pool: TestPool, good: str,
     assert pool.tick().status == 1
     assert notes(pool) == []
     pool.at(10, 30)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
 
 
 def test_the_next_slot_and_the_limit_end_it(pool: TestPool, good: str, bad: str) -> None:
@@ -92,11 +92,11 @@ def test_the_next_slot_and_the_limit_end_it(pool: TestPool, good: str, bad: str)
     assert pool.names(hourly) == ["VMSS_SNAPSHOT_FAILED"] * 2 and len(notes(pool)) == 1
     pool.call("VMSS.set_enabled", hourly, False)
     pool.at(11, 30)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
     pool.call("VMSS.set_enabled", hourly, True)
     pool.settings = Settings(timezone="UTC", late_limit=600)
     pool.at(11, 45)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
 
 
 def test_a_vm_that_leaves_the_schedule_is_owed_nothing(pool: TestPool, good: str, bad: str) -> None:
@@ -155,4 +155,4 @@ def test_a_note_that_cannot_be_understood_owes_nothing(pool: TestPool, good: str
     ref = pool.call("pool.get_all")[0]
     pool.call("pool.add_to_other_config", ref, "vmss-owed:" + pool.uuid("VMSS", policy), text)
     pool.at(10, 30)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"

@@ -336,7 +336,7 @@ def test_on_each_python_of_a_dom0_it_is_installed_and_ticks_in_each_way(
 
     pool.call("VMSS.set_last_run_time", policy, format_datetime(datetime.now(UTC) - timedelta(days=1)))
     assert pool.call("host.call_plugin", pool.host, "vmss", "trigger_schedule_snapshots", {"wait": "true"}) == (
-        "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0"
+        "schedules served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0"
     )
     assert len(pool.snapshots(vm)) == 1
     from crontab import CronTab
@@ -390,7 +390,7 @@ def test_the_command_minds_no_callers_environment(dom0: Dom0, packages: Packages
         (evil / name).write_text("raise SystemExit(9)\n")
     assert ok(dom0.run(["vmss", "--version"], PYTHONPATH="/tmp")) == "vmss %s\n" % VERSION
     done = dom0.run(["vmss", "run", "--dry-run"], PYTHONPATH="/tmp", PYTHONHOME="/tmp")
-    assert "policies that would run: 0" in ok(done)
+    assert "schedules that would run: 0" in ok(done)
 
 
 def test_what_lies_in_roots_home_or_beside_the_plugin_is_imported_by_nothing_that_is_installed(
@@ -412,7 +412,7 @@ def test_what_lies_in_roots_home_or_beside_the_plugin_is_imported_by_nothing_tha
     assert in_home("sh", "-c", job.command) == ""
     assert "No of Policies: 1" in (dom0.path / "var" / "log" / "VMSSlog").read_text(encoding="utf-8")
     assert "nonsense" in in_home("/etc/xapi.d/plugins/vmss", xmlrpc.client.dumps(("OpaqueRef:x", {}), "nonsense"))
-    assert "policies that would run: 0" in in_home("vmss", "run", "--dry-run")
+    assert "schedules that would run: 0" in in_home("vmss", "run", "--dry-run")
     assert trodden(home) == [] and trodden(beside) == ["vmss"]
     # What a trap is for: it is stepped on without the option.
     ok(dom0.run(["sh", "-c", "cd /home && exec python3 -c 'import random'"]))

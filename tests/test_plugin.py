@@ -80,7 +80,7 @@ def test_a_caller_that_waits_gets_the_result(pool: TestPool) -> None:
     vm = pool.vm("vm", [pool.sr()])
     uuid = pool.uuid("VMSS", pool.policy([vm]))
     assert plugin(pool, "snapshot_now", vmss_uuid=uuid, wait="true") == (
-        "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0"
+        "schedules served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0"
     )
     assert len(pool.snapshots(vm)) == 1
     pool.call("VM.add_to_blocked_operations", vm, "snapshot", "no")
@@ -90,7 +90,7 @@ def test_a_caller_that_waits_gets_the_result(pool: TestPool) -> None:
 def test_a_tick_can_be_asked_for(pool: TestPool) -> None:
     vm = pool.vm("vm", [pool.sr()])
     pool.policy([vm], schedule={"min": "0"})
-    assert plugin(pool, "trigger_schedule_snapshots", wait="true").startswith("policies served: 1")
+    assert plugin(pool, "trigger_schedule_snapshots", wait="true").startswith("schedules served: 1")
     assert "===Kicking cron job for VMSS===" in pool.log()
 
 
@@ -262,7 +262,7 @@ def test_what_lies_in_the_folder_where_cron_starts_or_beside_the_plugin_is_not_i
     lay_traps(installed.parent)
     pool.simulator.plugins.directory = str(installed.parent)
     pool.simulator.plugins.environment.update(environment)
-    assert plugin(pool, "snapshot_now", vmss_uuid=pool.uuid("VMSS", policy), wait="true").startswith("policies served")
+    assert plugin(pool, "snapshot_now", vmss_uuid=pool.uuid("VMSS", policy), wait="true").startswith("schedules served")
     assert len(pool.snapshots(vm)) == 2
     assert trodden(home) == [] and trodden(installed.parent) == ["vmss"]
 

@@ -756,7 +756,7 @@ def test_what_hangs_is_cancelled_and_reported_and_holds_nobody_up(processes: Pro
     took = time.monotonic() - began
 
     # 7: both limits, at the same time; either is the limit and what a cancelled operation gets.
-    assert how.status == 1 and how.err.endswith("VMs with errors: 2\n"), how
+    assert how.status == 1 and "VMs with errors: 2\n" in how.err, how
     assert 11 <= took < 22
     assert {rule["struck"] for rule in pool.call("simulator.get_faults")} == {"1"}
     assert pool.call("simulator.get_counts")["task.cancel"]["calls"] == "2"

@@ -269,23 +269,23 @@ def test_as_many_are_excused_as_can_be_new(late: List[Late], counted: int, vms: 
 @pytest.mark.parametrize("victims, severity", [(1, WARNING), (2, WARNING), (3, CRITICAL)])
 def test_a_run_that_failed(victims: int, severity: int) -> None:
     failed = [Victim("vm", str(number), ("SR_BACKEND_FAILURE_44", "", "full")) for number in range(victims)]
-    (found,) = promises.last_run(policy(), run(failed), moment)
+    (found,) = promises.last_run(policy(), run(failed), "", moment)
     assert found.severity == severity and found.text == "last run of 'nightly' failed: %d of 3 VMs" % victims
     assert "vmss history" in found.remedy and "storage repository is full" in found.evidence
 
 
 def test_a_run_that_was_good() -> None:
-    assert promises.last_run(policy(), run(), moment) == []
+    assert promises.last_run(policy(), run(), "", moment) == []
 
 
 def test_a_good_run_after_a_bad_one() -> None:
     bad = run([Victim("vm", "u", ("X",))], at=NOW - HOUR)
-    assert promises.last_run(policy(), run() + bad, moment) == []
+    assert promises.last_run(policy(), run() + bad, "", moment) == []
 
 
 def test_a_slot_that_passed_while_it_ran() -> None:
     missed = [Run(UUID, NOW, messages.MISSED_EVENT, history.RUN_WARNING, remark="Missed: 11:15.")]
-    (found,) = promises.last_run(policy(), missed + run(), moment)
+    (found,) = promises.last_run(policy(), missed + run(), "", moment)
     assert found.severity == WARNING and "Missed: 11:15." in found.evidence
 
 
@@ -304,5 +304,5 @@ def test_any_message_is_judged(body: str, priority: int, name: str) -> None:
             }
         }
     )
-    for finding in promises.last_run(policy(), runs, moment):
+    for finding in promises.last_run(policy(), runs, "", moment):
         assert finding.severity in (WARNING, CRITICAL) and finding.remedy

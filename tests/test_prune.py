@@ -16,7 +16,8 @@ from tests.test_commands import ROOT, one_line, tls, vmss
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.pruning import DELETED, FUTURE, SURPLUS, Prune
 from vmss.edges.lock import LockDirectory
-from vmss.passes.run import Report, Request, run
+from vmss.passes.request import Report, Request
+from vmss.passes.run import run
 
 assert tls  # a fixture
 
@@ -213,7 +214,7 @@ def test_what_becomes_due_while_it_is_at_work_is_served_by_it(full: TestPool) ->
     Front(path, full.socket, before=before)
     report = run(Request(prune=Prune()), full.surroundings(place=full.place._replace(xapi="unix:" + path)))
     assert [(served.taken, served.turn.policy.name) for served in report.served] == [(2, "nightly")]
-    assert report.line.endswith("; policies that became due meanwhile and were served: 1")
+    assert report.line.endswith("; schedules that became due meanwhile and were served: 1")
     assert report.status == 0 and len(scheduled(full)) in (4, 6)  # the run may have counted what was about to go
     hours(full, 17, 17)
     assert len(scheduled(full)) == 4

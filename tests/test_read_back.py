@@ -10,7 +10,8 @@ from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from vmss.demo import VirtualClock
 from vmss.edges.sessions import NoSession
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 from vmss.simulator.faults import Rule
 
 KINDS = ("snapshot", "checkpoint", "snapshot_with_quiesce")
@@ -124,7 +125,7 @@ def test_where_there_is_no_new_snapshot_nothing_expires_and_the_next_tick_takes_
     assert bench.uuids()[0] == before[1] and len(bench.uuids()) == 2
     assert pool.names(bench.policy)[-1] == "VMSS_SNAPSHOT_SUCCEEDED"
     pool.at(10, 45)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -145,7 +146,7 @@ def test_a_new_snapshot_that_lacks_something_does_not_count_and_stays(
     there = pool.call("VM.get_snapshots", bench.vm)
     for minute in (30, 45):  # each try would leave one more of them
         pool.at(10, minute)
-        assert pool.tick().line == "no policy is due"
+        assert pool.tick().line == "no schedule is due"
     assert pool.call("VM.get_snapshots", bench.vm) == there
 
 

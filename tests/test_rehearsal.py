@@ -18,7 +18,8 @@ from vmss.edges.sessions import LOGON_FAILURE
 from vmss.edges.settings import Settings
 from vmss.edges.transport import UnixTransport
 from vmss.insight.reading import reading
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 
 UTC = timezone.utc
 HOUR = timedelta(hours=1)

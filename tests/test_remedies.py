@@ -473,7 +473,7 @@ def test_an_sr_that_is_full(ward: Ward, hands: Hands) -> None:
     assert pool.tick(policy=uuid).served[0].victims == ()
 
 
-@mends("if nobody needs them: xe vdi-param-list…")
+@mends("see whether anybody needs it: xe vdi-param-list…")
 def test_disks_that_belong_to_no_vm(ward: Ward, hands: Hands) -> None:
     snapshot = ward.pool.call("VM.get_snapshots", ward.vms[0])[0]
     ward.pool.call("VBD.destroy", ward.pool.call("VM.get_VBDs", snapshot)[0])
@@ -481,7 +481,7 @@ def test_disks_that_belong_to_no_vm(ward: Ward, hands: Hands) -> None:
     ward.pool.tick()
     ward.started(ward.pool.simulator.now())
     found = one(ward.bad(), "disks")
-    hands.do(*commands(found.remedy), UUID=found.evidence.split(" ")[0])
+    hands.do(*commands(found.remedy))
     gone(ward, "disks")
 
 

@@ -14,7 +14,7 @@ from tests.pool import VM, TestPool
 from vmss.core.records import NULL
 from vmss.edges.settings import POOL_PREFIX, SETTINGS, Settings, of_pool
 from vmss.edges.zones import time_zone
-from vmss.passes.run import Report
+from vmss.passes.request import Report
 from vmss.simulator.errors import XapiError
 
 HOSTILE = [

@@ -11,6 +11,7 @@ from tests.pool import START, TestPool
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.pruning import Prune
 from vmss.core.records import BEGUN
+from vmss.core.rehearsed import Rehearsed
 from vmss.edges.lock import LockDirectory
 from vmss.edges.settings import Settings
 from vmss.insight import history
@@ -45,7 +46,7 @@ def test_a_due_policy_takes_one_scheduled_snapshot_of_each_of_its_vms(pool: Test
     report = pool.tick()
     assert report.status == 0
     assert report.line == (
-        "policies served: 1, VMs snapshotted: 2 of 2, expired snapshots deleted: 0, VMs with errors: 0"
+        "schedules served: 1, VMs snapshotted: 2 of 2, expired snapshots deleted: 0, VMs with errors: 0"
     )
     assert [len(pool.snapshots(vm)) for vm in (one, other, foreign)] == [1, 1, 0]
     assert pool.snapshots(one)[0]["name_label"] == "hourly 2026-03-02T10:15:00Z"
@@ -70,7 +71,7 @@ def test_nothing_is_due_before_the_first_slot_nor_for_a_slot_before_the_policy_w
     policy = pool.policy([vm], frequency="daily", schedule={"hour": "10", "min": "15"})
     for hour, minute in ((10, 30), (10, 45), (23, 0)):
         pool.at(hour, minute)
-        assert pool.tick().line == "no policy is due"
+        assert pool.tick().line == "no schedule is due"
     pool.at(10, 15, day=3)
     pool.tick()
     assert len(pool.snapshots(vm)) == 1 and pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
@@ -93,7 +94,7 @@ def test_disabled_policies_and_those_without_vms_are_not_processed(pool: TestPoo
     vm = pool.vm("vm", [pool.sr()])
     disabled, empty = pool.policy([vm], enabled=False), pool.policy()
     pool.at(10, 15)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
     assert {"Not processing policy: %s" % pool.uuid("VMSS", ref) for ref in (disabled, empty)} <= set(pool.log())
     assert pool.alerts() == []
 
@@ -375,7 +376,7 @@ def test_one_vm_that_fails_is_named_in_the_alert_and_keeps_no_other_from_its_sna
     report = pool.tick()
     assert report.status == 1
     assert report.line == (
-        "policies served: 1, VMs snapshotted: 1 of 2, expired snapshots deleted: 0, VMs with errors: 1"
+        "schedules served: 1, VMs snapshotted: 1 of 2, expired snapshots deleted: 0, VMs with errors: 1"
     )
     assert [len(pool.snapshots(vm)) for vm in (good, bad)] == [1, 0]
     assert pool.names(policy) == ["VMSS_SNAPSHOT_FAILED"]
@@ -465,7 +466,7 @@ def test_a_policy_that_becomes_due_during_a_pass_is_served_before_the_lock_is_gi
     pool.policy([late], name="short", schedule={"min": "15"})
     pool.at(11, 14, second=50)
     pool.call("VMSS.set_last_run_time", long, "20260302T09:16:00Z")
-    assert pool.tick().line.startswith("policies served: 2")
+    assert pool.tick().line.startswith("schedules served: 2")
     assert pool.simulator.now() > datetime(2026, 3, 2, 11, 15, tzinfo=UTC)
     assert len(pool.snapshots(late)) == 1
     clean(pool)
@@ -492,15 +493,23 @@ def test_a_rehearsal_says_what_would_be_done_and_does_nothing(pool: TestPool) ->
     pool.at(10, 15)
     pool.tick()
     snapshot = pool.snapshots(vm)[0]["uuid"]
-    said: List[str] = []
     pool.at(11, 15)
     pool.call("simulator.reset_counts")
-    report = pool.tick(said.append, dry_run=True)
-    assert report.line == "policies that would run: 1 of 1; nothing was changed"
-    assert said == [
-        "nightly (%s): snapshot of 1 VMs, slot 2026-03-02T11:15:00Z, 1 kept each" % pool.uuid("VMSS", policy),
-        "  web01 (%s): VM.snapshot, then delete %s" % (pool.uuid("VM", vm), snapshot),
-    ]
+    report = pool.tick(dry_run=True)
+    assert report.line == "schedules that would run: 1 of 1; nothing was changed"
+    slot = datetime(2026, 3, 2, 11, 15, tzinfo=UTC)
+    assert report.rehearsal and report.rehearsal.vms == (
+        Rehearsed(
+            "nightly",
+            pool.uuid("VMSS", policy),
+            slot,
+            "web01",
+            pool.uuid("VM", vm),
+            takes="VM.snapshot",
+            deletes=(snapshot,),
+            later=0,
+        ),
+    )
     assert all(".get" in name or name.startswith(("session.", "simulator.")) for name in pool.simulator.counts)
     assert [record["uuid"] for record in pool.snapshots(vm)] == [snapshot]
 
@@ -508,7 +517,7 @@ def test_a_rehearsal_says_what_would_be_done_and_does_nothing(pool: TestPool) ->
 def test_a_rehearsal_can_suppose_another_time(pool: TestPool) -> None:
     pool.policy([pool.vm("vm", [pool.sr()])], frequency="daily", schedule={"hour": "4", "min": "0"})
     report = pool.tick(dry_run=True, at=datetime(2026, 3, 9, 4, 0, tzinfo=UTC))
-    assert report.line == "policies that would run: 1 of 1; nothing was changed"
+    assert report.line == "schedules that would run: 1 of 1; nothing was changed"
     assert pool.simulator.now() < START + timedelta(hours=1)
 
 

@@ -44,7 +44,7 @@ def test_a_policy_becomes_due_and_is_served_while_another_hangs(pool: TestPool) 
     hang(pool, hanging)
     pool.at(11, 0, second=30)
     report = pool.tick()
-    assert report.line.startswith("policies served: 3")  # at 12:00 the hanging one is told to have missed a slot more
+    assert report.line.startswith("schedules served: 3")  # at 12:00 the hanging one is told to have missed a slot more
     assert pool.simulator.now() >= datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # the limit of a snapshot: an hour
     assert datetime(2026, 3, 2, 11, 15, tzinfo=UTC) <= taken_at(pool, prompt)
     assert taken_at(pool, prompt) < datetime(2026, 3, 2, 11, 15, 30, tzinfo=UTC)

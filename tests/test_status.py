@@ -23,7 +23,8 @@ from vmss.edges.lock import LockDirectory
 from vmss.insight import state
 from vmss.insight.lock_and_log import read_local
 from vmss.insight.reading import reading
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 
 # One line, numbers after the only |, then the details.
 LINE = re.compile(r"VMSS (OK|WARNING|CRITICAL|UNKNOWN): [^|\n]*( \| [a-z_]+=\S+( [a-z_]+=\S+)*)?\Z")

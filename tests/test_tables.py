@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmss.cli import tables
-from vmss.cli.tables import Column
+from vmss.cli import colour, layout, tables
+from vmss.cli.commands_in_text import pieces
+from vmss.cli.layout import Column, width_of
 
 UTC = timezone.utc
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +25,7 @@ AT = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)
 
 COLUMNS = [
     Column("name", "name"),
-    Column("at", "at", whole=True),
+    Column("at", "at"),
     Column("vms", "VMs", right=True),
     Column("seconds", "takes", lambda seconds: "%d s" % seconds),
     Column("days"),
@@ -120,34 +121,101 @@ def test_lines_and_tables_hold_nothing_that_controls_a_terminal(names: List[str]
     assert len(lines.split("\n")) == len(names) + 1
     assert all(line.count("\t") == 3 for line in lines.split("\n")[:-1])
     assert safe(lines.replace("\n", "").replace("\t", ""))
-    assert safe(tables.as_table(COLUMNS, rows, 60).replace("\n", ""))
+    assert safe(layout.table(COLUMNS, rows, 60).replace("\n", ""))
 
 
 @given(
     st.lists(st.text(alphabet=st.sampled_from("ab \u6771\u4eac\u0301="), max_size=200), min_size=1, max_size=4),
     st.integers(60, 120),
 )
-def test_a_table_fits_the_terminal_and_loses_nothing(names: List[str], width: int) -> None:
-    columns = [Column("name", "name"), Column("vms", "VMs", right=True), Column("uuid", "uuid", whole=True)]
-    table = tables.as_table(columns, [{"name": name, "vms": 1, "uuid": "x" * 36} for name in names], width)
-    wide = unicodedata.east_asian_width
-    for line in table.splitlines():
-        assert sum(0 if unicodedata.combining(c) else 1 + (wide(c) in "WF") for c in line) <= width
+def test_a_table_fits_the_terminal_and_a_text_that_flows_loses_nothing(names: List[str], width: int) -> None:
+    columns = [Column("vms", "VMs", right=True), Column("uuid", "uuid"), Column("name", "name", least=10, flows=True)]
+    table = layout.table(columns, [{"name": name, "vms": 1, "uuid": "x" * 36} for name in names], width)
+    assert all(width_of(line) <= width for line in table.splitlines())
     told = "".join(table.split()).replace("x" * 36, "").replace("1", "")
-    assert told == "nameVMsuuid" + "".join("".join((name or "-").split()) for name in names)
+    assert told == "VMsuuidname" + "".join("".join((name or "-").split()) for name in names)
 
 
-def test_what_may_be_left_out_is_where_it_has_no_room_the_last_first() -> None:
-    columns = [Column("a", "a"), Column("b", "b", spare=True), Column("c", "c", whole=True, spare=True)]
+@given(
+    st.lists(st.text(alphabet=st.sampled_from("ab \u6771\u4eac\u0301="), max_size=200), min_size=1, max_size=4),
+    st.integers(10, 120),
+)
+def test_a_table_has_one_line_for_each_row_however_narrow_it_is(names: List[str], width: int) -> None:
+    columns = [
+        Column("name", "name", least=12),
+        Column("at", "at", gives=[(1, lambda at: "today")]),
+        Column("vms", "V"),
+    ]
+    lines = layout.table(columns, [{"name": name, "at": AT, "vms": 1} for name in names], width).splitlines()
+    assert len(lines) == len(names) + 1 and all(width_of(line) <= width for line in lines)
+
+
+def test_what_is_given_up_where_there_is_no_room_has_its_turn() -> None:
+    columns = [
+        Column("a", "a", least=4),
+        Column("b", "b", gives=[(2, lambda text: text[:5]), (3, None)]),
+        Column("c", "c", gives=[(1, None)]),
+    ]
     row = {"a": "a" * 10, "b": "b" * 10, "c": "c" * 10}
-    shown = [tables.as_table(columns, [row], width).split()[3:] for width in (34, 33, 22)]
-    assert shown[0] == ["a" * 10, "b" * 10, "c" * 10]
-    assert tables.as_table(columns, [row], 33).split() == ["a", "b", "a" * 10, "b" * 10]
-    assert tables.as_table(columns, [row], 21).split() == ["a", "a" * 10]
+
+    def cells(width: int) -> List[str]:
+        return layout.table(columns, [row], width).splitlines()[1].split()
+
+    assert cells(34) == ["a" * 10, "b" * 10, "c" * 10]
+    assert cells(28) == ["aa\u2026a", "b" * 10, "c" * 10]
+    assert cells(27) == ["a" * 10, "b" * 10]
+    assert cells(15) == ["aaaa\u2026aaa", "bbbbb"]
+    assert cells(10) == ["a" * 10]
+    assert cells(9) == ["aaaa\u2026aaaa"]
+
+
+def test_a_text_is_cut_in_its_middle_to_the_cell() -> None:
+    assert layout.shortened("customer-web-01", 9, "\u2026") == "cust\u2026b-01"
+    assert layout.shortened("customer-web-01", 9, "...") == "cus...-01"
+    assert layout.shortened("customer", 8, "\u2026") == "customer"
+    assert layout.shortened("\u6771\u4eac\u6771\u4eac", 5, "\u2026") == "\u6771\u2026\u4eac"
+
+
+@pytest.mark.parametrize(
+    "text, command",
+    [
+        ("keep fewer (vmss xe vmss-param-set retained-snapshots=N uuid=SCHEDULE), or extend it",
+         "(vmss xe vmss-param-set retained-snapshots=N uuid=SCHEDULE),"),
+        ("tells why; snapshot the VMs now: vmss run --policy 60fc47fa-3f8b-1baa-4715-8a7e4ba44898 --missing",
+         "vmss run --policy 60fc47fa-3f8b-1baa-4715-8a7e4ba44898 --missing"),
+        ("vmss history 60fc47fa-3f8b-1baa-4715-8a7e4ba44898 tells why",
+         "vmss history 60fc47fa-3f8b-1baa-4715-8a7e4ba44898"),
+        ("find it: xe task-list. If it is slow", "xe task-list."),
+        ("see whether xapi runs: systemctl status xapi; VMSS_XAPI says", "systemctl status xapi;"),
+        ("then xe vm-shutdown force=true uuid=UUID, then", "xe vm-shutdown force=true uuid=UUID,"),
+        ("remove it: rm '/etc/cron.d/a b' and go on", "rm '/etc/cron.d/a b'"),
+    ],
+)  # fmt: skip
+def test_a_command_line_is_not_broken(text: str, command: str) -> None:
+    assert command in pieces(text) and " ".join(pieces(text)) == text
+    for width in (20, 40, 60):
+        assert [line for line in layout.lines(text, width) if command in line]
+
+
+def test_colour_is_there_by_the_usual_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, pipe = io.StringIO(), io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert colour.wanted("auto", terminal) and colour.wanted("always", pipe)
+    assert not colour.wanted("auto", pipe) and not colour.wanted("never", terminal)
+    monkeypatch.setenv("NO_COLOR", "")
+    assert colour.wanted("auto", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colour.wanted("auto", terminal) and colour.wanted("always", terminal)
+    monkeypatch.delenv("NO_COLOR")
+    for term in ("dumb", None):
+        monkeypatch.setenv("TERM", term) if term else monkeypatch.delenv("TERM")
+        assert not colour.wanted("auto", terminal)
 
 
 def test_a_table_is_aligned_under_its_titles() -> None:
-    assert tables.as_table(COLUMNS, [ROW, {"name": "x", "vms": 10}], 80) == (
+    assert layout.table(COLUMNS, [ROW, {"name": "x", "vms": 10}], 80) == (
         "name     at                    VMs  takes\n"
         "nightly  2026-03-02T10:15:00Z    3  90 s\n"
         "x        -                      10  -\n"
@@ -171,10 +239,11 @@ def test_a_full_disk_is_one_clear_line() -> None:
     code = (
         "import argparse, sys\n"
         "from vmss.cli import tables\n"
+        "from vmss.cli.layout import Column\n"
         "from vmss.core.problem import Problem\n"
         "try:\n"
         "    rows = [{'a': 'x' * 100}] * 1000\n"
-        "    tables.write([tables.Column('a', 'a')], rows, argparse.Namespace(form=''), sys.stdout)\n"
+        "    tables.write([Column('a', 'a')], rows, argparse.Namespace(form='', color='never'), sys.stdout)\n"
         "except Problem as problem:\n"
         "    print(problem, file=sys.stderr)\n"
         "    sys.exit(problem.status)\n"

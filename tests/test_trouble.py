@@ -120,7 +120,7 @@ def test_a_result_that_xapi_has_lost_is_looked_for_in_the_pool(pool: TestPool) -
         pool.call("task.destroy", task)
 
     front(pool, before=Once("event.from", collected, number=2))
-    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.tick().line.startswith("schedules served: 1, VMs snapshotted: 1 of 1")
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
 
 
@@ -135,7 +135,7 @@ def test_a_snapshot_whose_task_names_none_is_looked_for_in_the_pool(pool: TestPo
         pool.simulator.db.set("task", task, "result", "<value></value>")
 
     front(pool, before=Once("event.from", emptied, number=2))
-    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.tick().line.startswith("schedules served: 1, VMs snapshotted: 1 of 1")
     assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
 
 
@@ -306,7 +306,7 @@ def test_a_vm_that_is_deleted_meanwhile_is_no_failure_and_stops_nobody(pool: Tes
     policy = pool.policy([one, two])
     pool.at(10, 15)
     front(pool, before=Once("Async.VM.snapshot", lambda: pool.call("VM.destroy", one)))
-    assert pool.tick().line.startswith("policies served: 1, VMs snapshotted: 1 of 1")
+    assert pool.tick().line.startswith("schedules served: 1, VMs snapshotted: 1 of 1")
     assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"]
     assert len(pool.snapshots(two)) == 1
     clean(pool)
@@ -482,11 +482,11 @@ def test_a_record_stays_while_its_snapshots_end_is_still_under_way(pool: TestPoo
     records = [key for key in pool.other_config() if key.startswith("vmss-destroying:")]
     assert len(records) == 1
     pool.at(10, 45)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
     assert records[0] in pool.other_config()
     pool.simulator.db.set("VM", old, "current_operations", {})
     pool.at(11, 0)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
     assert old not in pool.call("VM.get_all") and len(pool.snapshots(vm)) == 1
     clean(pool)
 
@@ -608,7 +608,7 @@ def test_an_alert_that_xapi_stored_and_answered_as_not_stored_is_raised_once(poo
     assert pool.tick().status == 0
     pool.place = pool.place._replace(xapi=direct)
     pool.at(10, 30)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
     assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
     assert not any("could not be stored" in line for line in pool.log())
 
@@ -621,7 +621,7 @@ def test_an_alert_that_xapi_stored_without_links_is_raised_once(pool: TestPool) 
     assert pool.tick().status == 0
     assert pool.call("message.get", "VMSS", pool.uuid("VMSS", policy), LONG_AGO) == {}
     pool.at(10, 30)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
     assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
     assert not any("could not be stored" in line for line in pool.log())
 
@@ -655,7 +655,7 @@ def test_an_alert_that_xapi_did_not_store_is_raised_by_the_next_pass(pool: TestP
     assert pool.tick().status == 0
     assert pool.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(pool.snapshots(vm)) == 1
     pool.at(10, 45)
-    assert pool.tick().line == "no policy is due"
+    assert pool.tick().line == "no schedule is due"
 
 
 def test_the_record_of_a_task_that_xapi_does_not_destroy_at_once_costs_nothing(pool: TestPool) -> None:

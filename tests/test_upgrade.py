@@ -192,7 +192,7 @@ def test_a_pass_of_one_version_takes_over_what_the_other_one_is_asked_for(pool: 
     assert at_work.poll() is None
     pool.goes_on()
     out, err = at_work.communicate(timeout=60)
-    assert at_work.returncode == 0 and b"policies served: 2" in out + err, (out, err)
+    assert at_work.returncode == 0 and b"s served: 2" in out + err, (out, err)
     pool.is_whole("SUCCEEDED")
 
 

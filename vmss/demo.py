@@ -14,7 +14,8 @@ from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Xapi
 from vmss.edges.zones import time_zone
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 from vmss.simulator import Simulator
 from vmss.simulator.build import build_pool
 from vmss.simulator.server import Server
@@ -44,6 +45,13 @@ _PLANS = (
     _Plan("nightly", "snapshot", "daily", {"hour": "1", "min": "30"}, 3),
     _Plan("memory", "checkpoint", "weekly", {"hour": "4", "min": "0", "days": "Wednesday,Saturday"}, 1),
 )
+
+
+_NEXT_STEP = """
+To try every command by hand, on a simulated pool of your own (docs/guide.md), in one shell:
+  mkdir -p my_pool && vmss simulator --socket my_pool/xapi.sock --hosts 2 --srs 4 --vms 20
+and in another:
+  VMSS_XAPI=unix:my_pool/xapi.sock vmss list"""
 
 
 class VirtualClock(Clock):
@@ -109,6 +117,7 @@ class _Story:
                 self.print("  " + line.rstrip())
                 if "Completed processing policy" in line:
                     break
+        self.print(_NEXT_STEP)
 
     # The pool
 

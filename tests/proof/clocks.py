@@ -18,7 +18,8 @@ from vmss.core.datetimes import format_datetime
 from vmss.core.records import AT_WORK
 from vmss.edges.sessions import NoSession
 from vmss.passes.journal import PREFIX
-from vmss.passes.run import Report, Request, run
+from vmss.passes.request import Report, Request
+from vmss.passes.run import run
 
 STEPS = {
     "an hour ahead": timedelta(hours=1),

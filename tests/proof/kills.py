@@ -13,7 +13,8 @@ from tests.proof.rounds import Proof, play
 from tests.test_processes import Ended, Logins, ProcessPool, Strike, at_some_time, disturb, undisturbed
 from vmss.edges.settings import load
 from vmss.edges.surroundings import Surroundings
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 
 
 class FastPool(ProcessPool):

@@ -18,7 +18,8 @@ from vmss.edges.clock import Clock
 from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Xapi
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 
 HOUR = timedelta(hours=1)
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -364,7 +364,7 @@ def _leaves_a_vm_down_in_silence(world: World) -> None:
 
 def _second_pass_runs(world: World) -> None:
     world.observer.first_holds_the_lock = True
-    world.observer.second_ended("0 policies served: 1")
+    world.observer.second_ended("0 schedules served: 1")
 
 
 def _never_ends(world: World) -> None:

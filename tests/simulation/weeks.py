@@ -26,7 +26,7 @@ from vmss.simulator.storage_manager import DOMAIN as STORAGE
 
 UTC = timezone.utc
 QUARTER = 900
-NOTHING = "0 no policy is due"
+NOTHING = "0 no schedule is due"
 # The first and the last days are without new troubles: snapshots have to gather, and what is wrong has to come right.
 CALM_BEFORE, CALM_AFTER = DAY, 2 * DAY
 # No more ticks in a row are jumped over than this; the one that follows is real, and has to find nothing to do.

@@ -19,7 +19,8 @@ from vmss.core.pruning import Prune
 from vmss.edges import stop, surroundings
 from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
-from vmss.passes.run import Request, run
+from vmss.passes.request import Request
+from vmss.passes.run import run
 from vmss.simulator import Simulator
 from vmss.simulator.build import vbd_record, vdi_record, vm_record
 from vmss.simulator.collector import DOMAIN as COLLECTOR

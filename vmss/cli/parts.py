@@ -37,6 +37,14 @@ INSTALL_STATUS = """exit status:
   2  bad usage, or it cannot be done"""
 
 
+# What is said where a pool has no schedule.
+NO_SCHEDULE = (
+    "This pool has no snapshot schedule. To make one: vmss xe vmss-create name-label=nightly type=snapshot "
+    "frequency=daily schedule:hour=2 schedule:min=30 retained-snapshots=7; it prints a uuid, and this puts a VM on it: "
+    "vmss xe vm-param-set snapshot-schedule=UUID uuid=VM"
+)
+
+
 class NotInstalled(Problem):
     """A command whose modules are not in this installation."""
 

@@ -1,15 +1,17 @@
-"""The progress of a pass on a terminal: its lines, and a bar below them if rich is installed."""
+"""Progress on a terminal: the lines of a pass, and a bar below them if rich is installed; what the doctor looks at."""
 
+import os
 import re
 import sys
 from contextlib import contextmanager, suppress
-from typing import Callable, Iterator
+from typing import Callable, Iterator, TextIO
 
-from vmss.cli.parts import be_quiet, say
+from vmss.cli.parts import be_quiet, complain, say
 from vmss.cli.streams import tell_error
 from vmss.edges.output import takes
 from vmss.edges.surroundings import Surroundings
-from vmss.passes.run import Report, Request, run
+from vmss.passes.request import Report, Request
+from vmss.passes.run import run
 
 # The beginning of a line that says how many VMs are done (vmss.passes.in_hand).
 _DONE = re.compile(r"\[([0-9]+)/([0-9]+)\] ")
@@ -18,9 +20,12 @@ _DONE = re.compile(r"\[([0-9]+)/([0-9]+)\] ")
 def carry_out(request: Request, around: Surroundings) -> Report:
     """Carry out a pass. Its progress is for people: without a terminal, the exit status and the log say the rest."""
     if not sys.stdout.isatty():
-        return run(request, around._replace(say=be_quiet))
+        # Whoever sits there should know why nothing comes; cron would mail it.
+        waits = complain if sys.stderr.isatty() else be_quiet
+        return run(request, around._replace(say=be_quiet, waits=waits))
     with bar() as tell:
-        return run(request, around._replace(say=tell if request.dry_run else _if_it_is_taken(tell)))
+        tell = _if_it_is_taken(tell)
+        return run(request, around._replace(say=tell, waits=tell))
 
 
 def _if_it_is_taken(tell: Callable[[str], None]) -> Callable[[str], None]:
@@ -35,6 +40,25 @@ def tell_end(report: Report) -> int:
     else:
         say(report.line)
     return report.status
+
+
+@contextmanager
+def sign_of_life(err: TextIO) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows what is being looked at, for in a large pool that takes a while: on a terminal, where
+    its line is gone in the end."""
+    if not err.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        yield be_quiet
+        return
+
+    def show(text: str) -> None:
+        with suppress(OSError, ValueError):
+            if takes(err.fileno()):
+                print("\r\x1b[K%s" % text, end="", file=err, flush=True)
+
+    try:
+        yield lambda what: show("looking at: %s" % what)
+    finally:
+        show("")
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from vmss.cli import tables
-from vmss.cli.tables import Column
-from vmss.core.frequencies import Key, all_keys
+from vmss.cli import colour
+from vmss.cli.layout import Column
+from vmss.core.frequencies import DAYS, Key, all_keys
 from vmss.core.policy import Policy
 from vmss.insight.history import Run
 from vmss.insight.policies import Details
@@ -20,23 +20,44 @@ class Field(NamedTuple):
 
 def fields(session: Reading) -> List[Field]:
     """The fields, in the order of JSON and CSV; those whose column has a title are in the table of `vmss list`."""
-    at, style = session.moment, tables.result_style
+    at, style = session.moment, colour.of_result
+    server, brief = (3, session.moment_there), (5, session.brief_moment)
     return [
-        Field(Column("name", "name"), lambda one: one.entry.name),
-        Field(Column("schedule", "schedule"), _of_policy(lambda policy: policy.schedule.in_words())),
-        Field(Column("type", "type", spare=True), _of_policy(lambda policy: policy.type)),
-        Field(Column("state", "state", style=style), lambda one: one.state),
-        Field(Column("vms", "VMs", right=True), _of_policy(lambda policy: len(policy.vms))),
-        Field(Column("last_run", "last run", at, whole=True), lambda one: one.last_run),
-        Field(Column("last_result", "result", style=style, whole=True), of_run(lambda run: run.result)),
-        Field(Column("next_run", "next run", at, whole=True), lambda one: one.next_run),
-        Field(Column("uuid", "uuid", whole=True, spare=True), lambda one: one.entry.uuid),
+        Field(Column("name", "name", least=17), lambda one: one.entry.name),
+        Field(
+            Column("schedule", "schedule", gives=[(2, in_short), (6, in_shortest)]),
+            _of_policy(lambda policy: policy.schedule.in_words()),
+        ),
+        Field(Column("type", "type", gives=[(4, None)]), _of_policy(lambda policy: policy.type)),
+        Field(Column("state", "state", style=style, gives=[(9, None)], least=10), lambda one: one.state),
+        Field(Column("vms", "VMs", right=True, gives=[(8, None)]), _of_policy(lambda policy: len(policy.vms))),
+        Field(Column("last_run", "last run", at, gives=[server, brief, (7, None)]), lambda one: one.last_run),
+        Field(Column("last_result", "result", style=style), of_run(lambda run: run.result)),
+        Field(Column("next_run", "next run", at, gives=[server, brief, (10, None)]), lambda one: one.next_run),
+        Field(Column("uuid", "uuid", gives=[(1, None)]), lambda one: one.entry.uuid),
         Field(Column("enabled"), _of_policy(lambda policy: policy.enabled)),
         Field(Column("retained_snapshots"), _of_policy(lambda policy: policy.retained)),
         Field(Column("frequency"), _of_policy(lambda policy: policy.schedule.frequency)),
         *(Field(Column(key.member), _of_key(key)) for key in all_keys()),
         Field(Column("error"), lambda one: one.entry.error or None),
     ]
+
+
+def in_short(words: str) -> str:
+    """A schedule in few words: `hourly :15`, `daily 02:30`, `Mon, Fri 22:00`."""
+    for long, short in (("every hour at", "hourly"), ("every day at", "daily"), (" at ", " "), (" and ", ", ")):
+        words = words.replace(long, short)
+    for day in DAYS:
+        words = words.replace(day + "s", day[:3])
+    return words
+
+
+def in_shortest(words: str) -> str:
+    """A schedule in very few words: `hourly :15`, `daily 02:30`, `Mo Fr 22:00`."""
+    short = in_short(words).replace(",", "")
+    for day in DAYS:
+        short = short.replace(day[:3], day[:2])
+    return short
 
 
 def row(fields: List[Field], details: Details) -> Dict[str, Any]:

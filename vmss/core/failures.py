@@ -206,15 +206,16 @@ def may_pass(error: Sequence[str]) -> bool:
     return bool(error) and error[0] not in _LASTING
 
 
-def failure_of(error: Sequence[str], vm: str = "", schedule: str = "") -> Failure:
-    """Given a XAPI error array, return its kind, sentence and next step. `vm` and `schedule` are the uuids that the
-    next step's commands are to have, where they are known."""
+def failure_of(error: Sequence[str], vm: str = "", schedule: str = "", pool: str = "") -> Failure:
+    """Given a XAPI error array, return its kind, sentence and next step. `vm`, `schedule` and `pool` are the uuids that
+    the next step's commands are to have, where they are known. UUID stands for the one that the error names, else for
+    the VM's."""
     failure = _failure_of(error)
     remedy = failure.remedy
-    if is_uuid(vm):
-        remedy = remedy.replace("uuid=VM", "uuid=" + vm)
-    if is_uuid(schedule):
-        remedy = remedy.replace("uuid=SCHEDULE", "uuid=" + schedule).replace("policy SCHEDULE", "policy " + schedule)
+    named = error[1] if len(error) > 1 and is_uuid(error[1]) else vm
+    for word, uuid in (("VM", vm), ("SCHEDULE", schedule), ("POOL", pool), ("UUID", named)):
+        if is_uuid(uuid):
+            remedy = remedy.replace("uuid=" + word, "uuid=" + uuid).replace("policy " + word, "policy " + uuid)
     return failure._replace(remedy=remedy)
 
 

@@ -89,11 +89,14 @@ def failure_line(victim: Victim) -> str:
     return "VM:%s UUID:%s Error:[%s]," % (_element(victim.name, _NAME_LENGTH_MAX), _element(victim.uuid, 40), items)
 
 
-def failed_body(victims: Sequence[Victim], summary: str, schedule: str = "", reasons: Sequence[str] = ()) -> str:
+def failed_body(
+    victims: Sequence[Victim], summary: str, schedule: str = "", reasons: Sequence[str] = (), pool: str = ""
+) -> str:
     """The body of an alert about VMs that were not served, in the vendor's form: a heading, `Details:`, and lines that
     XenCenter parses; then text for people.
 
-    `schedule` is the uuid of the policy; `reasons` are what was found out about these failures beyond their errors.
+    `schedule` is the uuid of the policy, `pool` that of the pool; `reasons` are what was found out about these failures
+    beyond their errors.
     """
     lines: List[str] = []
     more: List[str] = []
@@ -106,7 +109,7 @@ def failed_body(victims: Sequence[Victim], summary: str, schedule: str = "", rea
             more.append("%s failed: see /var/log/VMSSlog." % counted(len(victims) - len(lines), "more VM"))
             break
         lines.append(line)
-    text = "\n".join(more + [summary] + _advice(victims, schedule)[:20] + list(reasons[:20]))
+    text = "\n".join(more + [summary] + _advice(victims, schedule, pool)[:20] + list(reasons[:20]))
     return "\n".join([SENTENCES[FAILED] + ".", DETAILS] + lines + [_for_people(text)])
 
 
@@ -115,7 +118,7 @@ def body(name: str, summary: str) -> str:
     return _for_people("%s.\n%s" % (SENTENCES[name], summary))
 
 
-def _advice(victims: Sequence[Victim], schedule: str) -> List[str]:
+def _advice(victims: Sequence[Victim], schedule: str, pool: str) -> List[str]:
     """One line for each different error: its sentence and the next step, for the VM if it is the only one."""
     from vmss.core.failures import failure_of  # few passes need it
 
@@ -126,7 +129,7 @@ def _advice(victims: Sequence[Victim], schedule: str) -> List[str]:
         vms.setdefault("%s: %s. %s" % (code, _element(failure.sentence, 200), failure.remedy), []).append(victim)
     lines = []
     for same in vms.values():
-        failure = failure_of(same[0].error, same[0].uuid if len(same) == 1 else "", schedule)
+        failure = failure_of(same[0].error, same[0].uuid if len(same) == 1 else "", schedule, pool)
         code = _element(same[0].error[0] if same[0].error else "", 80)
         lines.append("%s: %s. %s" % (code, _element(failure.sentence, 200), failure.remedy))
     return lines

@@ -1,7 +1,7 @@
 """The plan of a pass, as values: what each VM gets, what expires, and what must not be touched."""
 
 from datetime import datetime, timedelta
-from typing import Collection, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, FrozenSet, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import policy
 from vmss.core.datetimes import CLOCK_TOLERANCE, UTC
@@ -228,32 +228,6 @@ def _label(expiry: Expiry) -> str:
     """The name of a VM's new snapshot."""
     name = snapshot_name(expiry.turn.policy, expiry.turn.instant)
     return free_name(name, {snapshot.name for snapshot in expiry.vm.snapshots})
-
-
-def lines(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[str]:
-    """The plan of these jobs in words, for people."""
-    text = []
-    for turn in turns:
-        mine = [item for item in jobs if item.policy == turn.policy.ref]
-        text.append(
-            "%s (%s): %s of %d VMs, slot %s, %d kept each"
-            % (
-                one_line(turn.policy.name, 100) or "(no name)",
-                turn.policy.uuid,
-                turn.policy.type,
-                len(mine),
-                turn.slot.strftime(_INSTANT),
-                turn.policy.retained,
-            )
-        )
-        for item in mine:
-            what = item.take or "has its snapshot of this slot"
-            going = item.first_to_go
-            gone = ", then delete %s" % ", ".join(snapshot.uuid for snapshot in going) if going else ""
-            left = len(item.expired) - len(going)
-            later = ", and %d more in later runs" % left if left else ""
-            text.append("  %s (%s): %s%s%s" % (one_line(item.name, 100), item.uuid, what, gone, later))
-    return text
 
 
 def _take(chosen: Policy, vm: Vm) -> str:

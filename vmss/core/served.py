@@ -117,7 +117,7 @@ def stopped_line(progress: str, runs: Sequence[Served]) -> str:
 
 def totals(runs: Sequence[Served]) -> str:
     """The results of these runs in one line, for people."""
-    return "policies served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
+    return "schedules served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
         sum(not served.stopped for served in runs),
         sum(served.taken for served in runs),
         sum(served.vms for served in runs),

@@ -1,11 +1,14 @@
 """Lists, durations and instants in words, for people."""
 
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Iterable, Sequence
 
 from vmss.core.text import quoted
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+# At this distance month and day without the year may be taken for those of another year.
+_FAR_OFF = timedelta(days=300)
 
 
 def listed(words: Sequence[str]) -> str:
@@ -47,6 +50,16 @@ def moment(instant: datetime, zone: tzinfo, here: tzinfo) -> str:
         return text
     form = "%H:%M" if there.date() == mine.date() else "%Y-%m-%d %H:%M"
     return "%s (%s %s)" % (text, mine.strftime(form), mine.tzname())
+
+
+def brief_moment(instant: datetime, zone: tzinfo, here: tzinfo, now: datetime) -> str:
+    """The same in little room: without the year, unless it is far off, and without the zone, unless the reader's clock
+    shows another time: `03-02 23:30`, `2024-03-02`."""
+    there, mine = instant.astimezone(zone), instant.astimezone(here)
+    if abs(instant - now) > _FAR_OFF:
+        return there.strftime("%Y-%m-%d")
+    text = there.strftime("%m-%d %H:%M")
+    return text if there.replace(tzinfo=None) == mine.replace(tzinfo=None) else "%s %s" % (text, there.tzname())
 
 
 def plural(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from vmss.core import messages
 from vmss.core.datetimes import format_datetime, local, parse_reading
 from vmss.core.problem import EXIT_NO_SESSION, Problem
 from vmss.core.text import is_reference, one_line
+from vmss.core.words import duration
 from vmss.edges import stop
 from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError, Note
@@ -44,13 +45,14 @@ class NoSession(Problem):
 
 
 def log_in(
-    xapi: Xapi, place: Place, settings: Settings, clock: Clock, say: Callable[[str], None], user: str = USER
+    xapi: Xapi, place: Place, settings: Settings, clock: Clock, waits: Callable[[str], None], user: str = USER
 ) -> None:
-    """Log in. While xapi does not answer, retry with growing pauses for `login_limit` seconds. Raise NoSession."""
+    """Log in. While xapi does not answer, retry with growing pauses for `login_limit` seconds, and say so once. Raise
+    NoSession."""
     # Over its own socket xapi trusts every process that may open it, and accepts any name.
     user, password = (user, "") if xapi.unix else (place.user, place.password or "")
     give_up = clock.monotonic() + settings.login_limit
-    pause = 1.0
+    pause, told = 1.0, False
     while True:
         try:
             return xapi.login(user, password)
@@ -61,7 +63,12 @@ def log_in(
             error, final = refused, refused.code != "HOST_STILL_BOOTING"
         if final or stop.requested() or clock.monotonic() + pause > give_up:
             raise NoSession("%s: no session: %s" % (one_line(place.xapi), error), error)
-        say("xapi does not answer at %s (%s): trying again" % (one_line(place.xapi), error))
+        if not told:
+            told = True
+            waits(
+                "xapi does not answer at %s (%s): waiting for it, for up to %s (login_limit)"
+                % (one_line(place.xapi), error, duration(settings.login_limit))
+            )
         clock.sleep(pause)
         pause = min(2 * pause, 15.0)
 

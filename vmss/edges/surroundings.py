@@ -12,13 +12,14 @@ POOL_ROLE = "/etc/xensource/pool.conf"
 
 
 class Surroundings(NamedTuple):
-    """The surroundings of a pass. `say` is called with lines of progress for people; `started` once the pass holds the
-    lock and has found the requested policy. `clock` replaces the coordinator's clock, `transport` the connection to
-    xapi."""
+    """The surroundings of a pass. `say` is called with lines of progress for people; `waits` with what is waited for,
+    before that begins; `started` once the pass holds the lock and has found the requested policy. `clock` replaces the
+    coordinator's clock, `transport` the connection to xapi."""
 
     place: Place
     settings: Settings
     say: Callable[[str], None] = lambda text: None
+    waits: Callable[[str], None] = lambda text: None
     started: Callable[[], None] = lambda: None
     clock: Optional[Clock] = None
     transport: Any = None

@@ -66,10 +66,17 @@ CHECKS: Tuple[Check, ...] = (
 )
 
 
-def examine(around: Surroundings, root: Root, dom0: bool) -> Tuple[List[Finding], bool]:
-    """All findings, in the order of the checks; and whether there was a session."""
+def examine(
+    around: Surroundings, root: Root, dom0: bool, begins: Callable[[str], None] = lambda check: None
+) -> Tuple[List[Finding], bool]:
+    """All findings, in the order of the checks; and whether there was a session. `begins` is called with the name of
+    each check as it begins."""
+    found: List[Finding] = []
     with opened(around, root, dom0) as case:
-        return [finding for check in CHECKS for finding in _carried_out(check, case)], case.session is not None
+        for check in CHECKS:
+            begins(check.name)
+            found += _carried_out(check, case)
+        return found, case.session is not None
 
 
 def _carried_out(check: Check, case: Case) -> Iterator[Finding]:

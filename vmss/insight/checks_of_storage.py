@@ -243,7 +243,8 @@ def disks(case: Case) -> Iterator[Finding]:
             "disk snapshots that belong to no VM: %d; a xapi that died, or another product, "
             "may have left them" % len(uuids),
             "%s (%d MiB)" % (first_names(uuids), size >> 20),
-            "if nobody needs them: xe vdi-param-list uuid=UUID, then xe vdi-destroy uuid=UUID",
+            "see whether anybody needs it: xe vdi-param-list uuid=%s; if not: xe vdi-destroy uuid=%s%s"
+            % (uuids[0], uuids[0], "; and so for each of the others" if len(uuids) > 1 else ""),
         )
     else:
         yield Finding(OK, "disks", "every disk snapshot belongs to a VM")

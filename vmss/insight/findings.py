@@ -7,6 +7,8 @@ plug-ins.
 from datetime import datetime
 from typing import Callable, Iterable, List, NamedTuple, Sequence
 
+from vmss.core.words import plural
+
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -47,6 +49,15 @@ def worst(findings: Iterable[Finding]) -> int:
 def ordered(findings: Iterable[Finding]) -> List[Finding]:
     """The findings, the worst first."""
     return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+
+
+def counts(findings: Sequence[Finding], well: str) -> str:
+    """How many findings there are of each state but OK, the worst first: `1 critical, 2 warnings`; `well` if there is
+    none."""
+    numbers = {state: sum(finding.severity == state for finding in findings) for state in _ORDER[:-1]}
+    words = {CRITICAL: "critical", WARNING: plural(numbers[WARNING], "warning"), UNKNOWN: "unknown"}
+    said = ["%d %s" % (number, words[state]) for state, number in numbers.items() if number]
+    return ", ".join(said) or well
 
 
 def summary(findings: Sequence[Finding], well: str) -> str:

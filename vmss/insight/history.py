@@ -161,21 +161,21 @@ def reason(victim: Victim) -> str:
     return failure_of(victim.error).sentence
 
 
-def advice(runs: Sequence[Run]) -> List[str]:
-    """The meaning and the remedy of each error, those of the newest run first."""
+def advice(runs: Sequence[Run], pool: str) -> List[str]:
+    """The meaning and the remedy of each error, those of the newest run first; `pool` is the pool's uuid."""
     found: Dict[Tuple[str, str], List[Tuple[Victim, str]]] = {}
     for run in runs:
         for victim in run.victims:
             failure = failure_of(victim.error)
             found.setdefault((failure.sentence, failure.remedy), []).append((victim, run.policy))
-    return ["%s: %s" % (sentence, _remedy(same)) for (sentence, _), same in found.items()]
+    return ["%s: %s" % (sentence, _remedy(same, pool)) for (sentence, _), same in found.items()]
 
 
-def _remedy(same: Sequence[Tuple[Victim, str]]) -> str:
+def _remedy(same: Sequence[Tuple[Victim, str]], pool: str) -> str:
     """The remedy of an error that these VMs had, each in a run of a policy, given by its uuid."""
     vms, policies = {victim.uuid for victim, _ in same}, {policy for _, policy in same}
     vm, policy = (found.pop() if len(found) == 1 else "" for found in (vms, policies))
-    return failure_of(same[0][0].error, vm, policy).remedy
+    return failure_of(same[0][0].error, vm, policy, pool).remedy
 
 
 def durations(past: Sequence[Run], late: bool = True) -> List[int]:

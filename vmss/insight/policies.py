@@ -125,6 +125,13 @@ def last_runs(session: Reading, entry: Entry) -> List[Run]:
     return runs(session, entry.uuid, last - EARLIER)
 
 
+def last_messages(session: Reading, policy: Policy, now: datetime) -> List[Run]:
+    """The messages about the policy's last runs, the newest first: as many as tell how long one takes."""
+    since = now - (history.RUNS_ASKED + 1) * policy.schedule.distance
+    last = policy.ran(now)
+    return runs(session, policy.uuid, since if last is None else min(since, last - EARLIER))
+
+
 def next_run(session: Reading, policy: Policy, now: datetime) -> Optional[datetime]:
     """When the policy runs next: at its next slot, or in the next tick if it is late; never if it is disabled, or has
     no VM."""

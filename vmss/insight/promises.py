@@ -138,12 +138,12 @@ def only_lacked(run: Run) -> bool:
     )
 
 
-def last_run(policy: Policy, runs: Sequence[Run], moment: Moment) -> List[Finding]:
-    """How the last run of a policy fared, by the messages about it, the newest first."""
+def last_run(policy: Policy, runs: Sequence[Run], pool: str, moment: Moment) -> List[Finding]:
+    """How the last run of a policy fared, by the messages about it, the newest first; `pool` is the pool's uuid."""
     found = []
     for run in runs:
         if run.result == RUN_FAILED:
-            found.append(_failed(policy, run, moment))
+            found.append(_failed(policy, run, pool, moment))
             break
         if run.name == messages.SUCCEEDED:
             break
@@ -162,7 +162,7 @@ def last_run(policy: Policy, runs: Sequence[Run], moment: Moment) -> List[Findin
     return found
 
 
-def _failed(policy: Policy, run: Run, moment: Moment) -> Finding:
+def _failed(policy: Policy, run: Run, pool: str, moment: Moment) -> Finding:
     failed, vms = len(run.victims), run.counts.vms if run.counts else len(policy.vms)
     text = "last run of %s failed" % called(policy)
     if failed:
@@ -170,7 +170,7 @@ def _failed(policy: Policy, run: Run, moment: Moment) -> Finding:
     remedy = "vmss history %s" % policy.uuid
     if run.victims:
         first = run.victims[0]
-        remedy = "%s %s" % (failure_of(first.error, first.uuid, policy.uuid).remedy, remedy)
+        remedy = "%s %s" % (failure_of(first.error, first.uuid, policy.uuid, pool).remedy, remedy)
     severity = CRITICAL if failed >= vms else WARNING
     return Finding(severity, "last run", text, "%s: %s" % (moment(run.at), run.story), remedy)
 

@@ -36,6 +36,14 @@ class Reading(NamedTuple):
         """An instant as people read it: on the server's clock, and on that of whoever asks, where they differ."""
         return words.moment(instant, self.zone, self.here)
 
+    def moment_there(self, instant: datetime) -> str:
+        """An instant on the server's clock alone."""
+        return words.moment(instant, self.zone, self.zone)
+
+    def brief_moment(self, instant: datetime) -> str:
+        """An instant on the server's clock, in little room."""
+        return words.brief_moment(instant, self.zone, self.here, self.now())
+
 
 @contextmanager
 def reading(around: Surroundings) -> Iterator[Reading]:
@@ -49,7 +57,7 @@ def reading(around: Surroundings) -> Iterator[Reading]:
     # (docs/xapi-facts.md, Who may mark a snapshot as scheduled).
     clock = around.clock or Clock()
     try:
-        sessions.log_in(xapi, around.place, settings, clock, around.say, user="root")
+        sessions.log_in(xapi, around.place, settings, clock, around.waits, user="root")
         try:
             yield _read(xapi, around)
         finally:

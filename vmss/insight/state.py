@@ -12,7 +12,7 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Place, Settings, SettingsError, of_pool
 from vmss.edges.shell import shell_word
-from vmss.insight import history, left_over, lock_and_log, no_session, policies, promises, remains, snapshots, suspended
+from vmss.insight import left_over, lock_and_log, no_session, policies, promises, remains, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -156,7 +156,7 @@ def runs_and_snapshots(
         if not policy.enabled or not policy.vms:
             findings.append(_calm(session, policy, [], now))
             continue
-        runs, in_hand = _messages(session, policy, now), policy in busy
+        runs, in_hand = policies.last_messages(session, policy, now), policy in busy
         since = lock_and_log.held_since(holder, now) if holder is not None and in_hand else None
         instant = promises.known(policy, session.zone, now, runs, since)
         length = promises.length(policy, runs, in_hand)
@@ -171,20 +171,13 @@ def runs_and_snapshots(
         matter = last
         if promise.slot is not None and not late:
             matter = promises.made_good(policy, last, partial(remains.anything, session, policy, left, now))
-        told = promises.last_run(policy, matter, session.moment)
+        told = promises.last_run(policy, matter, session.pool.uuid, session.moment)
         findings += told or [_calm(session, policy, last, now)]
         if promise.slot is not None and late:
             findings += promises.missed(policy, promise, in_hand, session.moment)
             findings += promises.overdue(policy, promise.slot, session.zone, late, last, in_hand, session.moment)
             total += len(late)
     return findings, total
-
-
-def _messages(session: Reading, policy: Policy, now: datetime) -> List[Run]:
-    """The messages about the policy's last runs, the newest first: as many as tell how long one takes."""
-    since = now - (history.RUNS_ASKED + 1) * policy.schedule.distance
-    last = policy.ran(now)
-    return policies.runs(session, policy.uuid, since if last is None else min(since, last - policies.EARLIER))
 
 
 def _of_last_run(policy: Policy, runs: Sequence[Run], now: datetime) -> List[Run]:

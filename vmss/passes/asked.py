@@ -10,7 +10,7 @@ from vmss.core.text import is_uuid
 from vmss.edges.xapi import Refused, Xapi, understood
 
 if TYPE_CHECKING:
-    from vmss.passes.run import Request
+    from vmss.passes.request import Request
 
 
 def resolved(request: "Request", xapi: Xapi, zone: tzinfo) -> "Request":

@@ -75,7 +75,7 @@ class InHand:
         context.log("Processing policy: %s" % policy.uuid)
         context.log("No of VMs: %d" % len(vms))
         context.log("Max number of threads for processing VM: %d" % context.settings.max_operations)
-        context.say("%s: %s of %d VMs" % (one_line(policy.name, 60) or policy.uuid, policy.type, len(vms)))
+        context.say("%s: %s of %s" % (one_line(policy.name, 60) or policy.uuid, policy.type, counted(len(vms), "VM")))
         self._runs[policy.ref] = _Run(turn, started, vms)
         self._total += len(vms)
         served = [] if vms else self._over(policy.ref)
@@ -186,7 +186,7 @@ class InHand:
 
     def _result(self, number: int) -> str:
         error, destroyed = self._error(number), self._engine.states[number].destroyed
-        result = "failed: %s" % one_line(" ".join(error), 200) if error else "ok"
+        result = "failed: %s" % _in_words(error) if error else "ok"
         return result + (", %d expired" % destroyed if destroyed else "")
 
     def _error(self, number: int, unsettled: str = OVERTAKEN) -> Error:
@@ -227,3 +227,10 @@ class InHand:
                 stopped=stopped,
             )
         ]
+
+
+def _in_words(error: Error) -> str:
+    """An error in a sentence, with its code."""
+    from vmss.core.failures import failure_of  # most passes need none
+
+    return one_line("%s (%s)" % (failure_of(error).sentence, error[0]), 200)

@@ -154,7 +154,7 @@ def outcome(pruned: pruning.Pruned, runs: Sequence[Served], complete: bool, prog
     failed = not complete or bool(pruned.victims) or any(served.victims for served in runs)
     line = summary(pruned)
     if runs:
-        line += "; policies that became due meanwhile and were served: %d" % len(runs)
+        line += "; schedules that became due meanwhile and were served: %d" % len(runs)
     if not complete:
         line = "stopped before the end: %s, call it again for the rest; %s" % (progress, line)
     return failed, line

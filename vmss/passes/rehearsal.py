@@ -1,24 +1,26 @@
 """A rehearsal: says what a pass would do now, and changes nothing."""
 
-from typing import Tuple
+from typing import List, Tuple
 
-from vmss.core.plan import lines
 from vmss.core.pruning import Prune
+from vmss.core.rehearsed import Rehearsal, Rehearsed, rehearsed
+from vmss.edges.zones import time_zone
 from vmss.passes.agenda import Due
 from vmss.passes.context import Context
 from vmss.passes.planning import Planner
 from vmss.passes.pruning import Pruner
 
 
-def of_what_is_due(context: Context, due: Due) -> str:
-    """Say what would be taken and deleted for the policies that are due; return a line about the whole."""
+def of_what_is_due(context: Context, due: Due) -> Tuple[str, Rehearsal]:
+    """What would be taken and deleted for the policies that are due; and a line about the whole."""
     most = context.settings.max_policies
+    found: List[Rehearsed] = []
     for start in range(0, len(due.turns), most):
         turns = due.turns[start : start + most]
         planner = Planner(context, turns, context.now())
-        for line in lines([job for planned in planner.plans() for job in planned.jobs], turns):
-            context.say(line)
-    return "policies that would run: %d of %d; nothing was changed" % (len(due.turns), due.policies)
+        found += rehearsed([job for planned in planner.plans() for job in planned.jobs], turns)
+    line = "schedules that would run: %d of %d; nothing was changed" % (len(due.turns), due.policies)
+    return line, Rehearsal(tuple(found), context.log.zone, time_zone(None))
 
 
 def of_prune(context: Context, prune: Prune) -> Tuple[str, Tuple[str, ...]]:

@@ -1,8 +1,7 @@
 """One pass over the pool, from the lock to the lock, in the order of the vendor's article CTX224169."""
 
 import os
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Union
 
 from vmss.core.datetimes import format_datetime
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
@@ -20,6 +19,7 @@ from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
 from vmss.passes.journal import LEFT_OVER, Journal
 from vmss.passes.put_off import first_put_off, seen_by_rehearsal
+from vmss.passes.request import Report, Request
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
@@ -30,35 +30,6 @@ if TYPE_CHECKING:
     from vmss.passes.latecomer import Latecomer
     from vmss.passes.planning import Planned
     from vmss.passes.serve import Service
-
-
-class Request(NamedTuple):
-    """What a pass is asked for: one policy (its uuid, its name or the beginning of its uuid), whatever its schedule, or
-    all that are due; or, with `prune`, to delete snapshots and to take none.
-
-    `missing`: of that policy, only VMs that have no snapshot of the latest slot.
-
-    `dry_run`: say what would be done, and change nothing. `at`: set a simulator's clock to this first; with `dry_run`,
-    decide as if it were the present; without a zone it is the coordinator's wall clock. `kicked`: cron started it.
-    """
-
-    policy: Optional[str] = None
-    dry_run: bool = False
-    at: Optional[datetime] = None
-    kicked: bool = False
-    missing: bool = False
-    prune: Optional["Prune"] = None
-
-
-class Report(NamedTuple):
-    """How a pass ended: its exit status, one line for people, and the runs of the policies that it served. What came of
-    a request to delete snapshots; or, of its rehearsal, the uuids of the snapshots that would be deleted."""
-
-    status: int
-    line: str
-    served: "Tuple[Served, ...]" = ()
-    pruned: Optional["Pruned"] = None
-    listed: Tuple[str, ...] = ()
 
 
 _NOT_HERE = Report(EXIT_OK, "this host is not the pool's coordinator: nothing to do")
@@ -90,7 +61,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
     directory = None if request.dry_run else LockDirectory(place.lock_dir)
     try:
         try:
-            sessions.log_in(xapi, place, settings, clock, around.say)
+            sessions.log_in(xapi, place, settings, clock, around.waits)
         except NoSession as error:
             if directory is not None:
                 sessions.record_failed_login(directory, place, clock, log, error)
@@ -106,10 +77,11 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
                 from vmss.passes import asked  # not needed by an idle tick
 
                 request = asked.resolved(request, xapi, log.zone)
-                if not request.dry_run and request.at is not None:
+                if request.dry_run:
+                    context = context._replace(supposed=request.at)
+                elif request.at is not None:
                     asked.set_clock(xapi, request.at)
                     context = read_context(around, xapi, log)
-                context = context._replace(supposed=request.at if request.dry_run else None)
             one_pass = Pass(request, around, context)
             return one_pass.rehearse() if directory is None else one_pass.whole(directory)
         except (Unanswered, Refused) as error:
@@ -380,7 +352,8 @@ class Pass:
             return Report(EXIT_OK, line, listed=listed)
         self.agenda.waits_since(seen_by_rehearsal(self.context, self.around.place))
         due = self.agenda.read(self.request.policy, self.request.missing)
-        return Report(EXIT_OK, rehearsal.of_what_is_due(self.context, due))
+        line, said = rehearsal.of_what_is_due(self.context, due)
+        return Report(EXIT_OK, line, rehearsal=said)
 
     def _report(self, complete: bool) -> Report:
         runs = tuple(self.teller.runs)
@@ -390,7 +363,7 @@ class Pass:
             failed, line = outcome(self.pruned, runs, complete, self.progress)
             return Report(EXIT_FAILED if failed else EXIT_OK, line, runs, self.pruned)
         if complete and not runs:
-            return Report(EXIT_OK, "no policy is due")
+            return Report(EXIT_OK, "no schedule is due")
         from vmss.core.served import stopped_line, totals  # not needed by an idle tick
 
         if not complete:

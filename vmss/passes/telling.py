@@ -68,7 +68,8 @@ class Teller:
             summary += " The snapshot had failed at the slot, and was tried again."
         summary = "\n".join([summary] + remarks)
         if served.victims:
-            body = messages.failed_body(served.victims, summary, policy.uuid, self._reasons(served))
+            pool = self._context.pool.uuid
+            body = messages.failed_body(served.victims, summary, policy.uuid, self._reasons(served), pool)
             raised = self._alerts.create(messages.FAILED, policy.uuid, body)
         else:
             raised = self._alerts.create(messages.SUCCEEDED, policy.uuid, messages.body(messages.SUCCEEDED, summary))

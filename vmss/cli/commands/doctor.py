@@ -1,16 +1,18 @@
-"""`vmss doctor`: what is wrong, the evidence, and what to do, in the order of the vendor's article CTX224169."""
+"""`vmss doctor`: what is wrong, the evidence, and what to do, the worst first."""
 
 import argparse
 import os
 import sys
-from typing import Dict, Iterator, Sequence, TextIO
+from typing import TextIO
 
-from vmss.cli import finding_rows, tables
+from vmss.cli import colour, finding_rows, tables
 from vmss.cli.parts import new_parser
+from vmss.cli.progress import sign_of_life
+from vmss.cli.streams import emit
 from vmss.edges.settings import Settings, place
 from vmss.edges.surroundings import Surroundings
 from vmss.insight.checks import examine
-from vmss.insight.findings import STATES, UNKNOWN, Finding, summary, worst
+from vmss.insight.findings import UNKNOWN, counts, worst
 from vmss.installation.root import Root
 
 _EXAMPLES = """examples:
@@ -41,22 +43,14 @@ def do(arguments: argparse.Namespace) -> int:
 
 def show(around: Surroundings, root: Root, dom0: bool, arguments: argparse.Namespace, out: TextIO) -> int:
     """Examine what is there; `root` is where the files of this machine are, `dom0` whether it is one."""
-    findings, has_session = examine(around, root, dom0)
-    columns = finding_rows.columns()
-    if tables.for_people(arguments) and out.isatty():
-        tables.write(columns[:3], list(_with_remedies(findings, out)), arguments, out)
-    else:
-        tables.write(columns, finding_rows.rows(findings), arguments, out)
+    with sign_of_life(sys.stderr) as tell:
+        findings, has_session = examine(around, root, dom0, tell)
     severity = worst(findings) if has_session else UNKNOWN
-    tables.remark("VMSS %s: %s" % (STATES[severity], summary(findings, "nothing is wrong")), arguments, out)
+    if not tables.for_people(arguments) or not out.isatty():
+        tables.write(finding_rows.columns(), finding_rows.rows(findings), arguments, out)
+        return severity
+    coloured = colour.wanted(arguments.color, out)
+    emit(finding_rows.screen(findings, tables.width(), coloured), out)
+    said = counts(findings, "nothing is wrong")
+    emit(finding_rows.verdict(severity, said, tables.width(), coloured), out)
     return severity
-
-
-def _with_remedies(findings: Sequence[Finding], out: TextIO) -> Iterator[Dict[str, str]]:
-    """The rows for people: each finding with its evidence and its remedy below it."""
-    empty = "\u00a0" if "utf" in (out.encoding or "").lower() else "-"
-    for finding in findings:
-        yield {"state": finding.state, "check": finding.check, "text": finding.text}
-        if finding.severity:
-            below = (("shown by: ", finding.evidence), ("what to do: ", finding.remedy))
-            yield from ({"state": empty, "check": empty, "text": title + text} for title, text in below if text)

@@ -6,9 +6,10 @@ import sys
 from datetime import timedelta
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, TextIO
 
-from vmss.cli import tables
-from vmss.cli.parts import BY, READING_STATUS, SCHEDULE, new_parser, surroundings, utf8
-from vmss.cli.tables import Column
+from vmss.cli import colour, tables
+from vmss.cli.layout import Column
+from vmss.cli.parts import BY, NO_SCHEDULE, READING_STATUS, SCHEDULE, new_parser, surroundings, utf8
+from vmss.core import words
 from vmss.core.failures import failure_of
 from vmss.core.text import one_line
 from vmss.insight import history, policies
@@ -17,12 +18,17 @@ from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
 
 _EXAMPLES = """examples:
-  vmss history                       the last 10 runs of each snapshot schedule
+  vmss history                       the last 10 runs of each snapshot schedule, the newest first
   vmss history nightly --last 7d     those of one, of the last seven days
   vmss history --last 24h --json     for programs: with XAPI's error of every VM that failed
 
 XAPI keeps 10,000 messages of all kinds: older runs are unknown.
 """
+
+# How a run was started, in a word.
+_STARTED = {history.AT_SLOT: "by cron"}
+
+_DONE = re.compile(r"([0-9]+ of [0-9]+ VMs?) snapshotted, ([0-9]+) expired snapshots? deleted")
 
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
 
@@ -74,10 +80,11 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     if arguments.policy is not None:
         entries = [policies.find(entries, arguments.policy)]
     found = [(entry, run) for entry in entries for run in _runs(session, entry, arguments.last)]
-    tables.write(_columns(session), [_row(entry, run) for entry, run in found], arguments, out)
+    found.sort(key=lambda item: item[1].at, reverse=True)
+    tables.write(_columns(session), [_row(session, entry, run) for entry, run in found], arguments, out)
     if not found:
-        tables.remark("No run is known.", arguments, out)
-    for line in history.advice([run for _, run in found]):
+        tables.remark("No run is known: vmss next tells when one will be." if entries else NO_SCHEDULE, arguments, out)
+    for line in history.advice([run for _, run in found], session.pool.uuid):
         tables.remark(line, arguments, out)
     return 0
 
@@ -90,24 +97,32 @@ def _runs(session: Reading, entry: Entry, wanted: Last) -> List[Run]:
 
 
 def _columns(session: Reading) -> List[Column]:
+    at = [(1, session.moment_there), (3, session.brief_moment)]
     return [
-        Column("policy", "schedule"),
-        Column("time", "time", session.moment, whole=True),
-        Column("result", "result", style=tables.result_style, whole=True),
-        Column("story", "what happened"),
+        Column("policy", "schedule", least=16),
+        Column("time", "time", session.moment, gives=at),
+        Column("result", "result", style=colour.of_result),
+        Column("seconds", "took", words.duration, right=True, gives=[(5, None)]),
+        Column("start", "started", lambda start: str(_STARTED.get(start, start)), gives=[(4, None)]),
+        Column("story", "what happened", _in_few_words, least=30, flows=True),
         Column("uuid"),
         Column("message"),
         Column("remark"),
         Column("vms"),
         Column("taken"),
         Column("deleted"),
-        Column("start"),
-        Column("seconds"),
         Column("failures", show=_failures),
     ]
 
 
-def _row(entry: Entry, run: Run) -> Dict[str, Any]:
+def _in_few_words(story: str) -> str:
+    """The course of a run, short enough for the line of a table."""
+    return _DONE.sub(
+        lambda done: done.group(1) + ("" if done.group(2) == "0" else ", %s deleted" % done.group(2)), story
+    )
+
+
+def _row(session: Reading, entry: Entry, run: Run) -> Dict[str, Any]:
     counts = run.counts
     return {
         "policy": entry.name,
@@ -128,7 +143,7 @@ def _row(entry: Entry, run: Run) -> Dict[str, Any]:
                 "uuid": victim.uuid,
                 "error": list(victim.error),
                 "reason": failure_of(victim.error).sentence,
-                "remedy": failure_of(victim.error, victim.uuid, run.policy).remedy,
+                "remedy": failure_of(victim.error, victim.uuid, run.policy, session.pool.uuid).remedy,
             }
             for victim in run.victims
         ],
@@ -136,4 +151,4 @@ def _row(entry: Entry, run: Run) -> Dict[str, Any]:
 
 
 def _failures(failures: Sequence[Dict[str, Any]]) -> str:
-    return "; ".join("%s: %s" % (failure["vm"], " ".join(failure["error"])) for failure in failures)
+    return "; ".join("%s: %s (%s)" % (one["vm"], one["reason"], " ".join(one["error"])) for one in failures)

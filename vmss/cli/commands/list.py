@@ -5,7 +5,7 @@ import sys
 from typing import TextIO
 
 from vmss.cli import schedules, tables
-from vmss.cli.parts import READING_STATUS, new_parser, surroundings
+from vmss.cli.parts import NO_SCHEDULE, READING_STATUS, new_parser, surroundings
 from vmss.insight import policies
 from vmss.insight.reading import Reading, reading
 
@@ -38,5 +38,5 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     rows = [schedules.row(fields, policies.details(session, entry)) for entry in policies.read(session)]
     tables.write([field.column for field in fields], rows, arguments, out)
     if not rows:
-        tables.remark("This pool has no snapshot schedule.", arguments, out)
+        tables.remark(NO_SCHEDULE, arguments, out)
     return 0

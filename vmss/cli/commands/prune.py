@@ -5,11 +5,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from vmss.cli.parts import BY, SCHEDULE, STATUS, new_parser, say, tell, utf8
+from vmss.cli.parts import BY, SCHEDULE, STATUS, complain, new_parser, say, tell, utf8
 
 if TYPE_CHECKING:
     from vmss.edges.surroundings import Surroundings
-    from vmss.passes.run import Request
+    from vmss.passes.request import Request
 
 _WHAT = """what it takes:
   Scheduled snapshots only, never those that you or a backup product made; never a pinned one (blocked-operations has
@@ -61,14 +61,15 @@ def do(arguments: argparse.Namespace) -> int:
     from vmss.edges import stop
     from vmss.edges.settings import load, place
     from vmss.edges.surroundings import Surroundings
-    from vmss.passes.run import Request, run
+    from vmss.passes.request import Request
+    from vmss.passes.run import run
 
     if arguments.of_deleted and arguments.policy is not None:
         raise BadInput("--of-deleted: not together with --policy, for no snapshot of a schedule that exists is taken")
     what = DELETED if arguments.of_deleted else FUTURE if arguments.dated_in_future else SURPLUS
     prune = Prune(what, arguments.policy)
     where = place(os.environ)
-    around = Surroundings(where, load(where.config), say=tell if arguments.dry_run else say)
+    around = Surroundings(where, load(where.config), say=tell if arguments.dry_run else say, waits=complain)
     ask = arguments.of_deleted and not arguments.dry_run and not arguments.yes
     if ask and not sys.stdin.isatty():
         raise BadInput("--of-deleted: nobody can be asked here; look at --of-deleted --dry-run, then add --yes")
@@ -98,9 +99,9 @@ def _prune(request: "Request", around: "Surroundings") -> int:
         for line in report.pruned.stay:
             say(line)
         for victim in report.pruned.victims:
-            failure = failure_of(victim.error)
+            failure = failure_of(victim.error, victim.uuid)
             name, code = one_line(victim.name or victim.uuid, 100), one_line(" ".join(victim.error), 200)
-            tell_error("%s: %s. %s (%s)" % (name, failure.sentence, failure.remedy, code))
+            tell_error("%s: %s (%s). %s" % (name, failure.sentence, code, failure.remedy))
     return tell_end(report)
 
 

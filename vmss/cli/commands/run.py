@@ -2,14 +2,20 @@
 
 import argparse
 import os
+import sys
 from datetime import datetime
-from typing import Optional
+from typing import TYPE_CHECKING, Optional, TextIO
 
-from vmss.cli.parts import BY, SCHEDULE, STATUS, new_parser, say, tell, utf8
+from vmss.cli import tables
+from vmss.cli.parts import BY, SCHEDULE, STATUS, complain, new_parser, tell, utf8
+
+if TYPE_CHECKING:
+    from vmss.passes.request import Report
 
 _EXAMPLES = """examples:
   vmss run                     serve what is due, as cron does every 15 minutes
   vmss run --dry-run           say what would be taken and deleted now, and change nothing
+  vmss run --dry-run --json    the same for programs
   vmss run --policy nightly    run one snapshot schedule now, by its name
   vmss run --policy 7b10ea29 --missing
                                the same, for those of its VMs that have no snapshot of its latest slot
@@ -39,29 +45,58 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     run.add_argument("--at", metavar="TIME", help=_AT)
+    tables.add_form(run)
     return run
 
 
 def do(arguments: argparse.Namespace) -> int:
     """Carry out a pass."""
-    from vmss.cli.progress import carry_out, tell_end
+    from vmss.cli.progress import carry_out
     from vmss.core.problem import BadInput
     from vmss.edges import stop
     from vmss.edges.settings import load, place
     from vmss.edges.surroundings import Surroundings
-    from vmss.passes.run import Request, run
+    from vmss.passes.request import Request
+    from vmss.passes.run import run
 
+    if arguments.form and not arguments.dry_run:
+        raise BadInput("--%s: goes with --dry-run, which lists what would be done" % arguments.form)
     if arguments.missing and arguments.policy is None:
         raise BadInput("--missing: goes with --policy, which names the schedule")
     request = Request(arguments.policy, arguments.dry_run, _instant(arguments.at), missing=arguments.missing)
     where = place(os.environ)
     settings = load(where.config)
     stop.install()
-    if arguments.dry_run:
-        report = run(request, Surroundings(where, settings, say=tell))
+    around = Surroundings(where, settings, waits=complain)
+    if not arguments.dry_run:
+        return _tell_next_step(carry_out(request, around))
+    return _rehearse(run(request, around), arguments, sys.stdout)
+
+
+def _tell_next_step(report: "Report") -> int:
+    """Say how a pass ended, and where to see why VMs failed. Return its exit status."""
+    from vmss.cli.progress import tell_end
+    from vmss.core.text import one_line
+
+    status = tell_end(report)
+    for served in report.served:
+        if served.victims:
+            uuid, name = served.turn.policy.uuid, one_line(served.turn.policy.name, 60)
+            complain("%s: what failed, and what to do: vmss history %s" % (name or uuid, uuid))
+            if served.without:
+                complain("then, for the VMs that have no snapshot: vmss run --policy %s --missing" % uuid)
+    return status
+
+
+def _rehearse(report: "Report", arguments: argparse.Namespace, out: TextIO) -> int:
+    """Print what a rehearsal says; to people also a line about the whole."""
+    if report.rehearsal is not None:
+        from vmss.cli import rehearsal
+
+        rehearsal.write(report.rehearsal, arguments, out)
+    if tables.for_people(arguments):
         tell(report.line)
-        return report.status
-    return tell_end(carry_out(request, Surroundings(where, settings, say=say)))
+    return report.status
 
 
 def _instant(text: Optional[str]) -> Optional[datetime]:

@@ -5,13 +5,14 @@ import sys
 from datetime import datetime
 from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
 
-from vmss.cli import schedules, tables
+from vmss.cli import colour, schedules, tables
+from vmss.cli.layout import Column
 from vmss.cli.parts import BY, READING_STATUS, SCHEDULE, new_parser, surroundings, utf8
 from vmss.cli.schedules import Field, of_run
-from vmss.cli.tables import Column
 from vmss.core import words
 from vmss.core.datetimes import in_future
-from vmss.insight import policies
+from vmss.insight import lacking, policies
+from vmss.insight.lacking import Lacking
 from vmss.insight.policies import Entry, Surplus
 from vmss.insight.reading import Reading, reading
 
@@ -46,7 +47,9 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     fields = _fields(session)
     row = schedules.row(fields, policies.details(session, entry))
     surplus = policies.surplus(session, entry.policy) if entry.policy else []
-    row["vm_list"] = [_vm_row(one, session.now()) for one in surplus]
+    lack = _lacking(session, entry, surplus)
+    vms = [_vm_row(one, lack, session.now()) for one in surplus]
+    row["vm_list"] = sorted(vms, key=lambda vm: not vm["lacking"])
     row["beyond_retention"] = sum(len(one.exceeding) for one in surplus)
     columns = [field.column for field in fields]
     columns += [Column("beyond_retention", "beyond retention", _beyond(entry)), Column("vm_list", show=_names)]
@@ -56,11 +59,31 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     if not row["beyond_retention"]:
         columns = [column for column in columns if column.key != "beyond_retention"]
     lines = [{"field": column.title, "value": column.show(row.get(column.key))} for column in columns if column.title]
-    style = tables.result_style
-    tables.write([Column("field", "field", whole=True), Column("value", "value", style=style)], lines, arguments, out)
+    value = Column("value", "value", style=colour.of_result, least=30, flows=True)
+    tables.write([Column("field", "field"), value], lines, arguments, out)
     if row["vm_list"]:
-        tables.write(_vm_columns(session, bool(row["beyond_retention"])), row["vm_list"], arguments, out)
+        tables.remark("", arguments, out)
+        tables.write(_vm_columns(session, bool(row["beyond_retention"]), lack), row["vm_list"], arguments, out)
+    if lack.slot is not None and lack.vms:
+        tables.remark(_missing(session, entry, lack.slot, len(lack.vms), len(surplus)), arguments, out)
     return 0
+
+
+def _lacking(session: Reading, entry: Entry, surplus: Sequence[Surplus]) -> Lacking:
+    if entry.policy is None:
+        return Lacking()
+    return lacking.of_policy(session, entry.policy, [one.vm for one in surplus], session.now())
+
+
+def _missing(session: Reading, entry: Entry, slot: datetime, number: int, vms: int) -> str:
+    """That VMs lack a snapshot, and how they get it."""
+    return "%d of %s %s no snapshot since %s; to snapshot them now: vmss run --policy %s --missing" % (
+        number,
+        words.counted(vms, "VM"),
+        words.agree(number, "has", "have"),
+        session.moment(slot),
+        entry.uuid,
+    )
 
 
 def _fields(session: Reading) -> List[Field]:
@@ -96,35 +119,43 @@ def _beyond(entry: Entry) -> Callable[[int], str]:
     )
 
 
-def _vm_columns(session: Reading, beyond: bool) -> List[Column]:
+def _vm_columns(session: Reading, beyond: bool, lack: Lacking) -> List[Column]:
     """`beyond`: any VM has snapshots that exceed retention."""
 
     def going(snapshots: Sequence[Dict[str, Any]]) -> str:
         return "; ".join("%s of %s" % (each["uuid"], session.moment(each["time"])) for each in snapshots)
 
+    mark = [Column("lacking", "latest", lambda lacks: "missing" if lacks else "taken", _style_of_lacking)]
+    at = [(2, session.moment_there), (5, session.brief_moment)]
     retention = [
         Column("beyond_retention", "beyond retention", right=True),
-        Column("next_deleted", "of these the next run deletes", going),
+        Column("next_deleted", "of these the next run deletes", going, gives=[(4, None)], least=38, flows=True),
     ]
     return [
-        Column("name", "VM"),
-        Column("power_state", "state"),
+        Column("name", "VM", least=16),
+        *(mark if lack.slot is not None else []),
+        Column("power_state", "state", least=9, gives=[(6, None)]),
         Column("snapshots", "snapshots", right=True),
-        Column("newest_snapshot", "newest snapshot", session.moment, whole=True),
-        Column("seconds", "took", lambda seconds: words.duration(seconds) if seconds else ""),
+        Column("newest_snapshot", "newest snapshot", session.moment, gives=at),
+        Column("seconds", "took", lambda seconds: words.duration(seconds) if seconds else "", gives=[(3, None)]),
         *(retention if beyond else []),
-        Column("uuid", "uuid", whole=True, spare=True),
+        Column("uuid", "uuid", gives=[(1, None)]),
     ]
 
 
-def _vm_row(surplus: Surplus, now: datetime) -> Dict[str, Any]:
-    """One VM, with the number of its scheduled snapshots, the time of the newest that is not of the future, and what
-    goes of those that exceed retention."""
+def _style_of_lacking(lacks: bool) -> str:
+    return "red" if lacks else ""
+
+
+def _vm_row(surplus: Surplus, lack: Lacking, now: datetime) -> Dict[str, Any]:
+    """One VM: whether it lacks the latest snapshot, the number of its scheduled snapshots, the time of the newest that
+    is not of the future, and what goes of those that exceed retention."""
     vm = surplus.vm
     times = [snapshot.time for snapshot in vm.snapshots if not in_future(snapshot.time, now)]
     return {
         "name": vm.name,
         "uuid": vm.uuid,
+        "lacking": vm.uuid in lack.vms,
         "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
         "snapshots": len(vm.snapshots),
         "newest_snapshot": max(times, default=None),

@@ -1,11 +1,11 @@
-"""`vmss status`: whether all is well, as a monitoring plug-in says it: one line, an exit status, and the details."""
+"""`vmss status`: whether all is well: for people, or as a monitoring plug-in says it; and an exit status for both."""
 
 import argparse
 import os
 import sys
 from typing import TextIO
 
-from vmss.cli import finding_rows, tables
+from vmss.cli import colour, finding_rows, tables
 from vmss.cli.parts import new_parser
 from vmss.cli.streams import WriteError, emit
 from vmss.core.problem import Problem
@@ -13,13 +13,14 @@ from vmss.core.text import one_line
 from vmss.edges.settings import Place, load, place
 from vmss.edges.surroundings import Surroundings
 from vmss.insight import state
-from vmss.insight.findings import STATES, Finding, ordered, summary, worst
+from vmss.insight.findings import STATES, Finding, counts, ordered, summary, worst
 from vmss.insight.lock_and_log import read_local
 from vmss.insight.reading import Reading, reading
 from vmss.insight.state import CALL_LIMIT, Tally
 
 _EXAMPLES = """examples:
-  vmss status                  one line that says all, with performance data, then the details
+  vmss status                  the verdict, then the details; into a pipe as with --nagios
+  vmss status --nagios         one line that says all, with performance data, then the details, each on one line
   vmss status --json           the details, for programs
 
 It takes no lock, writes nothing, and may be called every minute. Where the lock and the log cannot be seen, over https
@@ -34,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
         "Whether all is well: a pass that is running, the last tick, the lock, how runs "
         "fared, and VMs without the snapshots that their schedules promise.",
         _EXAMPLES + "\n" + finding_rows.STATUS,
+    )
+    command.add_argument(
+        "--nagios", action="store_true", help="on a terminal too, the lines of a plug-in of a monitoring system"
     )
     tables.add_form(command)
     return command
@@ -63,13 +67,24 @@ def _report(tally: Tally, arguments: argparse.Namespace, out: TextIO) -> int:
     """Print the findings, in the form that is asked for; return the exit status."""
     severity, findings = worst(tally.findings), ordered(tally.findings)
     if arguments.form:
-        tables.write(finding_rows.columns(), finding_rows.rows(findings), arguments, out)
+        tables.write(finding_rows.columns(), finding_rows.rows(tally.findings), arguments, out)
+        return severity
+    if out.isatty() and not arguments.nagios:
+        _tell_people(tally, arguments, out)
         return severity
     line = "VMSS %s: %s" % (STATES[severity], _safe(summary(findings, tally.well)))
     if tally.numbers:
         line += " | " + " ".join("%s=%s" % (label, value) for label, value in tally.numbers.items())
     emit("".join(text + "\n" for text in [line] + [_safe(_detail(finding)) for finding in findings]), out)
     return severity
+
+
+def _tell_people(tally: Tally, arguments: argparse.Namespace, out: TextIO) -> None:
+    """Print the verdict, then the findings."""
+    coloured = colour.wanted(arguments.color, out)
+    said = [part for part in (counts(tally.findings, ""), tally.well) if part]
+    emit(finding_rows.verdict(worst(tally.findings), "; ".join(said), tables.width(), coloured), out)
+    emit(finding_rows.screen(tally.findings, tables.width(), coloured), out)
 
 
 def _detail(finding: Finding) -> str:

@@ -1,0 +1,52 @@
+"""Prints what a rehearsal says, as the other commands print their lists."""
+
+import argparse
+from datetime import datetime
+from typing import Any, Dict, List, Sequence, TextIO
+
+from vmss.cli import tables
+from vmss.cli.layout import Column
+from vmss.core import words
+from vmss.core.rehearsed import Rehearsal, Rehearsed
+
+# What a pass takes, by the method.
+_TAKES = {
+    "VM.snapshot": "snapshot",
+    "VM.snapshot_with_quiesce": "quiesced snapshot",
+    "VM.checkpoint": "checkpoint",
+    "": "has it already",
+}
+
+
+def write(rehearsal: Rehearsal, arguments: argparse.Namespace, out: TextIO) -> None:
+    """Print it in the form that the command line asks for."""
+    tables.write(_columns(rehearsal), [_row(one) for one in rehearsal.vms], arguments, out)
+
+
+def _columns(rehearsal: Rehearsal) -> List[Column]:
+    zone, here = rehearsal.zone, rehearsal.here
+
+    def on_the_server(at: datetime) -> str:
+        return words.moment(at, zone, zone)
+
+    def brief(at: datetime) -> str:
+        return words.brief_moment(at, zone, here, at)
+
+    return [
+        Column("schedule", "schedule", least=16),
+        Column("slot", "slot", lambda at: words.moment(at, zone, here), gives=[(2, on_the_server), (4, brief)]),
+        Column("vm", "VM", least=16),
+        Column("takes", "takes", lambda takes: str(_TAKES.get(takes, takes))),
+        Column("deletes", "deletes", _number, gives=[(6, None)]),
+        Column("later", "more in later runs", lambda number: str(number or ""), right=True, gives=[(3, None)]),
+        Column("uuid", "uuid", gives=[(1, None)]),
+        Column("schedule_uuid"),
+    ]
+
+
+def _number(snapshots: Sequence[str]) -> str:
+    return words.counted(len(snapshots), "snapshot") if snapshots else ""
+
+
+def _row(one: Rehearsed) -> Dict[str, Any]:
+    return dict(one._asdict(), deletes=list(one.deletes))

@@ -1,0 +1,49 @@
+"""What a rehearsal of a pass says: each VM of the schedules that would run, with what would be taken and deleted."""
+
+from datetime import datetime, tzinfo
+from typing import List, NamedTuple, Sequence, Tuple
+
+from vmss.core.job import Job
+from vmss.core.turn import Turn
+
+
+class Rehearsed(NamedTuple):
+    """One VM of a schedule that would run for a slot. `takes` is the method, such as `VM.snapshot`, or empty if the VM
+    has its snapshot of the slot already; `deletes` are the uuids of the snapshots that would go, the oldest first, and
+    `later` is the number of those that would go in later runs."""
+
+    schedule: str
+    schedule_uuid: str
+    slot: datetime
+    vm: str
+    uuid: str
+    takes: str
+    deletes: Tuple[str, ...]
+    later: int
+
+
+class Rehearsal(NamedTuple):
+    """All of them, in the order of the schedules; and the zones of the schedules and of whoever asks."""
+
+    vms: Tuple[Rehearsed, ...]
+    zone: tzinfo
+    here: tzinfo
+
+
+def rehearsed(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[Rehearsed]:
+    """The plan of these jobs."""
+    return [
+        Rehearsed(
+            turn.policy.name,
+            turn.policy.uuid,
+            turn.slot,
+            job.name,
+            job.uuid,
+            job.take,
+            tuple(snapshot.uuid for snapshot in job.first_to_go),
+            len(job.expired) - len(job.first_to_go),
+        )
+        for turn in turns
+        for job in jobs
+        if job.policy == turn.policy.ref
+    ]

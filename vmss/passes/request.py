@@ -1,0 +1,39 @@
+"""What a pass is asked for, and how it ended."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
+
+if TYPE_CHECKING:
+    from vmss.core.pruning import Prune, Pruned
+    from vmss.core.rehearsed import Rehearsal
+    from vmss.core.served import Served
+
+
+class Request(NamedTuple):
+    """What a pass is asked for: one policy (its uuid, its name or the beginning of its uuid), whatever its schedule, or
+    all that are due; or, with `prune`, to delete snapshots and to take none.
+
+    `missing`: of that policy, only VMs that have no snapshot of the latest slot.
+
+    `dry_run`: say what would be done, and change nothing. `at`: set a simulator's clock to this first; with `dry_run`,
+    decide as if it were the present; without a zone it is the coordinator's wall clock. `kicked`: cron started it.
+    """
+
+    policy: Optional[str] = None
+    dry_run: bool = False
+    at: Optional[datetime] = None
+    kicked: bool = False
+    missing: bool = False
+    prune: Optional["Prune"] = None
+
+
+class Report(NamedTuple):
+    """How a pass ended: its exit status, one line for people, and the runs of the policies that it served. What came of
+    a request to delete snapshots; of its rehearsal, the uuids of what would be deleted; what one of runs says."""
+
+    status: int
+    line: str
+    served: "Tuple[Served, ...]" = ()
+    pruned: Optional["Pruned"] = None
+    listed: Tuple[str, ...] = ()
+    rehearsal: Optional["Rehearsal"] = None
