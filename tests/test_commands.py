@@ -269,7 +269,7 @@ def test_a_time_without_a_zone_is_of_the_coordinators_wall_clock(pool: TestPool)
             ended = vmss(pool.folder, "run", "--dry-run", "--at", time, VMSS_XAPI=pool.place.xapi, TZ=zone)
             assert (ended.status, "would run: 1 of 1" in ended.out) == (0, True), (zone, time, ended.out)
     ended = vmss(pool.folder, "run", "--at", "2026-03-05T02:30", VMSS_XAPI=pool.place.xapi, TZ="Asia/Tokyo")
-    assert ended.out.startswith("policies served: 1, ")
+    assert ended.out.startswith("schedules served: 1, ")
     assert [it["name_label"] for it in pool.snapshots(vm)] == ["policy 2026-03-04T17:30:00Z"]
 
 
@@ -373,7 +373,7 @@ def test_work_is_done_though_nobody_can_be_told(pool: TestPool, how: str) -> Non
     # The log was not opened in the place of a stream, and no line went astray into it.
     assert all(" VMSS: [" in line for line in Path(pool.place.log).read_text().splitlines()) and ended.out in (
         "",
-        "policies served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0\n",
+        "schedules served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0\n",
     )
     ended = in_shell(pool, "VMSS_LOG=/absent/log $V run --policy nightly " + how)  # the log goes to standard error
     assert ended.status == 0 and len(pool.snapshots(vm)) == 2
@@ -628,7 +628,7 @@ def test_a_plugin_writes_where_the_simulator_is_told(tmp_path: Path) -> None:
     host = vmss(tmp_path, "xe", "host-list", "--minimal", VMSS_XAPI="unix:s").out.strip().split(",")[0]
     call = ["host-call-plugin", "host-uuid=" + host, "plugin=vmss", "fn=trigger_schedule_snapshots", "args:wait=true"]
     ended = vmss(tmp_path, "xe", *call, VMSS_XAPI="unix:s")
-    assert (ended.status, ended.out) == (0, "no policy is due\n"), ended.err
+    assert (ended.status, ended.out) == (0, "no schedule is due\n"), ended.err
     assert shell.end() == 0 and all(place.exists() for place in places.values())
     ended = vmss(tmp_path, "simulator", "--socket", "s", "--plugin-env", "VMSS_LOG")
     assert ended.status == 2 and "not NAME=VALUE: VMSS_LOG" in ended.err

@@ -100,8 +100,10 @@ def test_a_run_by_hand_that_is_told_to_stop_tells_what_it_did_and_promises_nothi
     assert process.returncode == 1
     assert err.decode() == (
         "stopped before the end: 2 of 3 VMs are done, no pass goes on with what was started by hand: policy; "
-        "policies served: 0, VMs snapshotted: 1 of 3, expired snapshots deleted: 0, VMs with errors: 2\n"
-    )
+        "schedules served: 0, VMs snapshotted: 1 of 3, expired snapshots deleted: 0, VMs with errors: 2\n"
+        "vmss: policy: what failed, and what to do: vmss history {0}\n"
+        "vmss: then, for the VMs that have no snapshot: vmss run --policy {0} --missing\n"
+    ).format(pool.uuid("VMSS", policy))
     (left,) = [vm for vm in (one, two) if not pool.snapshots(vm)]
     (alert,) = pool.alerts(policy)
     assert alert["name"] == "VMSS_SNAPSHOT_FAILED"

@@ -71,14 +71,14 @@ def test_a_rehearsal_for_an_instant_says_what_the_run_at_that_instant_does(
         if not licensed:
             (ref,) = pool.simulator.db.tables["pool"].rows
             pool.simulator.db.set("pool", ref, "restrictions", {"restrict_vmss": "true"})
-        said: List[str] = []
-        line = pool.tick(said.append, dry_run=True, at=at).line
-        names = [text.split(" (")[0] for text in said if not text.startswith(" ")]
+        report = pool.tick(dry_run=True, at=at)
+        assert report.rehearsal is not None
+        names = [one.schedule for one in report.rehearsal.vms]
         served = pool.tick(at=at).served
         assert names == [
             each.turn.policy.name for each in sorted(served, key=lambda it: it.turn.policy.name) if licensed
         ]
-        assert line.startswith("policies that would run: %d of %d;" % (len(names), len(states)))
+        assert report.line.startswith("schedules that would run: %d of %d;" % (len(names), len(states)))
 
 
 def leave_behind(pool: TestPool, at: datetime, no_session: Optional[int], unfinished: Optional[int]) -> None:
@@ -111,7 +111,7 @@ def test_what_runs_does_not_depend_on_the_zone_of_whoever_asks(pool: TestPool, z
     ]
     # The clocks of New York skip 02:30 on 8 March: it is served at 03:00, which is 07:00 UTC.
     assert [text.splitlines()[-1].split(";")[0] for text in rehearsed] == [
-        "policies that would run: %s of 1" % number for number in (1, 0, 1)
+        "schedules that would run: %s of 1" % number for number in (1, 0, 1)
     ]
     vmss(pool.folder, "run", "--at", "2026-03-08T07:00:00Z", VMSS_XAPI=pool.place.xapi, TZ=zone)
     assert "2026-03-08 03:00:00 (EDT, UTC-04:00)" in pool.alerts(policy)[0]["body"]
@@ -136,5 +136,5 @@ def test_in_dom0_a_shell_may_have_any_zone(pool: TestPool, monkeypatch: pytest.M
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert report.line.startswith("policies that would run: 1 of 1")
+    assert report.line.startswith("schedules that would run: 1 of 1")
     assert shown == at
