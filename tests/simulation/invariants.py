@@ -275,9 +275,10 @@ class Observer:
                 self._kept[snapshot] = self._kept[snapshot]._replace(pinned=False)
         users = {(disk, vm) for disk, vms in self._users_of_disks().items() for vm in vms}
         self._users_since = {use: self._users_since.get(use, self._steady()) for use in users}
-        for vm, row in self._rows("VM").items():
-            if self._on_since.get(vm, ("", 0.0))[0] != row["snapshot_schedule"]:
-                self._on_since[vm] = row["snapshot_schedule"], self._steady()
+        on = {vm: row["snapshot_schedule"] for vm, row in self._rows("VM").items()}
+        for vm, schedule in {**dict.fromkeys(self._on_since, NULL), **on}.items():  # one that is gone has none
+            if self._on_since.get(vm, ("", 0.0))[0] != schedule:
+                self._on_since[vm] = schedule, self._steady()
         self._give_away()
         halted = {vm for vm, row in self._rows("VM").items() if row["power_state"] == "Halted"}
         self._halted_since = {vm: self._halted_since.get(vm, self._steady()) for vm in halted}

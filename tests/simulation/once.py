@@ -59,4 +59,8 @@ ONCE: Dict[str, Tuple[int, str]] = {
         1795772523045,
         "7.24:policy_deleted:2400441500 7.37:xapi_killed:2713507996 9.41:clock_back:2286539405",
     ),
+    "a VM is deleted, and its schedule right after, in the same run": (
+        3076176352,
+        "3.15:vm_deleted:2967622499 3.18:policy_deleted:344899583",
+    ),
 }
