@@ -743,8 +743,8 @@ def test_where_quiescing_was_removed_plain_snapshots_are_taken_and_marked() -> N
         hand.end(ref)
     assert sorted(taken) == ["one", "three", "two"]
     assert hand.engine.finished
-    assert hand.state(0) == State(snapshot="new of one", degraded=True, done=True)
-    assert hand.state(1) == State(snapshot="new of two", degraded=True, done=True)
+    assert hand.state(0) == State(snapshot="new of one", degraded=REMOVED, done=True)
+    assert hand.state(1) == State(snapshot="new of two", degraded=REMOVED, done=True)
     assert hand.state(2) == State(snapshot="new of three", done=True)
 
 
@@ -754,7 +754,7 @@ def test_quiesced_snapshots_that_run_when_the_first_is_refused_are_taken_again_w
     assert hand.follow("one", *REMOVED) == [(TAKE_SNAPSHOT, "one")]
     assert hand.follow("two", *REMOVED) == [(TAKE_SNAPSHOT, "two")]
     assert hand.end("one") == 0 and hand.end("two") == 1
-    assert hand.state(1) == State(snapshot="new of two", degraded=True, done=True)
+    assert hand.state(1) == State(snapshot="new of two", degraded=REMOVED, done=True)
 
 
 def test_a_plain_snapshot_instead_can_fail_and_says_both() -> None:
@@ -762,7 +762,7 @@ def test_a_plain_snapshot_instead_can_fail_and_says_both() -> None:
     hand.start()
     hand.follow("vm", *REMOVED)
     assert hand.end("vm", *FULL) == 0
-    assert hand.state() == State(error=FULL, degraded=True, done=True)
+    assert hand.state() == State(error=FULL, degraded=REMOVED, done=True)
 
 
 def test_where_plain_ones_are_not_wanted_a_removed_quiescing_is_a_failure() -> None:
@@ -1142,7 +1142,7 @@ def test_where_nothing_fails_every_expired_snapshot_is_gone_with_all_its_disks(p
             continue
         degraded = job.take == TAKE_QUIESCED and not pool.quiescing
         snapshot = "new of " + job.vm if job.take else ""
-        assert state == State(snapshot, (), len(job.expired), degraded, True)
+        assert state == State(snapshot, (), len(job.expired), REMOVED if degraded else (), True)
         disks = [operation.ref for operation in books.started(number) if operation.action == DESTROY_VDI]
         assert sorted(disks) == sorted(disk.ref for doomed in job.expired for disk in doomed.disks)
 

@@ -80,6 +80,7 @@ def names(pool: TestPool) -> Iterator[Dict[str, str]]:
         "vmss-destroy uuid=UUID": "vmss-destroy uuid=" + pool.uuid("VMSS", empty),
         "COORDINATOR": pool.uuid("host", pool.host),
         "UUID": pool.uuid("VMSS", policy),
+        "uuid=DISK": "uuid=" + pool.uuid("VDI", pool.call("VBD.get_VDI", pool.call("VM.get_VBDs", vm)[0])),
         "POOL": pool.uuid("pool", pool.call("pool.get_all")[0]),
         "$policy": pool.uuid("VMSS", policy),
         ".venv/bin/vmss": "vmss",

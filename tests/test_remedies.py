@@ -717,6 +717,13 @@ class Sick:
         for name, value in fields.items():
             self.set("VM_guest_metrics", self.pool.call("VM.get_guest_metrics", self.vm), name, value)
 
+    def leave_out(self) -> None:
+        self.pool.call("VDI.add_to_other_config", self.disk(), "vmss:skip", "yes")
+
+    def on_an_old_server(self) -> None:
+        self.pool.call("simulator.withhold", "VM.snapshot.ignore_vdis", True)
+        self.leave_out()
+
     def refuse(self, method: str, code: str, count: str = "0") -> None:
         rule = {"method": method, "action": "error", "error": '["%s", "x"]' % code, "object": self.vm, "count": count}
         self.pool.call("simulator.add_fault", rule)
@@ -751,6 +758,10 @@ FAILING = [
     Failing("VM_LACKS_FEATURE", CHECKPOINT, lambda sick: sick.metrics(other={}, PV_drivers_detected=False)),
     Failing("VM_HAS_PCI_ATTACHED", CHECKPOINT, lambda sick: sick.refuse("VM.checkpoint", "VM_HAS_PCI_ATTACHED")),
     Failing("VM_HAS_VGPU", CHECKPOINT, lambda sick: sick.refuse("VM.checkpoint", "VM_HAS_VGPU")),
+    Failing("VM_HAS_VGPU", CHECKPOINT, lambda sick: sick.refuse("VM.checkpoint", "VM_HAS_VGPU"), 1),
+    Failing("VMSS_ALL_DISKS_NEEDED", CHECKPOINT, lambda sick: sick.leave_out()),
+    Failing("VMSS_ALL_DISKS_NEEDED", CHECKPOINT, lambda sick: sick.leave_out(), 1),
+    Failing("MESSAGE_PARAMETER_COUNT_MISMATCH", SNAPSHOT, lambda sick: sick.on_an_old_server()),
     Failing(
         "VM_NO_SUSPEND_SR",
         CHECKPOINT,
@@ -766,7 +777,9 @@ FAILING = [
     ),
     Failing(DROP, SNAPSHOT, lambda sick: sick.set("VDI", sick.disk(), "on_boot", "reset")),
     Failing(DROP, SNAPSHOT, lambda sick: sick.set("VDI", sick.disk(), "on_boot", "reset"), 1),
+    Failing(DROP, SNAPSHOT, lambda sick: sick.set("VDI", sick.disk(), "on_boot", "reset"), 2),
     Failing("VDI_IS_SHARABLE", SNAPSHOT, lambda sick: sick.set("VDI", sick.disk(), "sharable", True)),
+    Failing("VDI_IS_SHARABLE", SNAPSHOT, lambda sick: sick.set("VDI", sick.disk(), "sharable", True), 1),
     Failing(
         "SR_OPERATION_NOT_SUPPORTED", SNAPSHOT, lambda sick: sick.refuse("VM.snapshot", "SR_OPERATION_NOT_SUPPORTED")
     ),
@@ -799,7 +812,12 @@ def slow(sick: Sick, limit: str, seconds: str) -> None:
     "The next run takes it…",
     "Wait until it has ended; what it is…",
     "Detach it (xe vusb-list…",
-    "Take the VM off the schedule: %s.",
+    "Take the VM off the schedule: %s; %s.",
+    "xe vdi-param-remove param-name=other-config param-key=vmss:skip…",
+    "xe vm-param-add param-name=tags…",
+    "or leave that disk out…",
+    "Let the schedule take its snapshots without memory…",
+    "Upgrade the pool, or leave no disk…",
     "Take the VM off the schedule: %s; or let…",
     "Move the disk, or take the VM off the schedule…",
     "Find its task: xe task-list. If it is only slow…",

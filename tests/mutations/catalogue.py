@@ -54,6 +54,12 @@ MUTATIONS: List[Mutation] = [
         ("a run deletes many snapshots of a VM", "MORE_IN_A_RUN = 2", "MORE_IN_A_RUN = 9", "convergence run"),
     ),
     *_of(
+        "vmss/core/ways.py",
+        ("a halted VM is checkpointed", 'if vm.power_state == "Halted" else', 'if vm.power_state == "" else', "run"),
+        ("a disk that is to be left out is taken", "if disk.skip or", "if", "ways"),
+        ("a VM that cannot be checkpointed gets nothing", "return [ended] if fallback and", "return [] if", "ways"),
+    ),
+    *_of(
         "vmss/core/plan.py",
         (
             "a VM that was served is served again",
@@ -104,12 +110,6 @@ MUTATIONS: List[Mutation] = [
             "run",
         ),
         ("two snapshots of a VM bear one name", "while name in taken:", "while False:", "run"),
-        (
-            "a halted VM is checkpointed",
-            'if vm.power_state == "Halted":\n        return TAKE_SNAPSHOT  # no',
-            'if vm.power_state == "":\n        return TAKE_SNAPSHOT  # no',
-            "run",
-        ),
         (
             "a quiesced snapshot is tried again though the server has none",
             "action = TAKE_SNAPSHOT if degraded or",

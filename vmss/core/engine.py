@@ -1,8 +1,7 @@
 """The state machine of a pass: which XAPI operations may start next, and what follows from one that has ended.
 
 A job is one VM of one due policy: it waits for its turn, takes the snapshot, then destroys each expired snapshot with
-its disks. The engine is told what has ended, and answers what to start. It has no clock, no I/O and no thread, so a run
-can be repeated exactly and tested by the million.
+its disks. The engine is told what has ended, and answers what to start, without clock, I/O and thread: by the million.
 
 Limits are tokens. An operation occupies its tokens from its start to its end: one for every SR that it touches, one for
 the host that a checkpoint runs on, and one out of `operations_max` for the whole pool. xapi runs one storage operation
@@ -55,6 +54,7 @@ from vmss.core.outcome import (
 )
 from vmss.core.running import Running
 from vmss.core.waiting import Waiting
+from vmss.core.ways import become_plain
 from vmss.core.work import Work
 
 
@@ -271,10 +271,11 @@ class Engine:
 
     def _snapshot_ended(self, operation: Operation, outcome: Outcome) -> None:
         job, number = self.jobs[operation.job], operation.job
+        plain = become_plain(operation, outcome.error, self._snapshots.operations(), job.fallback, self._plain_instead)
+        if plain:
+            self._take_plain(plain, outcome.error)
+            return
         if operation.action == TAKE_QUIESCED and outcome.error[:1] == ("MESSAGE_REMOVED",):
-            if self._plain_instead:
-                self._without_quiesce(operation)
-                return
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
         self._taken.discard(operation)
         self._unsettled.discard(number)
@@ -295,13 +296,12 @@ class Engine:
         """So many snapshots more, or fewer, are to be taken by a job."""
         self._work.expect((token, snapshots * job.seconds) for token in job.tokens)
 
-    def _without_quiesce(self, refused: Operation) -> None:
-        """The server has no quiescing: plain snapshots for this VM and all that wait."""
-        self._expect(self.jobs[refused.job], 1)
-        others = [item for item in self._snapshots.operations() if item.action == TAKE_QUIESCED]
-        self._snapshots.remove(set(others))
-        for item in [refused] + others:
-            self._update(item.job, degraded=True)
+    def _take_plain(self, operations: List[Operation], error: Error) -> None:
+        """Take plain snapshots in the place of these operations: the first has ended so, the others wait."""
+        self._expect(self.jobs[operations[0].job], 1)
+        self._snapshots.remove(set(operations[1:]))
+        for item in operations:
+            self._update(item.job, degraded=error)
             self._queue(self._snapshots, item._replace(action=TAKE_SNAPSHOT))
 
     # Deletions

@@ -34,8 +34,14 @@ _FULL = Failure(
 )
 _GONE = Failure(PERMANENT, "The object no longer exists", "Nothing to do if it was deleted on purpose.")
 _OFF = "xe vm-param-set snapshot-schedule= uuid=VM"
-_TAKE_OFF = "Move the disk, or take the VM off the schedule: %s." % _OFF
-_DISKS_ONLY = "Put the VM on a schedule of type snapshot: xe vm-param-set snapshot-schedule=OTHER uuid=VM."
+_LEAVE_OUT = "or leave that disk out of its snapshots: xe vdi-param-set other-config:vmss:skip=yes uuid=DISK"
+_LEAVE_IN = "xe vdi-param-remove param-name=other-config param-key=vmss:skip uuid=DISK"
+_TAKE_OFF = "Move the disk, or take the VM off the schedule: %s; %s." % (_OFF, _LEAVE_OUT)
+_NO_MEMORY = "xe vm-param-add param-name=tags param-key=vmss:no-memory uuid=VM"
+_DISKS_ONLY = (
+    "Put the VM on a schedule of type snapshot: xe vm-param-set snapshot-schedule=OTHER uuid=VM; or let this one take "
+    "its snapshots without memory: %s." % _NO_MEMORY
+)
 _SET_TYPE = "Set the schedule's type: vmss xe vmss-param-set type=snapshot uuid=SCHEDULE."
 _AGAIN = "The next run takes it; to have it now: vmss run --policy SCHEDULE."
 _UNATTACHED = "Which one, and the command that attaches it: vmss doctor."
@@ -84,10 +90,12 @@ CATALOGUE = {
     "VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION": Failure(
         PERMANENT,
         "A disk of the VM is reset on boot",
-        "Take the VM off the schedule: %s; or let the disk keep its state: xe vdi-param-set on-boot=persist uuid=DISK."
-        % _OFF,
+        "Take the VM off the schedule: %s; or let the disk keep its state: xe vdi-param-set on-boot=persist uuid=DISK; "
+        "%s." % (_OFF, _LEAVE_OUT),
     ),
-    "VDI_IS_SHARABLE": Failure(PERMANENT, "A disk of the VM is shared", "Take the VM off the schedule: %s." % _OFF),
+    "VDI_IS_SHARABLE": Failure(
+        PERMANENT, "A disk of the VM is shared", "Take the VM off the schedule: %s; %s." % (_OFF, _LEAVE_OUT)
+    ),
     "VDI_NOT_MANAGED": Failure(PERMANENT, "The disk belongs to the storage layer", "Nothing to do."),
     "SR_OPERATION_NOT_SUPPORTED": Failure(
         PERMANENT, "The storage repository does not support the operation", _TAKE_OFF
@@ -97,6 +105,11 @@ CATALOGUE = {
     "SR_NOT_ATTACHED": Failure(PERMANENT, "The storage repository is not attached", _UNATTACHED),
     "NOT_SUPPORTED_DURING_UPGRADE": Failure(PERMANENT, "The pool is being upgraded", "Finish the upgrade."),
     "LICENCE_RESTRICTION": Failure(OPERATOR, "The pool's licence does not include the operation", "Check the licence."),
+    "MESSAGE_PARAMETER_COUNT_MISMATCH": Failure(
+        OPERATOR,
+        "The server cannot leave a disk out of a snapshot",
+        "Upgrade the pool, or leave no disk of the VM out: %s; and no name by the setting skip_disks." % _LEAVE_IN,
+    ),
     "MESSAGE_REMOVED": Failure(OPERATOR, "The server no longer has this call", _SET_TYPE),
     "RBAC_PERMISSION_DENIED": Failure(
         OPERATOR, "The session lacks the permission", "Run it in dom0 of the coordinator."
@@ -143,6 +156,12 @@ CATALOGUE = {
         "The run was stopped before the VM had its snapshot",
         "Take one of the VMs that have none of the latest slot: vmss run --policy SCHEDULE --missing; or of all: "
         "vmss run --policy SCHEDULE.",
+    ),
+    "VMSS_ALL_DISKS_NEEDED": Failure(
+        PERMANENT,
+        "A disk of the VM is to be left out, and only a plain snapshot can do that",
+        "Let the schedule take its snapshots without memory: %s; or leave no disk of it out: %s; and no name by the "
+        "setting skip_disks." % (_NO_MEMORY, _LEAVE_IN),
     ),
     "VMSS_UNREADABLE_RECORD": Failure(
         PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=VM."
@@ -193,8 +212,10 @@ _LASTING = {
     "SR_BACKEND_FAILURE_46",
     "SR_BACKEND_FAILURE_109",
     "LICENCE_RESTRICTION",
+    "MESSAGE_PARAMETER_COUNT_MISMATCH",
     "MESSAGE_REMOVED",
     "RBAC_PERMISSION_DENIED",
+    "VMSS_ALL_DISKS_NEEDED",
     "VMSS_UNREADABLE_RECORD",
     # Each try would leave one more of them.
     "VMSS_SNAPSHOT_UNFIT",

@@ -64,7 +64,9 @@ class Job(NamedTuple):
     - `there` is the reference of the snapshot of the slot, if an earlier pass took it and did not read it back: then
       none is taken.
     - `future` is the number of the VM's scheduled snapshots that are dated in the future.
-    - `unless_halted` is the method that the policy asks for; of a halted VM a plain snapshot is taken.
+    - `unless_halted` is the method that is asked for; of a halted VM a plain snapshot is taken.
+    - `left_out` are the references of the VM's disks that its snapshot leaves out, which only a plain one can; `disks`,
+      `tokens` and `seconds` are without them. `fallback`: if the VM cannot be checkpointed, a plain snapshot is taken.
     """
 
     policy: str
@@ -86,6 +88,8 @@ class Job(NamedTuple):
     unless_halted: str = ""
     disks: int = 0
     there: str = ""
+    left_out: Tuple[str, ...] = ()
+    fallback: bool = False
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:
@@ -97,15 +101,15 @@ class State(NamedTuple):
     """The progress of a job.
 
     `snapshot` is the reference of the new snapshot; `error` the first error that the job met; `destroyed` the number of
-    expired snapshots that are gone with all their disks; `degraded`: a plain snapshot was taken instead of a quiesced
-    one; `left` is the number of those that stay because no more of them may go in one run; `off_schedule`: the VM has
-    left its policy, so it gets no snapshot, which is no failure.
+    expired snapshots that are gone with all their disks; `degraded` is the error for which a plain snapshot is taken
+    instead of another one; `left` is the number of those that stay because no more of them may go in one run;
+    `off_schedule`: the VM has left its policy, so it gets no snapshot, which is no failure.
     """
 
     snapshot: str = ""
     error: Error = ()
     destroyed: int = 0
-    degraded: bool = False
+    degraded: Error = ()
     done: bool = False
     left: int = 0
     off_schedule: bool = False

@@ -13,6 +13,7 @@ OVERTAKEN = "VMSS_OVERTAKEN_BY_NEXT_SLOT"  # [method]
 STOPPED = "VMSS_RUN_STOPPED"  # [method]
 OFF_SCHEDULE = "VMSS_LEFT_THE_SCHEDULE"  # no failure: the VM is gone, or off the schedule, since it was planned
 LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"  # [why it is not resumed, the error array of the checkpoint]
+ALL_DISKS_NEEDED = "VMSS_ALL_DISKS_NEEDED"  # [method]: it takes all disks, and some are to be left out
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
 # A snapshot that its task says was taken, and that does not count when it is read back:
 SNAPSHOT_MISSING = "VMSS_SNAPSHOT_MISSING"  # [method, what its task tells instead]: there is none

@@ -3,24 +3,15 @@
 from datetime import datetime, timedelta
 from typing import Collection, FrozenSet, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core import policy
 from vmss.core.datetimes import CLOCK_TOLERANCE, UTC
-from vmss.core.job import (
-    TAKE_CHECKPOINT,
-    TAKE_QUIESCED,
-    TAKE_SNAPSHOT,
-    ExpiredDisk,
-    ExpiredSnapshot,
-    Job,
-    Operation,
-    Tokens,
-)
+from vmss.core.job import TAKE_CHECKPOINT, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job, Operation, Tokens
 from vmss.core.policy import Policy
 from vmss.core.records import NULL
 from vmss.core.retention import Keep, Snapshot, expired, in_future
 from vmss.core.text import one_line
 from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
+from vmss.core.ways import AS_EVER, Ways, left_out, method, take
 
 # The expected duration of a snapshot if nothing is known of the VM: seconds for each disk (two snapshots at a time took
 # 3.3 s in xen-api's pull request 2671), and bytes of memory that a checkpoint writes per second.
@@ -32,9 +23,6 @@ _MIB = 1 << 20
 # The types of a VM's own disks. All others serve the pool, or another product: cbt_metadata, for one, is what a backup
 # tool makes of a snapshot's disk, and needs for its next incremental backup (docs/xapi-facts.md, Types of disks).
 _OF_A_VM = ("user", "system", "ephemeral")
-
-# The method that each type of policy asks for.
-_METHODS = {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}
 
 # How a snapshot's name gives an instant, in UTC.
 _INSTANT = "%Y-%m-%dT%H:%M:%SZ"
@@ -92,15 +80,16 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
     return Expiry(vm, turn, served, free, after_new, busy, keep.more, future)
 
 
-def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Job:
-    """Given the decision about a VM, the disks of VMs and expired snapshots by reference, and the SR for the memory of
-    the pool's suspended VMs, return the job."""
+def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str, ways: Ways = AS_EVER) -> Job:
+    """Given the decision about a VM, the disks of VMs and expired snapshots by reference, the SR for the memory of the
+    pool's suspended VMs, and what the settings say of how snapshots are taken, return the job."""
     vm = expiry.vm
-    take = "" if expiry.served else _take(expiry.turn.policy, vm)
-    mine = disks.get(vm.ref, ())
+    taken_by = "" if expiry.served else take(expiry.turn.policy, vm)
+    without = left_out(disks.get(vm.ref, ()), ways)
+    mine = [disk for disk in disks.get(vm.ref, ()) if disk not in without]
     tokens = frozenset(disk.sr for disk in mine)
     seconds = _DISK_SECONDS * max(1, len(mine))
-    if take == TAKE_CHECKPOINT:
+    if taken_by == TAKE_CHECKPOINT:
         tokens |= _checkpoint_tokens(vm, suspend_sr)
         seconds += vm.memory / _MEMORY_PER_SECOND
     return Job(
@@ -108,20 +97,22 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
         vm=vm.ref,
         uuid=vm.uuid,
         name=vm.name,
-        take=take,
-        tokens=tokens if take else frozenset(),
+        take=taken_by,
+        tokens=tokens if taken_by else frozenset(),
         seconds=seconds if vm.took is None else vm.took,
         expired=tuple(
             _expired(snapshot, disks.get(snapshot.ref, ()), snapshot in expiry.after_new) for snapshot in expiry.expired
         ),
-        label=_label(expiry) if take else "",
+        label=_label(expiry) if taken_by else "",
         known=frozenset([snapshot.uuid for snapshot in vm.snapshots] + list(vm.suspect)),
         slot=expiry.turn.slot,
         task="" if expiry.turn.forced else vm.task,
         more=expiry.more,
         future=expiry.future,
-        unless_halted=_METHODS[expiry.turn.policy.type],
+        unless_halted=method(expiry.turn.policy, vm),
         disks=len(mine),
+        left_out=tuple(disk.ref for disk in without),
+        fallback=ways.fallback,
     )
 
 
@@ -169,6 +160,8 @@ def needs(expiry: Expiry, job: Job, disks: Sequence[Disk], suspend_sr: str) -> I
     if not job.take:
         return
     for disk in disks:
+        if disk.ref in job.left_out:
+            continue
         yield disk.sr, Need(thin=8 * _MIB + disk.virtual_size // 500, thick=disk.virtual_size + 24 * _MIB)
     if job.take == TAKE_CHECKPOINT:
         for sr in _memory_sr(expiry.vm, suspend_sr):
@@ -228,12 +221,6 @@ def _label(expiry: Expiry) -> str:
     """The name of a VM's new snapshot."""
     name = snapshot_name(expiry.turn.policy, expiry.turn.instant)
     return free_name(name, {snapshot.name for snapshot in expiry.vm.snapshots})
-
-
-def _take(chosen: Policy, vm: Vm) -> str:
-    if vm.power_state == "Halted":
-        return TAKE_SNAPSHOT  # no memory to save, nothing to quiesce
-    return _METHODS[chosen.type]
 
 
 def _expired(snapshot: Snapshot, disks: Sequence[Disk], after_new: bool) -> ExpiredSnapshot:

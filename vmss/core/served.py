@@ -1,7 +1,7 @@
 """The result of one policy's run, and what is said of it."""
 
 from datetime import datetime, timedelta, tzinfo
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import stated
 from vmss.core.messages import NOT_QUIESCED, SENTENCES, Victim
@@ -11,6 +11,11 @@ from vmss.core.text import one_line, quoted
 from vmss.core.turn import Turn
 from vmss.core.words import agree, counted, listed
 
+# The beginning of a remark, which insight.history reads back.
+PLAIN_INSTEAD = "Plain snapshots were taken of VMs that cannot be snapshotted as the schedule asks"
+# Upper limit on the VMs that a remark names for each reason.
+_NAMED_MAX = 10
+
 
 class Served(NamedTuple):
     """The result of one policy's run.
@@ -18,7 +23,8 @@ class Served(NamedTuple):
     `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone, `left`
     those that exceed retention and are left to later runs, `future` those that are dated in the future.
     `victims` are the VMs with an error, `without` those of them that have no snapshot of the slot. `degraded`: plain
-    snapshots were taken instead of quiesced ones. `overtaken` is the policy's next slot, if the run had to give up the
+    snapshots were taken instead of quiesced ones, for the pool has none; `plain` are the VMs of which no other can be
+    taken, with the error that told it. `overtaken` is the policy's next slot, if the run had to give up the
     rest of its VMs for it. `stopped`: the pass was told to stop before it was over.
     """
 
@@ -34,6 +40,7 @@ class Served(NamedTuple):
     degraded: bool = False
     overtaken: Optional[datetime] = None
     stopped: bool = False
+    plain: Tuple[Victim, ...] = ()
 
     def summary(self, zone: tzinfo, ended: datetime) -> str:
         """The run in two sentences, which insight.history reads back: what it did; how it was started, and how long
@@ -65,6 +72,8 @@ class Served(NamedTuple):
         said = []
         if self.degraded:
             said.append("%s. %s" % (SENTENCES[NOT_QUIESCED], self.plain_instead))
+        if self.plain:
+            said.append("%s: %s" % (PLAIN_INSTEAD, "; ".join(_by_reason(self.plain))))
         if self.left:
             said.append(
                 "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "
@@ -103,6 +112,18 @@ class Served(NamedTuple):
         if self.started >= self.turn.slot + TICK_INTERVAL:
             return "The run was started late, at %s, and %s." % (stated(self.started, zone), took)
         return "The run was started at its slot and %s." % took
+
+
+def _by_reason(vms: Sequence[Victim]) -> Iterator[str]:
+    """Each reason, with the VMs that have it."""
+    from vmss.core.failures import failure_of  # most runs need none
+
+    names: Dict[str, List[str]] = {}
+    for vm in vms:
+        names.setdefault(failure_of(vm.error).sentence, []).append(quoted(one_line(vm.name or vm.uuid, 60)))
+    for reason, those in names.items():
+        more = ["%d more" % (len(those) - _NAMED_MAX)] if len(those) > _NAMED_MAX else []
+        yield "%s: %s" % (reason, listed(those[:_NAMED_MAX] + more))
 
 
 def stopped_line(progress: str, runs: Sequence[Served]) -> str:

@@ -1,13 +1,14 @@
 """A VM of a policy and its disks: the values from which its snapshot is planned."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import FrozenSet, NamedTuple, Optional, Tuple
 
 from vmss.core.retention import Snapshot
 
 
 class Disk(NamedTuple):
     """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes; `parent` is the uuid of the base
-    copy that its image builds on, if the storage tells."""
+    copy that its image builds on, if the storage tells. `skip`: its record asks to leave it out of scheduled snapshots.
+    """
 
     ref: str
     uuid: str
@@ -19,6 +20,7 @@ class Disk(NamedTuple):
     virtual_size: int = 0
     name: str = ""
     parent: str = ""
+    skip: bool = False
 
 
 class Vm(NamedTuple):
@@ -45,3 +47,4 @@ class Vm(NamedTuple):
     took: Optional[float] = None
     misread: str = ""
     snapshot_refs: Tuple[str, ...] = ()
+    tags: FrozenSet[str] = frozenset()

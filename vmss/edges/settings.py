@@ -12,6 +12,7 @@ from vmss.edges.zones import time_zone
 if TYPE_CHECKING:
     from vmss.core.policy import Policy
     from vmss.core.retention import Keep
+    from vmss.core.ways import Ways
 
 DEFAULT_XAPI = "unix:/var/lib/xcp/xapi"
 DEFAULT_CONFIG = "/etc/vmss.conf"
@@ -56,6 +57,8 @@ class Settings(NamedTuple):
 
     timezone: str = ""
     quiesce: str = "snapshot"
+    checkpoint_fallback: str = "fail"
+    skip_disks: str = ""
     max_operations: int = 64
     max_policies: int = 100
     snapshot_limit: int = 3600
@@ -80,6 +83,12 @@ class Settings(NamedTuple):
         from vmss.core.retention import MORE_IN_A_RUN, Keep  # not needed by an idle tick
 
         return Keep(policy.retained, MORE_IN_A_RUN)
+
+    def ways(self, policy: "Policy") -> "Ways":
+        """How the snapshots of the VMs of a policy are taken."""
+        from vmss.core.ways import Ways  # not needed by an idle tick
+
+        return Ways(tuple(self.skip_disks.split()), self.checkpoint_fallback == "snapshot")
 
 
 class Setting(NamedTuple):
@@ -127,6 +136,14 @@ def _zone(text: str) -> str:
     return text
 
 
+def _prefixes(text: str) -> str:
+    # What begins with a letter could be the beginning of many names: a mistyped word must not leave out half a pool.
+    for prefix in text.split():
+        if prefix[0].isalnum():
+            raise ValueError("has %s, which begins with a letter or digit, not with a mark such as [" % quoted(prefix))
+    return text
+
+
 def _path(text: str) -> str:
     if text and not os.path.isabs(text):
         raise ValueError("is not an absolute path")
@@ -140,6 +157,18 @@ SETTINGS: Tuple[Setting, ...] = (
         _choice("snapshot", "fail"),
         "Quiesced schedules on a pool without quiescing: take plain snapshots and raise an alert (snapshot), or fail "
         "(fail).",
+    ),
+    Setting(
+        "checkpoint_fallback",
+        _choice("fail", "snapshot"),
+        "VMs that cannot be checkpointed (a PCI device, no guest tools, not mobile, or a disk that is left out): they "
+        "fail (fail), or get a plain snapshot, and the run's alert names them (snapshot).",
+    ),
+    Setting(
+        "skip_disks",
+        _prefixes,
+        "Beginnings of the names of disks that snapshots leave out, with blanks between them, such as [NOSNAP] "
+        "[NOBAK]. A disk with the key vmss:skip in its other_config is left out in any case.",
     ),
     Setting(
         "max_operations",

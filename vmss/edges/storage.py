@@ -9,6 +9,9 @@ from vmss.core.vms import Disk
 from vmss.edges.query import CHUNK, by_uuid, int_of, list_of, text_of, where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 
+# Its key in the other_config of a disk that snapshots leave out; the value is for people.
+_SKIP_KEY = "vmss:skip"
+
 
 class Disks(NamedTuple):
     """The disks of VMs and snapshots, by their references. `misread` has the VMs and snapshots of which not all disks
@@ -166,6 +169,7 @@ def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
         virtual_size=int_of(record["virtual_size"]),
         name=str(record.get("name_label", "")),
         parent=parent_of(record),
+        skip=_SKIP_KEY in record.get("other_config", ()),
     )
 
 

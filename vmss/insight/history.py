@@ -13,6 +13,7 @@ from vmss.core import messages
 from vmss.core.datetimes import parse_datetime, parse_stated, wall_to_instants
 from vmss.core.failures import failure_of
 from vmss.core.messages import SENTENCES, Victim
+from vmss.core.served import PLAIN_INSTEAD
 from vmss.core.words import counted
 from vmss.insight.names import first_names
 
@@ -32,6 +33,12 @@ _WORDS = {
     messages.NOT_QUIESCED: "plain snapshots instead of quiesced ones",
     messages.LEFT_SUSPENDED: "a VM is left suspended",
     messages.RESUMED: "a VM that was left suspended runs again",
+}
+
+# Lines of bodies that tell it, by their beginnings.
+_PLAIN = {
+    SENTENCES[messages.NOT_QUIESCED] + ". ": _WORDS[messages.NOT_QUIESCED],
+    PLAIN_INSTEAD + ": ": "plain snapshots of VMs of which no other can be taken",
 }
 
 # The number of past runs that tell the duration of the next one.
@@ -79,7 +86,8 @@ class Counts(NamedTuple):
 
 class Run(NamedTuple):
     """One message: when it came, and the result as XenCenter shows it. `remark` is its first line that is neither the
-    sentence of the alert nor about a VM. `plain`: plain snapshots were taken instead of quiesced ones."""
+    sentence of the alert nor about a VM. `plain`: in words, that plain snapshots were taken instead of
+    others; else empty."""
 
     policy: str
     at: datetime
@@ -88,7 +96,7 @@ class Run(NamedTuple):
     victims: Tuple[Victim, ...] = ()
     remark: str = ""
     counts: Optional[Counts] = None
-    plain: bool = False
+    plain: str = ""
 
     @property
     def meaning(self) -> str:
@@ -105,7 +113,7 @@ class Run(NamedTuple):
     @property
     def story(self) -> str:
         """The course of the run in words: the VMs that failed and why, those with the same error together."""
-        return self._course() + ("; %s" % _WORDS[messages.NOT_QUIESCED] if self.plain else "")
+        return self._course() + ("; %s" % self.plain if self.plain else "")
 
     def _course(self) -> str:
         if self.victims:
@@ -203,7 +211,6 @@ def _run(record: Mapping[str, Any]) -> Run:
     lines = [line for line in body.split("\n") if line.strip() and not _vm_line(line)]
     heading = (SENTENCES.get(name, "") + ".", messages.DETAILS)
     remark = next((line for line in lines if line not in heading), "")
-    instead = SENTENCES[messages.NOT_QUIESCED] + ". "
     return Run(
         policy=str(record["obj_uuid"]),
         at=parse_datetime(record["timestamp"]),
@@ -212,7 +219,7 @@ def _run(record: Mapping[str, Any]) -> Run:
         victims=tuple(victims(body)) if result == RUN_FAILED else (),
         remark=remark,
         counts=_counts(remark),
-        plain=any(line.startswith(instead) for line in lines),
+        plain=next((words for begin, words in _PLAIN.items() for line in lines if line.startswith(begin)), ""),
     )
 
 

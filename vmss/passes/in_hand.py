@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Dict, List, Optional, Sequence, Set
 
 from vmss.core.engine import Engine
-from vmss.core.job import Job, Operation
+from vmss.core.job import Job, Operation, State
 from vmss.core.messages import Victim
 from vmss.core.outcome import OVERTAKEN, STOPPED, UNREADABLE, Error
 from vmss.core.policy import Policy
@@ -222,11 +222,21 @@ class InHand:
                 future=sum(job.future for _, job, state in mine if state.snapshot or not job.take),
                 victims=tuple(list(failed.values()) + run.victims),
                 without=tuple(without + run.victims),
-                degraded=any(state.degraded for _, _, state in mine),
+                degraded=any(state.degraded and not _alone(state) for _, _, state in mine),
                 overtaken=overtaken,
                 stopped=stopped,
+                plain=tuple(
+                    Victim(job.name, job.uuid, state.degraded)
+                    for _, job, state in mine
+                    if state.degraded and state.snapshot and _alone(state)
+                ),
             )
         ]
+
+
+def _alone(state: State) -> bool:
+    """Whether a plain snapshot is taken for a reason of this VM, and not because the server has no quiesced ones."""
+    return state.degraded[:1] != ("MESSAGE_REMOVED",)
 
 
 def _in_words(error: Error) -> str:

@@ -7,8 +7,8 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 from vmss.core.datetimes import CLOCK_TOLERANCE, parse_reading
 from vmss.core.engine import Engine
 from vmss.core.failures import TRANSIENT, failure_of
-from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operation, already_gone
-from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
+from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKE_SNAPSHOT, TAKES, Operation, already_gone
+from vmss.core.outcome import ALL_DISKS_NEEDED, OFF_SCHEDULE, RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.core.plan import take_anew
 from vmss.core.text import one_line
 from vmss.edges.tasks import Tasks
@@ -227,7 +227,8 @@ class Operations:
             self._tasks.adopt(job.task, operation.action)
             return job.task, True
         if operation.action != TAKE_CHECKPOINT:
-            return self._tasks.start(operation.action, operation.ref, job.label), False
+            left_out = [list(job.left_out)] if job.left_out else []  # an older server knows no such parameter
+            return self._tasks.start(operation.action, operation.ref, job.label, *left_out), False
         self.resuming.begins(job)
         task = self._tasks.start(operation.action, operation.ref, job.label)
         self.resuming.has_begun(job, task)
@@ -334,7 +335,7 @@ class Operations:
             vm = read_vm(self._context.xapi, job.vm)
         except (Refused, Misunderstood):
             return operation  # it will tell by itself
-        return take_anew(operation, job, state.degraded, vm, self._context.pool.suspend_sr)
+        return take_anew(operation, job, bool(state.degraded), vm, self._context.pool.suspend_sr)
 
     def _may_change(self, operation: Operation) -> bool:
         """Whether a job may have another operation in place of this one once more: its VM has changed."""
@@ -381,6 +382,8 @@ class Operations:
         busy = () if job.task else self._unplaced.error_for(job)
         if busy:
             return Outcome(error=busy)
+        if job.left_out and not job.task and operation.action != TAKE_SNAPSHOT:
+            return Outcome(error=(ALL_DISKS_NEEDED, operation.action))
         # That it was refused before does not prove that it was not started; and an earlier pass's may have ended since.
         if operation in self._tries or self._unplaced.concerns(job):
             snapshot = self._new_snapshot(operation)

@@ -101,8 +101,12 @@ class Planner:
 
     def _job(self, expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Job:
         uuid, prove = expiry.vm.uuid, expiry.served and expiry.vm.uuid in self._begun
-        job = plan.job(expiry._replace(served=expiry.served and not prove), disks, self._pool.suspend_sr)
+        ways = self._settings.ways(expiry.turn.policy)
+        job = plan.job(expiry._replace(served=expiry.served and not prove), disks, self._pool.suspend_sr, ways)
         job = plan.unproven(expiry, job, self._now, self._begun[uuid]) if prove else job
+        if job.take and job.left_out:
+            left_out = [disk.uuid for disk in disks[expiry.vm.ref] if disk.ref in job.left_out]
+            self._log("Disks of VM %s that its snapshot leaves out: %s" % (uuid, ", ".join(left_out)))
         # xapi dates snapshots in whole seconds.
         return job._replace(since=self._now.replace(microsecond=0))
 

@@ -1,0 +1,63 @@
+"""How the snapshot of a VM is taken: by which method, without which disks, and what if it cannot be taken so."""
+
+from typing import FrozenSet, Iterable, List, NamedTuple, Sequence, Tuple
+
+from vmss.core import policy
+from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, Operation
+from vmss.core.outcome import ALL_DISKS_NEEDED, Error
+from vmss.core.policy import Policy
+from vmss.core.vms import Disk, Vm
+
+# The tag of a VM that is snapshotted without its memory, whatever its schedule asks for.
+NO_MEMORY = "vmss:no-memory"
+
+# The method that each type of policy asks for.
+_METHODS = {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}
+
+# Errors that say that this VM cannot be checkpointed as it is, now or later (docs/xapi-facts.md, VM operations). What
+# may pass, such as an SR without room for the memory, is not among them.
+NO_CHECKPOINT: FrozenSet[str] = frozenset(
+    ("VM_IS_IMMOBILE", "VM_LACKS_FEATURE", "VM_NON_SUSPENDABLE", "VM_HAS_PCI_ATTACHED", "VM_HAS_VGPU", ALL_DISKS_NEEDED)
+)
+
+
+class Ways(NamedTuple):
+    """What the settings say of it. `skip_disks`: the beginnings of the names of disks that are left out. `fallback`: of
+    a VM that cannot be checkpointed, a plain snapshot is taken."""
+
+    skip_disks: Tuple[str, ...] = ()
+    fallback: bool = False
+
+
+AS_EVER = Ways()
+
+
+def method(chosen: Policy, vm: Vm) -> str:
+    """The method that takes the snapshot of a VM of a policy, unless the VM is halted."""
+    asked = _METHODS[chosen.type]
+    return TAKE_SNAPSHOT if asked == TAKE_CHECKPOINT and NO_MEMORY in vm.tags else asked
+
+
+def take(chosen: Policy, vm: Vm) -> str:
+    """The method that takes the snapshot of a VM of a policy, as the VM is."""
+    # Of a halted VM there is no memory to save, and nothing to quiesce.
+    return TAKE_SNAPSHOT if vm.power_state == "Halted" else method(chosen, vm)
+
+
+def left_out(disks: Sequence[Disk], ways: Ways) -> List[Disk]:
+    """Those of a VM's disks that its snapshots leave out."""
+    return [disk for disk in disks if disk.skip or disk.name.startswith(ways.skip_disks)]
+
+
+def become_plain(
+    ended: Operation, error: Error, waiting: Iterable[Operation], fallback: bool, plain_instead: bool
+) -> List[Operation]:
+    """Given the operation that takes a snapshot and has ended with this error, and those that wait, return the ones in
+    whose place plain snapshots are taken: `fallback` of a checkpoint, `plain_instead` of quiesced ones."""
+    if ended.action == TAKE_CHECKPOINT:
+        return [ended] if fallback and NO_CHECKPOINT.intersection(error[:1]) else []
+    if ended.action != TAKE_QUIESCED or not plain_instead:
+        return []
+    if error[:1] == ("MESSAGE_REMOVED",):  # the server has no quiescing: nor has it for those that wait
+        return [ended] + [item for item in waiting if item.action == TAKE_QUIESCED]
+    return [ended] if error[:1] == (ALL_DISKS_NEEDED,) else []
