@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,41 @@ def test_if_the_pass_dies_the_asker_runs_it(real: TestPool, busy: Dict[str, Any]
     assert ends(asker)[0] == "0" and len(real.snapshots(vm)) == 1
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_whoever_stops_waiting_is_told_what_becomes_of_the_run(
+    real: TestPool, busy: Dict[str, Any], taken: bool
+) -> None:
+    vm = real.vm("slow", [real.sr("other")])
+    policy = real.policy([vm], name="asked for")
+    rule = {"method": "VM.snapshot", "object": vm, "when": "before", "action": "delay", "seconds": "60"}
+    real.call("simulator.add_fault", rule)
+    if not taken:
+        busy["process"].send_signal(signal.SIGSTOP)
+    asker = start(real, "--policy", real.uuid("VMSS", policy))
+    if taken:
+        while len(real.call("VM.get_current_operations", vm)) == 0:
+            assert asker.poll() is None
+    else:
+        asked = Path(real.place.lock_dir) / (pool_uuid(real) + ".asked")
+        while not asked.exists():
+            assert asker.poll() is None
+            os.sched_yield()
+    asker.send_signal(signal.SIGINT)
+    status, line = ends(asker)
+    assert status == "1" and line == (
+        "stopped waiting: the run goes on in the pass that is at work, and its alert tells how it ends"
+        if taken
+        else "stopped: the run had not begun, and nobody does it later"
+    )
+    busy["process"].send_signal(signal.SIGCONT)
+    while taken and real.names(policy) != ["VMSS_SNAPSHOT_SUCCEEDED"]:
+        assert busy["process"].poll() is None
+    busy["process"].terminate()
+    ends(busy["process"])
+    assert real.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] * taken and len(real.snapshots(vm)) == taken
+    assert [name for name in os.listdir(real.place.lock_dir) if re.search("asked|answers", name)] == []
+
+
 def test_a_request_that_nobody_takes_is_withdrawn(pool: TestPool) -> None:
     directory, clock = LockDirectory(pool.place.lock_dir), pool.surroundings().clock
     assert clock is not None
@@ -108,6 +144,6 @@ def test_what_is_no_request_is_taken_for_none(pool: TestPool, value: Any) -> Non
     directory.keep("p.asked", {"id": value})
     inbox = Inbox(directory, "p")
     assert inbox.take(now) == [] and directory.read("p.asked") == {}
-    directory.keep("p.answers", {"id": value})
+    directory.keep("p.answers", {"id": value, "other": {}})
     inbox.answer("other", Answer(0, "line"))
     assert directory.read("p.answers")["other"] == {"status": 0, "line": "line"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from vmss.core import messages
 from vmss.edges.log import Log
+from vmss.edges.zones import time_zone
 from vmss.insight import logfile
 
 UTC = timezone.utc
@@ -181,6 +182,21 @@ def test_a_log_in_both_forms_and_one_with_a_start_in_the_future(tmp_path: Path) 
 
 
 # Files
+
+
+@pytest.mark.parametrize("before, after", [("Asia/Tokyo", "America/New_York"), ("America/New_York", "Asia/Tokyo")])
+@pytest.mark.parametrize("minutes", [1, 40])
+def test_a_tick_that_was_written_before_the_zone_was_changed_is_as_old_as_it_is(
+    tmp_path: Path, before: str, after: str, minutes: int
+) -> None:
+    now = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
+    written = now - timedelta(minutes=minutes)
+    log = Log(str(tmp_path / "log"), lambda: written, time_zone(before))
+    log("===Kicking cron job for VMSS===")
+    log("No of Policies: 0")
+    log.close()
+    os.utime(str(tmp_path / "log"), (written.timestamp() + 0.5, written.timestamp() + 0.5))
+    assert logfile.read(str(tmp_path / "log"), time_zone(after), now).tick == written
 
 
 def test_what_was_rotated_away_is_read_too(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ _NO_TIME = (
 _STARTED = re.compile(r"\([^()]*\) CMD \(.*vmss")
 # A clock may have been set back; but a line that is ahead of now by more than this was written in another year.
 _AHEAD = timedelta(days=1)
+# Offsets of zones from UTC are multiples of it; and between the time of a line and its writing there is less.
+_QUARTER, _SAME = timedelta(minutes=15), timedelta(seconds=2)
 
 
 class Complaint(NamedTuple):
@@ -136,13 +138,14 @@ def read(path: str, zone: tzinfo, now: datetime) -> LogSummary:
     if error:
         return LogSummary(path, error, missing)
     first: Optional[Match[str]] = None
+    last: Optional[Match[str]] = None
     tick: Optional[Match[str]] = None
     counts: Dict[str, int] = {}
     latest: Dict[str, Match[str]] = {}
     for match in _matches(text):
         if match.group("program") != "VMSS":
             continue
-        first = first or match
+        first, last = first or match, match
         text_of_line = match.group("text")
         if text_of_line == TICK_LINE:
             tick = match
@@ -151,12 +154,30 @@ def read(path: str, zone: tzinfo, now: datetime) -> LogSummary:
             if complaint.begins.match(text_of_line):
                 counts[complaint.key] = counts.get(complaint.key, 0) + 1
                 latest[complaint.key] = match
+    zone = _zone_of(last, path, zone)
     seen = {}
     for key, match in latest.items():
         at = _instant(match, zone, now)
         if at is not None:
             seen[key] = Seen(counts[key], at, match.group("text"))
     return LogSummary(path, since=_instant(first, zone, now), tick=_instant(tick, zone, now), complaints=seen)
+
+
+def _zone_of(last: Optional[Match[str]], path: str, zone: tzinfo) -> tzinfo:
+    """The zone of the log's last line. It is not `zone` if the setting has changed since: the file was written last
+    when that line was, and the line's wall clock differs from that instant by the zone's offset."""
+    if last is None or last.group("date"):
+        return zone
+    try:
+        written = datetime.fromtimestamp(os.stat(path, follow_symlinks=False).st_mtime, UTC)
+    except (OSError, OverflowError, ValueError):
+        return zone
+    for wall in _walls(last, written.year):
+        ahead = wall - written.replace(tzinfo=None)
+        offset = _QUARTER * round(ahead / _QUARTER)
+        if abs(offset) < timedelta(days=1) and abs(ahead - offset) <= _SAME and offset != zone.utcoffset(written):
+            return timezone(offset)
+    return zone
 
 
 def last_start(path: str, zone: tzinfo, now: datetime) -> Tuple[Optional[datetime], Optional[datetime], str]:
@@ -220,23 +241,24 @@ def _instant(match: Optional[Match[str]], zone: tzinfo, now: datetime) -> Option
     if match.group("date"):
         instant = _absolute(match)
         return instant if instant is not None and instant <= now + _AHEAD else None
-    if match.group("month") not in MONTHS:
-        return None
-    month = MONTHS.index(match.group("month")) + 1
-    numbers = [int(match.group(name)) for name in ("day", "hour", "minute", "second")]
-    here = now.astimezone(zone).year
-    for year in range(here + 1, here - 5, -1):
-        try:
-            day, hour, minute, second = numbers
-            wall = datetime(year, month, day, hour, minute, min(second, 59))  # noqa: DTZ001, a wall clock
-        except ValueError:
-            continue  # the 29th of February
+    for wall in _walls(match, now.astimezone(zone).year):
         found = [instant for instant in wall_to_instants(zone, wall) if instant <= now + _AHEAD]
         # In the hour that comes twice: the later instant, unless it is still to come.
         past = [instant for instant in found if instant <= now]
         if found:
             return max(past or found)
     return None
+
+
+def _walls(match: Match[str], here: int) -> Iterator[datetime]:
+    """What the time of a line, which has no year, can mean in the years around this one, the latest first."""
+    if match.group("month") not in MONTHS:
+        return
+    month = MONTHS.index(match.group("month")) + 1
+    day, hour, minute, second = [int(match.group(name)) for name in ("day", "hour", "minute", "second")]
+    for year in range(here + 1, here - 5, -1):
+        with suppress(ValueError):  # the 29th of February
+            yield datetime(year, month, day, hour, minute, min(second, 59))  # noqa: DTZ001, a wall clock
 
 
 def _absolute(match: Match[str]) -> Optional[datetime]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from vmss.core.datetimes import format_datetime, parse_reading
+from vmss.core.problem import EXIT_FAILED
 from vmss.core.text import is_uuid
 from vmss.edges import stop
 from vmss.edges.clock import Clock
@@ -29,6 +30,13 @@ class Answer(NamedTuple):
 
     status: int
     line: str
+
+
+# Who asked was told to stop. The other pass goes on with what it has taken over, and its alert says how that ended.
+_NOT_WAITED_FOR = Answer(
+    EXIT_FAILED, "stopped waiting: the run goes on in the pass that is at work, and its alert tells how it ends"
+)
+_NOT_BEGUN = Answer(EXIT_FAILED, "stopped: the run had not begun, and nobody does it later")
 
 
 class Asked(NamedTuple):
@@ -60,6 +68,8 @@ class Inbox:
     def answer(self, asked: str, answer: Answer) -> None:
         """A run that was asked for has ended."""
         with self._directory.in_turn(self._pool):
+            if asked not in self._directory.read(_answers(self._pool)):
+                return  # its asker was told to stop
             self._answer({asked: {"status": answer.status, "line": answer.line}})
 
     def _answer(self, answers: Dict[str, Any]) -> None:
@@ -83,7 +93,7 @@ def ask(
     """Ask the pass that holds the pool's lock for a run, tell when it has been taken over, and wait for its end, for
     `limit_s` seconds at most, and until this process is asked to stop.
 
-    Return None if that pass takes nothing over, or the end was not waited for. Its lock may be free afterwards.
+    Return None if that pass takes nothing over, or does not end in that time. Its lock may be free afterwards.
     """
     asked = os.urandom(8).hex()
     try:
@@ -101,7 +111,12 @@ def ask(
         if answer:
             break
         clock.sleep(_PAUSE_S)
-    return _withdraw(directory, pool, asked)
+    answer = _withdraw(directory, pool, asked)
+    if answer:
+        return Answer(int(answer["status"]), str(answer["line"]))
+    if stop.requested():
+        return _NOT_BEGUN if answer is None else _NOT_WAITED_FOR
+    return None
 
 
 def _read_answer(directory: LockDirectory, pool: str, asked: str) -> Optional[Dict[str, Any]]:
@@ -110,8 +125,8 @@ def _read_answer(directory: LockDirectory, pool: str, asked: str) -> Optional[Di
     return answer if isinstance(answer, dict) else None
 
 
-def _withdraw(directory: LockDirectory, pool: str, asked: str) -> Optional[Answer]:
-    """Leave no request and no answer behind. Return the answer, if it has come."""
+def _withdraw(directory: LockDirectory, pool: str, asked: str) -> Optional[Dict[str, Any]]:
+    """Leave no request and no answer behind. Return the answer as `_read_answer` does."""
     with directory.in_turn(pool):
         answer = _read_answer(directory, pool, asked)
         for name in (_asked(pool), _answers(pool)):
@@ -119,9 +134,7 @@ def _withdraw(directory: LockDirectory, pool: str, asked: str) -> Optional[Answe
             if kept.pop(asked, None) is not None:
                 with suppress(LockError):  # a full disk: it is void soon
                     directory.keep(name, kept)
-    if not answer:
-        return None
-    return Answer(int(answer["status"]), str(answer["line"]))
+    return answer
 
 
 def _parse(asked: str, value: Any, now: datetime) -> Optional[Asked]:
