@@ -1,7 +1,7 @@
 """The judgements of `vmss doctor`, as functions of values: ticks, passes, storage, clocks, retention and complaints."""
 
 from datetime import timedelta
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from vmss.core import messages
 from vmss.core.retention import Keep, Snapshot
 from vmss.insight import lock_and_log
 from vmss.insight.checks_of_passes import complaints
-from vmss.insight.checks_of_storage import beyond, room
+from vmss.insight.checks_of_storage import beyond
 from vmss.insight.checks_of_xapi import clocks
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING
 from vmss.insight.logfile import LogSummary, Seen
@@ -68,18 +68,6 @@ def test_a_pass_that_is_running(hours: int, severity: int) -> None:
     holder = {"pid": 7, "since": (NOW - hours * HOUR).strftime("%Y%m%dT%H:%M:%SZ"), "policies": [UUID]}
     found = lock_and_log.running(holder, {UUID: "nightly"}, "1 of 3 VMs has its snapshot", 86400, NOW)
     assert found.severity == severity and "'nightly', 1 of 3 VMs" in found.text
-
-
-@pytest.mark.parametrize(
-    "used, severity", [(0, None), (89, None), (90, WARNING), (97, WARNING), (98, CRITICAL), (120, CRITICAL)]
-)
-def test_room(used: int, severity: Optional[int]) -> None:
-    found = room("sr", "u", 100 << 30, used << 30)
-    assert (found.severity if found else None) == severity
-
-
-def test_storage_that_tells_no_size() -> None:
-    assert room("sr", "u", -1, 5) is None and room("sr", "u", 0, 0) is None
 
 
 @pytest.mark.parametrize("seconds, severity", [(0, OK), (60, OK), (61, WARNING), (-61, WARNING)])

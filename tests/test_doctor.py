@@ -472,6 +472,45 @@ def test_full_storage(ward: Ward) -> None:
     ward.only("storage", "CRITICAL", "99 %")
 
 
+def test_storage_that_will_be_full(ward: Ward) -> None:
+    sr = ward.pool.call("VDI.get_SR", disk_of(ward, ward.vms[0]))
+    now, size = ward.pool.simulator.now().timestamp(), int(ward.pool.call("SR.get_physical_size", sr))
+    notes = " ".join("%d:%d" % (now - days * 86400, size * (93 - days) // 100) for days in (3, 2, 1))
+    ward.pool.call("SR.remove_from_other_config", sr, "vmss:used")
+    ward.pool.call("SR.add_to_other_config", sr, "vmss:used", notes)
+    set_used(ward, sr, 0.93)
+    ward.only("storage", "WARNING", "'sr 0' is 93 % full", "; full in 6 d 2", "xe sr-param-list")
+    ward.pool.call("SR.remove_from_other_config", sr, "vmss:used")
+    ward.pool.call("SR.add_to_other_config", sr, "vmss:used", "no note 7:x :")
+    ward.only("storage", "WARNING", "'sr 0' is 93 % full")
+
+
+@pytest.mark.parametrize("key", ["gc", "coalesce"])
+def test_coalescing_that_is_switched_off(ward: Ward, key: str) -> None:
+    sr = ward.pool.call("VDI.get_SR", disk_of(ward, ward.vms[0]))
+    ward.pool.call("SR.add_to_other_config", sr, key, "false")
+    ward.only("chains", "WARNING", "switched off on the storage repository 'sr 0'", "xe sr-param-remove")
+
+
+def test_a_long_chain_and_a_full_one(ward: Ward) -> None:
+    pool, disk = ward.pool, disk_of(ward, ward.vms[0])
+    for _ in range(23):
+        pool.call("simulator.write", disk, 1 << 20)
+        pool.call("VDI.snapshot", disk, {})
+    ward.only("chains", "WARNING", "a disk of 'vm 0' has 25 images; at 30 no snapshot", "retained-snapshots=N")
+
+
+def test_snapshots_that_somebody_made_long_ago_are_told_and_no_fault(ward: Ward) -> None:
+    pool = ward.pool
+    pool.call("VM.snapshot", ward.vms[0], "before the upgrade")
+    made = pool.call("VM.get_by_name_label", "before the upgrade")[0]
+    pool.simulator.db.set("VM", made, "snapshot_time", datetime(2026, 1, 1, tzinfo=UTC))
+    assert not ward.bad()
+    (found,) = [one for one in ward.findings() if one.check == "chains" and "somebody" in one.text]
+    assert found.text == "1 snapshot that somebody has made is older than 30 days: of vm 0"
+    assert found.evidence.startswith("the oldest is of 2026-01-01 00:00 UTC; the images that they keep have ")
+
+
 def set_used(ward: Ward, sr: str, part: float) -> None:
     size = int(ward.pool.call("SR.get_physical_size", sr))
     ward.pool.simulator.db.set("SR", sr, "physical_utilisation", int(size * part) + 1)
@@ -720,6 +759,7 @@ def spoil(ward: Ward) -> None:
     for number in range(2):
         pool.policy([pool.vm("big %d" % number, [sr] * 10)], name="clash %d" % number, schedule={"min": "45"})
     set_used(ward, sr, 0.99)
+    pool.call("SR.add_to_other_config", sr, "gc", "false")
     pool.call("VMSS.set_retained_snapshots", ward.policy, "1")
     for hour in (11, 12):
         pool.at(hour, 15)

@@ -61,6 +61,7 @@ STAYS = "what it is about ends by itself"
 NO_REMEDY = "it is no remedy: it says what is wrong, or what belongs to the rest of a sentence"
 # Not followed, and why.
 NOT_FOLLOWED = {
+    "The snapshots %s on %s: %s. See what occupies it…": LOOK,
     "See to the VM whose uuid is in the error first…": LOOK,
     "Find the task that hangs…": LOOK,
     "Resume it: xe vm-resume…": "its command is the one that the doctor prints for the same VM, which is followed here",
@@ -677,6 +678,34 @@ def test_a_xapi_that_is_down(ward: Ward) -> None:
         gone(ward, "xapi")
 
 
+@mends(
+    "switch it on: xe sr-param-remove…",
+    "free space on it, then let it try again: xe sr-scan…",
+    "keep fewer: vmss xe vmss-param-set…",
+)
+def test_chains_that_grow(ward: Ward, tmp_path: Path) -> None:
+    pool, hands = ward.pool, Hands(ward.pool, tmp_path)
+    (vbd,) = pool.call("VM.get_VBDs", ward.vms[0])
+    disk = pool.call("VBD.get_VDI", vbd)
+    sr = pool.call("VDI.get_SR", disk)
+    pool.call("SR.add_to_other_config", sr, "gc", "false")
+    hands.do(*commands(one(ward.bad(), "chains").remedy))
+    gone(ward, "chains")
+    pool.call("SR.add_to_other_config", sr, "gc", "false")
+    for _ in range(24):
+        pool.call("simulator.write", disk, 1 << 20)
+        pool.call("VDI.destroy", pool.call("VDI.snapshot", disk, {}))
+    pool.call("SR.add_to_sm_config", sr, "gc_no_space", "a message")
+    pool.call("SR.remove_from_other_config", sr, "gc")
+    found = [finding.remedy for finding in ward.bad() if finding.check == "chains"]
+    assert len(found) == 2
+    for remedy in found:
+        hands.do(commands(remedy)[-1])
+    pool.simulator.set_time(pool.simulator.now() + timedelta(hours=2))
+    pool.call("SR.remove_from_sm_config", sr, "gc_no_space")  # as the collector does when it has room
+    assert not [finding for finding in ward.bad() if finding.check == "chains"]
+
+
 # What the alert of a run that failed says
 
 
@@ -716,6 +745,20 @@ class Sick:
     def metrics(self, **fields: Any) -> None:
         for name, value in fields.items():
             self.set("VM_guest_metrics", self.pool.call("VM.get_guest_metrics", self.vm), name, value)
+
+    def for_the_pool(self, name: str, value: str) -> None:
+        self.pool.call("pool.add_to_other_config", self.pool.call("pool.get_all")[0], "vmss:" + name, value)
+
+    def without_room(self) -> None:
+        self.for_the_pool("room_reserve", "1G")
+        sr = self.pool.call("VDI.get_SR", self.disk())
+        self.set("SR", sr, "physical_utilisation", int(self.pool.call("SR.get_physical_size", sr)))
+
+    def with_a_chain(self) -> None:
+        self.for_the_pool("chain_limit", "5")
+        for _ in range(5):
+            self.pool.call("simulator.write", self.disk(), 1 << 20)
+            self.pool.call("VDI.snapshot", self.disk(), {})
 
     def leave_out(self) -> None:
         self.pool.call("VDI.add_to_other_config", self.disk(), "vmss:skip", "yes")
@@ -761,6 +804,8 @@ FAILING = [
     Failing("VM_HAS_VGPU", CHECKPOINT, lambda sick: sick.refuse("VM.checkpoint", "VM_HAS_VGPU"), 1),
     Failing("VMSS_ALL_DISKS_NEEDED", CHECKPOINT, lambda sick: sick.leave_out()),
     Failing("VMSS_ALL_DISKS_NEEDED", CHECKPOINT, lambda sick: sick.leave_out(), 1),
+    Failing("VMSS_NO_ROOM", SNAPSHOT, lambda sick: sick.without_room(), -1, {r"=N\b": "=0"}),
+    Failing("VMSS_CHAIN_TOO_LONG", SNAPSHOT, lambda sick: sick.with_a_chain(), -1, {r"=N\b": "=29"}),
     Failing("MESSAGE_PARAMETER_COUNT_MISMATCH", SNAPSHOT, lambda sick: sick.on_an_old_server()),
     Failing(
         "VM_NO_SUSPEND_SR",
@@ -818,6 +863,8 @@ def slow(sick: Sick, limit: str, seconds: str) -> None:
     "or leave that disk out…",
     "Let the schedule take its snapshots without memory…",
     "Upgrade the pool, or leave no disk…",
+    "See what occupies it: xe vdi-list sr-uuid=UUID; free…",
+    "Delete other snapshots of the VM, keep fewer…",
     "Take the VM off the schedule: %s; or let…",
     "Move the disk, or take the VM off the schedule…",
     "Find its task: xe task-list. If it is only slow…",

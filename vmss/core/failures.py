@@ -157,6 +157,19 @@ CATALOGUE = {
         "Take one of the VMs that have none of the latest slot: vmss run --policy SCHEDULE --missing; or of all: "
         "vmss run --policy SCHEDULE.",
     ),
+    "VMSS_NO_ROOM": Failure(
+        OPERATOR,
+        "The storage repository has less room than the setting room_reserve wants to stay free",
+        "See what occupies it: xe vdi-list sr-uuid=UUID; free space on it, or keep fewer (%s, then "
+        "vmss prune --policy SCHEDULE), or lower the reserve: "
+        "xe pool-param-set other-config:vmss:room_reserve=N uuid=POOL." % _FEWER,
+    ),
+    "VMSS_CHAIN_TOO_LONG": Failure(
+        OPERATOR,
+        "A disk's chain of images is as long as the setting chain_limit allows",
+        "Delete other snapshots of the VM, keep fewer (%s, then vmss prune --policy SCHEDULE), and give the storage "
+        "time to coalesce; or raise the limit: xe pool-param-set other-config:vmss:chain_limit=N uuid=POOL." % _FEWER,
+    ),
     "VMSS_ALL_DISKS_NEEDED": Failure(
         PERMANENT,
         "A disk of the VM is to be left out, and only a plain snapshot can do that",

@@ -67,6 +67,7 @@ class Job(NamedTuple):
     - `unless_halted` is the method that is asked for; of a halted VM a plain snapshot is taken.
     - `left_out` are the references of the VM's disks that its snapshot leaves out, which only a plain one can; `disks`,
       `tokens` and `seconds` are without them. `fallback`: if the VM cannot be checkpointed, a plain snapshot is taken.
+    - `refused` is the error of ours for which its snapshot must not be taken.
     """
 
     policy: str
@@ -90,6 +91,7 @@ class Job(NamedTuple):
     there: str = ""
     left_out: Tuple[str, ...] = ()
     fallback: bool = False
+    refused: Error = ()
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

@@ -14,6 +14,8 @@ STOPPED = "VMSS_RUN_STOPPED"  # [method]
 OFF_SCHEDULE = "VMSS_LEFT_THE_SCHEDULE"  # no failure: the VM is gone, or off the schedule, since it was planned
 LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"  # [why it is not resumed, the error array of the checkpoint]
 ALL_DISKS_NEEDED = "VMSS_ALL_DISKS_NEEDED"  # [method]: it takes all disks, and some are to be left out
+NO_ROOM = "VMSS_NO_ROOM"  # [the uuid of the SR, what is free, what is needed, what is to stay free]
+CHAIN_TOO_LONG = "VMSS_CHAIN_TOO_LONG"  # [the uuid of the disk, the number of its images, the limit]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
 # A snapshot that its task says was taken, and that does not count when it is read back:
 SNAPSHOT_MISSING = "VMSS_SNAPSHOT_MISSING"  # [method, what its task tells instead]: there is none

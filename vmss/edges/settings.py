@@ -22,7 +22,6 @@ DEFAULT_LOCK_DIR = "/var/lock/vmss"
 # The prefix of a setting in pool.other_config, where it stays with the pool when the coordinator changes.
 POOL_PREFIX = "vmss:"
 
-
 # Upper limits on the size of the configuration file, and on the mistakes that are told one by one.
 _FILE_BYTES_MAX = 256 << 10
 _MISTAKES_MAX = 20
@@ -59,6 +58,10 @@ class Settings(NamedTuple):
     quiesce: str = "snapshot"
     checkpoint_fallback: str = "fail"
     skip_disks: str = ""
+    room_reserve: str = "0"
+    chain_limit: int = 0
+    room_warning: int = 90
+    room_critical: int = 98
     max_operations: int = 64
     max_policies: int = 100
     snapshot_limit: int = 3600
@@ -83,6 +86,11 @@ class Settings(NamedTuple):
         from vmss.core.retention import MORE_IN_A_RUN, Keep  # not needed by an idle tick
 
         return Keep(policy.retained, MORE_IN_A_RUN)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether snapshots are refused where room is short, or a chain long."""
+        return self.chain_limit > 0 or self.room_reserve not in ("0", "0%")
 
     def ways(self, policy: "Policy") -> "Ways":
         """How the snapshots of the VMs of a policy are taken."""
@@ -136,6 +144,13 @@ def _zone(text: str) -> str:
     return text
 
 
+def _reserve(text: str) -> str:
+    from vmss.core.room import parse_reserve  # most pools have none
+
+    parse_reserve(text)
+    return text
+
+
 def _prefixes(text: str) -> str:
     # What begins with a letter could be the beginning of many names: a mistyped word must not leave out half a pool.
     for prefix in text.split():
@@ -170,6 +185,24 @@ SETTINGS: Tuple[Setting, ...] = (
         "Beginnings of the names of disks that snapshots leave out, with blanks between them, such as [NOSNAP] "
         "[NOBAK]. A disk with the key vmss:skip in its other_config is left out in any case.",
     ),
+    Setting(
+        "room_reserve",
+        _reserve,
+        "What is to stay free on each storage repository: bytes, with K, M, G or T, or per cent of its size. A VM "
+        "whose snapshot would leave less gets none, and is reported. 0: nothing, as the vendor's plugin.",
+    ),
+    Setting(
+        "chain_limit",
+        _number(0, 30),
+        "A VM with a disk whose chain has so many images gets no snapshot, and is reported. The storage refuses one at "
+        "30. 0: no limit, as the vendor's plugin.",
+    ),
+    Setting(
+        "room_warning",
+        _number(1, 100),
+        "Per cent of a storage repository in use, from which on the commands status and doctor warn.",
+    ),
+    Setting("room_critical", _number(1, 100), "The same, from which on they are CRITICAL."),
     Setting(
         "max_operations",
         _number(1, 90),

@@ -123,11 +123,13 @@ def read_users(xapi: Xapi, vdis: Sequence[str]) -> Dict[str, Set[str]]:
     return users
 
 
-def read_space(xapi: Xapi, sr: str) -> Optional[Space]:
-    """The space on an SR; None if the SR no longer exists or does not tell. Single fields are read, because the record
-    lists all disks of the SR."""
+def read_space(xapi: Xapi, sr: str, not_of: Sequence[str] = ()) -> Optional[Space]:
+    """The space on an SR; None if the SR no longer exists or does not tell, or is of one of these types. Single fields
+    are read, because the record lists all disks of the SR."""
     try:
         kind = str(xapi.call("SR.get_type", sr))
+        if kind in not_of:
+            return None
         size, used = xapi.call("SR.get_physical_size", sr), xapi.call("SR.get_physical_utilisation", sr)
     except Refused as refused:
         if refused.code != "HANDLE_INVALID":

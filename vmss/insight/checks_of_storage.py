@@ -12,13 +12,12 @@ from vmss.core.text import one_line, quoted
 from vmss.core.words import counted
 from vmss.edges.access import refs_where
 from vmss.edges.query import where
-from vmss.edges.storage import read_space
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
-from vmss.insight import left_over, lock_and_log
+from vmss.insight import left_over, lock_and_log, rooms
 from vmss.insight.case import Case
 from vmss.insight.checks_of_access import Examined, unattached
-from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
+from vmss.insight.findings import OK, WARNING, Finding
 from vmss.insight.names import called, first_names
 from vmss.passes.left_over import KEEP_KEY
 
@@ -120,44 +119,7 @@ def _bad_disks(xapi: Xapi) -> Dict[str, Tuple[str, ...]]:
 
 def storage(case: Case) -> Iterator[Finding]:
     """Whether storage repositories have room."""
-    xapi, full, seen = case.open.xapi, 0, 0
-    with understood("SR"):
-        srs = [str(sr) for sr in xapi.call("SR.get_all")][:_MAX]
-    for sr in srs:
-        try:
-            if xapi.call("SR.get_type", sr) in ("iso", "udev"):
-                continue
-            space = read_space(xapi, sr)
-            if space is None or space.size <= 0:
-                continue
-            seen += 1
-            finding = room("", "", space.size, space.used)
-            if finding is not None:
-                name, uuid = xapi.call("SR.get_name_label", sr), xapi.call("SR.get_uuid", sr)
-                finding = room(str(name), one_line(str(uuid), 40), space.size, space.used)
-        except Refused:
-            continue  # it is gone
-        if finding is not None:
-            full += 1
-            yield finding
-    if not full:
-        yield Finding(OK, "storage", "no storage repository is nearly full", "storage repositories: %d" % seen)
-
-
-def room(name: str, uuid: str, size: int, used: int) -> Optional[Finding]:
-    """Whether a storage repository has room, in bytes, for snapshots, and for the coalescing after their deletion."""
-    if size <= 0 or used < 0:
-        return None
-    part = 100 * used // size
-    if part < 90:
-        return None
-    return Finding(
-        CRITICAL if part >= 98 else WARNING,
-        "storage",
-        "the storage repository %s is %d %% full" % (quoted(name), part),
-        "%d of %d MiB are used" % (used >> 20, size >> 20),
-        "delete snapshots or disks, lower retained-snapshots, or extend it: xe sr-param-list uuid=%s" % uuid,
-    )
+    yield from rooms.full(case.open.xapi, rooms.read(case.open.xapi), case.settings, case.now)
 
 
 # What should be deleted

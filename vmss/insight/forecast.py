@@ -11,9 +11,10 @@ no other.
 
 from bisect import bisect_right
 from datetime import datetime, timedelta, tzinfo
-from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from vmss.core.frequencies import HOUR_KEY, MINUTES, Schedule
+from vmss.core.plan import Need
 from vmss.core.policy import Policy
 from vmss.core.schedule import next_slot, next_tick
 
@@ -28,12 +29,16 @@ Interval = Tuple[datetime, datetime]
 
 class Load(NamedTuple):
     """A policy with the duration of its runs in seconds, more than zero; the number of past runs that tell it (zero: it
-    is an estimate); and the resources that the runs work on."""
+    is an estimate); and the resources that the runs work on. `needs`: by storage repository, the room that the
+    snapshots of one run may need; `freed`: how much of that expiry gives back, for VMs that have as many as are
+    kept."""
 
     policy: Policy
     seconds: float
     runs: int
     resources: FrozenSet[str]
+    needs: Mapping[str, Need] = {}
+    freed: Mapping[str, Need] = {}
 
     @property
     def length(self) -> timedelta:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Dict, List, Sequence
 
 from vmss.core import plan
-from vmss.core.plan import Expiry
+from vmss.core.plan import NOTHING, Expiry, Need
 from vmss.core.policy import Policy
 from vmss.core.turn import Turn
 from vmss.core.vms import Vm
@@ -30,17 +30,23 @@ def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until:
     disks = storage.read_disks(session.xapi, [vm.ref for of_policy in vms.values() for vm in of_policy])
     loads = []
     for policy in active:
-        jobs = [
-            plan.job(Expiry(vm, Turn(policy, now), False, ()), disks.of, session.pool.suspend_sr)
-            for vm in vms.get(policy.ref, ())
-        ]
+        expiries = [Expiry(vm, Turn(policy, now), False, ()) for vm in vms.get(policy.ref, ())]
+        ways, suspend_sr = session.settings.ways(policy), session.pool.suspend_sr
+        jobs = [plan.job(expiry, disks.of, suspend_sr, ways) for expiry in expiries]
         work: Dict[str, float] = {}  # seconds, by resource, each of which serves one job at a time
         for job in jobs:
             for resource in job.tokens:
                 work[resource] = work.get(resource, 0.0) + job.seconds
         past = _durations(session, policy, now)
         seconds = history.median_duration(past) if past else max(work.values(), default=0.0)
-        loads.append(Load(policy, max(1.0, seconds), len(past), frozenset(work)))
+        needs: Dict[str, Need] = {}
+        freed: Dict[str, Need] = {}
+        for expiry, job in zip(expiries, jobs):
+            for sr, need in plan.needs(expiry, job, disks.of.get(job.vm, ()), suspend_sr):
+                needs[sr] = needs.get(sr, NOTHING) + need
+                if len(expiry.vm.snapshot_refs) >= policy.retained:
+                    freed[sr] = freed.get(sr, NOTHING) + need
+        loads.append(Load(policy, max(1.0, seconds), len(past), frozenset(work), needs, freed))
     return loads
 
 

@@ -12,7 +12,7 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges.settings import Place, Settings, SettingsError, of_pool
 from vmss.edges.shell import shell_word
-from vmss.insight import left_over, lock_and_log, no_session, policies, promises, remains, snapshots, suspended
+from vmss.insight import left_over, lock_and_log, no_session, policies, promises, remains, rooms, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -44,13 +44,18 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     left = left_over.read(session)
     fared, late = runs_and_snapshots(session, local.holder, known, left, now)
     findings += left_over.findings(left, session.moment, now)
-    numbers = {
+    repositories = rooms.read(session.xapi)
+    findings += rooms.full(session.xapi, repositories, session.settings, now)
+    numbers: Dict[str, Any] = {
         "policies": len(entries),
         "vms": sum(len(policy.vms) for policy in known),
         "runs_failed": sum(1 for finding in fared if finding.severity and finding.check == "last run"),
         "vms_late": late,
         "left_over": len(left),
     }
+    if repositories:
+        most = max(repository.part for repository in repositories)
+        numbers["storage_used"] = "%d%%;%d;%d" % (most, session.settings.room_warning, session.settings.room_critical)
     return Tally(findings + fared, dict(numbers, **_local_numbers(local, now)), _well(numbers, local, now))
 
 

@@ -382,6 +382,8 @@ class Operations:
         busy = () if job.task else self._unplaced.error_for(job)
         if busy:
             return Outcome(error=busy)
+        if job.refused:
+            return Outcome(error=job.refused)
         if job.left_out and not job.task and operation.action != TAKE_SNAPSHOT:
             return Outcome(error=(ALL_DISKS_NEEDED, operation.action))
         # That it was refused before does not prove that it was not started; and an earlier pass's may have ended since.

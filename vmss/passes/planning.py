@@ -1,7 +1,7 @@
 """Makes the plan of policies in hand: reads their VMs, snapshots and disks, and lets the core decide."""
 
 from datetime import datetime
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core import plan
 from vmss.core.job import Job
@@ -16,6 +16,9 @@ from vmss.edges.storage import Disks
 from vmss.edges.vms import read_vms, with_snapshots
 from vmss.edges.xapi import Misunderstood, Xapi
 from vmss.passes.context import Context
+
+if TYPE_CHECKING:
+    from vmss.passes.guards import Guards
 
 # VMs that are planned together. Reading one takes milliseconds, so the first snapshots need not wait for the last read.
 _GROUP = 200
@@ -43,6 +46,8 @@ class Planner:
     ) -> None:
         """`now` is the time to decide by. `begun` are the VMs, by their uuids, of which earlier passes began a snapshot
         and did not come to its end, with the number of disks that each had, if it is known."""
+        self._context = context
+        self._guards: Optional[Guards] = None
         self._xapi = context.xapi
         self._pool = context.pool
         self._log = context.log
@@ -86,7 +91,7 @@ class Planner:
                 self._log(line)
             if expiry.future:
                 self._log("Snapshots of VM %s are dated in the future: %d" % (expiry.vm.uuid, expiry.future))
-        jobs = [self._job(expiry, disks) for expiry in expiries]
+        jobs = self._guarded(expiries, [self._job(expiry, disks) for expiry in expiries], disks)
         tight = self._tight(expiries, jobs, disks)
         # Where room is short, the jobs that make room go first.
         ordered = sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs
@@ -109,6 +114,15 @@ class Planner:
             self._log("Disks of VM %s that its snapshot leaves out: %s" % (uuid, ", ".join(left_out)))
         # xapi dates snapshots in whole seconds.
         return job._replace(since=self._now.replace(microsecond=0))
+
+    def _guarded(self, expiries: Sequence[Expiry], jobs: List[Job], disks: Mapping[str, Sequence[Disk]]) -> List[Job]:
+        """The jobs, with the errors of those whose snapshots must not be taken."""
+        if not self._settings.guarded:
+            return jobs
+        from vmss.passes.guards import Guards  # most pools have none
+
+        self._guards = self._guards or Guards(self._context)
+        return self._guards.refuse(expiries, jobs, disks)
 
     def _tight(self, expiries: Sequence[Expiry], jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]) -> Set[str]:
         """The SRs on which something expires, and which may have too little room for the new snapshots."""

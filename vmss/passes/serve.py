@@ -15,6 +15,7 @@ from vmss.core.turn import Turn
 from vmss.core.vms import Vm
 from vmss.edges import stop
 from vmss.edges.lock import Lock
+from vmss.edges.room_notes import note_use
 from vmss.edges.vms import note_took
 from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.at_work import AtWork
@@ -382,9 +383,13 @@ class Service:
             self._lock.working_on([policy.uuid for policy in self._in_hand.policies])
 
     def _note_durations(self) -> None:
-        """Note at the VMs how long their snapshots took, so that the next pass knows which SR has most work. Last, when
-        no SR waits for us."""
+        """Note at the VMs how long their snapshots took, so that the next pass knows which SR has most work, and at the
+        SRs how much is in use. Last, when no SR waits for us."""
         for number, seconds in self._operations.took.items():
             job = self._engine.jobs[number]
             if self._engine.states[number].snapshot and plan.worth_noting(job, seconds):
                 note_took(self._context.xapi, job.vm, seconds)
+        # The tokens of checkpoints are hosts, too, of which nothing is noted.
+        srs = {token for number in self._operations.took for token in self._engine.jobs[number].tokens}
+        if srs:
+            note_use(self._context.xapi, sorted(srs), self._context.clock.now())

@@ -106,6 +106,9 @@ COMMANDS: Dict[str, Command] = {
     "pbd-create": Command(
         ("host-uuid", "sr-uuid"), ("device-config:",), "Lets a host attach a storage repository.", _pbd_create
     ),
+    "sr-scan": Command(
+        ("uuid",), (), "Lets a storage repository look at its disks, and coalesce.", _on_one("SR.scan"), slow=True
+    ),
     "pbd-plug": Command(("uuid",), (), "Attaches a storage repository to a host.", _on_one("PBD.plug"), slow=True),
     "message-create": Command(
         ("name", "priority", "body"), tuple(_OBJECTS), "Raises a message about an object.", _message_create

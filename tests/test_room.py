@@ -1,0 +1,249 @@
+"""Room and chains: what is told before the first snapshot, and what is refused where the settings say so."""
+
+from datetime import datetime, timedelta, timezone
+from typing import Dict, List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.pool import GIB, TestPool
+from tests.test_ways import alert, disks, run, set_for_the_pool
+from vmss.core.chain import Chain, Image, chains
+from vmss.core.plan import Need, Space
+from vmss.core.room import (
+    AFTER_EXPIRY,
+    FITS,
+    NOT,
+    Reserve,
+    Room,
+    amount,
+    full_at,
+    in_units,
+    leaves_reserve,
+    parse_reserve,
+    rate,
+)
+from vmss.edges.room_notes import read_notes
+from vmss.insight.outlook import read_outlook, warnings
+from vmss.insight.reading import reading
+
+MIB = 1 << 20
+NOW = datetime(2026, 3, 2, 10, 0, tzinfo=timezone.utc)
+
+
+def use(pool: TestPool, sr: str, used: int) -> None:
+    """So much of an SR is in use, as xapi tells."""
+    pool.simulator.db.set("SR", sr, "physical_utilisation", used)
+
+
+# The guards
+
+
+@pytest.mark.parametrize("kind, free, taken", [("nfs", 12, 3), ("lvm", 12, 2), ("lvm", 13, 3), ("nfs", 10, 0)])
+def test_what_must_stay_free_stays_free(pool: TestPool, kind: str, free: int, taken: int) -> None:
+    """On an SR that allocates whole volumes the snapshot of a disk of 1 GiB may need as much; on another a few MiB."""
+    sr, other = pool.sr("tight", kind, 100 * GIB), pool.sr("roomy")
+    vms = [pool.vm("vm %d" % number, [sr]) for number in range(3)] + [pool.vm("well", [other])]
+    policy = pool.policy(vms)
+    set_for_the_pool(pool, "room_reserve", "10%")
+    use(pool, sr, (100 - free) * GIB - (30 * MIB if kind == "nfs" and free == 12 else 100 * MIB))
+    if free == 10:
+        use(pool, sr, 90 * GIB)
+    failed = run(pool, policy)
+    assert failed == {"vm %d" % number: "VMSS_NO_ROOM" for number in range(taken, 3)}
+    assert [len(pool.snapshots(vm)) for vm in vms] == [1] * taken + [0] * (3 - taken) + [1]
+
+
+def test_a_refused_vm_is_told_and_served_as_soon_as_there_is_room(pool: TestPool) -> None:
+    sr = pool.sr("tight", size=100 * GIB)
+    vm = pool.vm("vm", [sr])
+    policy = pool.policy([vm])
+    set_for_the_pool(pool, "room_reserve", "20G")
+    use(pool, sr, 90 * GIB)
+    pool.at(10, 15)
+    assert pool.tick().status == 1
+    body = alert(pool, policy)["body"]
+    assert "Error:['VMSS_NO_ROOM', '%s', 'free: 10 GiB', 'needed: " % pool.uuid("SR", sr) in body
+    assert "'to stay free: 20 GiB']" in body and "less room than the setting room_reserve wants" in body
+    pool.at(10, 30)
+    pool.tick()
+    assert pool.snapshots(vm) == []
+    use(pool, sr, 50 * GIB)
+    pool.at(10, 45)
+    pool.tick()
+    assert len(pool.snapshots(vm)) == 1 and pool.names()[-1] == "VMSS_SNAPSHOT_SUCCEEDED"
+
+
+def test_what_a_refused_vm_has_too_many_goes(pool: TestPool) -> None:
+    sr = pool.sr("tight", size=100 * GIB)
+    vm = pool.vm("vm", [sr])
+    policy = pool.policy([vm], retained_snapshots="3")
+    for _ in range(3):
+        run(pool, policy)
+    pool.call("VMSS.set_retained_snapshots", policy, "2")
+    set_for_the_pool(pool, "room_reserve", "99%")
+    use(pool, sr, 50 * GIB)
+    assert run(pool, policy) == {"vm": "VMSS_NO_ROOM"} and len(pool.snapshots(vm)) == 2
+
+
+def test_without_the_settings_nothing_more_is_asked_and_nothing_refused(pool: TestPool) -> None:
+    sr = pool.sr("tight", "nfs", 100 * GIB)
+    policy = pool.policy([pool.vm("vm", [sr])])
+    use(pool, sr, 100 * GIB - 20 * MIB)
+    assert run(pool, policy) == {}
+
+
+@pytest.mark.parametrize("limit, failed", [("0", {}), ("6", {}), ("5", {"long": "VMSS_CHAIN_TOO_LONG"})])
+def test_a_disk_whose_chain_is_as_long_as_the_limit(pool: TestPool, limit: str, failed: Dict[str, str]) -> None:
+    vms = [pool.vm(name, [pool.sr()] * 2) for name in ("long", "short")]
+    disk = disks(pool, vms[0])[1]
+    for _ in range(4):
+        pool.call("simulator.write", disk, MIB)
+        pool.call("VDI.snapshot", disk, {})
+    set_for_the_pool(pool, "chain_limit", limit)
+    policy = pool.policy(vms)
+    assert run(pool, policy) == failed
+    if failed:
+        assert (
+            "Error:['VMSS_CHAIN_TOO_LONG', '%s', 'images: 5', 'limit: 5']" % pool.uuid("VDI", disk)
+            in (alert(pool, policy)["body"])
+        )
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "100%", "5 G", "1.5G", "9" * 16])
+def test_what_is_no_reserve(pool: TestPool, value: str) -> None:
+    with pytest.raises(ValueError, match="is neither a number of bytes"):
+        parse_reserve(value)
+
+
+# What is told
+
+
+def test_a_run_notes_what_is_in_use_twice_a_day(pool: TestPool) -> None:
+    sr = pool.sr("sr")
+    policy = pool.policy([pool.vm("vm", [sr])])
+    seconds = []
+    for hour in (10, 11, 21, 23):
+        pool.at(hour, 15)
+        use(pool, sr, hour * GIB)
+        run(pool, policy)
+        seconds.append(int(pool.simulator.now().timestamp()))
+    notes = read_notes(pool.xapi, sr)
+    assert [at - notes[0][0] < 12 * 3600 for at, _ in notes] == [True, False]
+    pool.call("SR.remove_from_other_config", sr, "vmss:used")
+    pool.call("SR.add_to_other_config", sr, "vmss:used", "%d:5 %d:7 nonsense" % (seconds[-1] + 9, 5))
+    assert read_notes(pool.xapi, sr) == [(5.0, 7), (float(seconds[-1] + 9), 5)]
+
+
+@pytest.mark.parametrize(
+    "kind, used, said",
+    [
+        ("nfs", 50, ""),
+        ("lvm", 50, ""),
+        ("lvm", 95, "fit only after expiry on sr: 5.0 GiB of 100 GiB are free, the snapshots need up to 5."),
+        ("lvm", 97, "do not fit on sr: 3.0 GiB of 100 GiB are free, the snapshots need up to 5."),
+    ],
+)
+def test_next_tells_where_the_snapshots_to_come_do_not_fit(pool: TestPool, kind: str, used: int, said: str) -> None:
+    sr = pool.sr("sr", kind, 100 * GIB)
+    full, young = pool.vm("full", [sr]), pool.vm("young", [sr], size=GIB // 8)
+    policy = pool.policy([full], frequency="daily", schedule={"hour": "12", "min": "0"}, retained_snapshots="1")
+    run(pool, policy)
+    pool.policy([young], "hourly", retained_snapshots="10")
+    if kind == "lvm":
+        for _ in range(20):
+            pool.call("VM.set_snapshot_schedule", pool.vm("more", [sr], size=GIB // 64), policy)
+    use(pool, sr, used * GIB)
+    with reading(pool.surroundings()) as session:
+        outlook = read_outlook(session, 24)
+        found = [line for line in warnings(session, outlook) if " fit " in line]
+    assert set(outlook.rooms) == {sr} and len(found) == bool(said)
+    if said:
+        assert said in found[0] and found[0].endswith(": xe vdi-list sr-uuid=" + pool.uuid("SR", sr))
+
+
+# The decisions
+
+spaces = st.builds(Space, st.integers(1, 1 << 50), st.integers(0, 1 << 50), st.booleans())
+amounts = st.integers(0, 1 << 50)
+
+
+@given(spaces, amounts, amounts, amounts, amounts)
+def test_the_verdict_is_what_the_numbers_say(space: Space, needed: int, growth: int, freed: int, reserve: int) -> None:
+    room = Room(space, needed, growth, freed, reserve)
+    without = max(0, space.size - space.used) - needed - growth >= reserve
+    assert (room.verdict == FITS) == without
+    assert (room.verdict == NOT) == (max(0, space.size - space.used) + freed - needed - growth < reserve)
+    assert room.verdict in (FITS, AFTER_EXPIRY, NOT)
+    assert Room(space, needed, growth, freed + 1, reserve).verdict == room.verdict or room.verdict == NOT
+
+
+@given(spaces, st.integers(0, 99), amounts)
+def test_a_reserve_in_per_cent_is_of_the_size(space: Space, per_cent: int, needed: int) -> None:
+    reserve = parse_reserve("%d%%" % per_cent)
+    assert reserve == Reserve(0, per_cent) and 0 <= reserve.of(space.size) <= space.size
+    assert leaves_reserve(space, needed, reserve) == (space.size - space.used - needed >= space.size * per_cent // 100)
+    assert amount(Need(1, 2), space) == (2 if space.thick else 1)
+
+
+@pytest.mark.parametrize("text, count", [("0", 0), ("7", 7), ("3K", 3072), ("2m", 2 * MIB), ("1T", 1 << 40)])
+def test_bytes_have_units(text: str, count: int) -> None:
+    assert parse_reserve(text) == Reserve(count)
+
+
+@given(st.integers(1, 30), st.integers(-(10**9), 10**9))
+def test_steady_growth_is_found_whatever_one_outlier_says(days: int, per_day: int) -> None:
+    notes = [(day * 86400.0, 10**15 + day * per_day) for day in range(days + 4)]
+    found = rate(notes)
+    assert found is not None and found == pytest.approx(per_day / 86400)
+    notes[len(notes) // 2] = (notes[len(notes) // 2][0], 0)
+    if len(notes) > 6:
+        assert rate(notes) == pytest.approx(per_day / 86400)
+    assert rate(notes[:1]) is None and rate([]) is None and rate([(0.0, 1), (3600.0, 2)]) is None
+
+
+def test_when_it_is_full() -> None:
+    space = Space(100, 40, False)
+    assert full_at(space, 1.0, NOW) == NOW + timedelta(seconds=60)
+    assert full_at(space, 0.0, NOW) is full_at(space, None, NOW) is full_at(space, 1e-9, NOW) is None
+    assert full_at(Space(100, 140, False), 1.0, NOW) == NOW
+
+
+@pytest.mark.parametrize(
+    "count, text",
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1 << 10, "1.0 KiB"),
+        (35 << 20, "35 MiB"),
+        (int(3.4 * GIB), "3.4 GiB"),
+        (1 << 43, "8.0 TiB"),
+    ],
+)
+def test_bytes_in_words(count: int, text: str) -> None:
+    assert in_units(count) == text
+
+
+def tree(*pairs: str) -> Dict[str, Image]:
+    """Images, each with the one that it builds on: `b<a`; base copies have upper-case names."""
+    found = [pair.partition("<") for pair in pairs]
+    return {name: Image(name, parent, name.isupper(), 10) for name, _, parent in found}
+
+
+@pytest.mark.parametrize(
+    "images, chain",
+    [
+        (["a"], Chain(1)),
+        (["a<B", "B"], Chain(2)),
+        (["a<B", "B", "snapshot<B"], Chain(2)),
+        (["a<C", "C<B", "B"], Chain(3, 1, 10)),  # the snapshot on B was deleted: C is to be merged into it
+        (["a<C", "C<B", "B", "snapshot<B"], Chain(3)),
+        (["a<D", "D<C", "C<B", "B", "snapshot<D"], Chain(4, 2, 20)),
+        (["a<B", "B<C", "C<B"], Chain(3)),  # a circle
+        (["a<elsewhere"], Chain(1)),
+    ],
+)
+def test_a_chain(images: List[str], chain: Chain) -> None:
+    found = chains(["a"], tree(*images))["a"]
+    assert found == chain or (images[-1] == "C<B" and found.length == chain.length)

@@ -1,0 +1,49 @@
+"""Notes of how much of a storage repository was in use: in its own other_config, where all hosts see them."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Iterable, List
+
+from vmss.core.datetimes import EPOCH
+from vmss.core.room import Note
+from vmss.edges.query import int_of
+from vmss.edges.xapi import MISREAD, Refused, Xapi
+
+_KEY = "vmss:used"
+# A note is written if the last one is older than this, in seconds; so many are kept, which is two weeks.
+_PAUSE_S = 12 * 3600.0
+_NOTES_MAX = 28
+
+
+def read_notes(xapi: Xapi, sr: str) -> List[Note]:
+    """The notes of an SR, the oldest first; none if it is gone. What is no note is left out."""
+    try:
+        return _parse(str(xapi.call("SR.get_other_config", sr).get(_KEY, "")))
+    except (Refused, *MISREAD):
+        return []
+
+
+def note_use(xapi: Xapi, srs: Iterable[str], now: datetime) -> None:
+    """Write down how much of each of these SRs is in use now, unless that was done lately. What is no SR any more is
+    left out."""
+    seconds = (now - EPOCH).total_seconds()
+    for sr in srs:
+        with suppress(Refused, *MISREAD):
+            notes = _parse(str(xapi.call("SR.get_other_config", sr).get(_KEY, "")))
+            # After the clock was set back the last one lies ahead.
+            notes = [note for note in notes if note[0] <= seconds]
+            if notes and seconds - notes[-1][0] < _PAUSE_S:
+                continue
+            notes.append((seconds, int_of(xapi.call("SR.get_physical_utilisation", sr))))
+            xapi.call("SR.remove_from_other_config", sr, _KEY)
+            text = " ".join("%d:%d" % note for note in notes[-_NOTES_MAX:])
+            xapi.call("SR.add_to_other_config", sr, _KEY, text)
+
+
+def _parse(text: str) -> List[Note]:
+    found: List[Note] = []
+    for word in text.split()[-_NOTES_MAX:]:
+        at, _, used = word.partition(":")
+        with suppress(ValueError):
+            found.append((float(int(at)), int(used)))
+    return sorted(found)

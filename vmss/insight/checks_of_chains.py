@@ -1,0 +1,165 @@
+"""Checks of the chains of images that disks are made of: how long they are, and what stops coalescing."""
+
+from datetime import timedelta
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
+
+from vmss.core.chain import LIMIT, Chain, Image, chains
+from vmss.core.datetimes import in_future, parse_datetime
+from vmss.core.room import in_units
+from vmss.core.text import one_line, quoted
+from vmss.core.vms import Disk
+from vmss.core.words import agree, counted
+from vmss.edges.access import refs_where
+from vmss.edges.chains import read_images
+from vmss.edges.storage import read_disks
+from vmss.edges.xapi import MISREAD, Refused, Xapi
+from vmss.insight.case import Case
+from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
+from vmss.insight.names import first_names
+from vmss.insight.rooms import named
+
+# A chain that is as long may reach the limit before the storage has coalesced it: a schedule makes it longer each time.
+_LONG = 24
+# Upper limits on what is examined: VMs, and findings.
+_VMS_MAX = 200
+_FINDINGS_MAX = 20
+# A snapshot that somebody has made is told of when it is older.
+_OLD = timedelta(days=30)
+
+
+class _Vm(NamedTuple):
+    """A VM of an enabled schedule, by its reference, and the uuid of that."""
+
+    ref: str
+    policy: str
+
+
+def lengths(case: Case) -> Iterator[Finding]:
+    """Whether the chains of disks on schedules come near to their limit."""
+    xapi = case.open.xapi
+    vms = [_Vm(ref, policy.uuid) for policy in case.known if policy.enabled for ref in policy.vms][:_VMS_MAX]
+    disks = read_disks(xapi, [vm.ref for vm in vms]).of
+    mine = {disk.uuid: (disk, vm) for vm in vms for disk in disks.get(vm.ref, ())}
+    images = read_images(xapi, [disk for disk, _ in mine.values()], snapshots=True)
+    found = chains(list(mine), images)
+    long = sorted((uuid for uuid in found if found[uuid].length >= _LONG), key=lambda uuid: -found[uuid].length)
+    for uuid in long[:_FINDINGS_MAX]:
+        yield _too_long(xapi, mine[uuid][0], mine[uuid][1], found[uuid])
+    stopped = list(_stopped(xapi, sorted({disk.sr for disk, _ in mine.values()})))
+    yield from stopped
+    yield from _made_by_hand(case)
+    if not long and not stopped:
+        yield Finding(OK, "chains", _in_short(found), "disks on enabled schedules: %d" % len(found))
+
+
+def _in_short(found: Mapping[str, Chain]) -> str:
+    longest = max((chain.length for chain in found.values()), default=0)
+    waiting = sum(chain.waiting for chain in found.values())
+    size = sum(chain.bytes for chain in found.values())
+    text = "the longest chain has %s of %d" % (counted(longest, "image"), LIMIT)
+    return text + ("; %s (%s) wait to be coalesced" % (counted(waiting, "image"), in_units(size)) if waiting else "")
+
+
+def _too_long(xapi: Xapi, disk: Disk, vm: _Vm, chain: Chain) -> Finding:
+    name, uuid = str(xapi.call("VM.get_name_label", vm.ref)), one_line(str(xapi.call("VM.get_uuid", vm.ref)), 40)
+    sr = named(xapi, disk.sr)[1]
+    return Finding(
+        CRITICAL if chain.length >= LIMIT else WARNING,
+        "chains",
+        "the chain of a disk of %s has %d images; at %d no snapshot of it can be taken"
+        % (quoted(name), chain.length, LIMIT),
+        "disk %s; %d of them, with %s, %s to be coalesced"
+        % (disk.uuid, chain.waiting, in_units(chain.bytes), agree(chain.waiting, "waits", "wait")),
+        "keep fewer: vmss xe vmss-param-set retained-snapshots=N uuid=%s, then vmss prune --policy %s; delete other "
+        "snapshots of the VM: xe snapshot-list snapshot-of=%s; let the storage coalesce: xe sr-scan uuid=%s"
+        % (vm.policy, vm.policy, uuid, sr),
+    )
+
+
+# What stops coalescing
+
+
+def _stopped(xapi: Xapi, srs: Sequence[str]) -> Iterator[Finding]:
+    for sr in srs:
+        try:
+            switches, marks = xapi.call("SR.get_other_config", sr), xapi.call("SR.get_sm_config", sr)
+        except Refused:
+            continue  # it is gone
+        for key in ("gc", "coalesce"):
+            if isinstance(switches, Mapping) and switches.get(key) == "false":
+                yield _off(xapi, sr, key)
+        if isinstance(marks, Mapping) and "gc_no_space" in marks:
+            name, uuid = named(xapi, sr)
+            yield Finding(
+                WARNING,
+                "chains",
+                "the storage repository %s has too little room to coalesce" % quoted(name),
+                "gc_no_space in its sm-config",
+                "free space on it, then let it try again: xe sr-scan uuid=%s" % uuid,
+            )
+
+
+def _off(xapi: Xapi, sr: str, key: str) -> Finding:
+    name, uuid = named(xapi, sr)
+    return Finding(
+        WARNING,
+        "chains",
+        "coalescing is switched off on the storage repository %s: what is deleted there frees nothing" % quoted(name),
+        "other-config:%s=false" % key,
+        "switch it on: xe sr-param-remove param-name=other-config param-key=%s uuid=%s" % (key, uuid),
+    )
+
+
+# Snapshots that somebody has made
+
+
+def _made_by_hand(case: Case) -> Iterator[Finding]:
+    """Old snapshots of VMs on schedules that no schedule has taken: they make the chains longer too, and nobody but
+    who made them may delete them."""
+    xapi = case.open.xapi
+    scheduled: Set[str] = {ref for policy in case.known for ref in policy.vms}
+    by_hand = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "false")'
+    refs = refs_where(xapi, "VM", by_hand)[:_VMS_MAX]
+    old: Dict[str, List[str]] = {}
+    oldest = case.now
+    for ref, record in _records(xapi, refs):
+        try:
+            made = parse_datetime(record["snapshot_time"])
+            if record["snapshot_of"] in scheduled and made < case.now - _OLD and not in_future(made, case.now):
+                old.setdefault(str(record["snapshot_of"]), []).append(ref)
+                oldest = min(oldest, made)
+        except MISREAD:
+            continue
+    if not old:
+        return
+    count = sum(len(refs) for refs in old.values())
+    size = _size(xapi, [ref for refs in old.values() for ref in refs])
+    names = [str(xapi.call("VM.get_name_label", vm)) for vm in old]
+    yield Finding(
+        OK,
+        "chains",
+        "%s that somebody has made %s older than %d days: of %s"
+        % (counted(count, "snapshot"), agree(count, "is", "are"), _OLD.days, first_names(names)),
+        "the oldest is of %s; the images that they keep have %s" % (case.moment(oldest), in_units(size)),
+    )
+
+
+def _records(xapi: Xapi, refs: Sequence[str]) -> Iterator[tuple]:  # type: ignore[type-arg]
+    for ref in refs:
+        try:
+            yield (
+                ref,
+                {
+                    "snapshot_of": xapi.call("VM.get_snapshot_of", ref),
+                    "snapshot_time": xapi.call("VM.get_snapshot_time", ref),
+                },
+            )
+        except Refused:
+            continue  # it is gone
+
+
+def _size(xapi: Xapi, snapshots: Sequence[str]) -> int:
+    """What the base copies occupy that the disks of these snapshots build on, in bytes."""
+    disks = [disk for of in read_disks(xapi, snapshots).of.values() for disk in of]
+    images: Mapping[str, Image] = read_images(xapi, disks)
+    return sum(images[uuid].bytes for uuid in {disk.parent for disk in disks} if uuid in images)
