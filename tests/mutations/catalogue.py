@@ -281,8 +281,8 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "operations have no limit of time",
-            "_Flight(operation, now, adopted, now + self._limit(operation))",
-            "_Flight(operation, now, adopted, inf)",
+            "Flight(operation, now, adopted, now + self._limit(operation))",
+            "Flight(operation, now, adopted, inf)",
             "run trouble service",
         ),
         (

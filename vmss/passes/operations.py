@@ -15,6 +15,7 @@ from vmss.edges.tasks import Tasks
 from vmss.edges.vms import read_vm
 from vmss.edges.xapi import Misunderstood, Refused, Unanswered
 from vmss.passes.context import Context
+from vmss.passes.flight import Flight
 from vmss.passes.frozen import FrozenVms
 from vmss.passes.meanwhile import snapshot_since
 from vmss.passes.notes import Notes
@@ -29,22 +30,8 @@ _CHANGED = ("VM_BAD_POWER_STATE", "HANDLE_INVALID")
 _CHANGES_MAX = 5
 # A VM that was read longer ago is read once more before its snapshot is started.
 _FRESH = timedelta(seconds=60)
-
-
 # Errors of a deletion that may have been carried out, or may yet be.
 _MAYBE_CARRIED_OUT = (*_UNDECIDED, TIMED_OUT, "TASK_CANCELLED")
-
-
-class _Flight:
-    """An operation in flight: since when it is waited for, and its deadline, both on the monotonic clock; whether its
-    task was `adopted` from an earlier pass, and whether it was cancelled."""
-
-    def __init__(self, operation: Operation, since: float, adopted: bool, deadline: float) -> None:
-        self.operation = operation
-        self.since = since
-        self.adopted = adopted
-        self.deadline = deadline
-        self.cancelled = False
 
 
 class Operations:
@@ -70,7 +57,7 @@ class Operations:
         self.over = False
         self._tasks = Tasks(context.xapi, context.clock, context.settings.waits_per_second)
         self.resuming = Resuming(context, self._tasks, frozen)
-        self._flights: Dict[str, _Flight] = {}
+        self._flights: Dict[str, Flight] = {}
         self._held: List[Tuple[Operation, Outcome]] = []  # of checkpoints whose VM is being resumed
         self._parked: Dict[Operation, float] = {}  # to be retried, and when, on the monotonic clock
         self._tries: Dict[Operation, int] = {}
@@ -113,7 +100,7 @@ class Operations:
             >= flight.since + min(self._limit(flight.operation) / 2, most, max(seconds, 2 * self._expected(flight)))
         }.union(operation for operation, _ in self._held)
 
-    def _expected(self, flight: _Flight) -> float:
+    def _expected(self, flight: Flight) -> float:
         return self._engine.jobs[flight.operation.job].seconds
 
     def enforce_pass_limit(self) -> None:
@@ -168,7 +155,7 @@ class Operations:
             self.lost = True
             raise
         now = self._clock.monotonic()
-        self._flights[task] = _Flight(operation, now, adopted, now + self._limit(operation))
+        self._flights[task] = Flight(operation, now, adopted, now + self._limit(operation))
         return None
 
     def wait(self, timeout_s: float) -> Iterator[Tuple[Operation, Outcome]]:
@@ -186,7 +173,8 @@ class Operations:
             if judged is None:
                 continue  # queued again
             outcome = judged
-            self._note_duration(flight, outcome)
+            if flight.has_taken(outcome):
+                self.took[flight.operation.job] = self._clock.monotonic() - flight.since
             if flight.cancelled and outcome.error[:1] == ("TASK_CANCELLED",):
                 outcome = self._timed_out(flight.operation)  # the administrator should learn why it was cancelled
             yield from self._ended(flight.operation, outcome)
@@ -297,7 +285,7 @@ class Operations:
         )
         return True
 
-    def _overdue(self, task: str, flight: _Flight) -> Iterator[Tuple[Operation, Outcome]]:
+    def _overdue(self, task: str, flight: Flight) -> Iterator[Tuple[Operation, Outcome]]:
         """Cancel an operation that has reached its limit; give it up if that did not end it either.
 
         Given up, it may still end. Its snapshot is then a scheduled one like any other, and the next run counts it.
@@ -312,11 +300,6 @@ class Operations:
 
     def _timed_out(self, operation: Operation) -> Outcome:
         return Outcome(error=(TIMED_OUT, operation.action, "%d s" % self._limit(operation)))
-
-    def _note_duration(self, flight: _Flight, outcome: Outcome) -> None:
-        operation = flight.operation
-        if operation.action in TAKES and not outcome.error and not flight.adopted:
-            self.took[operation.job] = self._clock.monotonic() - flight.since
 
     def _vm_and_error(self, operation: Operation, outcome: Outcome) -> str:
         job = self._engine.jobs[operation.job]
@@ -352,7 +335,7 @@ class Operations:
         self._log("VM %s is not served: it is gone, or off the schedule, since the run began" % uuid)
         return Outcome(error=(OFF_SCHEDULE,))
 
-    def _of_this_slot(self, flight: _Flight, outcome: Outcome) -> Optional[Outcome]:
+    def _of_this_slot(self, flight: Flight, outcome: Outcome) -> Optional[Outcome]:
         """The outcome; None if a snapshot that an earlier pass started is not one of this slot: then this slot's is
         taken now.
 
