@@ -144,6 +144,12 @@ CATALOGUE = {
         "Take one of the VMs that have none of the latest slot: vmss run --policy SCHEDULE --missing; or of all: "
         "vmss run --policy SCHEDULE.",
     ),
+    "VMSS_HOOK_FAILED": Failure(
+        PERMANENT,
+        "A hook before the snapshot has failed, and hook_error = skip",
+        "What it said is in /var/log/VMSSlog. Mend it, then: vmss run --policy SCHEDULE --missing. Or have snapshots "
+        "taken all the same: hook_error = continue in /etc/vmss.conf.",
+    ),
     "VMSS_UNREADABLE_RECORD": Failure(
         PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=VM."
     ),

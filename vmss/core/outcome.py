@@ -14,6 +14,7 @@ STOPPED = "VMSS_RUN_STOPPED"  # [method]
 OFF_SCHEDULE = "VMSS_LEFT_THE_SCHEDULE"  # no failure: the VM is gone, or off the schedule, since it was planned
 LEFT_SUSPENDED = "VMSS_VM_LEFT_SUSPENDED"  # [why it is not resumed, the error array of the checkpoint]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
+HOOK_FAILED = "VMSS_HOOK_FAILED"  # [the name of the hook, why]
 # A snapshot that its task says was taken, and that does not count when it is read back:
 SNAPSHOT_MISSING = "VMSS_SNAPSHOT_MISSING"  # [method, what its task tells instead]: there is none
 SNAPSHOT_UNFIT = "VMSS_SNAPSHOT_UNFIT"  # [the uuid of the snapshot, what it lacks]

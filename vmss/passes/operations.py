@@ -17,6 +17,7 @@ from vmss.edges.xapi import Misunderstood, Refused, Unanswered
 from vmss.passes.context import Context
 from vmss.passes.flight import Flight
 from vmss.passes.frozen import FrozenVms
+from vmss.passes.hooks import Hooks
 from vmss.passes.meanwhile import snapshot_since
 from vmss.passes.notes import Notes
 from vmss.passes.resuming import Resuming
@@ -42,7 +43,9 @@ class Operations:
     has left suspended.
     """
 
-    def __init__(self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms, unplaced: Unplaced) -> None:
+    def __init__(
+        self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms, unplaced: Unplaced, hooks: Hooks
+    ) -> None:
         self._worked = False
         self._changed = False
         self.lost = False
@@ -54,6 +57,7 @@ class Operations:
         self._engine = engine
         self._notes = notes
         self._unplaced = unplaced
+        self._hooks = hooks
         self.over = False
         self._tasks = Tasks(context.xapi, context.clock, context.settings.waits_per_second)
         self.resuming = Resuming(context, self._tasks, frozen)
@@ -77,7 +81,7 @@ class Operations:
 
     @property
     def in_flight(self) -> bool:
-        return bool(self._flights) or self.resuming.busy
+        return bool(self._flights) or self.resuming.busy or self._hooks.busy
 
     @property
     def parked(self) -> bool:
@@ -145,6 +149,17 @@ class Operations:
         doubted = self._doubted(operation) if operation.action in TAKES else None
         if doubted is not None:
             return self._concluded(operation, doubted)
+        if operation.action in TAKES and self._hooks.holds(operation, self._engine.jobs[operation.job]):
+            return None
+        return self._begin(operation)
+
+    def prepared(self) -> Iterator[Tuple[Operation, Optional[Outcome]]]:
+        """Start the snapshots whose hooks have ended. Yield each, with its outcome if it has ended already."""
+        for operation, error in self._hooks.prepared():
+            error = (RUN_OVER, "%d s" % self._settings.pass_limit) if self.over else error
+            yield operation, self._concluded(operation, Outcome(error=error)) if error else self._begin(operation)
+
+    def _begin(self, operation: Operation) -> Optional[Outcome]:
         self._worked = True
         try:
             task, adopted = self._task(operation)
@@ -183,6 +198,10 @@ class Operations:
                 yield from self._overdue(task, flight)
 
     def _wait(self, timeout_s: float) -> Dict[str, Outcome]:
+        if self._hooks.busy:
+            timeout_s = self._hooks.wait(timeout_s)
+            if self._hooks.are_prepared and not self._tasks.is_time:
+                return {}  # their guests wait
         if self._tasks.pending:
             return self._tasks.wait(timeout_s)
         self._clock.sleep(timeout_s)  # a VM waits for the next try to resume it
@@ -241,6 +260,7 @@ class Operations:
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _UNDECIDED + _CHANGED:
             snapshot = self._new_snapshot(operation)
             outcome = Outcome(value=snapshot) if snapshot else outcome
+        self._hooks.has_ended(operation, outcome)
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _CHANGED:
             anew = self._decide_anew(operation)
             if anew is None or (anew != operation and not self.over and self._may_change(operation)):
