@@ -154,7 +154,10 @@ class Child:
 
 def _is_dead(pid: int) -> bool:
     """Whether a child has ended; it is not reaped."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # who started this process has the kernel reap its children
+        return True
 
 
 def _of_code(code: Optional[int]) -> str:

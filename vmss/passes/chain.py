@@ -11,7 +11,8 @@ from vmss.edges.log import Log
 from vmss.edges.settings import Settings
 from vmss.edges.surroundings import PATH
 
-_LANG = "C.UTF-8"
+# The only locale that every dom0 has.
+_LANG = "C"
 # Upper limit on the characters of one line of a hook's output in the log.
 _LINE_MAX = 1000
 # Upper limit on the programs of which the log says that they are not run.
