@@ -401,6 +401,18 @@ def test_a_vm_that_is_tried_again_is_not_frozen_meanwhile(bench: Bench, method: 
     assert results == ["OTHER_OPERATION_IN_PROGRESS"] * 2 + ["ok"]
 
 
+def test_a_vm_is_not_frozen_anew_before_it_is_thawed(bench: Bench) -> None:
+    (vm, other) = bench.vms("one", "other")
+    bench.settings(retry_pause=1, waits_per_second=1)
+    bench.pool.simulator.durations = bench.pool.simulator.durations._replace(vdi_snapshot=(30.0, 30.0))
+    refuse(bench.pool, "VM.snapshot", vm, 1)
+    bench.hook("before-vm")
+    bench.hook("after-vm-1", 'time.sleep(0.6 if told["VMSS_VM_NAME"] == "one" else 0)')
+    bench.hook("after-vm-2")
+    assert bench.pool.tick().status == 0 and len(bench.pool.snapshots(other)) == 1
+    assert bench.names("one") == ["before-vm", "after-vm-1", "after-vm-2"] * 2
+
+
 def test_a_snapshot_that_hangs_is_followed_by_its_hooks_when_it_is_given_up(bench: Bench) -> None:
     (vm,) = bench.vms("one")
     bench.settings(snapshot_limit=10, cancel_limit=1, retries=0)
@@ -439,6 +451,23 @@ def test_a_xapi_that_does_not_answer_any_more_leaves_no_guest_frozen(
     assert bench.names() == (["before-vm", "after-vm", "after-pass"] if result else [])
     if result:
         assert [told.get("VMSS_RESULT") for told in bench.told()][:2] == [None, result]
+
+
+def test_a_checkpoint_that_leaves_its_vm_suspended_is_followed_by_its_hooks_when_that_runs_again(bench: Bench) -> None:
+    pool = bench.pool
+    (vm,) = bench.vms("one", type="checkpoint")
+    pool.call(
+        "simulator.add_fault", {"method": "VM.checkpoint.resume", "action": "error", "error": '["INTERNAL_ERROR"]'}
+    )
+    bench.hook("before-vm")
+    bench.hook("after-vm")
+    seen: List[List[str]] = []
+    resume = Once("Async.VM.resume", lambda: seen.append(bench.names()))
+    Front(pool.socket + ".front", pool.socket, before=resume)
+    around = pool.surroundings(place=pool.place._replace(xapi="unix:" + pool.socket + ".front"))
+    run(Request(kicked=True), around)
+    assert seen == [["before-vm"]] and pool.call("VM.get_power_state", vm) == "Running"
+    assert bench.names() == ["before-vm", "after-vm"] and bench.note == {}
 
 
 # Passes that are told to stop, or die

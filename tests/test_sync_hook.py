@@ -36,7 +36,7 @@ def processes() -> Iterator[bytes]:
 class Guest:
     """What a guest runs: it notes each request, and answers as it is told to."""
 
-    def __init__(self, host: str, files: Tuple[str, str]) -> None:
+    def __init__(self, host: str, files: Tuple[str, str], port: int = 0) -> None:
         self.asked: List[Tuple[str, str]] = []
         self.status = 200
         self.where = ""  # of a redirect
@@ -66,7 +66,7 @@ class Guest:
         class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
             daemon_threads = True
 
-        self.server = Server((host, 0), Handler)
+        self.server = Server((host, port), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*files)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
@@ -139,6 +139,22 @@ def test_a_guest_is_asked_before_and_after_its_snapshot(bench: Bench, guest: Gue
     assert "xo:synced" in snapshot["tags"] and bench.said("failed") == []
     log = "\n".join(pool.log())
     assert guest.leaks == [] and SECRET not in log and bearer.split()[1] not in log and bench.note == {}
+
+
+def test_a_guest_that_names_no_url_is_asked_at_the_address_that_it_reports(
+    bench: Bench, host: str, certificate: Tuple[str, str]
+) -> None:
+    pool = bench.pool
+    (vm,) = bench.vms("one")
+    pool.call("VM.add_tags", vm, "xo:notify-on-snapshot")
+    pool.simulator.db.set("VM_guest_metrics", pool.call("VM.get_guest_metrics", vm), "networks", {"0/ip": host})
+    try:
+        guest = Guest(host, certificate, 1727)
+    except OSError:
+        pytest.skip("port 1727 is in use")
+    assert pool.tick().status == 0
+    guest.end()
+    assert [path for path, _ in guest.asked] == ["/sync", "/post-sync"]
 
 
 @pytest.mark.parametrize("kind", ["status", "redirect", "closed", "slow"])

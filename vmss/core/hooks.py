@@ -65,7 +65,7 @@ def told_after(phase: str, subject: Subject, result: str, uuid: str = "", error:
     the words above; `uuid` is that of the new snapshot."""
     told = dict(told_before(phase, subject), VMSS_RESULT=_bounded(result), VMSS_ERROR=_bounded(" ".join(error)))
     if subject.vm_uuid:
-        told["VMSS_SNAPSHOT_UUID"] = uuid
+        told["VMSS_SNAPSHOT_UUID"] = _bounded(uuid)
     return told
 
 

@@ -10,7 +10,7 @@ meanwhile. What has begun for a VM is ended whatever becomes of its snapshot, so
 """
 
 from contextlib import suppress
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from vmss.core.hooks import (
     AFTER_PASS,
@@ -79,6 +79,7 @@ class Hooks:
         self._tries: Dict[int, _Try] = {}  # by job, until the try has ended
         self._after: List[Tuple[str, Chain]] = []  # the chains after tries, with the uuid of the VM
         self._pass: Optional[Chain] = None  # before the pass
+        self._adopted: Set[str] = set()
         self._stopping = False
 
     # The pass
@@ -143,13 +144,15 @@ class Hooks:
 
     # The VMs
 
-    def expect(self, turns: Sequence[Turn], vms: Iterable[Vm]) -> None:
+    def expect(self, turns: Sequence[Turn], vms: Sequence[Vm]) -> None:
         """These turns are admitted, with these VMs."""
         for turn in turns:
             self._policies[turn.policy.ref] = (turn.policy.uuid, turn.policy.name, slot_text(turn.slot))
         if self._context.settings.sync_hook:
             from vmss.edges.sync_hook import addresses
 
+            for vm in vms:
+                self._sync.pop(vm.uuid, None)
             asked, lines = addresses(self._context.xapi, vms)
             self._sync.update(asked)
             for line in lines:
@@ -157,7 +160,8 @@ class Hooks:
 
     def holds(self, operation: Operation, job: Job) -> bool:
         """Whether a snapshot that could be started has to wait for its hooks: then `prepared` gives it."""
-        if job.task:  # an earlier pass has started it, with its hooks
+        if job.task and job.task not in self._adopted:  # an earlier pass has started it, with its hooks
+            self._adopted.add(job.task)
             return False
         has = self._commands.has
         if not (self._not_prepared or job.uuid in self._sync or has(BEFORE_VM) or has(AFTER_VM)):

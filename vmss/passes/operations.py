@@ -96,16 +96,13 @@ class Operations:
     def slow(self, seconds: float, most: float = inf) -> Set[Operation]:
         """The operations in flight that take more than so many seconds, and twice as long as expected; or longer than
         `most` seconds, or half of their limit. And those whose VM is being resumed."""
-        now = self._clock.monotonic()
+        now, jobs = self._clock.monotonic(), self._engine.jobs
         return {
-            flight.operation
-            for flight in self._flights.values()
+            it.operation
+            for it in self._flights.values()
             if now
-            >= flight.since + min(self._limit(flight.operation) / 2, most, max(seconds, 2 * self._expected(flight)))
+            >= it.since + min(self._limit(it.operation) / 2, most, max(seconds, 2 * jobs[it.operation.job].seconds))
         }.union(operation for operation, _ in self._held)
-
-    def _expected(self, flight: Flight) -> float:
-        return self._engine.jobs[flight.operation.job].seconds
 
     def enforce_pass_limit(self) -> None:
         """If the pass has reached its limit, let what is in flight be cancelled; every later start fails."""
@@ -260,12 +257,13 @@ class Operations:
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _UNDECIDED + _CHANGED:
             snapshot = self._new_snapshot(operation)
             outcome = Outcome(value=snapshot) if snapshot else outcome
-        self._hooks.has_ended(operation, outcome)
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _CHANGED:
             anew = self._decide_anew(operation)
             if anew is None or (anew != operation and not self.over and self._may_change(operation)):
+                self._hooks.has_ended(operation, outcome)
                 return self._instead(operation, anew)
         if self._retried(operation, outcome):
+            self._hooks.has_ended(operation, outcome)
             return None
         # What xapi refuses to delete is as it was.
         if operation.action in TAKES or not outcome.error or outcome.error[0] in _MAYBE_CARRIED_OUT:
@@ -275,8 +273,9 @@ class Operations:
         if outcome.error and not already_gone(operation, outcome):
             self._log("%s failed for VM: %s" % (operation.action, self._vm_and_error(operation, outcome)))
         if operation.action == TAKE_CHECKPOINT and self.resuming.has_ended(job, outcome):
-            self._held.append((operation, outcome))  # its SR and host are in use
+            self._held.append((operation, outcome))  # its SR and host are in use, and its guest cannot be reached
             return None
+        self._hooks.has_ended(operation, outcome)
         return outcome
 
     def _released(self, vm: str) -> Iterator[Tuple[Operation, Outcome]]:
@@ -287,6 +286,7 @@ class Operations:
         for operation, outcome in list(self._held):
             if self._engine.jobs[operation.job].uuid == vm:
                 self._held.remove((operation, outcome))
+                self._hooks.has_ended(operation, outcome)
                 yield operation, outcome
 
     def _retried(self, operation: Operation, outcome: Outcome) -> bool:
