@@ -776,7 +776,9 @@ def spoil(ward: Ward) -> None:
     found = dict(MARK, kind="suspect", uuid=pool.uuid("VDI", pool.vdi(pool.sr())), of="")
     pool.call("pool.add_to_other_config", pool.call("pool.get_all")[0], LEFT_OVER + "0", json.dumps([found]))
     os.chmod(pool.place.lock_dir, 0o777)
-    Path(pool.place.config).write_text("[vmss]\ntimezone = Asia/Tokyo\nlogin_limit = 0\n")
+    ward.write("/hooks.d/before-vm", "")  # it is not executable, and everybody may write to /tmp
+    hooks = str(ward.root) + "/hooks.d"
+    Path(pool.place.config).write_text("[vmss]\ntimezone = Asia/Tokyo\nlogin_limit = 0\nhooks_dir = %s\n" % hooks)
 
 
 def test_every_check_can_fail_and_names_a_command_or_a_file(ward: Ward) -> None:

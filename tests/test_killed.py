@@ -25,9 +25,9 @@ def pool(tmp_path: Path) -> Iterator[TestPool]:
         yield pool
 
 
-def start(pool: TestPool, *words: str, checkout: Path = ROOT) -> "subprocess.Popen[bytes]":
-    """Start `vmss run`, with these arguments, of this checkout."""
-    Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\ntimezone = UTC\n")
+def start(pool: TestPool, *words: str, checkout: Path = ROOT, config: str = "") -> "subprocess.Popen[bytes]":
+    """Start `vmss run`, with these arguments, of this checkout, and with these lines more in its settings."""
+    Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\ntimezone = UTC\n" + config)
     environment = dict(
         os.environ,
         PYTHONPATH=str(checkout),

@@ -51,6 +51,12 @@ ELSEWHERE = {
     "upgrade it: rpm -U ": "test_packaging.py: test_installing_from_files_is_refused_beside_a_package",
     "Take one of the VMs that have none of the latest slot…": "test_killed.py: "
     "test_a_run_by_hand_that_is_told_to_stop_tells_what_it_did_and_promises_nothing",
+    "What it said is in /var/log/VMSSlog. Mend it…": "test_hooks.py: test_a_hook_that_fails_before_a_snapshot",
+    "chown root {0} && chmod go-w {0}": "test_hooks.py: test_what_the_doctor_says_about_a_hook_mends_it",
+    "name the directory itself in /etc…": "test_hooks.py: test_what_the_doctor_says_about_a_hook_mends_it",
+    "mv %s %s/": "test_hooks.py: test_what_the_doctor_says_about_a_hook_mends_it",
+    "chmod u+x %s": "test_hooks.py: test_what_the_doctor_says_about_a_hook_mends_it",
+    "chown root {0} && chmod 0600 {0}": "test_hooks.py: test_the_doctor_mends_the_secret_of_the_sync_hook",
     "rpm -U --replacepkgs ": "test_packaging.py: test_a_file_of_the_package_is_put_back_as_the_doctor_says",
 }
 
@@ -115,6 +121,7 @@ NOT_FOLLOWED = {
     "vmss doctor tells whether…": LOOK,
     "check the licence of every…": OUTSIDE,
     "report the line of…": LOOK,
+    "see what it said: grep Hook…": LOOK,
     "report the lines of…": LOOK,
     "see /var/log/xensource.log; the next pass…": STAYS,
     "look at the snapshot…": LOOK,

@@ -53,11 +53,13 @@ BEYOND = ["5\x00", "Europe/London\x00/etc/shadow", "\x00", "\ud800", "x" * (4 <<
 
 @pytest.mark.parametrize("text", HOSTILE + BEYOND)
 def test_no_value_in_the_pool_gets_past_the_check(text: str) -> None:
-    settings, mistakes = of_pool(Settings(), {POOL_PREFIX + setting.name: text for setting in SETTINGS})
-    assert settings == Settings()
-    assert [line.split(":")[0] for line in mistakes] == sorted(setting.name for setting in SETTINGS)
-    for line in mistakes:
-        assert len(line) < 300 and line.isprintable()
+    names = sorted(setting.name for setting in SETTINGS)
+    for some in (names[::2], names[1::2]):  # at most twenty mistakes are told one by one
+        settings, mistakes = of_pool(Settings(), {POOL_PREFIX + name: text for name in some})
+        assert settings == Settings()
+        assert [line.split(":")[0] for line in mistakes] == some
+        for line in mistakes:
+            assert len(line) < 300 and line.isprintable()
 
 
 def test_a_pass_goes_on_with_the_defaults_and_says_one_line_for_each(pool: TestPool) -> None:
@@ -65,7 +67,7 @@ def test_a_pass_goes_on_with_the_defaults_and_says_one_line_for_each(pool: TestP
     vm = pool.vm("vm", [pool.sr()])
     policy = pool.policy([vm], schedule={"min": "0"}, retained_snapshots="10")
     (ref,) = pool.call("pool.get_all")
-    names = [setting.name for setting in SETTINGS]
+    names = [setting.name for setting in SETTINGS if setting.pool]
     for served, text in enumerate(HOSTILE[::4], 1):
         told = len(pool.log())
         for name in names:
@@ -126,8 +128,10 @@ def test_the_table_says_of_each_setting_where_it_may_come_from_and_its_range() -
 
 def test_what_works_in_the_file_only_has_no_effect_from_the_pool() -> None:
     values = {"login_limit": "1", "call_limit": "11", "verify_tls": "no", "ca_file": "/etc/shadow"}
+    values.update(hooks_dir="/tmp", hook_limit="9", hook_error="skip", sync_hook="yes")
+    values.update(sync_secret_file="/etc/shadow", sync_ca_file="/etc/shadow")
     settings, mistakes = of_pool(Settings(), {POOL_PREFIX + name: text for name, text in values.items()})
-    assert settings == Settings() and len(mistakes) == 4
+    assert settings == Settings() and len(mistakes) == len(values)
     assert all("works in /etc/vmss.conf only" in line for line in mistakes)
 
 

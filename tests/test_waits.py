@@ -221,6 +221,7 @@ NAMED = re.compile(r"`(\w+)` \(([0-9.]+)(?: s)?\)")
 WAITING = {"flock", "select", "sleep", "connect", "recv", "waitpid", "wait", "communicate", "input", "run", "Popen"}
 MODULES = {"fcntl", "select", "time", "os", "subprocess", "socket", "sock", ""}
 ELSEWHERE = {
+    ("vmss/edges/children.py", "Popen"): "hooks are polled, and the list has their limits",
     ("vmss/edges/clock.py", "sleep"): "the seconds of its caller",
     ("vmss/edges/clock.py", "select"): "the same",
     ("vmss/cli/commands/prune.py", "input"): "a person",

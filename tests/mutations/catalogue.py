@@ -281,8 +281,8 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "operations have no limit of time",
-            "_Flight(operation, now, adopted, now + self._limit(operation))",
-            "_Flight(operation, now, adopted, inf)",
+            "Flight(operation, now, adopted, now + self._limit(operation))",
+            "Flight(operation, now, adopted, inf)",
             "run trouble service",
         ),
         (
@@ -683,5 +683,43 @@ MUTATIONS: List[Mutation] = [
             "    return []\n",
             "status trouble",
         ),
+    ),
+    *_of(
+        "vmss/passes/operations.py",
+        (
+            "a guest stays frozen in the pause before its snapshot is tried again",
+            "        if self._retried(operation, outcome):\n            self._hooks.has_ended(operation, outcome)\n",
+            "        if self._retried(operation, outcome):\n",
+            "hooks",
+        ),
+    ),
+    *_of(
+        "vmss/passes/hooks.py",
+        (
+            "what a pass that died has frozen stays so",
+            "self._start_after(key, subject, LOST)",
+            "self._noted.pop(key)",
+            "hooks",
+        ),
+        (
+            "a pass that ends early leaves guests frozen",
+            "        for number in list(self._tries):\n            self._over(",
+            "        for number in [0][:0]:\n            self._over(",
+            "hooks",
+        ),
+        ("hook_error is not asked for", 'settings.hook_error == "skip"', 'settings.hook_error == ""', "hooks"),
+        ("hooks of one VM overlap", "if one.subject.vm_uuid not in occupied]", "]", "hooks"),
+    ),
+    *_of(
+        "vmss/edges/hooks_dir.py",
+        ("root starts what others have written", "return bool(status.st_uid != 0 or", "return bool(", "hooks"),
+        ("a hook may be a link", "if not stat.S_ISREG(status.st_mode):", "if not status.st_mode:", "hooks"),
+    ),
+    *_of("vmss/edges/children.py", ("a hook leaves processes that it has started", "os.killpg(", "os.kill(", "hooks")),
+    *_of(
+        "vmss/edges/sync_request.py",
+        ("services of dom0's own are asked", "    return not (wide or", "    return True or not (wide or", "sync_hook"),
+        ("a redirect is taken for an answer", "if 300 <= status < 400:", "if 300 <= status < 400 and 0:", "sync_hook"),
+        ("the path of a tag's URL is asked", 'parts.path + ("?"', 'parts.path + "x" + ("?"', "sync_hook"),
     ),
 ]

@@ -176,6 +176,12 @@ CATALOGUE = {
         "Let the schedule take its snapshots without memory: %s; or leave no disk of it out: %s; and no name by the "
         "setting skip_disks." % (_NO_MEMORY, _LEAVE_IN),
     ),
+    "VMSS_HOOK_FAILED": Failure(
+        PERMANENT,
+        "A hook before the snapshot has failed, and hook_error = skip",
+        "What it said is in /var/log/VMSSlog. Mend it, then: vmss run --policy SCHEDULE --missing. Or have snapshots "
+        "taken all the same: hook_error = continue in /etc/vmss.conf.",
+    ),
     "VMSS_UNREADABLE_RECORD": Failure(
         PERMANENT, "The VM's record cannot be understood", "Read it with: xe vm-param-list uuid=VM."
     ),

@@ -17,6 +17,7 @@ ALL_DISKS_NEEDED = "VMSS_ALL_DISKS_NEEDED"  # [method]: it takes all disks, and 
 NO_ROOM = "VMSS_NO_ROOM"  # [the uuid of the SR, what is free, what is needed, what is to stay free]
 CHAIN_TOO_LONG = "VMSS_CHAIN_TOO_LONG"  # [the uuid of the disk, the number of its images, the limit]
 UNREADABLE = "VMSS_UNREADABLE_RECORD"  # [what is wrong with it]
+HOOK_FAILED = "VMSS_HOOK_FAILED"  # [the name of the hook, why]
 # A snapshot that its task says was taken, and that does not count when it is read back:
 SNAPSHOT_MISSING = "VMSS_SNAPSHOT_MISSING"  # [method, what its task tells instead]: there is none
 SNAPSHOT_UNFIT = "VMSS_SNAPSHOT_UNFIT"  # [the uuid of the snapshot, what it lacks]

@@ -10,6 +10,9 @@ NULL = "OpaqueRef:NULL"
 FROZEN_PREFIX = "vmss-frozen:"
 FROZEN_SUFFIX = ".frozen"
 
+# The note of the hooks that are still to be ended: the name of the file beside the lock is the pool's uuid and this.
+HOOKS_SUFFIX = ".hooks"
+
 # The key of pool.other_config by which a pass shows that it is at work (vmss/passes/at_work.py).
 AT_WORK = "vmss-at-work"
 

@@ -2,6 +2,7 @@
 
 from typing import FrozenSet, NamedTuple, Optional, Tuple
 
+from vmss.core.records import NULL
 from vmss.core.retention import Snapshot
 
 
@@ -30,7 +31,8 @@ class Vm(NamedTuple):
     snapshots whose records contradict each other or cannot be understood; `snapshots` leaves them out. `task` is the
     pending task, if there is one, that takes a scheduled snapshot of the VM, of a pass that was killed or gave it up.
     `memory` is in bytes. `took` is the duration in seconds of the last scheduled snapshot, if it is known. `misread` is
-    the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known.
+    the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known. `tags`
+    are what people and other products mark it with, and `guest_metrics` refers to what its guest tools report.
     """
 
     ref: str
@@ -48,3 +50,4 @@ class Vm(NamedTuple):
     misread: str = ""
     snapshot_refs: Tuple[str, ...] = ()
     tags: FrozenSet[str] = frozenset()
+    guest_metrics: str = NULL

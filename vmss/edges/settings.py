@@ -18,6 +18,7 @@ DEFAULT_XAPI = "unix:/var/lib/xcp/xapi"
 DEFAULT_CONFIG = "/etc/vmss.conf"
 DEFAULT_LOG = "/var/log/VMSSlog"
 DEFAULT_LOCK_DIR = "/var/lock/vmss"
+DEFAULT_HOOKS_DIR = "/etc/vmss/hooks.d"
 
 # The prefix of a setting in pool.other_config, where it stays with the pool when the coordinator changes.
 POOL_PREFIX = "vmss:"
@@ -80,6 +81,12 @@ class Settings(NamedTuple):
     waits_per_second: int = 5
     verify_tls: bool = True
     ca_file: str = ""
+    hooks_dir: str = DEFAULT_HOOKS_DIR
+    hook_limit: int = 60
+    hook_error: str = "continue"
+    sync_hook: bool = False
+    sync_secret_file: str = ""
+    sync_ca_file: str = ""
 
     def keep(self, policy: "Policy") -> "Keep":
         """The rule of retention for the VMs of a policy."""
@@ -276,6 +283,45 @@ SETTINGS: Tuple[Setting, ...] = (
         _path,
         "File with the certificate of an https server, or of its authority. Empty: the authorities that the system "
         "trusts.",
+        False,
+    ),
+    Setting(
+        "hooks_dir",
+        _path,
+        "Directory of hooks, programs of your own that are started before and after passes and snapshots. Empty: "
+        "none are.",
+        False,
+    ),
+    Setting(
+        "hook_limit",
+        _number(1, 600),
+        "Timeout in seconds of each hook, and of a request of the VM sync hook. A guest may be frozen for as long.",
+        False,
+    ),
+    Setting(
+        "hook_error",
+        _choice("continue", "skip"),
+        "If a before-hook fails: take the snapshot all the same (continue), or none, and let the VM fail (skip).",
+        False,
+    ),
+    Setting(
+        "sync_hook",
+        _boolean,
+        "Whether guests are asked before and after their snapshots, as Xen Orchestra's VM sync hook does: those of "
+        "running VMs with the tag xo:notify-on-snapshot.",
+        False,
+    ),
+    Setting(
+        "sync_secret_file",
+        _path,
+        "File, of root's and with mode 0600, with the secret that such a request carries. Empty: it carries none.",
+        False,
+    ),
+    Setting(
+        "sync_ca_file",
+        _path,
+        "File with the certificates of the guests, or of their authority. Empty: their certificates are not verified, "
+        "as in Xen Orchestra.",
         False,
     ),
 )

@@ -35,6 +35,11 @@ class Tasks:
         """The tasks that have not ended, or whose records could not be destroyed, and the method of each."""
         return {**self._methods, **self._ended}
 
+    @property
+    def is_time(self) -> bool:
+        """Whether the next wait begins at once, so that there are no more than so many in a second."""
+        return self._clock.monotonic() >= self._next_wait
+
     def start(self, method: str, *params: Any) -> str:
         """Start Async.METHOD and return its task. Raise Refused or Unanswered; Refused with RESULT_LOST if xapi tells
         the task of another operation, or what is none, so that this one's is not known."""

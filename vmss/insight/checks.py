@@ -13,6 +13,7 @@ from vmss.insight import (
     checks_of_alerts,
     checks_of_chains,
     checks_of_dates,
+    checks_of_hooks,
     checks_of_installation,
     checks_of_passes,
     checks_of_schedules,
@@ -45,6 +46,7 @@ CHECKS: Tuple[Check, ...] = (
     Check("cron", checks_of_installation.cron, DOM0),
     Check("cron log", checks_of_installation.cron_log, DOM0),
     Check("tick", checks_of_passes.tick),
+    Check("hooks", checks_of_hooks.hooks, DOM0),
     # What the log says; one pass at a time.
     Check("log", checks_of_passes.log),
     Check("lock", checks_of_passes.lock, SESSION),

@@ -80,6 +80,12 @@ COMPLAINTS: Tuple[Complaint, ...] = (
         "report the line of /var/log/VMSSlog, with those before it",
     ),
     _text(
+        "hook failed",
+        "Hook .* (failed|is not run): |No guest is asked before its snapshot: ",
+        "A hook failed, or was not run",
+        "see what it said: grep Hook /var/log/VMSSlog; vmss doctor names those that are not run",
+    ),
+    _text(
         "traceback",
         r"Traceback \(most recent call last\)",
         "The plugin ended in an unforeseen error",

@@ -12,6 +12,7 @@ from vmss.passes.journal import Journal
 
 if TYPE_CHECKING:
     from vmss.passes.frozen import FrozenVms
+    from vmss.passes.hooks import Hooks
     from vmss.passes.left_over import LeftOver
     from vmss.passes.notes import Notes
     from vmss.passes.unplaced import Unplaced
@@ -38,6 +39,20 @@ class Kept:
         self._notes: Optional[Notes] = None
         self._frozen: Optional[FrozenVms] = None
         self._left_over: Optional[LeftOver] = None
+        self._hooks: Optional[Hooks] = None
+
+    @property
+    def hooks(self) -> "Hooks":
+        """The administrator's programs before and after snapshots, and what a pass that died has left of them."""
+        from vmss.passes.hooks import Hooks
+
+        self._hooks = self._hooks or Hooks(self._context, self._directory)
+        return self._hooks
+
+    def end_hooks(self, result: str) -> None:
+        """At the end of a pass: carry out the hooks after what was begun, and wait for them."""
+        if self._hooks is not None:
+            self._hooks.finish(result)
 
     @property
     def notes(self) -> "Notes":
@@ -88,6 +103,7 @@ class Kept:
         """Somebody has removed the lock, and with it perhaps the notes beside it: write them again."""
         self.notes.keep()
         self.frozen.keep()
+        self.hooks.keep()
 
     def save(self, runs: Sequence[Served]) -> None:
         """Write down what is left over, after these runs."""

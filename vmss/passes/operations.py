@@ -15,7 +15,9 @@ from vmss.edges.tasks import Tasks
 from vmss.edges.vms import read_vm
 from vmss.edges.xapi import Misunderstood, Refused, Unanswered
 from vmss.passes.context import Context
+from vmss.passes.flight import Flight
 from vmss.passes.frozen import FrozenVms
+from vmss.passes.hooks import Hooks
 from vmss.passes.meanwhile import snapshot_since
 from vmss.passes.notes import Notes
 from vmss.passes.resuming import Resuming
@@ -29,22 +31,8 @@ _CHANGED = ("VM_BAD_POWER_STATE", "HANDLE_INVALID")
 _CHANGES_MAX = 5
 # A VM that was read longer ago is read once more before its snapshot is started.
 _FRESH = timedelta(seconds=60)
-
-
 # Errors of a deletion that may have been carried out, or may yet be.
 _MAYBE_CARRIED_OUT = (*_UNDECIDED, TIMED_OUT, "TASK_CANCELLED")
-
-
-class _Flight:
-    """An operation in flight: since when it is waited for, and its deadline, both on the monotonic clock; whether its
-    task was `adopted` from an earlier pass, and whether it was cancelled."""
-
-    def __init__(self, operation: Operation, since: float, adopted: bool, deadline: float) -> None:
-        self.operation = operation
-        self.since = since
-        self.adopted = adopted
-        self.deadline = deadline
-        self.cancelled = False
 
 
 class Operations:
@@ -55,7 +43,9 @@ class Operations:
     has left suspended.
     """
 
-    def __init__(self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms, unplaced: Unplaced) -> None:
+    def __init__(
+        self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms, unplaced: Unplaced, hooks: Hooks
+    ) -> None:
         self._worked = False
         self._changed = False
         self.lost = False
@@ -67,10 +57,11 @@ class Operations:
         self._engine = engine
         self._notes = notes
         self._unplaced = unplaced
+        self._hooks = hooks
         self.over = False
         self._tasks = Tasks(context.xapi, context.clock, context.settings.waits_per_second)
         self.resuming = Resuming(context, self._tasks, frozen)
-        self._flights: Dict[str, _Flight] = {}
+        self._flights: Dict[str, Flight] = {}
         self._held: List[Tuple[Operation, Outcome]] = []  # of checkpoints whose VM is being resumed
         self._parked: Dict[Operation, float] = {}  # to be retried, and when, on the monotonic clock
         self._tries: Dict[Operation, int] = {}
@@ -90,7 +81,7 @@ class Operations:
 
     @property
     def in_flight(self) -> bool:
-        return bool(self._flights) or self.resuming.busy
+        return bool(self._flights) or self.resuming.busy or self._hooks.busy
 
     @property
     def parked(self) -> bool:
@@ -105,16 +96,13 @@ class Operations:
     def slow(self, seconds: float, most: float = inf) -> Set[Operation]:
         """The operations in flight that take more than so many seconds, and twice as long as expected; or longer than
         `most` seconds, or half of their limit. And those whose VM is being resumed."""
-        now = self._clock.monotonic()
+        now, jobs = self._clock.monotonic(), self._engine.jobs
         return {
-            flight.operation
-            for flight in self._flights.values()
+            it.operation
+            for it in self._flights.values()
             if now
-            >= flight.since + min(self._limit(flight.operation) / 2, most, max(seconds, 2 * self._expected(flight)))
+            >= it.since + min(self._limit(it.operation) / 2, most, max(seconds, 2 * jobs[it.operation.job].seconds))
         }.union(operation for operation, _ in self._held)
-
-    def _expected(self, flight: _Flight) -> float:
-        return self._engine.jobs[flight.operation.job].seconds
 
     def enforce_pass_limit(self) -> None:
         """If the pass has reached its limit, let what is in flight be cancelled; every later start fails."""
@@ -158,6 +146,17 @@ class Operations:
         doubted = self._doubted(operation) if operation.action in TAKES else None
         if doubted is not None:
             return self._concluded(operation, doubted)
+        if operation.action in TAKES and self._hooks.holds(operation, self._engine.jobs[operation.job]):
+            return None
+        return self._begin(operation)
+
+    def prepared(self) -> Iterator[Tuple[Operation, Optional[Outcome]]]:
+        """Start the snapshots whose hooks have ended. Yield each, with its outcome if it has ended already."""
+        for operation, error in self._hooks.prepared():
+            error = (RUN_OVER, "%d s" % self._settings.pass_limit) if self.over else error
+            yield operation, self._concluded(operation, Outcome(error=error)) if error else self._begin(operation)
+
+    def _begin(self, operation: Operation) -> Optional[Outcome]:
         self._worked = True
         try:
             task, adopted = self._task(operation)
@@ -168,7 +167,7 @@ class Operations:
             self.lost = True
             raise
         now = self._clock.monotonic()
-        self._flights[task] = _Flight(operation, now, adopted, now + self._limit(operation))
+        self._flights[task] = Flight(operation, now, adopted, now + self._limit(operation))
         return None
 
     def wait(self, timeout_s: float) -> Iterator[Tuple[Operation, Outcome]]:
@@ -186,7 +185,8 @@ class Operations:
             if judged is None:
                 continue  # queued again
             outcome = judged
-            self._note_duration(flight, outcome)
+            if flight.has_taken(outcome):
+                self.took[flight.operation.job] = self._clock.monotonic() - flight.since
             if flight.cancelled and outcome.error[:1] == ("TASK_CANCELLED",):
                 outcome = self._timed_out(flight.operation)  # the administrator should learn why it was cancelled
             yield from self._ended(flight.operation, outcome)
@@ -195,6 +195,10 @@ class Operations:
                 yield from self._overdue(task, flight)
 
     def _wait(self, timeout_s: float) -> Dict[str, Outcome]:
+        if self._hooks.busy:
+            timeout_s = self._hooks.wait(timeout_s)
+            if self._hooks.are_prepared and not self._tasks.is_time:
+                return {}  # their guests wait
         if self._tasks.pending:
             return self._tasks.wait(timeout_s)
         self._clock.sleep(timeout_s)  # a VM waits for the next try to resume it
@@ -257,8 +261,10 @@ class Operations:
         if operation.action in TAKES and outcome.error[:1] and outcome.error[0] in _CHANGED:
             anew = self._decide_anew(operation)
             if anew is None or (anew != operation and not self.over and self._may_change(operation)):
+                self._hooks.has_ended(operation, outcome)
                 return self._instead(operation, anew)
         if self._retried(operation, outcome):
+            self._hooks.has_ended(operation, outcome)
             return None
         # What xapi refuses to delete is as it was.
         if operation.action in TAKES or not outcome.error or outcome.error[0] in _MAYBE_CARRIED_OUT:
@@ -268,8 +274,9 @@ class Operations:
         if outcome.error and not already_gone(operation, outcome):
             self._log("%s failed for VM: %s" % (operation.action, self._vm_and_error(operation, outcome)))
         if operation.action == TAKE_CHECKPOINT and self.resuming.has_ended(job, outcome):
-            self._held.append((operation, outcome))  # its SR and host are in use
+            self._held.append((operation, outcome))  # its SR and host are in use, and its guest cannot be reached
             return None
+        self._hooks.has_ended(operation, outcome)
         return outcome
 
     def _released(self, vm: str) -> Iterator[Tuple[Operation, Outcome]]:
@@ -280,6 +287,7 @@ class Operations:
         for operation, outcome in list(self._held):
             if self._engine.jobs[operation.job].uuid == vm:
                 self._held.remove((operation, outcome))
+                self._hooks.has_ended(operation, outcome)
                 yield operation, outcome
 
     def _retried(self, operation: Operation, outcome: Outcome) -> bool:
@@ -298,7 +306,7 @@ class Operations:
         )
         return True
 
-    def _overdue(self, task: str, flight: _Flight) -> Iterator[Tuple[Operation, Outcome]]:
+    def _overdue(self, task: str, flight: Flight) -> Iterator[Tuple[Operation, Outcome]]:
         """Cancel an operation that has reached its limit; give it up if that did not end it either.
 
         Given up, it may still end. Its snapshot is then a scheduled one like any other, and the next run counts it.
@@ -313,11 +321,6 @@ class Operations:
 
     def _timed_out(self, operation: Operation) -> Outcome:
         return Outcome(error=(TIMED_OUT, operation.action, "%d s" % self._limit(operation)))
-
-    def _note_duration(self, flight: _Flight, outcome: Outcome) -> None:
-        operation = flight.operation
-        if operation.action in TAKES and not outcome.error and not flight.adopted:
-            self.took[operation.job] = self._clock.monotonic() - flight.since
 
     def _vm_and_error(self, operation: Operation, outcome: Outcome) -> str:
         job = self._engine.jobs[operation.job]
@@ -353,7 +356,7 @@ class Operations:
         self._log("VM %s is not served: it is gone, or off the schedule, since the run began" % uuid)
         return Outcome(error=(OFF_SCHEDULE,))
 
-    def _of_this_slot(self, flight: _Flight, outcome: Outcome) -> Optional[Outcome]:
+    def _of_this_slot(self, flight: Flight, outcome: Outcome) -> Optional[Outcome]:
         """The outcome; None if a snapshot that an earlier pass started is not one of this slot: then this slot's is
         taken now.
 

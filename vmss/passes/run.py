@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Union
 
 from vmss.core.datetimes import format_datetime
 from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
-from vmss.core.records import AT_WORK, BEGUN, FROZEN_PREFIX, FROZEN_SUFFIX
+from vmss.core.records import AT_WORK, BEGUN, FROZEN_PREFIX, FROZEN_SUFFIX, HOOKS_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.edges import sessions
 from vmss.edges.clock import Clock
@@ -202,6 +202,8 @@ class Pass:
             self.xapi, self.directory, self.around.place, self.context.pool.uuid, self.lock.dead_sessions, self.log
         )
         self.agenda.waits_since(first_put_off(self.directory, self.around.place, self.lock.previous))
+        if self.directory.read(self.context.pool.uuid + HOOKS_SUFFIX):
+            self.kept.hooks.see_to_lost()
         return self.earlier.settled
 
     def _learn_from_sign(self) -> None:
@@ -302,6 +304,8 @@ class Pass:
         pool = self.context.pool.uuid
         try:
             if self._kept is not None:
+                failed = any(served.victims for served in self.teller.runs)
+                self._kept.end_hooks("failed" if failed and complete else "ok" if complete else "stopped")
                 self._kept.share()
             if self._at_work is not None:
                 self._at_work.take_down()

@@ -71,7 +71,8 @@ class Service:
         self._engine = Engine(context.settings.max_operations, plain_instead=context.settings.quiesce == "snapshot")
         self._in_hand = InHand(context, self._engine)
         self._deletions = Deletions(context, self._engine, journal, left, notes)
-        self._operations = Operations(context, self._engine, notes, kept.frozen, kept.unplaced)
+        self._hooks = kept.hooks
+        self._operations = Operations(context, self._engine, notes, kept.frozen, kept.unplaced, kept.hooks)
         self._read_back = ReadBack(context, self._engine, notes)
         self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
         self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
@@ -183,8 +184,9 @@ class Service:
             self._line_up(due.turns)
         self._take_over_requests()
         admitted = False
-        while self._waiting and len(self._in_hand.policies) < self._context.settings.max_policies:
-            room = self._context.settings.max_policies - len(self._in_hand.policies)
+        most = self._context.settings.max_policies
+        while self._waiting and len(self._in_hand.policies) < most and self._hooks.may_admit():
+            room = most - len(self._in_hand.policies)
             turns = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
             in_hand = self._in_hand.policies + [turn.policy for turn in turns]
             self._batches.next()
@@ -243,6 +245,7 @@ class Service:
         vms: Dict[str, List[Vm]] = {turn.policy.ref: [] for turn in turns}
         for vm in planner.vms:
             vms[vm.policy].append(vm)
+        self._hooks.expect(turns, planner.vms)
         for turn in turns:
             self._tell(self._in_hand.admit(turn, vms[turn.policy.ref], now))
         self._plans.append(planner.plans())
@@ -300,7 +303,11 @@ class Service:
                 outcome = stopped.get(operation) or self._operations.start(operation)
                 if outcome is not None:
                     self._operation_ended(operation, outcome)
-            if operations:
+            prepared = list(self._operations.prepared())
+            for operation, outcome in prepared:
+                if outcome is not None:
+                    self._operation_ended(operation, outcome)
+            if operations or prepared:
                 started = True
                 continue  # what was refused at once has made room for others
             jobs = self._engine.to_record(JOBS_AT_ONCE)
@@ -324,6 +331,7 @@ class Service:
         self._operations.enforce_pass_limit()
         if self._stop_by is None and (stop.requested() or self._hold.lost):
             self._stop_by = self._context.clock.monotonic() + self._context.settings.stop_limit
+            self._hooks.stop()
             line = "%s: nothing new is started; operations in flight: %d, with up to %d s to end" % (
                 "Another pass has the lock" if self._hold.lost else "Told to stop",
                 len(self._engine.running),
