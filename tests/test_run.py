@@ -357,10 +357,15 @@ def test_a_quiesced_policy_fails_where_the_settings_want_that(pool: TestPool) ->
     vm = pool.vm("vm", [pool.sr()], running=True)
     policy = pool.policy([vm])
     pool.simulator.db.set("VMSS", policy, "type", "snapshot_with_quiesce")
+    other = pool.vm("other", [pool.sr()], running=True)
+    theirs = pool.policy([other], "theirs")
+    pool.simulator.db.set("VMSS", theirs, "type", "snapshot_with_quiesce")
     pool.settings = Settings(timezone="UTC", quiesce="fail")
+    (ref,) = pool.call("pool.get_all")
+    pool.call("pool.add_to_other_config", ref, "vmss:%s:quiesce" % pool.uuid("VMSS", theirs), "snapshot")
     pool.at(10, 15)
     assert pool.tick().status == 1
-    assert pool.snapshots(vm) == []
+    assert (len(pool.snapshots(vm)), len(pool.snapshots(other))) == (0, 1)
     assert "'VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED'" in pool.alerts(policy)[0]["body"]
 
 

@@ -59,16 +59,12 @@ from vmss.core.work import Work
 
 
 class Engine:
-    """Given jobs and an upper limit on operations in flight, says what to start.
+    """Given jobs and an upper limit on operations in flight, says what to start."""
 
-    `plain_instead`: if the server turns out to have no quiesced snapshots, plain ones are taken.
-    """
-
-    def __init__(self, operations_max: int, plain_instead: bool = True) -> None:
+    def __init__(self, operations_max: int) -> None:
         self.jobs: List[Job] = []
         self.states: List[State] = []
         self._operations_max = operations_max
-        self._plain_instead = plain_instead
         self._running = Running()
         self._taken: Set[Operation] = set()  # snapshots that are to be read back
         self._hopeless: List[Tuple[Operation, Outcome]] = []
@@ -272,7 +268,7 @@ class Engine:
     def _snapshot_ended(self, operation: Operation, outcome: Outcome) -> None:
         job, number = self.jobs[operation.job], operation.job
         if operation.action == TAKE_QUIESCED and outcome.error[:1] == ("MESSAGE_REMOVED",):
-            if self._plain_instead:
+            if job.plain_instead:
                 self._without_quiesce(operation)
                 return
             outcome = Outcome(error=("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", job.vm))
@@ -298,7 +294,11 @@ class Engine:
     def _without_quiesce(self, refused: Operation) -> None:
         """The server has no quiescing: plain snapshots for this VM and all that wait."""
         self._expect(self.jobs[refused.job], 1)
-        others = [item for item in self._snapshots.operations() if item.action == TAKE_QUIESCED]
+        others = [
+            item
+            for item in self._snapshots.operations()
+            if item.action == TAKE_QUIESCED and self.jobs[item.job].plain_instead
+        ]
         self._snapshots.remove(set(others))
         for item in [refused] + others:
             self._update(item.job, degraded=True)

@@ -64,6 +64,7 @@ class Job(NamedTuple):
     - `there` is the reference of the snapshot of the slot, if an earlier pass took it and did not read it back: then
       none is taken.
     - `future` is the number of the VM's scheduled snapshots that are dated in the future.
+    - `plain_instead`: if the server turns out to have no quiesced snapshots, a plain one is taken.
     - `unless_halted` is the method that the policy asks for; of a halted VM a plain snapshot is taken.
     """
 
@@ -86,6 +87,7 @@ class Job(NamedTuple):
     unless_halted: str = ""
     disks: int = 0
     there: str = ""
+    plain_instead: bool = True
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

@@ -1,6 +1,6 @@
 """A VM of a policy and its disks: the values from which its snapshot is planned."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import FrozenSet, NamedTuple, Optional, Tuple
 
 from vmss.core.retention import Snapshot
 
@@ -28,7 +28,8 @@ class Vm(NamedTuple):
     snapshots whose records contradict each other or cannot be understood; `snapshots` leaves them out. `task` is the
     pending task, if there is one, that takes a scheduled snapshot of the VM, of a pass that was killed or gave it up.
     `memory` is in bytes. `took` is the duration in seconds of the last scheduled snapshot, if it is known. `misread` is
-    the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known.
+    the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known. Tags of
+    ours begin with `vmss:`.
     """
 
     ref: str
@@ -45,3 +46,4 @@ class Vm(NamedTuple):
     took: Optional[float] = None
     misread: str = ""
     snapshot_refs: Tuple[str, ...] = ()
+    tags: FrozenSet[str] = frozenset()

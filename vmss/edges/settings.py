@@ -2,11 +2,10 @@
 
 import os
 import re
-import stat
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.problem import Problem
-from vmss.core.text import one_line, quoted
+from vmss.core.text import quoted
 from vmss.edges.zones import time_zone
 
 if TYPE_CHECKING:
@@ -22,8 +21,7 @@ DEFAULT_LOCK_DIR = "/var/lock/vmss"
 POOL_PREFIX = "vmss:"
 
 
-# Upper limits on the size of the configuration file, and on the mistakes that are told one by one.
-_FILE_BYTES_MAX = 256 << 10
+# Upper limit on the mistakes that are told one by one.
 _MISTAKES_MAX = 20
 
 
@@ -51,8 +49,18 @@ class Place(NamedTuple):
         return self.xapi == DEFAULT_XAPI
 
 
+class OfSchedule(NamedTuple):
+    """What is set for one schedule, by its uuid or, in the file, by its name; `where` it stands, for a complaint."""
+
+    schedule: str
+    values: Tuple[Tuple[str, Any], ...]
+    where: str
+    pool: bool = False
+
+
 class Settings(NamedTuple):
-    """The values of the settings. SETTINGS has the meaning, the range and the reason of each."""
+    """The values of the settings. SETTINGS has the meaning, the range and the reason of each; `schedules` is what is
+    set for single schedules."""
 
     timezone: str = ""
     quiesce: str = "snapshot"
@@ -74,6 +82,23 @@ class Settings(NamedTuple):
     waits_per_second: int = 5
     verify_tls: bool = True
     ca_file: str = ""
+    schedules: Tuple[OfSchedule, ...] = ()
+
+    def of(self, policy: "Policy") -> "Settings":
+        """The settings that hold for one schedule. What is set for it wins over what is set for all, the pool over the
+        file, and its uuid over its name."""
+        mine = [one for one in self.schedules if one.schedule in (policy.uuid, policy.name)]
+        settings = self
+        for one in sorted(mine, key=lambda one: (one.pool, one.schedule == policy.uuid)):
+            settings = settings._replace(**dict(one.values))
+        return settings
+
+    def of_none(self, schedules: Iterable[Tuple[str, str]]) -> List[OfSchedule]:
+        """What is set for schedules that are none of these, given by their uuids and names."""
+        if not self.schedules:
+            return []
+        known = {text for schedule in schedules for text in schedule}
+        return [one for one in self.schedules if one.schedule not in known]
 
     def keep(self, policy: "Policy") -> "Keep":
         """The rule of retention for the VMs of a policy."""
@@ -85,12 +110,13 @@ class Settings(NamedTuple):
 class Setting(NamedTuple):
     """One row of the table: how its text is read (ValueError with the rule), and its meaning and reason. `pool`:
     whether it may come from pool.other_config, into which a pool-operator may write: no path, command or address may,
-    and nothing that is needed before the session."""
+    and nothing that is needed before the session. `schedule`: whether it may be set for one schedule."""
 
     name: str
     parse: Callable[[str], Any]
     help: str
     pool: bool = True
+    schedule: bool = False
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:
@@ -140,6 +166,7 @@ SETTINGS: Tuple[Setting, ...] = (
         _choice("snapshot", "fail"),
         "Quiesced schedules on a pool without quiescing: take plain snapshots and raise an alert (snapshot), or fail "
         "(fail).",
+        schedule=True,
     ),
     Setting(
         "max_operations",
@@ -218,8 +245,22 @@ SETTINGS: Tuple[Setting, ...] = (
     ),
 )
 
-_TABLE: Dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
+TABLE: Dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
 _FILE_ONLY = frozenset(setting.name for setting in SETTINGS if not setting.pool)
+OF_A_SCHEDULE = {name: setting for name, setting in TABLE.items() if setting.schedule}
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:")
+
+
+def described(setting: Setting) -> str:
+    """The meaning and reason of a setting, and whether it may be set for one schedule."""
+    return setting.help + (" May be set for one schedule." if setting.schedule else "")
+
+
+def shown(value: Any) -> str:
+    """The value of a setting as it is written in the file."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
 
 
 def place(environment: Mapping[str, str]) -> Place:
@@ -235,104 +276,58 @@ def place(environment: Mapping[str, str]) -> Place:
     )
 
 
-def load(path: str) -> Settings:
-    """Given the path of the configuration file, return the settings. A file at the default path may be missing.
-
-    Raise SettingsError with the mistakes in the file.
-    """
-    try:
-        data = b"" if path == os.devnull else _content(path)
-    except FileNotFoundError:
-        if path == DEFAULT_CONFIG:
-            return Settings()
-        raise SettingsError("%s: no such configuration file" % one_line(path))
-    except OSError as error:
-        raise SettingsError("%s: cannot be read: %s" % (one_line(path), error.strerror or error))
-    settings, mistakes = _read(data)
-    if mistakes:
-        raise SettingsError("%s: %s" % (one_line(path), "; ".join(_first(mistakes))))
-    return settings
-
-
-def _content(path: str) -> bytes:
-    with open(path, "rb", opener=without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is not a regular file")
-        if os.geteuid() == 0 and _is_others(status):
-            # Such as verify_tls = no, with which root would send a password to anybody.
-            from vmss.edges.shell import shell_word
-
-            raise SettingsError(
-                "%s: others than root can write to it, so root believes nothing in it" % one_line(path),
-                "chown root:root {0} && chmod 0644 {0}".format(shell_word(path)),
-            )
-        data = file.read(_FILE_BYTES_MAX + 1)
-    if len(data) > _FILE_BYTES_MAX:
-        raise OSError("it is larger than %d KiB" % (_FILE_BYTES_MAX >> 10))
-    return data
-
-
-def without_waiting(path: str, flags: int) -> int:
-    """The opener of files that somebody may have put a pipe in place of: opening it must not wait for a writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _is_others(status: os.stat_result) -> bool:
-    """Whether somebody else than root can write to the file with this status, or make it so."""
-    of_group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
-    return bool(status.st_uid != 0 or of_group or status.st_mode & stat.S_IWOTH)
-
-
-def _read(data: bytes) -> Tuple[Settings, List[str]]:
-    """The settings in the configuration file, and the mistakes: each names its line, and repeats nothing that stands
-    there but the name of a setting."""
-    from vmss.core import ini  # most hosts have no such file
-
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return Settings(), ["line %d: is not UTF-8" % (data.count(b"\n", 0, error.start) + 1)]
-    found, mistakes = ini.entries(text, "vmss")
-    settings, wrong = apply(Settings(), {name: entry.text for name, entry in found.items()})
-    told = sorted((found[name].line, name, rule) for name, rule in wrong.items())
-    return settings, mistakes + ["line %d: %s %s" % each for each in told]
-
-
-def apply(settings: Settings, values: Mapping[str, str]) -> Tuple[Settings, Dict[str, str]]:
-    """Given settings and texts by name, return the settings with the valid ones, and for the others by name what is
-    wrong: a rule that repeats no text."""
+def parsed(values: Mapping[str, str], table: Mapping[str, Setting]) -> Tuple[Dict[str, Any], Dict[str, str]]:
+    """Given texts by name, return the valid values, and for the others by name what is wrong: a rule that repeats no
+    text."""
     good: Dict[str, Any] = {}
     wrong: Dict[str, str] = {}
     for name, text in sorted(values.items()):
-        setting = _TABLE.get(name)
+        setting = table.get(name)
         if setting is None:
-            wrong[name] = "is not a setting; the settings are %s" % ", ".join(sorted(_TABLE))
+            rule = (
+                "holds for all schedules; for one there are" if name in TABLE else "is not a setting; the settings are"
+            )
+            wrong[name] = "%s %s" % (rule, ", ".join(sorted(table)))
             continue
         try:
             good[name] = setting.parse(text.strip())
         except ValueError as error:
             wrong[name] = str(error)
-    return settings._replace(**good), wrong
+    return good, wrong
 
 
 def of_pool(settings: Settings, other_config: Mapping[str, str]) -> Tuple[Settings, List[str]]:
     """Given settings and pool.other_config, return the settings with those of the pool, which win, and the mistakes in
     them: one bad value must not stop the snapshots of a whole pool. Everybody may read these: they are repeated."""
-    values = {
-        key[len(POOL_PREFIX) :]: value
-        for key, value in other_config.items()
-        if key.startswith(POOL_PREFIX) and isinstance(value, str)
-    }
-    settings, wrong = apply(settings, {name: text for name, text in values.items() if name not in _FILE_ONLY})
+    values: Dict[str, str] = {}
+    schedules: Dict[str, Dict[str, str]] = {}
+    for key, value in sorted(other_config.items()):
+        if key.startswith(POOL_PREFIX) and isinstance(value, str):
+            name = key[len(POOL_PREFIX) :]
+            if _UUID.match(name):
+                uuid, _, name = name.partition(":")
+                schedules.setdefault(uuid, {})[name] = value
+            else:
+                values[name] = value
+    good, wrong = parsed({name: text for name, text in values.items() if name not in _FILE_ONLY}, TABLE)
     wrong.update({name: "works in %s only" % DEFAULT_CONFIG for name in values if name in _FILE_ONLY})
-    told = [
-        "%s: %s %s" % (name, quoted(values[name]), rule) if name in _TABLE else "%s %s" % (quoted(name), rule)
-        for name, rule in sorted(wrong.items())
-    ]
-    return settings, _first(told)
+    told = [_told(name, values[name], rule) for name, rule in sorted(wrong.items())]
+    settings = settings._replace(**good)
+    for uuid, texts in schedules.items():
+        good, wrong = parsed(texts, OF_A_SCHEDULE)
+        told += [_told("%s:%s" % (uuid, name), texts[name], rule, name) for name, rule in sorted(wrong.items())]
+        mine = OfSchedule(uuid, tuple(sorted(good.items())), "pool.other_config, %s%s" % (POOL_PREFIX, uuid), True)
+        settings = settings._replace(schedules=settings.schedules + (mine,))
+    return settings, first(told)
 
 
-def _first(mistakes: Sequence[str]) -> List[str]:
+def _told(key: str, value: str, rule: str, name: str = "") -> str:
+    if (name or key) in TABLE:
+        return "%s: %s %s" % (key, quoted(value), rule)
+    return "%s %s" % (quoted(key), rule)
+
+
+def first(mistakes: Sequence[str]) -> List[str]:
+    """The first of these mistakes, and how many more there are."""
     more = len(mistakes) - _MISTAKES_MAX
     return list(mistakes[:_MISTAKES_MAX]) + (["and %d more of the kind" % more] if more > 0 else [])

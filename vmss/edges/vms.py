@@ -105,6 +105,7 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
         memory=int_of(record["memory_dynamic_max"]),
         took=_took(record["other_config"]),
         snapshot_refs=_snapshot_refs(xapi, ref) if ended else tuple(list_of(record, "snapshots")),
+        tags=frozenset(map(str, list_of(record, "tags"))),
     )
 
 

@@ -68,6 +68,10 @@ class Agenda:
         """
         self._next_tick = next_tick(self._context.now())
         policies, errors = world.read_policies(self._context.xapi)
+        if self._known is None:
+            known = [(policy.uuid, policy.name) for policy in policies] + [(uuid, "") for uuid, _ in errors]
+            for one in self._context.settings.of_none(known):
+                self._context.log("%s: no snapshot schedule of this pool is called so (ignored)" % one.where)
         turns = [self._wanted(wanted, policies, errors, missing)] if wanted else self._due(policies)
         refs = {turn.policy.ref for turn in turns}
         idle = [policy for policy in policies if policy.ref not in refs]

@@ -103,8 +103,9 @@ class Planner:
         uuid, prove = expiry.vm.uuid, expiry.served and expiry.vm.uuid in self._begun
         job = plan.job(expiry._replace(served=expiry.served and not prove), disks, self._pool.suspend_sr)
         job = plan.unproven(expiry, job, self._now, self._begun[uuid]) if prove else job
+        plain_instead = self._settings.of(expiry.turn.policy).quiesce == "snapshot"
         # xapi dates snapshots in whole seconds.
-        return job._replace(since=self._now.replace(microsecond=0))
+        return job._replace(since=self._now.replace(microsecond=0), plain_instead=plain_instead)
 
     def _tight(self, expiries: Sequence[Expiry], jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]) -> Set[str]:
         """The SRs on which something expires, and which may have too little room for the new snapshots."""
