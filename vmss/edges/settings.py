@@ -2,7 +2,21 @@
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from datetime import tzinfo
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from vmss.core.problem import Problem
 from vmss.core.text import quoted
@@ -82,6 +96,8 @@ class Settings(NamedTuple):
     waits_per_second: int = 5
     verify_tls: bool = True
     ca_file: str = ""
+    keep: str = ""
+    keep_days: int = 0
     schedules: Tuple[OfSchedule, ...] = ()
 
     def of(self, policy: "Policy") -> "Settings":
@@ -100,11 +116,13 @@ class Settings(NamedTuple):
         known = {text for schedule in schedules for text in schedule}
         return [one for one in self.schedules if one.schedule not in known]
 
-    def keep(self, policy: "Policy") -> "Keep":
-        """The rule of retention for the VMs of a policy."""
-        from vmss.core.retention import MORE_IN_A_RUN, Keep  # not needed by an idle tick
+    def keep_of(self, policy: "Policy", zone: tzinfo, tags: FrozenSet[str]) -> "Keep":
+        """The rule of retention for a VM of a policy, by the VM's tags; `zone` is that of the schedules."""
+        from vmss.core import retention, thinning  # not needed by an idle tick
 
-        return Keep(policy.retained, MORE_IN_A_RUN)
+        mine = self.of(policy)
+        spread, _ = thinning.of_tags(tags, thinning.read(mine.keep))
+        return retention.Keep(policy.retained, retention.MORE_IN_A_RUN, spread, mine.keep_days, policy.schedule, zone)
 
 
 class Setting(NamedTuple):
@@ -150,6 +168,14 @@ def _zone(text: str) -> str:
         time_zone(text or None)
     except ValueError:
         raise ValueError("is not the name of a time zone, such as Europe/London")
+    return text
+
+
+def _keep(text: str) -> str:
+    if text:
+        from vmss.core.thinning import read  # most pools have no such setting
+
+        read(text)
     return text
 
 
@@ -242,6 +268,20 @@ SETTINGS: Tuple[Setting, ...] = (
         "File with the certificate of an https server, or of its authority. Empty: the authorities that the system "
         "trusts.",
         False,
+    ),
+    Setting(
+        "keep",
+        _keep,
+        "Which snapshots of a VM are retained: hourly:4 daily:4 weekly:2 keeps the newest of each of 4 hours, 4 days "
+        "and 2 weeks; monthly too. Their number stays retained-snapshots. A VM's tag vmss:keep=hourly:4,daily:4 wins. "
+        "Empty: the newest.",
+        schedule=True,
+    ),
+    Setting(
+        "keep_days",
+        _number(0, 366),
+        "With a rule in keep: snapshots younger than so many days come first, as far as retained-snapshots allows.",
+        schedule=True,
     ),
 )
 

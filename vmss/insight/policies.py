@@ -149,8 +149,11 @@ def vms(session: Reading, policy: Policy) -> List[Vm]:
 
 def surplus(session: Reading, policy: Policy) -> List[Surplus]:
     """The VMs of one schedule, with their scheduled snapshots, and what of these exceeds retention."""
-    keep, now = session.settings.keep(policy), session.now() + CLOCK_TOLERANCE
-    return [Surplus(vm, *retention.surplus(vm.snapshots, keep, now)) for vm in vms(session, policy)]
+    now = session.now() + CLOCK_TOLERANCE
+    return [
+        Surplus(vm, *retention.surplus(vm.snapshots, session.settings.keep_of(policy, session.zone, vm.tags), now))
+        for vm in vms(session, policy)
+    ]
 
 
 def _before(now: datetime, time: timedelta) -> datetime:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.core import plan
+from vmss.core import plan, thinning
 from vmss.core.job import Job
 from vmss.core.plan import Expiry, Space
 from vmss.core.records import NULL
@@ -93,7 +93,10 @@ class Planner:
         return Planned(ordered, sorted(tight), without_job, spared)
 
     def _decide(self, vm: Vm, turn: Turn) -> Expiry:
-        expiry = plan.decide(vm, turn, self._settings.keep(turn.policy), self._now)
+        _, mistake = thinning.of_tags(vm.tags, ())
+        if mistake:
+            self._log("VM %s keeps snapshots by the rule of its schedule: %s" % (vm.uuid, mistake))
+        expiry = plan.decide(vm, turn, self._settings.keep_of(turn.policy, self._log.zone, vm.tags), self._now)
         if expiry.served and turn.missing and not turn.again:
             # Who asks for what is missing asks for nothing else: what others have too many goes with their next run.
             return expiry._replace(expired=(), after_new=frozenset(), busy=())
