@@ -8,6 +8,8 @@ from typing import Any, Dict, List
 import pytest
 
 from tests.pool import START, TestPool
+from vmss.core.datetimes import parse_datetime
+from vmss.core.fate import GOES, Fate
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.pruning import Prune
 from vmss.core.records import BEGUN
@@ -498,6 +500,7 @@ def test_a_rehearsal_says_what_would_be_done_and_does_nothing(pool: TestPool) ->
     pool.at(10, 15)
     pool.tick()
     snapshot = pool.snapshots(vm)[0]["uuid"]
+    taken = parse_datetime(pool.snapshots(vm)[0]["snapshot_time"])
     pool.at(11, 15)
     pool.call("simulator.reset_counts")
     report = pool.tick(dry_run=True)
@@ -513,6 +516,7 @@ def test_a_rehearsal_says_what_would_be_done_and_does_nothing(pool: TestPool) ->
             takes="VM.snapshot",
             deletes=(snapshot,),
             later=0,
+            fates=(Fate(snapshot, taken, GOES, "exceeds the 1 that are kept"),),
         ),
     )
     assert all(".get" in name or name.startswith(("session.", "simulator.")) for name in pool.simulator.counts)

@@ -23,6 +23,7 @@ COMMANDS: Dict[str, str] = {
     "prune": "delete what exceeds retention, and take no snapshot",
     "list": "the snapshot schedules: when they run, and how they fared",
     "show": "one snapshot schedule, with its VMs",
+    "plan": "which snapshots stay, which go, when, and why",
     "history": "how past runs fared: what failed, and why",
     "next": "what will run when, for how long, and how to rearrange it",
     "status": "whether all is well, for monitoring systems",

@@ -36,6 +36,9 @@ _OF_A_VM = ("user", "system", "ephemeral")
 # The method that each type of policy asks for.
 _METHODS = {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}
 
+# What each method takes, in words; none takes anything of a VM that was served.
+WORDS = {TAKE_SNAPSHOT: "snapshot", TAKE_CHECKPOINT: "checkpoint", TAKE_QUIESCED: "quiesced snapshot"}
+
 # How a snapshot's name gives an instant, in UTC.
 _INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -96,7 +99,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) ->
     """Given the decision about a VM, the disks of VMs and expired snapshots by reference, and the SR for the memory of
     the pool's suspended VMs, return the job."""
     vm = expiry.vm
-    take = "" if expiry.served else _take(expiry.turn.policy, vm)
+    take = "" if expiry.served else method(expiry.turn.policy, vm)
     mine = disks.get(vm.ref, ())
     tokens = frozenset(disk.sr for disk in mine)
     seconds = _DISK_SECONDS * max(1, len(mine))
@@ -230,7 +233,8 @@ def _label(expiry: Expiry) -> str:
     return free_name(name, {snapshot.name for snapshot in expiry.vm.snapshots})
 
 
-def _take(chosen: Policy, vm: Vm) -> str:
+def method(chosen: Policy, vm: Vm) -> str:
+    """The method that takes the snapshot of a VM of a policy."""
     if vm.power_state == "Halted":
         return TAKE_SNAPSHOT  # no memory to save, nothing to quiesce
     return _METHODS[chosen.type]

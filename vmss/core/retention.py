@@ -14,9 +14,9 @@ MORE_IN_A_RUN = 2
 class Snapshot(NamedTuple):
     """A scheduled snapshot of one VM.
 
-    `time` is its snapshot_time. `pinned`: blocked_operations has destroy. `suspended`: it holds memory (a
-    checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL. `operation` is in progress on it, a copy or an export
-    for example, but not a deletion; empty if none is. `name` is its name_label.
+    `time` is its snapshot_time. `pinned`: blocked_operations has destroy; `pin` is the reason, if somebody gave one.
+    `suspended`: it holds memory (a checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL. `operation` is in
+    progress on it, a copy or an export for example, but not a deletion; empty if none is. `name` is its name_label.
     """
 
     ref: str
@@ -27,6 +27,7 @@ class Snapshot(NamedTuple):
     suspend_vdi: str = "OpaqueRef:NULL"
     operation: str = ""
     name: str = ""
+    pin: str = ""
 
 
 class Keep(NamedTuple):

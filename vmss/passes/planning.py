@@ -25,13 +25,14 @@ class Planned(NamedTuple):
     """The plan of a group of VMs: the jobs, and the SRs that have too little room for them.
 
     `misread` are the VMs that get no job, because the records of their disks cannot be understood. `spared` says by VM
-    why an expired snapshot stays: the records of its disks cannot be understood.
+    why an expired snapshot stays: the records of its disks cannot be understood. `decided` is what the jobs follow.
     """
 
     jobs: List[Job]
     tight: List[str]
     misread: List[Vm]
     spared: Dict[str, str]
+    decided: Sequence[Expiry] = ()
 
 
 class Planner:
@@ -90,7 +91,7 @@ class Planner:
         tight = self._tight(expiries, jobs, disks)
         # Where room is short, the jobs that make room go first.
         ordered = sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs
-        return Planned(ordered, sorted(tight), without_job, spared)
+        return Planned(ordered, sorted(tight), without_job, spared, expiries)
 
     def _decide(self, vm: Vm, turn: Turn) -> Expiry:
         _, mistake = thinning.of_tags(vm.tags, ())
