@@ -6,11 +6,16 @@ import json
 from datetime import datetime, timedelta
 from typing import Any, Dict, List, Optional
 
+import pytest
+
 from tests.pool import UTC, TestPool
+from tests.test_commands import vmss
 from vmss.cli.commands import plan
 from vmss.core.datetimes import parse_datetime
+from vmss.core.problem import BadInput
 from vmss.core.records import NULL
 from vmss.insight.reading import reading
+from vmss.passes.pinning import pin
 
 
 def planned(pool: TestPool, schedule: Optional[str] = None) -> List[Dict[str, Any]]:
@@ -109,3 +114,52 @@ def test_a_rehearsal_gives_the_same_reasons(pool: TestPool) -> None:
         ("goes", "exceeds the 2 that are kept"),
     ]
     assert one.deletes == (one.fates[1].uuid,)
+
+
+# Pins
+
+
+def test_a_pinned_snapshot_stays_beside_the_others_until_it_is_unpinned(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()])
+    pool.policy([vm], "nightly", retained_snapshots="1")
+    pool.at(10, 15)
+    pool.tick()
+    first = pool.snapshots(vm)[0]["uuid"]
+    xapi = {"VMSS_XAPI": pool.place.xapi, "VMSS_CONFIG": "/dev/null"}
+    assert first in vmss(pool.folder, "pin", first[:8], "--reason", "audit 2027", **xapi).out
+    assert "already: audit 2027" in vmss(pool.folder, "pin", "nightly 2026-03-02T10:15:00Z", **xapi).out
+    for hour in (11, 12):
+        pool.at(hour, 15)
+        pool.tick()
+    assert [item["uuid"] for item in pool.snapshots(vm)][0] == first and len(pool.snapshots(vm)) == 2
+    assert "stays: pinned: audit 2027" in whys(planned(pool), "vm")
+    shown = json.loads(vmss(pool.folder, "show", "nightly", "--json", **xapi).out)[0]["vm_list"][0]
+    assert shown["pinned"] == [{"uuid": first, "reason": "audit 2027"}]
+    assert "1: audit 2027" in vmss(pool.folder, "show", "nightly", **xapi).out
+    assert "(audit 2027): it counts again" in vmss(pool.folder, "unpin", first.upper(), **xapi).out
+    pool.at(13, 15)
+    pool.tick()
+    assert len(pool.snapshots(vm)) == 1
+    assert vmss(pool.folder, "unpin", pool.snapshots(vm)[0]["uuid"], **xapi).status == 2
+
+
+def test_only_what_is_clearly_meant_and_scheduled_is_pinned(pool: TestPool) -> None:
+    vms = [pool.vm(name, [pool.sr()]) for name in ("one", "two")]
+    pool.policy(vms, "nightly")
+    pool.at(10, 15)
+    pool.tick()
+    by_hand = pool.uuid("VM", pool.call("VM.snapshot", vms[0], "by hand"))
+    refused = {
+        "nightly 2026-03-02T10:15:00Z": "2 scheduled snapshots are called",
+        by_hand: "is no scheduled snapshot",
+        pool.uuid("VM", vms[0]): "is no scheduled snapshot",
+        "by hand": "no scheduled snapshot of this pool is called",
+        "": "no scheduled snapshot",
+    }
+    for wanted, words in refused.items():
+        with pytest.raises(BadInput, match=words):
+            pin(pool.xapi, wanted, "")
+    ref = pool.call("VM.get_by_uuid", pool.snapshots(vms[0])[0]["uuid"])
+    pool.call("VM.set_blocked_operations", ref, {"export": "mine", "destroy": "old"})
+    pin(pool.xapi, pool.uuid("VM", ref), "new")
+    assert pool.call("VM.get_blocked_operations", ref) == {"export": "mine", "destroy": "new"}

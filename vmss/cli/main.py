@@ -24,6 +24,8 @@ COMMANDS: Dict[str, str] = {
     "list": "the snapshot schedules: when they run, and how they fared",
     "show": "one snapshot schedule, with its VMs",
     "plan": "which snapshots stay, which go, when, and why",
+    "pin": "keep one scheduled snapshot, whatever retention says",
+    "unpin": "let retention have it again",
     "history": "how past runs fared: what failed, and why",
     "next": "what will run when, for how long, and how to rearrange it",
     "status": "whether all is well, for monitoring systems",
