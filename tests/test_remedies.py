@@ -51,6 +51,10 @@ ELSEWHERE = {
     "upgrade it: rpm -U ": "test_packaging.py: test_installing_from_files_is_refused_beside_a_package",
     "Take one of the VMs that have none of the latest slot…": "test_killed.py: "
     "test_a_run_by_hand_that_is_told_to_stop_tells_what_it_did_and_promises_nothing",
+    "take the snapshots now: vmss run --policy %s --missing": "test_late.py: "
+    "test_a_slot_that_is_too_late_is_told_once_and_the_next_one_is_served",
+    "%s: %s. More time has passed since then…": "test_late.py: "
+    "test_a_slot_that_is_too_late_is_told_once_and_the_next_one_is_served",
     "take the section out of the file…": "test_settings.py: "
     "test_a_section_or_key_of_no_schedule_is_logged_and_is_a_finding",
     "rpm -U --replacepkgs ": "test_packaging.py: test_a_file_of_the_package_is_put_back_as_the_doctor_says",

@@ -2,7 +2,7 @@
 
 import os
 import re
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -90,7 +90,8 @@ class Settings(NamedTuple):
     stop_limit: int = 60
     retries: int = 5
     retry_pause: int = 10
-    late_limit: int = 86400
+    late_limit: Optional[int] = None
+    checkpoint_late_limit: Optional[int] = None
     login_limit: int = 60
     call_limit: int = 300
     waits_per_second: int = 5
@@ -106,8 +107,19 @@ class Settings(NamedTuple):
         mine = [one for one in self.schedules if one.schedule in (policy.uuid, policy.name)]
         settings = self
         for one in sorted(mine, key=lambda one: (one.pool, one.schedule == policy.uuid)):
-            settings = settings._replace(**dict(one.values))
+            values = dict(one.values)
+            if "late_limit" in values:  # of this schedule, so it is meant, whatever its type
+                values.setdefault("checkpoint_late_limit", None)
+            settings = settings._replace(**values)
         return settings
+
+    def applied(self, policy: "Policy") -> "Policy":
+        """A policy with the limit on how late its slots are served."""
+        mine = self.of(policy)
+        limit = mine.late_limit
+        if policy.type == "checkpoint" and mine.checkpoint_late_limit is not None:
+            limit = mine.checkpoint_late_limit
+        return policy if limit is None else policy._replace(late_limit=timedelta(seconds=limit))
 
     def of_none(self, schedules: Iterable[Tuple[str, str]]) -> List[OfSchedule]:
         """What is set for schedules that are none of these, given by their uuids and names."""
@@ -146,6 +158,11 @@ def _number(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _number_or_empty(low: int, high: int) -> Callable[[str], Optional[int]]:
+    parse = _number(low, high)
+    return lambda text: parse(text) if text else None
 
 
 def _choice(*choices: str) -> Callable[[str], str]:
@@ -242,9 +259,17 @@ SETTINGS: Tuple[Setting, ...] = (
     ),
     Setting(
         "late_limit",
-        _number(0, 604800),
-        "Seconds after a slot for which the ticks try again to serve the VMs that failed for a reason that may pass. "
-        "The next slot ends it too.",
+        _number_or_empty(0, 604800),
+        "Seconds after a slot for which it is served at all: one that was missed for longer is told, and not made up "
+        "for, and VMs that failed are not tried again. The tick of the slot always serves it. Empty: a missed slot is "
+        "made up for however late, and VMs are tried again for a day. The next slot ends both.",
+        schedule=True,
+    ),
+    Setting(
+        "checkpoint_late_limit",
+        _number_or_empty(0, 604800),
+        "The same for checkpoints, which pause VMs: for their schedules it wins over late_limit. Empty: late_limit.",
+        schedule=True,
     ),
     Setting(
         "login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer.", False
