@@ -21,7 +21,7 @@ MAY_IMPORT_SIMULATOR = ("vmss.demo", "vmss.cli.commands.simulator")
 
 # A command reads and changes the pool through insight, passes and xe. It needs the edges only to know where things are,
 # and to be stopped; the commands of xe are calls of xapi.
-COMMANDS_MAY_IMPORT = ("vmss.edges.settings", "vmss.edges.surroundings", "vmss.edges.stop")
+COMMANDS_MAY_IMPORT = ("vmss.edges.settings", "vmss.edges.settings_file", "vmss.edges.surroundings", "vmss.edges.stop")
 XE = "vmss.cli.commands.xe"
 
 # The core decides: it needs no module that could read a file, a clock or a socket.

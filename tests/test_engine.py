@@ -88,8 +88,8 @@ class Hand:
     """An engine, and what it runs by what it does: ("VM.snapshot", "vm1"). `tight`: SRs with little room."""
 
     def __init__(self, *jobs: Job, operations_max: int = 10, plain_instead: bool = True, tight: str = "") -> None:
-        self.engine = Engine(operations_max, plain_instead)
-        self.engine.add(jobs, tight)
+        self.engine = Engine(operations_max)
+        self.engine.add([job._replace(plain_instead=plain_instead) for job in jobs], tight)
 
     def start(self) -> List[Tuple[str, str]]:
         return [(operation.action, operation.ref) for operation in self.engine.start()]
@@ -872,8 +872,9 @@ class Books:
     """
 
     def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-        self.engine = Engine(pool.operations_max, pool.plain_instead)
+        jobs = tuple(job._replace(plain_instead=pool.plain_instead) for job in pool.jobs)
+        self.pool = pool = pool._replace(jobs=jobs)
+        self.engine = Engine(pool.operations_max)
         self.waiting: Set[Operation] = set()
         self.running: List[Operation] = []
         self.unrecorded: Set[int] = set()

@@ -29,7 +29,9 @@ from vmss.core import messages
 from vmss.core.problem import Problem
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
-from vmss.edges.settings import SETTINGS, Settings, SettingsError, load
+from vmss.edges.settings import Settings, SettingsError
+from vmss.edges.settings_file import load
+from vmss.edges.settings_table import SETTINGS
 from vmss.edges.transport import UnixTransport
 from vmss.edges.zones import time_zone
 from vmss.passes.request import Report, Request

@@ -13,7 +13,9 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 
 from tests.dom0 import Dom0, need
-from vmss.edges.settings import SETTINGS, Settings, load
+from vmss.edges.settings import Settings
+from vmss.edges.settings_file import load
+from vmss.edges.settings_table import SETTINGS
 from vmss.installation.install import (
     CRON,
     CRON_DEBIAN,

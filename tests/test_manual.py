@@ -17,7 +17,8 @@ from tests.test_commands import vmss
 from vmss.cli.main import COMMANDS, parser, parsers
 from vmss.cli.manual_page import ENVIRONMENT, actions, literal, metavar, page, prose
 from vmss.cli.parts import STATUS
-from vmss.edges.settings import SETTINGS, Settings
+from vmss.edges.settings import Settings
+from vmss.edges.settings_table import SETTINGS, described, shown
 from vmss.installation.install import FILES
 from vmss.version import VERSION
 from vmss.xe.commands import describe
@@ -88,9 +89,9 @@ def test_every_setting_has_its_default_and_reason() -> None:
     body = sections()["SETTINGS"]
     for setting in SETTINGS:
         default = getattr(Settings(), setting.name)
-        text = ("yes" if default else "no") if isinstance(default, bool) else str(default)
+        text = shown(default)
         beside = " (default %s)" % text if text else ""
-        assert "%s%s %s" % (setting.name, beside, setting.help) in body
+        assert "%s%s %s" % (setting.name, beside, described(setting)) in body
 
 
 def test_the_environment_is_what_the_documents_say_and_what_the_code_reads() -> None:

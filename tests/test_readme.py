@@ -11,7 +11,8 @@ import pytest
 
 from tests.documents import DOCUMENTS, ROOT, anchors, links, read, table
 from vmss.core import failures, messages, plan
-from vmss.edges.settings import SETTINGS, Settings
+from vmss.edges.settings import Settings
+from vmss.edges.settings_table import SETTINGS, described, shown
 from vmss.insight.checks import CHECKS
 from vmss.installation.install import FILES
 from vmss.passes import orphans
@@ -52,8 +53,8 @@ def test_every_setting_is_in_the_table_with_its_default_and_reason() -> None:
     rows = table("docs/settings.md", "setting")
     for setting in SETTINGS:
         default = getattr(Settings(), setting.name)
-        text = ("yes" if default else "no") if isinstance(default, bool) else str(default)
-        assert "| `%s` | %s | %s |" % (setting.name, text or "(empty)", setting.help) in rows
+        text = shown(default)
+        assert "| `%s` | %s | %s |" % (setting.name, text or "(empty)", described(setting)) in rows
     assert len(rows) == len(SETTINGS)
 
 

@@ -57,6 +57,12 @@ ELSEWHERE = {
     "mv %s %s/": "test_hooks.py: test_what_the_doctor_says_about_a_hook_mends_it",
     "chmod u+x %s": "test_hooks.py: test_what_the_doctor_says_about_a_hook_mends_it",
     "chown root {0} && chmod 0600 {0}": "test_hooks.py: test_the_doctor_mends_the_secret_of_the_sync_hook",
+    "take the snapshots now: vmss run --policy %s --missing": "test_late.py: "
+    "test_a_slot_that_is_too_late_is_told_once_and_the_next_one_is_served",
+    "%s: %s. More time has passed since then…": "test_late.py: "
+    "test_a_slot_that_is_too_late_is_told_once_and_the_next_one_is_served",
+    "take the section out of the file…": "test_settings.py: "
+    "test_a_section_or_key_of_no_schedule_is_logged_and_is_a_finding",
     "rpm -U --replacepkgs ": "test_packaging.py: test_a_file_of_the_package_is_put_back_as_the_doctor_says",
 }
 

@@ -8,6 +8,8 @@ from typing import Any, Dict, List
 import pytest
 
 from tests.pool import START, TestPool
+from vmss.core.datetimes import parse_datetime
+from vmss.core.fate import GOES, Fate
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.pruning import Prune
 from vmss.core.records import BEGUN
@@ -357,10 +359,15 @@ def test_a_quiesced_policy_fails_where_the_settings_want_that(pool: TestPool) ->
     vm = pool.vm("vm", [pool.sr()], running=True)
     policy = pool.policy([vm])
     pool.simulator.db.set("VMSS", policy, "type", "snapshot_with_quiesce")
+    other = pool.vm("other", [pool.sr()], running=True)
+    theirs = pool.policy([other], "theirs")
+    pool.simulator.db.set("VMSS", theirs, "type", "snapshot_with_quiesce")
     pool.settings = Settings(timezone="UTC", quiesce="fail")
+    (ref,) = pool.call("pool.get_all")
+    pool.call("pool.add_to_other_config", ref, "vmss:%s:quiesce" % pool.uuid("VMSS", theirs), "snapshot")
     pool.at(10, 15)
     assert pool.tick().status == 1
-    assert pool.snapshots(vm) == []
+    assert (len(pool.snapshots(vm)), len(pool.snapshots(other))) == (0, 1)
     assert "'VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED'" in pool.alerts(policy)[0]["body"]
 
 
@@ -493,6 +500,7 @@ def test_a_rehearsal_says_what_would_be_done_and_does_nothing(pool: TestPool) ->
     pool.at(10, 15)
     pool.tick()
     snapshot = pool.snapshots(vm)[0]["uuid"]
+    taken = parse_datetime(pool.snapshots(vm)[0]["snapshot_time"])
     pool.at(11, 15)
     pool.call("simulator.reset_counts")
     report = pool.tick(dry_run=True)
@@ -508,6 +516,7 @@ def test_a_rehearsal_says_what_would_be_done_and_does_nothing(pool: TestPool) ->
             takes="VM.snapshot",
             deletes=(snapshot,),
             later=0,
+            fates=(Fate(snapshot, taken, GOES, "exceeds the 1 that are kept"),),
         ),
     )
     assert all(".get" in name or name.startswith(("session.", "simulator.")) for name in pool.simulator.counts)

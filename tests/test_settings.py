@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from vmss.edges.settings import DEFAULT_CONFIG, SETTINGS, Place, Settings, SettingsError, load, of_pool, place
+from tests.pool import TestPool
+from vmss.core.policy import Policy, from_record
+from vmss.edges.settings import DEFAULT_CONFIG, Place, Settings, SettingsError, of_pool, place
+from vmss.edges.settings_file import load
+from vmss.edges.settings_table import SETTINGS, shown
+from vmss.insight import policies, state
+from vmss.insight.findings import WARNING
+from vmss.insight.reading import reading
+
+
+def made_policy(name: str, uuid: str) -> Policy:
+    record = {"uuid": uuid, "name_label": name, "enabled": True, "type": "snapshot", "retained_snapshots": "2"}
+    record.update(frequency="hourly", schedule={"min": "0"}, last_run_time="19700101T00:00:00Z", VMs=[])
+    return from_record("OpaqueRef:1", record)
 
 
 def written(tmp_path: Path, text: str) -> str:
@@ -16,11 +29,10 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_every_setting_has_a_row_in_the_table_and_a_default() -> None:
-    assert [setting.name for setting in SETTINGS] == list(Settings._fields)
+    assert [setting.name for setting in SETTINGS] + ["schedules"] == list(Settings._fields)
     for setting in SETTINGS:
         default = getattr(Settings(), setting.name)
-        text = {True: "yes", False: "no"}[default] if isinstance(default, bool) else str(default)
-        assert setting.parse(text) == default
+        assert setting.parse(shown(default)) == default
         assert setting.help.endswith(".")
 
 
@@ -47,6 +59,10 @@ def test_the_default_file_may_be_absent_but_one_that_was_asked_for_may_not(tmp_p
         ("[vmss]\nverify_tls = perhaps\n", ["line 2", "verify_tls", "yes nor no"]),
         ("[vmss]\ntimezone = Mars/Olympus\n", ["line 2", "timezone", "Europe/London"]),
         ("# mine\n[vmss]\nca_file = ca.pem\n", ["line 3", "ca_file", "absolute"]),
+        ("[vmss]\n[vmss:nightly]\nretries = 3\n", ["line 3", "retries holds for all schedules"]),
+        ("[vmss:nightly]\nquiesce = maybe\n", ["line 2", "snapshot, fail"]),
+        ("[vmss:nightly]\nquiesce = fail\n[vmss:nightly]\nquiesce = fail\n", ["line 4", "set in line 2"]),
+        ("[vmss:]\nquiesce = fail\n", ["line 1", "[vmss:SCHEDULE]"]),
         ("[vms]\nmax_operations = 8\n", ["line 1", "[vmss]"]),
         ("max_operations = 8\nretries = 1\n[vmss]\n", ["line 1", "[vmss]"]),
         ("[vmss]\nquiesce = fail\nquiesce = fail\n", ["line 3", "quiesce is set in line 2"]),
@@ -157,6 +173,49 @@ def test_a_setting_of_the_pool_wins_over_the_file_and_a_bad_one_is_told_and_igno
     )
     assert settings == Settings(max_operations=16, quiesce="fail")
     assert len(mistakes) == 2
+
+
+UUID = "7b10ea29-0000-4000-8000-0123456789ab"
+
+
+def test_what_is_set_for_one_schedule_wins_there_and_nowhere_else(tmp_path: Path) -> None:
+    nightly = made_policy("nightly", UUID)
+    file = load(written(tmp_path, "[vmss]\nretries = 1\n[vmss:nightly]\nquiesce = fail\n[vmss:gone]\n"))
+    assert file.of(nightly).quiesce == "fail" and file.of(nightly).retries == 1
+    assert file.quiesce == file.of(nightly._replace(name="other")).quiesce == "snapshot"
+    assert [one.schedule for one in file.of_none([(UUID, "nightly")])] == ["gone"]
+    # The uuid wins over the name, the pool over the file, and what is of the schedule over what is of all.
+    both = load(written(tmp_path, "[vmss:%s]\nquiesce = snapshot\n[vmss:nightly]\nquiesce = fail\n" % UUID))
+    assert both.of(nightly).quiesce == "snapshot"
+    pool, mistakes = of_pool(both, {"vmss:quiesce": "snapshot", "vmss:%s:quiesce" % UUID: "fail"})
+    assert pool.of(nightly).quiesce == "fail" and pool.quiesce == "snapshot" and mistakes == []
+
+
+def test_a_mistake_in_what_the_pool_sets_for_one_schedule_is_told_and_ignored() -> None:
+    texts = {"quiesce": "x", "retries": "3", "typo": "1"}
+    settings, mistakes = of_pool(Settings(), {"vmss:%s:%s" % (UUID, name): text for name, text in texts.items()})
+    assert settings.of(made_policy("nightly", UUID)).quiesce == "snapshot" and len(mistakes) == 3
+    assert "'x' is not one of snapshot, fail" in mistakes[0] and "retries: '3' holds for all schedules" in mistakes[1]
+
+
+def test_a_section_or_key_of_no_schedule_is_logged_and_is_a_finding(pool: TestPool, tmp_path: Path) -> None:
+    (ref,) = pool.call("pool.get_all")
+    policy = pool.policy([pool.vm("vm", [pool.sr()])], "nightly")
+    mine = "vmss:%s:quiesce" % pool.uuid("VMSS", policy)
+    pool.call("pool.add_to_other_config", ref, mine, "fail")
+    pool.call("pool.add_to_other_config", ref, "vmss:%s:quiesce" % UUID, "fail")
+    pool.settings = load(written(tmp_path, "[vmss:nightly]\nquiesce = fail\n\n[vmss:weekly]\n"))
+    pool.tick()
+    told = [line for line in pool.log() if "(ignored)" in line]
+    assert len(told) == 2 and "line 4" in told[0] and UUID in told[1]
+    with reading(pool.surroundings()) as session:
+        findings = state.settings_of_pool(session, policies.read(session))
+    assert [finding.severity for finding in findings] == [WARNING, WARNING]
+    assert UUID in findings[1].remedy and mine not in findings[1].remedy
+    pool.settings = load(written(tmp_path, "[vmss:nightly]\nquiesce = fail\n"))
+    pool.call("pool.remove_from_other_config", ref, findings[1].remedy.partition("param-key=")[2])
+    with reading(pool.surroundings()) as session:
+        assert state.settings_of_pool(session, policies.read(session)) == []
 
 
 def test_the_environment_says_where_things_are_and_empty_means_the_default() -> None:

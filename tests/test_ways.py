@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pool import TestPool
-from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, Operation
+from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, Job, Operation
 from vmss.core.records import NULL
 from vmss.core.vms import Disk
 from vmss.core.ways import Ways, become_plain, left_out
@@ -186,7 +186,8 @@ def test_a_plain_snapshot_is_never_taken_for_another_reason(
 ) -> None:
     ended = Operation(0, action, "vm", frozenset())
     waiting = [Operation(1, TAKE_QUIESCED, "other", frozenset()), Operation(2, TAKE_CHECKPOINT, "vm 2", frozenset())]
-    found = become_plain(ended, (code,) if code else (), waiting, fallback, plain_instead)
+    job = Job("", "", "", "", "", frozenset(), 0.0, fallback=fallback, plain_instead=plain_instead)
+    found = become_plain(ended, (code,) if code else (), waiting, [job, job._replace(plain_instead=True), job])
     if action == TAKE_QUIESCED and plain_instead and code == "MESSAGE_REMOVED":
         assert found == [ended, waiting[0]]
     elif (

@@ -23,7 +23,8 @@ from vmss.edges.clock import Clock
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.log import Log
 from vmss.edges.sessions import NoSession
-from vmss.edges.settings import load, place
+from vmss.edges.settings import place
+from vmss.edges.settings_file import load
 from vmss.edges.surroundings import Surroundings, drop_callers_environment, on_coordinator
 from vmss.edges.world import read_pool
 from vmss.edges.xapi import Refused, Unanswered, Xapi

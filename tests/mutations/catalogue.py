@@ -21,22 +21,18 @@ def _of(path: str, *mutations: Tuple[str, str, str, str]) -> List[Mutation]:
 MUTATIONS: List[Mutation] = [
     *_of(
         "vmss/core/retention.py",
-        (
-            "the youngest snapshots expire",
-            "key=lambda snapshot: (snapshot.time, snapshot.uuid),",
-            "key=lambda snapshot: (snapshot.time, snapshot.uuid), reverse=True,",
-            "retention",
-        ),
-        (
-            "one snapshot more is kept",
-            "len(counted) + new - keep.retained)",
-            "len(counted) + new - keep.retained - 1)",
-            "retention",
-        ),
+        ("the youngest snapshots expire", "        reverse=True,\n", "", "retention"),
+        ("one snapshot more is kept", "if len(found) < keep.retained:", "if len(found) <= keep.retained:", "retention"),
         (
             "one snapshot less is kept",
-            "len(counted) + new - keep.retained)",
-            "len(counted) + new - keep.retained + 1)",
+            "if len(found) < keep.retained:",
+            "if len(found) < keep.retained - 1:",
+            "retention",
+        ),
+        (
+            "thinning keeps nothing but the newest",
+            "choose(period, newest_of_periods(",
+            "(period, newest_of_periods(",
             "retention",
         ),
         (

@@ -11,7 +11,7 @@ from typing import Callable, List, Optional
 from tests.front import Front, lose
 from tests.proof.rounds import Proof, play
 from tests.test_processes import Ended, Logins, ProcessPool, Strike, at_some_time, disturb, undisturbed
-from vmss.edges.settings import load
+from vmss.edges.settings_file import load
 from vmss.edges.surroundings import Surroundings
 from vmss.passes.request import Request
 from vmss.passes.run import run

@@ -13,7 +13,8 @@ from typing import Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from vmss.cli.main import COMMANDS, parser, parsers
 from vmss.cli.parts import STATUS
-from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, POOL_PREFIX, SETTINGS, Place, Settings
+from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, POOL_PREFIX, Place, Settings
+from vmss.edges.settings_table import SETTINGS, described, shown
 from vmss.installation.install import CRON, EXAMPLE, FILES, PLUGIN
 from vmss.installation.modules import PRIVATE
 from vmss.version import VERSION
@@ -86,10 +87,11 @@ def _lines(environment: Mapping[str, str]) -> Iterator[str]:
     yield ".SH SETTINGS"
     yield prose(
         "In %s, section `[vmss]`, or for the whole pool in `pool.other_config` with the prefix `%s`, which "
-        "wins." % (DEFAULT_CONFIG, POOL_PREFIX)
+        "wins. For one schedule, those that say so: below a line `[vmss:SCHEDULE]`, or with the prefix `%sUUID:`."
+        % (DEFAULT_CONFIG, POOL_PREFIX, POOL_PREFIX)
     )
     for setting in SETTINGS:
-        yield from _item(setting.name, _default(getattr(Settings(), setting.name)), setting.help)
+        yield from _item(setting.name, _default(getattr(Settings(), setting.name)), described(setting))
     yield ".SH ENVIRONMENT"
     for names, default, text in ENVIRONMENT:
         yield from _item(", ".join(names), "(default %s)" % default, text)
@@ -108,7 +110,7 @@ def _date(environment: Mapping[str, str]) -> str:
 
 
 def _default(value: object) -> str:
-    text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    text = shown(value)
     return "(default %s)" % text if text else ""
 
 

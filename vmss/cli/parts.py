@@ -10,7 +10,8 @@ from vmss.cli.streams import WriteError, emit, give_up, tell_error
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.core.words import did_you_mean
-from vmss.edges.settings import load, place
+from vmss.edges.settings import place
+from vmss.edges.settings_file import load
 from vmss.edges.surroundings import Surroundings
 
 STATUS = """exit status:

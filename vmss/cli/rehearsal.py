@@ -7,15 +7,11 @@ from typing import Any, Dict, List, Sequence, TextIO
 from vmss.cli import tables
 from vmss.cli.layout import Column
 from vmss.core import words
+from vmss.core.fate import GOES
 from vmss.core.rehearsed import Rehearsal, Rehearsed
 
 # What a pass takes, by the method.
-_TAKES = {
-    "VM.snapshot": "snapshot",
-    "VM.snapshot_with_quiesce": "quiesced snapshot",
-    "VM.checkpoint": "checkpoint",
-    "": "has it already",
-}
+_TAKES = dict(ways.WORDS, **{"": "has it already"})
 
 
 def write(rehearsal: Rehearsal, arguments: argparse.Namespace, out: TextIO) -> None:
@@ -39,6 +35,7 @@ def _columns(rehearsal: Rehearsal) -> List[Column]:
         Column("takes", "takes", lambda takes: str(_TAKES.get(takes, takes))),
         Column("deletes", "deletes", _number, gives=[(6, None)]),
         Column("later", "more in later runs", lambda number: str(number or ""), right=True, gives=[(3, None)]),
+        Column("reasons", "why", _why, gives=[(5, None)], least=24, flows=True),
         Column("uuid", "uuid", gives=[(1, None)]),
         Column("schedule_uuid"),
     ]
@@ -48,5 +45,13 @@ def _number(snapshots: Sequence[str]) -> str:
     return words.counted(len(snapshots), "snapshot") if snapshots else ""
 
 
+def _why(reasons: Sequence[Dict[str, Any]]) -> str:
+    """Why snapshots go; why each of the others stays is for programs, and for `vmss plan`."""
+    return "; ".join(sorted({each["why"] for each in reasons if each["fate"] == GOES}))
+
+
 def _row(one: Rehearsed) -> Dict[str, Any]:
-    return dict(one._asdict(), deletes=list(one.deletes))
+    reasons = [{"snapshot": each.uuid, "time": each.time, "fate": each.fate, "why": each.why} for each in one.fates]
+    row = dict(one._asdict(), deletes=list(one.deletes), reasons=reasons)
+    del row["fates"]
+    return row

@@ -59,16 +59,12 @@ from vmss.core.work import Work
 
 
 class Engine:
-    """Given jobs and an upper limit on operations in flight, says what to start.
+    """Given jobs and an upper limit on operations in flight, says what to start."""
 
-    `plain_instead`: if the server turns out to have no quiesced snapshots, plain ones are taken.
-    """
-
-    def __init__(self, operations_max: int, plain_instead: bool = True) -> None:
+    def __init__(self, operations_max: int) -> None:
         self.jobs: List[Job] = []
         self.states: List[State] = []
         self._operations_max = operations_max
-        self._plain_instead = plain_instead
         self._running = Running()
         self._taken: Set[Operation] = set()  # snapshots that are to be read back
         self._hopeless: List[Tuple[Operation, Outcome]] = []
@@ -271,7 +267,7 @@ class Engine:
 
     def _snapshot_ended(self, operation: Operation, outcome: Outcome) -> None:
         job, number = self.jobs[operation.job], operation.job
-        plain = become_plain(operation, outcome.error, self._snapshots.operations(), job.fallback, self._plain_instead)
+        plain = become_plain(operation, outcome.error, self._snapshots.operations(), self.jobs)
         if plain:
             self._take_plain(plain, outcome.error)
             return

@@ -1,7 +1,7 @@
 """The text of the settings file: its entries, and its mistakes, which repeat nothing of it but names of settings."""
 
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 _COMMENTS = ("#", ";")
 # No more than this is repeated of any file: what has the form of a setting's name, below the line [vmss].
@@ -15,33 +15,59 @@ class Entry(NamedTuple):
     text: str
 
 
-def entries(text: str, section: str) -> Tuple[Dict[str, Entry], List[str]]:
-    """Given the text, return the entries below the line [section] by their names in lower case, and the mistakes.
+class Section(NamedTuple):
+    """The entries by their names in lower case, below the line [SECTION:NAME], or [SECTION] if `name` is empty; `line`
+    is the number of that line."""
 
-    A file may be named by somebody who may not read it: a mistake tells the line and the name, never what stands there.
+    name: str
+    line: int
+    entries: Dict[str, Entry]
+
+
+def sections(text: str, section: str) -> Tuple[List[Section], List[str]]:
+    """Given the text, return the sections [section] and [section:NAME], the former first, also where the file does not
+    have it, and the mistakes.
+
+    A file may be named by somebody who may not read it: a mistake tells the line and the name of a setting, never what
+    stands there.
     """
-    found: Dict[str, Entry] = {}
+    found = {"": Section("", 0, {})}
     mistakes: List[str] = []
-    header, inside = "[%s]" % section, False
+    header, inside = "[%s]" % section, ""
+    at_all = False  # whether any line [section] or [section:NAME] has come
     outside = False  # whether the lines are those of another section, which is told once
     for number, line in enumerate((line.strip() for line in text.split("\n")), 1):
         if not line or line.startswith(_COMMENTS):
             continue
         entry = _ENTRY.match(line)
-        name = entry.group(1).lower() if entry else ""
+        key = entry.group(1).lower() if entry else ""
         if line.startswith("["):
-            inside, outside = line == header, line != header
-            if outside:
-                mistakes.append("line %d: the only section is %s" % (number, header))
+            name = _name(line, section)
+            outside = name is None
+            if name is None:
+                mistakes.append("line %d: the only sections are %s and [%s:SCHEDULE]" % (number, header, section))
+            else:
+                at_all, inside = True, name
+                found.setdefault(name, Section(name, number, {}))
         elif outside:
             continue
-        elif not inside:
+        elif not at_all:
             outside = True
             mistakes.append("line %d: is not below a line %s" % (number, header))
         elif entry is None:
             mistakes.append("line %d: is not NAME = VALUE" % number)
-        elif name in found:
-            mistakes.append("line %d: %s is set in line %d already" % (number, name, found[name].line))
+        elif key in found[inside].entries:
+            mistakes.append("line %d: %s is set in line %d already" % (number, key, found[inside].entries[key].line))
         else:
-            found[name] = Entry(number, entry.group(2))
-    return found, mistakes
+            found[inside].entries[key] = Entry(number, entry.group(2))
+    return list(found.values()), mistakes
+
+
+def _name(line: str, section: str) -> Optional[str]:
+    """What a line names: the empty text for [section], NAME for [section:NAME], None for anything else."""
+    if line == "[%s]" % section:
+        return ""
+    start = "[%s:" % section
+    if line.startswith(start) and line.endswith("]"):
+        return line[len(start) : -1].strip() or None
+    return None

@@ -65,8 +65,10 @@ class Job(NamedTuple):
       none is taken.
     - `future` is the number of the VM's scheduled snapshots that are dated in the future.
     - `unless_halted` is the method that is asked for; of a halted VM a plain snapshot is taken.
+    - `plain_instead`: if the server turns out to have no quiesced snapshots, a plain one is taken; `fallback`: if the
+      VM cannot be checkpointed.
     - `left_out` are the references of the VM's disks that its snapshot leaves out, which only a plain one can; `disks`,
-      `tokens` and `seconds` are without them. `fallback`: if the VM cannot be checkpointed, a plain snapshot is taken.
+      `tokens` and `seconds` are without them.
     - `refused` is the error of ours for which its snapshot must not be taken.
     """
 
@@ -89,6 +91,7 @@ class Job(NamedTuple):
     unless_halted: str = ""
     disks: int = 0
     there: str = ""
+    plain_instead: bool = True
     left_out: Tuple[str, ...] = ()
     fallback: bool = False
     refused: Error = ()

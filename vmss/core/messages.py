@@ -44,6 +44,7 @@ SENTENCES = {
     RESUMED: "A VM that a checkpoint had left suspended was resumed",
 }
 # How the text for people begins in an alert LOCK_FAILED of a run by hand: nobody will do it later.
+NOT_MADE_UP = "Missed, and not made up for"
 NOT_RUN = "Not run by hand: "
 _KINDS = {1: "error", 3: "warn", 5: "info"}
 
@@ -111,6 +112,15 @@ def failed_body(
         lines.append(line)
     text = "\n".join(more + [summary] + _advice(victims, schedule, pool)[:20] + list(reasons[:20]))
     return "\n".join([SENTENCES[FAILED] + ".", DETAILS] + lines + [_for_people(text)])
+
+
+def not_made_up(slot: str, schedule: str) -> str:
+    """The body of the alert that a slot was missed and is too late to be made up for; `slot` is stated. The vendor's
+    sentence would say that another run was in its way."""
+    return _for_people(
+        "%s: %s. More time has passed since then than the setting late_limit allows.\n"
+        "To take the snapshots now: vmss run --policy %s --missing" % (NOT_MADE_UP, slot, schedule)
+    )
 
 
 def body(name: str, summary: str) -> str:

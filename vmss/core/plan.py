@@ -120,6 +120,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str, wa
         disks=len(mine),
         left_out=tuple(disk.ref for disk in without),
         fallback=ways.fallback,
+        plain_instead=ways.plain_instead,
     )
 
 

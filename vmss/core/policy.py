@@ -1,7 +1,7 @@
 """A snapshot schedule as a typed value, read from a VMSS record of XAPI."""
 
 import re
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import frequencies
@@ -9,7 +9,7 @@ from vmss.core.datetimes import EPOCH, in_future, parse_datetime
 from vmss.core.frequencies import Schedule
 from vmss.core.ocaml import read_int
 from vmss.core.problem import BadInput, UnknownPolicy
-from vmss.core.schedule import due_slot, next_tick
+from vmss.core.schedule import TICK_INTERVAL, due_slot, next_tick
 from vmss.core.text import is_uuid, one_line, quoted
 from vmss.core.words import did_you_mean, listed
 
@@ -26,7 +26,9 @@ class PolicyError(Exception):
 
 
 class Policy(NamedTuple):
-    """A VMSS object. `last_run` is None for a policy that never ran; `vms` are references, in XAPI's order."""
+    """A VMSS object. `last_run` is None for a policy that never ran; `vms` are references, in XAPI's order.
+    `late_limit` is not of xapi, but a setting: after it a slot is not served any more; None: it is, until the next one
+    comes."""
 
     ref: str
     uuid: str
@@ -37,14 +39,24 @@ class Policy(NamedTuple):
     schedule: Schedule
     last_run: Optional[datetime]
     vms: Tuple[str, ...]
+    late_limit: Optional[timedelta] = None
+
+    def lapsed(self, slot: datetime, now: datetime) -> bool:
+        """Whether it is too late for a slot. The tick of the slot is never too late."""
+        return self.late_limit is not None and now >= slot + max(self.late_limit, TICK_INTERVAL)
 
     def ran(self, now: datetime) -> Optional[datetime]:
         """The end of the last run; None if it never ran, and also if that lies in the future: it proves nothing."""
         return None if self.last_run is None or in_future(self.last_run, now) else self.last_run
 
     def due(self, zone: tzinfo, now: datetime, since: Optional[datetime] = None) -> Optional[datetime]:
-        """The slot that is to be served now, or None, also if the policy is disabled or has no VM. `since` is the first
-        tick that could not serve what was due, if that was an earlier one."""
+        """The slot that is to be served now, or None, also if the policy is disabled or has no VM, or if it is too late
+        for the slot. `since` is the first tick that could not serve what was due, if that was an earlier one."""
+        slot = self.unserved(zone, now, since)
+        return None if slot is None or self.lapsed(slot, now) else slot
+
+    def unserved(self, zone: tzinfo, now: datetime, since: Optional[datetime] = None) -> Optional[datetime]:
+        """The same, however late it is."""
         if not self.enabled or not self.vms:
             return None
         return due_slot(self.schedule, zone, self.last_run, now, since)

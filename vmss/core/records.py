@@ -27,6 +27,10 @@ TAKING = {"snapshot", "checkpoint", "snapshot_with_quiesce"}
 OWED_PREFIX = "vmss-owed:"
 
 
+# The prefix of the keys of pool.other_config that note which slot of a policy, too late to be served, was told.
+LAPSED_PREFIX = "vmss-lapsed:"
+
+
 class Pool(NamedTuple):
     """The pool. `coordinator` and `suspend_sr` are references; `licensed`: its licence includes scheduled snapshots."""
 

@@ -1,8 +1,9 @@
 """What a rehearsal of a pass says: each VM of the schedules that would run, with what would be taken and deleted."""
 
 from datetime import datetime, tzinfo
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, Mapping, NamedTuple, Sequence, Tuple
 
+from vmss.core.fate import Fate
 from vmss.core.job import Job
 from vmss.core.turn import Turn
 
@@ -10,7 +11,8 @@ from vmss.core.turn import Turn
 class Rehearsed(NamedTuple):
     """One VM of a schedule that would run for a slot. `takes` is the method, such as `VM.snapshot`, or empty if the VM
     has its snapshot of the slot already; `deletes` are the uuids of the snapshots that would go, the oldest first, and
-    `later` is the number of those that would go in later runs."""
+    `later` is the number of those that would go in later runs. `fates`: what would become of each of its snapshots, and
+    why."""
 
     schedule: str
     schedule_uuid: str
@@ -20,6 +22,7 @@ class Rehearsed(NamedTuple):
     takes: str
     deletes: Tuple[str, ...]
     later: int
+    fates: Tuple[Fate, ...] = ()
 
 
 class Rehearsal(NamedTuple):
@@ -30,8 +33,8 @@ class Rehearsal(NamedTuple):
     here: tzinfo
 
 
-def rehearsed(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[Rehearsed]:
-    """The plan of these jobs."""
+def rehearsed(jobs: Sequence[Job], turns: Sequence[Turn], fates: Mapping[str, Sequence[Fate]]) -> List[Rehearsed]:
+    """The plan of these jobs; `fates` are those of the snapshots of their VMs, by reference."""
     return [
         Rehearsed(
             turn.policy.name,
@@ -42,6 +45,7 @@ def rehearsed(jobs: Sequence[Job], turns: Sequence[Turn]) -> List[Rehearsed]:
             job.take,
             tuple(snapshot.uuid for snapshot in job.first_to_go),
             len(job.expired) - len(job.first_to_go),
+            tuple(fates.get(job.vm, ())),
         )
         for turn in turns
         for job in jobs

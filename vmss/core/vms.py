@@ -32,7 +32,8 @@ class Vm(NamedTuple):
     pending task, if there is one, that takes a scheduled snapshot of the VM, of a pass that was killed or gave it up.
     `memory` is in bytes. `took` is the duration in seconds of the last scheduled snapshot, if it is known. `misread` is
     the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known. `tags`
-    are what people and other products mark it with, and `guest_metrics` refers to what its guest tools report.
+    are what people and other products mark it with, ours begin with `vmss:`; `guest_metrics` refers to what its guest
+    tools report.
     """
 
     ref: str

@@ -3,7 +3,7 @@
 from typing import FrozenSet, Iterable, List, NamedTuple, Sequence, Tuple
 
 from vmss.core import policy
-from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, Operation
+from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, Job, Operation
 from vmss.core.outcome import ALL_DISKS_NEEDED, Error
 from vmss.core.policy import Policy
 from vmss.core.vms import Disk, Vm
@@ -14,6 +14,9 @@ NO_MEMORY = "vmss:no-memory"
 # The method that each type of policy asks for.
 _METHODS = {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}
 
+# What each method takes, in words.
+WORDS = {TAKE_SNAPSHOT: "snapshot", TAKE_CHECKPOINT: "checkpoint", TAKE_QUIESCED: "quiesced snapshot"}
+
 # Errors that say that this VM cannot be checkpointed as it is, now or later (docs/xapi-facts.md, VM operations). What
 # may pass, such as an SR without room for the memory, is not among them.
 NO_CHECKPOINT: FrozenSet[str] = frozenset(
@@ -23,10 +26,12 @@ NO_CHECKPOINT: FrozenSet[str] = frozenset(
 
 class Ways(NamedTuple):
     """What the settings say of it. `skip_disks`: the beginnings of the names of disks that are left out. `fallback`: of
-    a VM that cannot be checkpointed, a plain snapshot is taken."""
+    a VM that cannot be checkpointed, a plain snapshot is taken; `plain_instead`: of a quiesced schedule's VM where the
+    server has no quiescing."""
 
     skip_disks: Tuple[str, ...] = ()
     fallback: bool = False
+    plain_instead: bool = True
 
 
 AS_EVER = Ways()
@@ -49,15 +54,14 @@ def left_out(disks: Sequence[Disk], ways: Ways) -> List[Disk]:
     return [disk for disk in disks if disk.skip or disk.name.startswith(ways.skip_disks)]
 
 
-def become_plain(
-    ended: Operation, error: Error, waiting: Iterable[Operation], fallback: bool, plain_instead: bool
-) -> List[Operation]:
-    """Given the operation that takes a snapshot and has ended with this error, and those that wait, return the ones in
-    whose place plain snapshots are taken: `fallback` of a checkpoint, `plain_instead` of quiesced ones."""
+def become_plain(ended: Operation, error: Error, waiting: Iterable[Operation], jobs: Sequence[Job]) -> List[Operation]:
+    """Given the operation that takes a snapshot and has ended with this error, those that wait, and the jobs, return
+    the ones in whose place plain snapshots are taken."""
+    job = jobs[ended.job]
     if ended.action == TAKE_CHECKPOINT:
-        return [ended] if fallback and NO_CHECKPOINT.intersection(error[:1]) else []
-    if ended.action != TAKE_QUIESCED or not plain_instead:
+        return [ended] if job.fallback and NO_CHECKPOINT.intersection(error[:1]) else []
+    if ended.action != TAKE_QUIESCED or not job.plain_instead:
         return []
     if error[:1] == ("MESSAGE_REMOVED",):  # the server has no quiescing: nor has it for those that wait
-        return [ended] + [item for item in waiting if item.action == TAKE_QUIESCED]
+        return [ended] + [it for it in waiting if it.action == TAKE_QUIESCED and jobs[it.job].plain_instead]
     return [ended] if error[:1] == (ALL_DISKS_NEEDED,) else []

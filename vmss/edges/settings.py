@@ -1,13 +1,12 @@
-"""The settings: one table for the configuration file, pool.other_config and the documentation."""
+"""The settings: their values, from the configuration file and pool.other_config, and where the files are."""
 
-import os
 import re
-import stat
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from datetime import timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.problem import Problem
-from vmss.core.text import one_line, quoted
-from vmss.edges.zones import time_zone
+from vmss.core.text import quoted
+from vmss.edges.settings_table import FILE_ONLY, OF_A_SCHEDULE, TABLE, Setting
 
 if TYPE_CHECKING:
     from vmss.core.policy import Policy
@@ -23,8 +22,8 @@ DEFAULT_HOOKS_DIR = "/etc/vmss/hooks.d"
 # The prefix of a setting in pool.other_config, where it stays with the pool when the coordinator changes.
 POOL_PREFIX = "vmss:"
 
-# Upper limits on the size of the configuration file, and on the mistakes that are told one by one.
-_FILE_BYTES_MAX = 256 << 10
+
+# Upper limit on the mistakes that are told one by one.
 _MISTAKES_MAX = 20
 
 
@@ -52,8 +51,18 @@ class Place(NamedTuple):
         return self.xapi == DEFAULT_XAPI
 
 
+class OfSchedule(NamedTuple):
+    """What is set for one schedule, by its uuid or, in the file, by its name; `where` it stands, for a complaint."""
+
+    schedule: str
+    values: Tuple[Tuple[str, Any], ...]
+    where: str
+    pool: bool = False
+
+
 class Settings(NamedTuple):
-    """The values of the settings. SETTINGS has the meaning, the range and the reason of each."""
+    """The values of the settings. SETTINGS has the meaning, the range and the reason of each; `schedules` is what is
+    set for single schedules."""
 
     timezone: str = ""
     quiesce: str = "snapshot"
@@ -75,7 +84,8 @@ class Settings(NamedTuple):
     stop_limit: int = 60
     retries: int = 5
     retry_pause: int = 10
-    late_limit: int = 86400
+    late_limit: Optional[int] = None
+    checkpoint_late_limit: Optional[int] = None
     login_limit: int = 60
     call_limit: int = 300
     waits_per_second: int = 5
@@ -87,12 +97,44 @@ class Settings(NamedTuple):
     sync_hook: bool = False
     sync_secret_file: str = ""
     sync_ca_file: str = ""
+    keep: str = ""
+    keep_days: int = 0
+    schedules: Tuple[OfSchedule, ...] = ()
 
-    def keep(self, policy: "Policy") -> "Keep":
-        """The rule of retention for the VMs of a policy."""
-        from vmss.core.retention import MORE_IN_A_RUN, Keep  # not needed by an idle tick
+    def of(self, policy: "Policy") -> "Settings":
+        """The settings that hold for one schedule. What is set for it wins over what is set for all, the pool over the
+        file, and its uuid over its name."""
+        mine = [one for one in self.schedules if one.schedule in (policy.uuid, policy.name)]
+        settings = self
+        for one in sorted(mine, key=lambda one: (one.pool, one.schedule == policy.uuid)):
+            values = dict(one.values)
+            if "late_limit" in values:  # of this schedule, so it is meant, whatever its type
+                values.setdefault("checkpoint_late_limit", None)
+            settings = settings._replace(**values)
+        return settings
 
-        return Keep(policy.retained, MORE_IN_A_RUN)
+    def applied(self, policy: "Policy") -> "Policy":
+        """A policy with the limit on how late its slots are served."""
+        mine = self.of(policy)
+        limit = mine.late_limit
+        if policy.type == "checkpoint" and mine.checkpoint_late_limit is not None:
+            limit = mine.checkpoint_late_limit
+        return policy if limit is None else policy._replace(late_limit=timedelta(seconds=limit))
+
+    def of_none(self, schedules: Iterable[Tuple[str, str]]) -> List[OfSchedule]:
+        """What is set for schedules that are none of these, given by their uuids and names."""
+        if not self.schedules:
+            return []
+        known = {text for schedule in schedules for text in schedule}
+        return [one for one in self.schedules if one.schedule not in known]
+
+    def keep_of(self, policy: "Policy", zone: tzinfo, tags: FrozenSet[str]) -> "Keep":
+        """The rule of retention for a VM of a policy, by the VM's tags; `zone` is that of the schedules."""
+        from vmss.core import retention, thinning  # not needed by an idle tick
+
+        mine = self.of(policy)
+        spread, _ = thinning.of_tags(tags, thinning.read(mine.keep))
+        return retention.Keep(policy.retained, retention.MORE_IN_A_RUN, spread, mine.keep_days, policy.schedule, zone)
 
     @property
     def guarded(self) -> bool:
@@ -103,231 +145,11 @@ class Settings(NamedTuple):
         """How the snapshots of the VMs of a policy are taken."""
         from vmss.core.ways import Ways  # not needed by an idle tick
 
-        return Ways(tuple(self.skip_disks.split()), self.checkpoint_fallback == "snapshot")
+        mine = self.of(policy)
+        return Ways(tuple(mine.skip_disks.split()), mine.checkpoint_fallback == "snapshot", mine.quiesce == "snapshot")
 
 
-class Setting(NamedTuple):
-    """One row of the table: how its text is read (ValueError with the rule), and its meaning and reason. `pool`:
-    whether it may come from pool.other_config, into which a pool-operator may write: no path, command or address may,
-    and nothing that is needed before the session."""
-
-    name: str
-    parse: Callable[[str], Any]
-    help: str
-    pool: bool = True
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.match(r"[0-9]{1,9}\Z", text):
-            raise ValueError("is not a whole number from %d to %d" % (low, high))
-        if not low <= int(text) <= high:
-            raise ValueError("is not within %d to %d" % (low, high))
-        return int(text)
-
-    return parse
-
-
-def _choice(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError("is not one of %s" % ", ".join(choices))
-        return text
-
-    return parse
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("yes", "no", "true", "false"):
-        raise ValueError("is neither yes nor no")
-    return text.lower() in ("yes", "true")
-
-
-def _zone(text: str) -> str:
-    try:
-        time_zone(text or None)
-    except ValueError:
-        raise ValueError("is not the name of a time zone, such as Europe/London")
-    return text
-
-
-def _reserve(text: str) -> str:
-    from vmss.core.room import parse_reserve  # most pools have none
-
-    parse_reserve(text)
-    return text
-
-
-def _prefixes(text: str) -> str:
-    # What begins with a letter could be the beginning of many names: a mistyped word must not leave out half a pool.
-    for prefix in text.split():
-        if prefix[0].isalnum():
-            raise ValueError("has %s, which begins with a letter or digit, not with a mark such as [" % quoted(prefix))
-    return text
-
-
-def _path(text: str) -> str:
-    if text and not os.path.isabs(text):
-        raise ValueError("is not an absolute path")
-    return text
-
-
-SETTINGS: Tuple[Setting, ...] = (
-    Setting("timezone", _zone, "Time zone of the schedules. Empty: dom0's own, which xapi and XenCenter use too."),
-    Setting(
-        "quiesce",
-        _choice("snapshot", "fail"),
-        "Quiesced schedules on a pool without quiescing: take plain snapshots and raise an alert (snapshot), or fail "
-        "(fail).",
-    ),
-    Setting(
-        "checkpoint_fallback",
-        _choice("fail", "snapshot"),
-        "VMs that cannot be checkpointed (a PCI device, no guest tools, not mobile, or a disk that is left out): they "
-        "fail (fail), or get a plain snapshot, and the run's alert names them (snapshot).",
-    ),
-    Setting(
-        "skip_disks",
-        _prefixes,
-        "Beginnings of the names of disks that snapshots leave out, with blanks between them, such as [NOSNAP] "
-        "[NOBAK]. A disk with the key vmss:skip in its other_config is left out in any case.",
-    ),
-    Setting(
-        "room_reserve",
-        _reserve,
-        "What is to stay free on each storage repository: bytes, with K, M, G or T, or per cent of its size. A VM "
-        "whose snapshot would leave less gets none, and is reported. 0: nothing, as the vendor's plugin.",
-    ),
-    Setting(
-        "chain_limit",
-        _number(0, 30),
-        "A VM with a disk whose chain has so many images gets no snapshot, and is reported. The storage refuses one at "
-        "30. 0: no limit, as the vendor's plugin.",
-    ),
-    Setting(
-        "room_warning",
-        _number(1, 100),
-        "Per cent of a storage repository in use, from which on the commands status and doctor warn.",
-    ),
-    Setting("room_critical", _number(1, 100), "The same, from which on they are CRITICAL."),
-    Setting(
-        "max_operations",
-        _number(1, 90),
-        "Upper limit on XAPI operations in flight in the whole pool. xapi refuses work when more than 100 wait.",
-    ),
-    Setting(
-        "max_policies",
-        _number(1, 1000),
-        "Upper limit on schedules that are served at the same time. The records of their VMs are kept in memory.",
-    ),
-    Setting("snapshot_limit", _number(10, 86400), "Timeout in seconds of a snapshot."),
-    Setting(
-        "checkpoint_limit", _number(10, 86400), "Timeout in seconds of a checkpoint, which writes the VM's memory."
-    ),
-    Setting("destroy_limit", _number(10, 86400), "Timeout in seconds of each step of the deletion of a snapshot."),
-    Setting(
-        "pass_limit",
-        _number(600, 604800),
-        "Upper limit in seconds on a whole pass. A schedule that becomes due in its second half is left to the next "
-        "pass. At the limit, operations in flight are cancelled, and the VMs that were not reached are reported. xapi "
-        "itself forgets an operation without progress after a day.",
-    ),
-    Setting(
-        "resume",
-        _boolean,
-        "Whether a VM is resumed that ran, and that a checkpoint of vmss has left suspended: it failed, was cancelled, "
-        "or xapi was restarted. Such a VM is reported in any case, and one that somebody else has suspended is left "
-        "alone.",
-    ),
-    Setting("resume_limit", _number(10, 86400), "Timeout in seconds of resuming a VM, which reads its memory."),
-    Setting(
-        "cancel_limit",
-        _number(1, 3600),
-        "Seconds for a cancelled operation to end. Then its storage repository is freed for the others.",
-    ),
-    Setting("stop_limit", _number(0, 3600), "Seconds for operations in flight to end when a pass is told to stop."),
-    Setting(
-        "retries",
-        _number(0, 20),
-        "Upper limit on the retries, within one pass, of an operation that xapi refuses because something is busy.",
-    ),
-    Setting(
-        "retry_pause",
-        _number(1, 600),
-        "Pause in seconds before the first retry. Each further one is twice as long. Other operations go on meanwhile.",
-    ),
-    Setting(
-        "late_limit",
-        _number(0, 604800),
-        "Seconds after a slot for which the ticks try again to serve the VMs that failed for a reason that may pass. "
-        "The next slot ends it too.",
-    ),
-    Setting(
-        "login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer.", False
-    ),
-    Setting(
-        "call_limit",
-        _number(10, 3600),
-        "Timeout in seconds of an ordinary call. xapi waits for busy objects only in operations, which have their own.",
-        False,
-    ),
-    Setting(
-        "waits_per_second",
-        _number(1, 20),
-        "Upper limit on event.from calls per second, by which a pass learns that operations have ended. Without it, "
-        "xapi would answer at every step of every operation.",
-    ),
-    Setting("verify_tls", _boolean, "Whether the certificate of an https server is verified.", False),
-    Setting(
-        "ca_file",
-        _path,
-        "File with the certificate of an https server, or of its authority. Empty: the authorities that the system "
-        "trusts.",
-        False,
-    ),
-    Setting(
-        "hooks_dir",
-        _path,
-        "Directory of hooks, programs of your own that are started before and after passes and snapshots. Empty: "
-        "none are.",
-        False,
-    ),
-    Setting(
-        "hook_limit",
-        _number(1, 600),
-        "Timeout in seconds of each hook, and of a request of the VM sync hook. A guest may be frozen for as long.",
-        False,
-    ),
-    Setting(
-        "hook_error",
-        _choice("continue", "skip"),
-        "If a before-hook fails: take the snapshot all the same (continue), or none, and let the VM fail (skip).",
-        False,
-    ),
-    Setting(
-        "sync_hook",
-        _boolean,
-        "Whether guests are asked before and after their snapshots, as Xen Orchestra's VM sync hook does: those of "
-        "running VMs with the tag xo:notify-on-snapshot.",
-        False,
-    ),
-    Setting(
-        "sync_secret_file",
-        _path,
-        "File, of root's and with mode 0600, with the secret that such a request carries. Empty: it carries none.",
-        False,
-    ),
-    Setting(
-        "sync_ca_file",
-        _path,
-        "File with the certificates of the guests, or of their authority. Empty: their certificates are not verified, "
-        "as in Xen Orchestra.",
-        False,
-    ),
-)
-
-_TABLE: Dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
-_FILE_ONLY = frozenset(setting.name for setting in SETTINGS if not setting.pool)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:")
 
 
 def place(environment: Mapping[str, str]) -> Place:
@@ -343,104 +165,58 @@ def place(environment: Mapping[str, str]) -> Place:
     )
 
 
-def load(path: str) -> Settings:
-    """Given the path of the configuration file, return the settings. A file at the default path may be missing.
-
-    Raise SettingsError with the mistakes in the file.
-    """
-    try:
-        data = b"" if path == os.devnull else _content(path)
-    except FileNotFoundError:
-        if path == DEFAULT_CONFIG:
-            return Settings()
-        raise SettingsError("%s: no such configuration file" % one_line(path))
-    except OSError as error:
-        raise SettingsError("%s: cannot be read: %s" % (one_line(path), error.strerror or error))
-    settings, mistakes = _read(data)
-    if mistakes:
-        raise SettingsError("%s: %s" % (one_line(path), "; ".join(_first(mistakes))))
-    return settings
-
-
-def _content(path: str) -> bytes:
-    with open(path, "rb", opener=without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is not a regular file")
-        if os.geteuid() == 0 and _is_others(status):
-            # Such as verify_tls = no, with which root would send a password to anybody.
-            from vmss.edges.shell import shell_word
-
-            raise SettingsError(
-                "%s: others than root can write to it, so root believes nothing in it" % one_line(path),
-                "chown root:root {0} && chmod 0644 {0}".format(shell_word(path)),
-            )
-        data = file.read(_FILE_BYTES_MAX + 1)
-    if len(data) > _FILE_BYTES_MAX:
-        raise OSError("it is larger than %d KiB" % (_FILE_BYTES_MAX >> 10))
-    return data
-
-
-def without_waiting(path: str, flags: int) -> int:
-    """The opener of files that somebody may have put a pipe in place of: opening it must not wait for a writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _is_others(status: os.stat_result) -> bool:
-    """Whether somebody else than root can write to the file with this status, or make it so."""
-    of_group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
-    return bool(status.st_uid != 0 or of_group or status.st_mode & stat.S_IWOTH)
-
-
-def _read(data: bytes) -> Tuple[Settings, List[str]]:
-    """The settings in the configuration file, and the mistakes: each names its line, and repeats nothing that stands
-    there but the name of a setting."""
-    from vmss.core import ini  # most hosts have no such file
-
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return Settings(), ["line %d: is not UTF-8" % (data.count(b"\n", 0, error.start) + 1)]
-    found, mistakes = ini.entries(text, "vmss")
-    settings, wrong = apply(Settings(), {name: entry.text for name, entry in found.items()})
-    told = sorted((found[name].line, name, rule) for name, rule in wrong.items())
-    return settings, mistakes + ["line %d: %s %s" % each for each in told]
-
-
-def apply(settings: Settings, values: Mapping[str, str]) -> Tuple[Settings, Dict[str, str]]:
-    """Given settings and texts by name, return the settings with the valid ones, and for the others by name what is
-    wrong: a rule that repeats no text."""
+def parsed(values: Mapping[str, str], table: Mapping[str, Setting]) -> Tuple[Dict[str, Any], Dict[str, str]]:
+    """Given texts by name, return the valid values, and for the others by name what is wrong: a rule that repeats no
+    text."""
     good: Dict[str, Any] = {}
     wrong: Dict[str, str] = {}
     for name, text in sorted(values.items()):
-        setting = _TABLE.get(name)
+        setting = table.get(name)
         if setting is None:
-            wrong[name] = "is not a setting; the settings are %s" % ", ".join(sorted(_TABLE))
+            rule = (
+                "holds for all schedules; for one there are" if name in TABLE else "is not a setting; the settings are"
+            )
+            wrong[name] = "%s %s" % (rule, ", ".join(sorted(table)))
             continue
         try:
             good[name] = setting.parse(text.strip())
         except ValueError as error:
             wrong[name] = str(error)
-    return settings._replace(**good), wrong
+    return good, wrong
 
 
 def of_pool(settings: Settings, other_config: Mapping[str, str]) -> Tuple[Settings, List[str]]:
     """Given settings and pool.other_config, return the settings with those of the pool, which win, and the mistakes in
     them: one bad value must not stop the snapshots of a whole pool. Everybody may read these: they are repeated."""
-    values = {
-        key[len(POOL_PREFIX) :]: value
-        for key, value in other_config.items()
-        if key.startswith(POOL_PREFIX) and isinstance(value, str)
-    }
-    settings, wrong = apply(settings, {name: text for name, text in values.items() if name not in _FILE_ONLY})
-    wrong.update({name: "works in %s only" % DEFAULT_CONFIG for name in values if name in _FILE_ONLY})
-    told = [
-        "%s: %s %s" % (name, quoted(values[name]), rule) if name in _TABLE else "%s %s" % (quoted(name), rule)
-        for name, rule in sorted(wrong.items())
-    ]
-    return settings, _first(told)
+    values: Dict[str, str] = {}
+    schedules: Dict[str, Dict[str, str]] = {}
+    for key, value in sorted(other_config.items()):
+        if key.startswith(POOL_PREFIX) and isinstance(value, str):
+            name = key[len(POOL_PREFIX) :]
+            if _UUID.match(name):
+                uuid, _, name = name.partition(":")
+                schedules.setdefault(uuid, {})[name] = value
+            else:
+                values[name] = value
+    good, wrong = parsed({name: text for name, text in values.items() if name not in FILE_ONLY}, TABLE)
+    wrong.update({name: "works in %s only" % DEFAULT_CONFIG for name in values if name in FILE_ONLY})
+    told = [_told(name, values[name], rule) for name, rule in sorted(wrong.items())]
+    settings = settings._replace(**good)
+    for uuid, texts in schedules.items():
+        good, wrong = parsed(texts, OF_A_SCHEDULE)
+        told += [_told("%s:%s" % (uuid, name), texts[name], rule, name) for name, rule in sorted(wrong.items())]
+        mine = OfSchedule(uuid, tuple(sorted(good.items())), "pool.other_config, %s%s" % (POOL_PREFIX, uuid), True)
+        settings = settings._replace(schedules=settings.schedules + (mine,))
+    return settings, first(told)
 
 
-def _first(mistakes: Sequence[str]) -> List[str]:
+def _told(key: str, value: str, rule: str, name: str = "") -> str:
+    if (name or key) in TABLE:
+        return "%s: %s %s" % (key, quoted(value), rule)
+    return "%s %s" % (quoted(key), rule)
+
+
+def first(mistakes: Sequence[str]) -> List[str]:
+    """The first of these mistakes, and how many more there are."""
     more = len(mistakes) - _MISTAKES_MAX
     return list(mistakes[:_MISTAKES_MAX]) + (["and %d more of the kind" % more] if more > 0 else [])

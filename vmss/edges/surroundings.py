@@ -6,7 +6,8 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from vmss.core.text import one_line
 from vmss.edges.clock import Clock
-from vmss.edges.settings import Place, Settings, without_waiting
+from vmss.edges.settings import Place, Settings
+from vmss.edges.settings_file import without_waiting
 
 POOL_ROLE = "/etc/xensource/pool.conf"
 

@@ -200,6 +200,7 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
         suspend_vdi=str(record["suspend_VDI"]),
         operation=_operation(record),
         name=str(record["name_label"]),
+        pin=str(record["blocked_operations"].get("destroy", "")),
     )
 
 

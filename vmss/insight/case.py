@@ -8,7 +8,8 @@ from vmss.core.datetimes import format_iso
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.edges.clock import Clock
-from vmss.edges.settings import Place, Settings, SettingsError, load
+from vmss.edges.settings import Place, Settings, SettingsError
+from vmss.edges.settings_file import load
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered
 from vmss.edges.zones import set_zone

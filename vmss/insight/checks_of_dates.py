@@ -80,10 +80,9 @@ def _of_vms_with_too_many(case: Case, scheduled: Set[str]) -> List[str]:
     """Those of VMs that have more of them than their policies keep. Soon after the clock was put right, all are."""
     found: List[str] = []
     for policy in case.known:
-        keep = case.settings.keep(policy)
         for _, record in where(case.open.xapi, "VM", "snapshot_schedule", [policy.ref]):
             mine = scheduled.intersection(map(str, record.get("snapshots", ())))
-            if keep.may_expire(len(mine)):
+            if len(mine) > policy.retained:
                 found += sorted(mine)
     return found[:_SNAPSHOTS_MAX]
 

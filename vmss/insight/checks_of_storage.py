@@ -136,8 +136,8 @@ def retention(case: Case) -> Iterator[Finding]:
             continue
         if policy.last_run < latest_slot(policy.schedule, case.zone, case.now):
             continue  # its run may be under way: the new snapshot comes before the old one goes
-        keep = case.settings.keep(policy)
         for ref, record in _records(xapi, policy):
+            keep = case.settings.keep_of(policy, case.zone, frozenset(record.get("tags", ())))
             if found < _MAX and keep.may_expire(len(scheduled.intersection(record.get("snapshots", ())))):
                 snapshots = list(read_snapshots(xapi, [ref]).get(ref, {}).values())
                 ahead = ahead or any(in_future(snapshot.time, case.now) for snapshot in snapshots)

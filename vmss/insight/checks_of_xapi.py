@@ -23,7 +23,7 @@ def settings(case: Case) -> Iterator[Finding]:
     else:
         yield Finding(OK, "settings", "there is no mistake in the settings file", one_line(case.where.config))
     if case.session is not None:
-        yield from state.settings_of_pool(case.session)
+        yield from state.settings_of_pool(case.session, case.entries)
 
 
 def xapi(case: Case) -> Iterator[Finding]:

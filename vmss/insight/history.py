@@ -103,12 +103,19 @@ class Run(NamedTuple):
         """The message in words."""
         if self.gave_up:
             return "not run, for another pass was at work"
+        if self.too_late:
+            return "a slot was too late to be made up for"
         return _WORDS.get(self.name, self.name)
 
     @property
     def gave_up(self) -> bool:
         """Whether it is of a run by hand that did not begin, because another pass was at work."""
         return self.name == messages.LOCK_FAILED and self.remark.startswith(messages.NOT_RUN)
+
+    @property
+    def too_late(self) -> bool:
+        """Whether it is of a slot that was not made up for, because of the setting late_limit."""
+        return self.name == messages.MISSED_EVENT and self.remark.startswith(messages.NOT_MADE_UP)
 
     @property
     def story(self) -> str:
@@ -125,7 +132,7 @@ class Run(NamedTuple):
             vms = counted(self.counts.vms, "VM")
             deleted = counted(self.counts.deleted, "expired snapshot")
             return "%d of %s snapshotted, %s deleted" % (self.counts.snapshotted, vms, deleted)
-        if self.gave_up:
+        if self.gave_up or self.too_late:
             return self.remark
         return "%s: %s" % (self.meaning, self.remark) if self.remark else self.meaning
 

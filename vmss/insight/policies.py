@@ -9,6 +9,7 @@ from vmss.core.policy import Policy, PolicyError, from_record, index_of
 from vmss.core.retention import Snapshot
 from vmss.core.schedule import next_slot, next_tick
 from vmss.core.vms import Vm
+from vmss.edges.settings import Settings
 from vmss.edges.vms import read_vms, with_snapshots
 from vmss.edges.xapi import Refused, understood
 from vmss.insight import history
@@ -59,7 +60,7 @@ def read(session: Reading) -> List[Entry]:
     """All schedules, in the order of their names."""
     with understood("VMSS"):
         records: Dict[str, Any] = session.xapi.call("VMSS.get_all_records")
-        entries = [_entry(ref, record) for ref, record in records.items()]
+        entries = [_entry(ref, record, session.settings) for ref, record in records.items()]
     return sorted(entries, key=lambda entry: (entry.name, entry.uuid))
 
 
@@ -149,21 +150,24 @@ def vms(session: Reading, policy: Policy) -> List[Vm]:
 
 def surplus(session: Reading, policy: Policy) -> List[Surplus]:
     """The VMs of one schedule, with their scheduled snapshots, and what of these exceeds retention."""
-    keep, now = session.settings.keep(policy), session.now() + CLOCK_TOLERANCE
-    return [Surplus(vm, *retention.surplus(vm.snapshots, keep, now)) for vm in vms(session, policy)]
+    now = session.now() + CLOCK_TOLERANCE
+    return [
+        Surplus(vm, *retention.surplus(vm.snapshots, session.settings.keep_of(policy, session.zone, vm.tags), now))
+        for vm in vms(session, policy)
+    ]
 
 
 def _before(now: datetime, time: timedelta) -> datetime:
     return max(EPOCH, now - time) if time < now - EPOCH else EPOCH
 
 
-def _entry(ref: str, record: Any) -> Entry:
+def _entry(ref: str, record: Any, settings: Settings) -> Entry:
     fields: Mapping[str, Any] = record if isinstance(record, Mapping) else {}
     texts = [
         str(fields.get(name, default))
         for name, default in (("uuid", ref), ("name_label", ""), ("name_description", ""))
     ]
     try:
-        return Entry(texts[0], texts[1], texts[2], from_record(ref, record))
+        return Entry(texts[0], texts[1], texts[2], settings.applied(from_record(ref, record)))
     except PolicyError as error:
         return Entry(texts[0], texts[1], texts[2], None, str(error))

@@ -149,15 +149,13 @@ def last_run(policy: Policy, runs: Sequence[Run], pool: str, moment: Moment) -> 
             break
     for run in runs:
         if run.name == messages.MISSED_EVENT:
-            found.append(
-                Finding(
-                    WARNING,
-                    "last run",
-                    "%s was still running at its next slot" % called(policy),
-                    "%s: %s" % (moment(run.at), run.remark),
-                    "vmss next tells how to move it",
-                )
-            )
+            late = run.too_late
+            text = "%s was still running at its next slot"
+            text = "%s has a slot that is too late to be made up for" if late else text
+            remedy = "take the snapshots now: vmss run --policy %s --missing" % policy.uuid
+            evidence = "%s: %s" % (moment(run.at), run.remark)
+            remedy = remedy if late else "vmss next tells how to move it"
+            found.append(Finding(WARNING, "last run", text % called(policy), evidence, remedy))
             break
     return found
 

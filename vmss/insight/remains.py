@@ -5,7 +5,7 @@ the list of leftovers have, and, of a new snapshot that lacked something, whethe
 """
 
 from datetime import datetime
-from typing import Iterator, List, Sequence
+from typing import FrozenSet, Iterator, List, Sequence, Tuple
 
 from vmss.core.left_over import DISK, SNAPSHOT, Item, stuck
 from vmss.core.messages import Victim
@@ -13,7 +13,7 @@ from vmss.core.outcome import SNAPSHOT_NOT_READ, SNAPSHOT_UNFIT
 from vmss.core.policy import Policy
 from vmss.core.retention import surplus
 from vmss.core.text import is_uuid
-from vmss.edges.query import CHUNK, by_uuid, text_of, where
+from vmss.edges.query import CHUNK, by_uuid, list_of, text_of, where
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Xapi, understood
 from vmss.insight.history import Run
@@ -61,17 +61,18 @@ def _unfinished(session: Reading, now: datetime) -> List[Item]:
 def _too_many(session: Reading, policy: Policy, vms: Sequence[str], now: datetime) -> bool:
     """Whether any of these VMs, given by their uuids, is on the policy and has more scheduled snapshots than are to be
     kept, and could lose one: nobody reads it."""
-    keep = session.settings.keep(policy)
     for start in range(0, len(vms), CHUNK):
-        refs = list(_on_policy(session.xapi, policy, vms[start : start + CHUNK]))
-        for snapshots in read_snapshots(session.xapi, refs).values():
+        tags = dict(_on_policy(session.xapi, policy, vms[start : start + CHUNK]))
+        for vm, snapshots in read_snapshots(session.xapi, list(tags)).items():
+            keep = session.settings.keep_of(policy, session.zone, tags[vm])
             if surplus(list(snapshots.values()), keep, now)[0]:
                 return True
     return False
 
 
-def _on_policy(xapi: Xapi, policy: Policy, vms: Sequence[str]) -> Iterator[str]:
+def _on_policy(xapi: Xapi, policy: Policy, vms: Sequence[str]) -> Iterator[Tuple[str, FrozenSet[str]]]:
+    """Of these VMs those that are on the policy, with their tags."""
     with understood("VM"):
         for ref, record in where(xapi, "VM", "uuid", [vm for vm in vms if is_uuid(vm)]):
             if text_of(record, "snapshot_schedule") == policy.ref:
-                yield ref
+                yield ref, frozenset(map(str, list_of(record, "tags")))

@@ -9,7 +9,7 @@ from vmss.core.left_over import Item
 from vmss.core.messages import FAILED, SUCCEEDED
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
-from vmss.core.text import one_line
+from vmss.core.text import one_line, quoted
 from vmss.edges.settings import Place, Settings, SettingsError, of_pool
 from vmss.edges.shell import shell_word
 from vmss.insight import left_over, lock_and_log, no_session, policies, promises, remains, rooms, snapshots, suspended
@@ -37,7 +37,7 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     """Read what is needed, and judge it."""
     entries = policies.read(session)
     known = [entry.policy for entry in entries if entry.policy is not None]
-    findings = [licence(session.pool.licensed)] + settings_of_pool(session)
+    findings = [licence(session.pool.licensed)] + settings_of_pool(session, entries)
     findings += lock_and_log.examine(session, local, known, now)
     findings += suspended.examine(session, local, now)
     findings += [unreadable(entry) for entry in entries if entry.policy is None]
@@ -105,11 +105,19 @@ def licence(licensed: bool) -> Finding:
     )
 
 
-def settings_of_pool(session: Reading) -> List[Finding]:
-    """The mistakes among the settings in pool.other_config."""
+def settings_of_pool(session: Reading, entries: Sequence[Entry]) -> List[Finding]:
+    """The mistakes among the settings in pool.other_config, and those for schedules that do not exist."""
     found = []
+    known = [(entry.uuid, entry.name) for entry in entries]
+    for one in session.settings.of_none(known):
+        if not one.pool:
+            text = "%s: no snapshot schedule of this pool is called so" % one.where
+            remedy = "take the section out of the file, or name a schedule of: vmss list"
+            found.append(Finding(WARNING, "settings", text, "what is set there is ignored", remedy))
     for key, value in sorted(session.pool.other_config.items()):
-        for mistake in of_pool(Settings(), {key: value})[1]:
+        settings, mistakes = of_pool(Settings(), {key: value})
+        mistakes += ["%s: no snapshot schedule has this uuid" % quoted(key) for _ in settings.of_none(known)]
+        for mistake in mistakes[:1]:
             command = "xe pool-param-remove uuid=%s param-name=other-config param-key=%s" % (
                 session.pool.uuid,
                 shell_word(key, 100),

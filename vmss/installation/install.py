@@ -15,7 +15,8 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
-from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, SETTINGS, Settings
+from vmss.edges.settings import DEFAULT_CONFIG, DEFAULT_LOCK_DIR, DEFAULT_LOG, Settings
+from vmss.edges.settings_table import SETTINGS, described, shown
 from vmss.edges.surroundings import PATH
 from vmss.installation.modules import NEEDED, PRIVATE, how_to_get
 from vmss.installation.packages import REPLACE_VENDORS, UPGRADE_OURS, installed
@@ -222,15 +223,16 @@ def example() -> bytes:
     """An example of the configuration file: every setting with its default and its reason."""
     parts = [
         "# The settings of vmss with their defaults. What is set in %s is read at every pass; what is set in\n"
-        "# pool.other_config, with vmss: in front of the name, wins.\n\n[vmss]\n" % DEFAULT_CONFIG
+        "# pool.other_config, with vmss: in front of the name, wins. Below a line [vmss:SCHEDULE], with the name or\n"
+        "# the uuid of a schedule, a setting holds for that schedule alone, if its text says that it can.\n\n[vmss]\n"
+        % DEFAULT_CONFIG
     ]
     for setting in SETTINGS:
-        default = getattr(Settings(), setting.name)
-        text = ("yes" if default else "no") if isinstance(default, bool) else str(default)
+        text = shown(getattr(Settings(), setting.name))
         parts.append(
             "\n%s\n#%s\n"
             % (
-                "\n".join(textwrap.wrap(setting.help, 116, initial_indent="# ", subsequent_indent="# ")),
+                "\n".join(textwrap.wrap(described(setting), 116, initial_indent="# ", subsequent_indent="# ")),
                 ("%s = %s" % (setting.name, text)).rstrip(),
             )
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Se
 from vmss.core.datetimes import format_datetime, in_future
 from vmss.core.policy import Policy
 from vmss.core.problem import BadInput, UnknownPolicy
-from vmss.core.records import OWED_PREFIX
+from vmss.core.records import LAPSED_PREFIX, OWED_PREFIX
 from vmss.core.schedule import latest_slot, next_tick
 from vmss.core.text import quoted
 from vmss.core.turn import Turn
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 class Due(NamedTuple):
     """All policies at one instant: the turns of those that are due, the others, and by uuid the error of each that
-    cannot be understood. `restricted` are the turns that the pool's licence does not allow."""
+    cannot be understood. `restricted` are the turns that the pool's licence does not allow, `lapsed` those for which it
+    is too late, and of which nobody was told yet."""
 
     turns: List[Turn]
     idle: List[Policy]
     errors: List[Tuple[str, str]]
     restricted: List[Turn]
+    lapsed: List[Turn] = []
 
     @property
     def policies(self) -> int:
@@ -39,6 +41,7 @@ class Agenda:
         self._context = context
         self._owed: Optional[Owed] = None
         self._known: Optional[Set[str]] = None  # the policies that existed when the pass began
+        self._lapsed: Dict[str, Turn] = {}  # by policy: the slot for which it is too late, told or not
         self._served: Dict[str, datetime] = {}  # the latest slot that this pass has served, by policy
         self._began = self._next_tick = context.now()
         # The first tick that could not serve what was due; this one, unless earlier ones found no session or the lock
@@ -68,11 +71,16 @@ class Agenda:
         """
         self._next_tick = next_tick(self._context.now())
         policies, errors = world.read_policies(self._context.xapi)
+        policies = [self._context.settings.applied(policy) for policy in policies]
+        if self._known is None:
+            known = [(policy.uuid, policy.name) for policy in policies] + [(uuid, "") for uuid, _ in errors]
+            for one in self._context.settings.of_none(known):
+                self._context.log("%s: no snapshot schedule of this pool is called so (ignored)" % one.where)
         turns = [self._wanted(wanted, policies, errors, missing)] if wanted else self._due(policies)
         refs = {turn.policy.ref for turn in turns}
         idle = [policy for policy in policies if policy.ref not in refs]
         if self._context.pool.licensed:
-            return Due(turns, idle, errors, [])
+            return Due(turns, idle, errors, [], [] if wanted else self._newly_lapsed(policies))
         for turn in turns:
             self.served(turn)
         return Due([], idle, errors, [turn for turn in turns if not turn.again])
@@ -118,6 +126,20 @@ class Agenda:
         if self._known is None:
             self._known = {policy.ref for policy in policies}
         return turns
+
+    def _newly_lapsed(self, policies: Sequence[Policy]) -> List[Turn]:
+        """The slots for which it is too late, but for those that a pass has told of: by its note, without a call."""
+        now, found = self._context.now(), []
+        for policy in policies:
+            slot = policy.unserved(self._context.log.zone, now) if policy.late_limit is not None else None
+            if slot is None or not policy.lapsed(slot, now):
+                continue
+            before = self._lapsed.get(policy.ref)
+            noted = self._context.pool.other_config.get(LAPSED_PREFIX + policy.uuid)
+            self._lapsed[policy.ref] = turn = Turn(policy, slot, begun=now)
+            if noted != format_datetime(slot) and (before is None or before.slot != slot):
+                found.append(turn)
+        return found
 
     def _wanted(self, uuid: str, policies: Sequence[Policy], errors: Sequence[Tuple[str, str]], missing: bool) -> Turn:
         for policy in policies:

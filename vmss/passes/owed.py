@@ -1,7 +1,7 @@
 """What schedules still owe: VMs that failed for a reason that may pass, noted in the pool's database for later ticks.
 
 A note is a key of pool.other_config, `vmss-owed:UUID`, one per policy: the slot, and the uuids of the VMs. It holds
-until each of them has its snapshot of the slot, the next slot comes, or the setting `late_limit` is over.
+until each of them has its snapshot of the slot, the next slot comes, or a day is over, or the setting `late_limit`.
 """
 
 import json
@@ -16,6 +16,9 @@ from vmss.core.text import is_uuid
 from vmss.core.turn import Turn
 from vmss.edges.xapi import MISREAD, Refused
 from vmss.passes.context import Context
+
+# Without a late_limit it is tried for so long.
+_TRIED_FOR = timedelta(days=1)
 
 # Upper limit on the VMs in a note: the pool's record is read at every tick. Beyond it, all VMs of the policy are meant.
 _VMS_MAX = 100
@@ -40,7 +43,7 @@ class Owed:
             return None
         if slot != latest_slot(policy.schedule, self._context.log.zone, now):
             return None  # what missed its slot is not made up for after the next one
-        if now >= slot + timedelta(seconds=self._context.settings.late_limit):
+        if now >= slot + _TRIED_FOR if policy.late_limit is None else policy.lapsed(slot, now):
             return None
         if policy.uuid in self._tried and now < next_tick(self._tried[policy.uuid]):
             return None

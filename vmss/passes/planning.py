@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from vmss.core import plan
+from vmss.core import plan, thinning
 from vmss.core.job import Job
 from vmss.core.plan import Expiry, Space
 from vmss.core.records import NULL
@@ -28,13 +28,14 @@ class Planned(NamedTuple):
     """The plan of a group of VMs: the jobs, and the SRs that have too little room for them.
 
     `misread` are the VMs that get no job, because the records of their disks cannot be understood. `spared` says by VM
-    why an expired snapshot stays: the records of its disks cannot be understood.
+    why an expired snapshot stays: the records of its disks cannot be understood. `decided` is what the jobs follow.
     """
 
     jobs: List[Job]
     tight: List[str]
     misread: List[Vm]
     spared: Dict[str, str]
+    decided: Sequence[Expiry] = ()
 
 
 class Planner:
@@ -95,10 +96,13 @@ class Planner:
         tight = self._tight(expiries, jobs, disks)
         # Where room is short, the jobs that make room go first.
         ordered = sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs
-        return Planned(ordered, sorted(tight), without_job, spared)
+        return Planned(ordered, sorted(tight), without_job, spared, expiries)
 
     def _decide(self, vm: Vm, turn: Turn) -> Expiry:
-        expiry = plan.decide(vm, turn, self._settings.keep(turn.policy), self._now)
+        _, mistake = thinning.of_tags(vm.tags, ())
+        if mistake:
+            self._log("VM %s keeps snapshots by the rule of its schedule: %s" % (vm.uuid, mistake))
+        expiry = plan.decide(vm, turn, self._settings.keep_of(turn.policy, self._log.zone, vm.tags), self._now)
         if expiry.served and turn.missing and not turn.again:
             # Who asks for what is missing asks for nothing else: what others have too many goes with their next run.
             return expiry._replace(expired=(), after_new=frozenset(), busy=())

@@ -47,7 +47,7 @@ class Pruner:
         self.misread: List[Victim] = []
         self.stay: List[str] = []
         self._policies = self._read_policies()
-        self._keeps: Dict[str, Keep] = {policy.ref: context.settings.keep(policy) for policy in self._policies}
+        self._by_ref: Dict[str, Policy] = {policy.ref: policy for policy in self._policies}
 
     def plans(self) -> Iterator[Planned]:
         """The plans, group by group."""
@@ -100,7 +100,9 @@ class Pruner:
 
     def _going(self, vm: Vm) -> Going:
         # Only what exceeds retention is asked of a rule, and only VMs of these schedules are asked for that.
-        keep = self._keeps[vm.policy] if self._prune.what == SURPLUS else Keep(0)
+        keep = Keep(0)
+        if self._prune.what == SURPLUS:
+            keep = self._context.settings.keep_of(self._by_ref[vm.policy], self._log.zone, vm.tags)
         going = pruning.going(vm, self._prune, keep, self._now)
         self.stay += _last(going)
         self.stay += plan.left_alone(vm, (), going.busy, {})

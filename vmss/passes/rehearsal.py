@@ -2,6 +2,9 @@
 
 from typing import List, Tuple
 
+from vmss.core import fate
+from vmss.core.fate import Fate
+from vmss.core.plan import Expiry
 from vmss.core.pruning import Prune
 from vmss.core.rehearsed import Rehearsal, Rehearsed, rehearsed
 from vmss.edges.zones import time_zone
@@ -18,9 +21,17 @@ def of_what_is_due(context: Context, due: Due) -> Tuple[str, Rehearsal]:
     for start in range(0, len(due.turns), most):
         turns = due.turns[start : start + most]
         planner = Planner(context, turns, context.now())
-        found += rehearsed([job for planned in planner.plans() for job in planned.jobs], turns)
+        plans = list(planner.plans())
+        fates = {one.vm.ref: _fates(context, one) for planned in plans for one in planned.decided}
+        found += rehearsed([job for planned in plans for job in planned.jobs], turns, fates)
     line = "schedules that would run: %d of %d; nothing was changed" % (len(due.turns), due.policies)
     return line, Rehearsal(tuple(found), context.log.zone, time_zone(None))
+
+
+def _fates(context: Context, expiry: Expiry) -> List[Fate]:
+    """What would become of the snapshots of a VM, and why."""
+    keep = context.settings.keep_of(expiry.turn.policy, context.log.zone, expiry.vm.tags)
+    return fate.fates(expiry.vm, keep, context.now(), (), 0 if expiry.served else 1)
 
 
 def of_prune(context: Context, prune: Prune) -> Tuple[str, Tuple[str, ...]]:

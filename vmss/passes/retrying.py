@@ -45,7 +45,8 @@ def _surplus(context: Context, vm: Vm, policy: Optional[Policy]) -> Sequence[Sna
     """What retention does not keep of a VM."""
     if policy is None or vm.misread:
         return ()
-    return expired(vm.snapshots, context.settings.keep(policy), context.now() + CLOCK_TOLERANCE)
+    keep = context.settings.keep_of(policy, context.log.zone, vm.tags)
+    return expired(vm.snapshots, keep, context.now() + CLOCK_TOLERANCE)
 
 
 def _job(context: Context, vm: Vm, snapshots: Sequence[Snapshot]) -> Iterator[Job]:

@@ -235,6 +235,10 @@ class Pass:
         """Serve the policies that are due, and finish what earlier passes left over. Return whether all came to its
         end."""
         self.teller.restricted(due.restricted)
+        if due.lapsed:
+            from vmss.passes.lapsed import tell_lapsed  # most passes have none
+
+            tell_lapsed(self.context, due)
         if not (due.turns or self.journal.has_leftovers or self._is_anything_kept(settled)):
             return True  # most ticks end here
         return self._carry_out(self._service(), due, settled)

@@ -59,7 +59,8 @@ def do(arguments: argparse.Namespace) -> int:
     from vmss.core.problem import BadInput
     from vmss.core.pruning import DELETED, FUTURE, SURPLUS, Prune
     from vmss.edges import stop
-    from vmss.edges.settings import load, place
+    from vmss.edges.settings import place
+    from vmss.edges.settings_file import load
     from vmss.edges.surroundings import Surroundings
     from vmss.passes.request import Request
     from vmss.passes.run import run

@@ -54,7 +54,8 @@ def do(arguments: argparse.Namespace) -> int:
     from vmss.cli.progress import carry_out
     from vmss.core.problem import BadInput
     from vmss.edges import stop
-    from vmss.edges.settings import load, place
+    from vmss.edges.settings import place
+    from vmss.edges.settings_file import load
     from vmss.edges.surroundings import Surroundings
     from vmss.passes.request import Request
     from vmss.passes.run import run

@@ -63,7 +63,7 @@ def show(session: Reading, arguments: argparse.Namespace, out: TextIO) -> int:
     tables.write([Column("field", "field"), value], lines, arguments, out)
     if row["vm_list"]:
         tables.remark("", arguments, out)
-        tables.write(_vm_columns(session, bool(row["beyond_retention"]), lack), row["vm_list"], arguments, out)
+        tables.write(_vm_columns(session, row["vm_list"], lack), row["vm_list"], arguments, out)
     if lack.slot is not None and lack.vms:
         tables.remark(_missing(session, entry, lack.slot, len(lack.vms), len(surplus)), arguments, out)
     return 0
@@ -119,8 +119,16 @@ def _beyond(entry: Entry) -> Callable[[int], str]:
     )
 
 
-def _vm_columns(session: Reading, beyond: bool, lack: Lacking) -> List[Column]:
-    """`beyond`: any VM has snapshots that exceed retention."""
+def _pins(pins: Sequence[Dict[str, Any]]) -> str:
+    """How many snapshots are pinned, and why."""
+    reasons = sorted({str(each["reason"]) for each in pins if each["reason"]})
+    return "%d%s" % (len(pins), ": %s" % "; ".join(reasons) if reasons else "") if pins else ""
+
+
+def _vm_columns(session: Reading, rows: Sequence[Dict[str, Any]], lack: Lacking) -> List[Column]:
+    """Those of the VMs in these rows; what none of them has is left out."""
+    beyond = any(row["beyond_retention"] for row in rows)
+    pinned = any(row["pinned"] for row in rows)
 
     def going(snapshots: Sequence[Dict[str, Any]]) -> str:
         return "; ".join("%s of %s" % (each["uuid"], session.moment(each["time"])) for each in snapshots)
@@ -137,6 +145,7 @@ def _vm_columns(session: Reading, beyond: bool, lack: Lacking) -> List[Column]:
         Column("power_state", "state", least=9, gives=[(6, None)]),
         Column("snapshots", "snapshots", right=True),
         Column("newest_snapshot", "newest snapshot", session.moment, gives=at),
+        *([Column("pinned", "pinned", _pins, gives=[(4, None)], least=16)] if pinned else [Column("pinned")]),
         Column("seconds", "took", lambda seconds: words.duration(seconds) if seconds else "", gives=[(3, None)]),
         *(retention if beyond else []),
         Column("uuid", "uuid", gives=[(1, None)]),
@@ -159,6 +168,7 @@ def _vm_row(surplus: Surplus, lack: Lacking, now: datetime) -> Dict[str, Any]:
         "power_state": "error: %s" % vm.misread if vm.misread else vm.power_state,
         "snapshots": len(vm.snapshots),
         "newest_snapshot": max(times, default=None),
+        "pinned": [{"uuid": each.uuid, "reason": each.pin} for each in vm.snapshots if each.pinned],
         "seconds": vm.took,
         "beyond_retention": len(surplus.exceeding),
         "next_deleted": [

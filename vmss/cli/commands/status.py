@@ -10,7 +10,8 @@ from vmss.cli.parts import new_parser
 from vmss.cli.streams import WriteError, emit
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
-from vmss.edges.settings import Place, load, place
+from vmss.edges.settings import Place, place
+from vmss.edges.settings_file import load
 from vmss.edges.surroundings import Surroundings
 from vmss.insight import state
 from vmss.insight.findings import STATES, Finding, counts, ordered, summary, worst

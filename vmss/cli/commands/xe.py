@@ -10,7 +10,8 @@ from vmss.cli.parts import utf8
 from vmss.cli.streams import tell_error, why_not
 from vmss.core.problem import EXIT_FAILED, EXIT_OK, Problem
 from vmss.core.text import one_line
-from vmss.edges.settings import Place, load, place
+from vmss.edges.settings import Place, place
+from vmss.edges.settings_file import load
 from vmss.edges.xapi import Refused, Unanswered, Xapi
 from vmss.xe.commands import command_of, describe, run
 from vmss.xe.errors import XeError, error_lines
