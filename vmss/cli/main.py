@@ -25,6 +25,8 @@ COMMANDS: Dict[str, str] = {
     "show": "one snapshot schedule, with its VMs",
     "history": "how past runs fared: what failed, and why",
     "next": "what will run when, for how long, and how to rearrange it",
+    "assign": "put VMs on a snapshot schedule, by tag, name or uuid",
+    "unassign": "take VMs off their snapshot schedules",
     "status": "whether all is well, for monitoring systems",
     "doctor": "what is wrong, with the evidence and the remedy",
     "demo": "watch a simulated pool being snapshotted for a week",
