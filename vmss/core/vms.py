@@ -7,7 +7,7 @@ from vmss.core.retention import Snapshot
 
 class Disk(NamedTuple):
     """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes; `parent` is the uuid of the base
-    copy that its image builds on, if the storage tells."""
+    copy that its image builds on, if the storage tells; `used` the bytes that its own image occupies."""
 
     ref: str
     uuid: str
@@ -19,6 +19,7 @@ class Disk(NamedTuple):
     virtual_size: int = 0
     name: str = ""
     parent: str = ""
+    used: int = 0
 
 
 class Vm(NamedTuple):

@@ -348,8 +348,8 @@ class Pass:
         from vmss.passes import rehearsal  # not needed by an idle tick
 
         if self.request.prune is not None:
-            line, listed = rehearsal.of_prune(self.context, self.request.prune)
-            return Report(EXIT_OK, line, listed=listed)
+            line, listing = rehearsal.of_prune(self.context, self.request.prune)
+            return Report(EXIT_OK, line, listing=listing)
         self.agenda.waits_since(seen_by_rehearsal(self.context, self.around.place))
         due = self.agenda.read(self.request.policy, self.request.missing)
         line, said = rehearsal.of_what_is_due(self.context, due)
