@@ -25,6 +25,7 @@ COMMANDS: Dict[str, str] = {
     "show": "one snapshot schedule, with its VMs",
     "history": "how past runs fared: what failed, and why",
     "next": "what will run when, for how long, and how to rearrange it",
+    "coverage": "which VMs have no snapshots to expect, and which snapshots nobody deletes",
     "assign": "put VMs on a snapshot schedule, by tag, name or uuid",
     "unassign": "take VMs off their snapshot schedules",
     "status": "whether all is well, for monitoring systems",

@@ -11,6 +11,7 @@ from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered, understood
 from vmss.insight import (
     checks_of_alerts,
+    checks_of_coverage,
     checks_of_dates,
     checks_of_installation,
     checks_of_passes,
@@ -58,6 +59,7 @@ CHECKS: Tuple[Check, ...] = (
     Check("suspended VMs", checks_of_passes.suspended_vms, SESSION),
     # What keeps snapshots from being taken, and from being deleted.
     Check("VMs", checks_of_storage.vms, SESSION),
+    Check("coverage", checks_of_coverage.check, SESSION),
     Check("storage", checks_of_storage.storage, SESSION),
     Check("retention", checks_of_storage.retention, SESSION),
     Check("disks", checks_of_storage.disks, SESSION),
