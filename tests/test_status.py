@@ -429,7 +429,7 @@ def test_nor_beside_one_whose_snapshot_somebody_deleted_nor_with_runs_by_hand_an
     assert len(asked(pool, 0)) == 10
     pool.at(11, 50)
     pool.tick()
-    assert len(asked(pool, 0)) == 6
+    assert len(asked(pool, 0)) == 8
 
 
 def test_a_snapshot_that_is_dated_in_the_future_is_none(pool: TestPool) -> None:
