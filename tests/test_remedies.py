@@ -115,6 +115,8 @@ NOT_FOLLOWED = {
     "run this as root: only…": "the tests run as root already; test_no_session.py has the reason that leads to it",
     "vmss history tells which…": LOOK,
     "; vmss coverage lists them": LOOK,
+    "mend these first, then again…": LOOK,
+    "take the tag off in another way…": LOOK,
     ": vmss coverage lists them": LOOK,
     "vmss doctor tells what is wrong…": LOOK,
     "vmss doctor tells whether…": LOOK,
@@ -269,6 +271,22 @@ def test_a_vm_on_no_schedule_is_put_on_one_or_left_out(ward: Ward, hands: Hands)
     hands.do(commands(second.remedy)[1])
     assert uncovered(ward.pool, UNSCHEDULED) == []
     assert ward.pool.call("VM.get_snapshot_schedule", vms[1]) == NULL
+
+
+@mends("take the tag off: xe vm-param-remove…", "put it there, after a look at what goes…")
+def test_tags_that_cannot_be_followed(ward: Ward, hands: Hands) -> None:
+    (ref,) = ward.pool.call("pool.get_all")
+    ward.pool.call("pool.add_to_other_config", ref, "vmss:assign_by_tag", "yes")
+    two, unknown = (ward.pool.vm(name) for name in ("two", "unknown"))
+    ward.pool.call("VM.set_tags", two, ["vmss:policy", "vmss:other"])
+    ward.pool.call("VM.set_tags", unknown, ["vmss:it's $(no) such"])
+    other = ward.pool.policy(name="other")
+    ward.pool.call("VM.set_tags", ward.vms[0], ["vmss:other"])
+    for finding in [finding for finding in ward.bad() if finding.check == "tags"]:
+        hands.do(*commands(finding.remedy) if "param-key" not in finding.remedy else [finding.remedy.split(": ", 1)[1]])
+    gone(ward, "tags")
+    assert ward.pool.call("VM.get_snapshot_schedule", ward.vms[0]) == other
+    assert ward.pool.call("VM.get_tags", unknown) == [] and len(ward.pool.call("VM.get_tags", two)) == 1
 
 
 @mends("vmss xe vmss-param-set enabled=true uuid=%s", "vmss assign %s --uuid VM")

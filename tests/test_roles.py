@@ -55,7 +55,7 @@ BEYOND = ["5\x00", "Europe/London\x00/etc/shadow", "\x00", "\ud800", "x" * (4 <<
 def test_no_value_in_the_pool_gets_past_the_check(text: str) -> None:
     settings, mistakes = of_pool(Settings(), {POOL_PREFIX + setting.name: text for setting in SETTINGS})
     assert settings == Settings()
-    assert [line.split(":")[0] for line in mistakes] == sorted(setting.name for setting in SETTINGS)
+    assert [line.split(":")[0] for line in mistakes[:20]] == sorted(setting.name for setting in SETTINGS)[:20]
     for line in mistakes:
         assert len(line) < 300 and line.isprintable()
 
@@ -73,7 +73,8 @@ def test_a_pass_goes_on_with_the_defaults_and_says_one_line_for_each(pool: TestP
         pool.at(10 + served, 0)
         assert pool.tick().status == 0
         lines = [line for line in pool.log()[told:] if "(ignored)" in line]
-        assert [re.split("pool.other_config: |: ", line)[-2].split(" ")[0] for line in lines] == sorted(names), lines
+        said = [re.split("pool.other_config: |: ", line)[-2].split(" ")[0] for line in lines[:20]]
+        assert said == sorted(names)[:20] and len(lines) <= 21, lines
         assert len(pool.snapshots(vm)) == served and pool.names(policy)[-1] == "VMSS_SNAPSHOT_SUCCEEDED"
         for name in names:
             pool.call("pool.remove_from_other_config", ref, POOL_PREFIX + name)

@@ -69,6 +69,7 @@ class Settings(NamedTuple):
     retries: int = 5
     retry_pause: int = 10
     late_limit: int = 86400
+    assign_by_tag: bool = False
     login_limit: int = 60
     call_limit: int = 300
     waits_per_second: int = 5
@@ -192,6 +193,14 @@ SETTINGS: Tuple[Setting, ...] = (
         _number(0, 604800),
         "Seconds after a slot for which the ticks try again to serve the VMs that failed for a reason that may pass. "
         "The next slot ends it too.",
+    ),
+    Setting(
+        "assign_by_tag",
+        _boolean,
+        "Whether each tick puts VMs on schedules by their tags: a VM that is on none and has the tag vmss:NAME comes "
+        "on the schedule of that name. It takes none off, moves none, and puts none on a schedule that keeps fewer "
+        "scheduled snapshots than the VM has. It costs a tick one query, which reads the VMs on no schedule that have "
+        "tags, 9 kB each.",
     ),
     Setting(
         "login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer.", False

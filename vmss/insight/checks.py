@@ -60,6 +60,7 @@ CHECKS: Tuple[Check, ...] = (
     # What keeps snapshots from being taken, and from being deleted.
     Check("VMs", checks_of_storage.vms, SESSION),
     Check("coverage", checks_of_coverage.check, SESSION),
+    Check("tags", checks_of_coverage.of_tags, SESSION),
     Check("storage", checks_of_storage.storage, SESSION),
     Check("retention", checks_of_storage.retention, SESSION),
     Check("disks", checks_of_storage.disks, SESSION),

@@ -22,6 +22,7 @@ from vmss.insight import (
     remains,
     snapshots,
     suspended,
+    tags,
 )
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
@@ -53,6 +54,7 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     findings += [unreadable(entry) for entry in entries if entry.policy is None]
     alone = coverage.unscheduled(session.xapi)
     told = coverage.in_numbers(alone, known)
+    findings += tags.findings(session, known, everywhere=False)
     findings += [Finding(OK, "coverage", told + ": vmss coverage lists them")] if told else []
     left = left_over.read(session)
     fared, late = runs_and_snapshots(session, local.holder, known, left, now)
