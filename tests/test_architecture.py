@@ -27,7 +27,7 @@ XE = "vmss.cli.commands.xe"
 # The core decides: it needs no module that could read a file, a clock or a socket.
 CORE_MAY_IMPORT = {
     "bisect", "calendar", "collections", "contextlib", "dateutil.parser", "datetime", "difflib", "enum", "functools",
-    "heapq", "itertools", "math", "re", "typing", "unicodedata",
+    "fnmatch", "heapq", "itertools", "math", "re", "typing", "unicodedata",
 }  # fmt: skip
 
 

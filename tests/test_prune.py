@@ -1,5 +1,6 @@
 """`vmss prune`: what it takes, what it leaves, and that it takes no snapshot."""
 
+import json
 import os
 import pty
 import subprocess
@@ -172,15 +173,35 @@ def test_what_cannot_be_deleted_is_reported_and_keeps_nothing_else(full: TestPoo
 
 def test_a_rehearsal_lists_what_would_go_and_changes_nothing(full: TestPool) -> None:
     before, log = scheduled(full), full.log()
-    lines: List[str] = []
-    report = prune(full, dry_run=True, say=lines.append)
+    report = prune(full, dry_run=True)
     one, two = vms_of(full)
     expected = uuids(full, one)[:5] + uuids(full, two)[:5]
-    assert list(report.listed) == expected and len(lines) == 10
-    assert lines[0].startswith("one: delete %s of 2026-03-02T09:15:" % expected[0][:36])
+    assert list(report.listed) == expected and report.listing
+    first = report.listing.snapshots[0]
+    assert (first.vm, first.vm_uuid, first.name) == ("one", full.uuid("VM", one), "nightly 2026-03-02T09:15:00Z")
+    assert (first.time.hour, first.time.minute) == (9, 15)
     assert report.line == "snapshots that would be deleted: 10; nothing was changed"
     assert (scheduled(full), full.log()) == (before, log)
     assert not (full.folder / "lock").exists() or not list((full.folder / "lock").glob("*.taking"))
+
+
+def test_the_size_is_what_the_disks_the_memory_and_the_base_copies_occupy_each_once(pool: TestPool) -> None:
+    vm = pool.vm("vm", [pool.sr()], running=True)
+    pool.policy([vm], "memory", type="checkpoint", retained_snapshots="7")
+    hours(pool, 9, 11)
+    pool.call("VM.set_snapshot_schedule", vm, "OpaqueRef:NULL")
+    for at, vdi in enumerate(sorted(pool.call("VDI.get_all"))):
+        pool.simulator.db.set("VDI", vdi, "physical_utilisation", 1 << at)
+    listing = prune(pool, DELETED, dry_run=True).listing
+    vdis = pool.call("VDI.get_all_records")
+    mine = set(pool.snapshot_vdis())
+    bases = {vdis[ref]["sm_config"].get("vhd-parent") for ref in mine}
+    of = [int(it["physical_utilisation"]) for ref, it in vdis.items() if ref in mine or it["uuid"] in bases]
+    # Each disk has another bit: so none is missing, and none counts twice.
+    assert listing and sum(one.size or 0 for one in listing.snapshots) == sum(of) and len(of) >= 8
+    # What stands there is no part of a query.
+    pool.simulator.db.set("VDI", sorted(mine)[0], "sm_config", {"vhd-parent": '") or ("'})
+    assert len(prune(pool, DELETED, dry_run=True).listed) == 3
 
 
 def test_a_snapshot_that_is_gone_meanwhile_counts_as_deleted_and_a_killed_one_is_finished(full: TestPool) -> None:
@@ -250,8 +271,8 @@ def test_what_is_dated_in_the_future_goes_and_nothing_else(pool: TestPool) -> No
     hours(pool, 10, 13)
     assert len(uuids(pool, vm)) == 6
     kept = uuids(pool, vm)[:3]
-    lines: List[str] = []
-    assert len(prune(pool, FUTURE, dry_run=True, say=lines.append).listed) == 3 and "2027-03-02T10:15:" in lines[0]
+    listing = prune(pool, FUTURE, dry_run=True).listing
+    assert listing and [one.time.year for one in listing.snapshots] == [2027, 2027, 2027]
     report = prune(pool, FUTURE)
     assert (report.status, report.line) == (0, "snapshots deleted: 3, of 1 VM; VMs with errors: 0")
     assert uuids(pool, vm) == kept
@@ -347,11 +368,10 @@ def of(pool: TestPool, vm: str) -> int:
 def test_snapshots_of_vms_that_are_gone_or_on_no_schedule_go_and_no_others(
     pool: TestPool, left: Dict[str, str]
 ) -> None:
-    lines: List[str] = []
-    listed = prune(pool, DELETED, dry_run=True, say=lines.append).listed
-    assert len(listed) == 4 and sum(line.startswith("off: delete ") for line in lines) == 2
-    assert sum(line.startswith("a VM that is gone, OpaqueRef:") for line in lines) == 2
-    assert all(line.endswith((", nightly 2026-03-02T10:15:00Z", ", nightly 2026-03-02T11:15:00Z")) for line in lines)
+    listing = prune(pool, DELETED, dry_run=True).listing
+    assert listing and sorted(one.vm for one in listing.snapshots) == ["", "", "off", "off"]
+    assert {one.vm_uuid for one in listing.snapshots} == {pool.uuid("VM", left["off"]), left["gone"]}
+    assert {one.name for one in listing.snapshots} == {"nightly 2026-03-02T10:15:00Z", "nightly 2026-03-02T11:15:00Z"}
     report = prune(pool, DELETED)
     assert (report.status, report.line) == (0, "snapshots deleted: 4, of 2 VMs; VMs with errors: 0")
     assert {name: of(pool, vm) for name, vm in left.items()} == {
@@ -409,8 +429,12 @@ def test_only_what_was_confirmed_goes(pool: TestPool, left: Dict[str, str]) -> N
 
 def test_the_command_prunes_and_says_how_much(full: TestPool) -> None:
     ended = command(full, "--policy", "nightly", "--dry-run")
-    assert (ended.status, ended.err) == (0, "") and ended.out.startswith("one: delete ")
-    assert ended.out.endswith("snapshots that would be deleted: 10; nothing was changed\n")
+    assert (ended.status, ended.err) == (0, "") and ended.out.startswith("one\tnightly 2026-03-02T09:15:00Z\t2026-03-")
+    assert "snapshots that would be deleted: 10; nothing was changed; on disk they occupy " in ended.out
+    listed = json.loads(command(full, "--dry-run", "--json").out)
+    assert len(listed) == 10 and listed[0]["age"] == 6 * 3600 and listed[0]["time"].startswith("2026-03-02T09:15:")
+    assert command(full, "--dry-run", "--csv").out.startswith("vm,name,time,age,size,uuid,vm_uuid\r\none,")
+    one_line(command(full, "--json"), 2, "--json: goes with --dry-run")
     ended = command(full)
     assert (ended.status, ended.out, ended.err) == (0, "snapshots deleted: 10, of 2 VMs; VMs with errors: 0\n", "")
     assert command(full).out == "snapshots deleted: 0, of 0 VMs; VMs with errors: 0\n"
@@ -437,7 +461,7 @@ def test_with_yes_nobody_is_asked(pool: TestPool, left: Dict[str, str]) -> None:
 @pytest.mark.parametrize("answer, number", [("y\n", 6), ("\n", 10), ("no\n", 10), ("\x04", 10)])
 def test_on_a_terminal_it_lists_and_asks(pool: TestPool, left: Dict[str, str], answer: str, number: int) -> None:
     shown = asked(pool, ["prune", "--of-deleted"], answer)
-    assert "off: delete " in shown and "Delete 4 snapshots? [y/N]" in shown
+    assert "nightly 2026-03-02T10:15:00Z" in shown and "(deleted)" in shown and "Delete 4 snapshots? [y/N]" in shown
     assert len(scheduled(pool)) == number
     assert ("snapshots deleted: 4" in shown) == (number == 6)
 

@@ -25,9 +25,12 @@ from tests.test_doctor import ward as ward_of_a_dom0
 from tests.test_read_back import Bench
 from tests.test_readme_commands import environment
 from vmss.cli.main import COMMANDS as OURS
+from vmss.core.coverage import DISABLED, EMPTY, LEFT_BEHIND, UNSCHEDULED, Row
 from vmss.core.records import FROZEN_PREFIX, NULL
 from vmss.edges.lock import LockDirectory
+from vmss.insight import coverage
 from vmss.insight.findings import Finding
+from vmss.insight.reading import reading
 from vmss.installation.install import example
 from vmss.passes.journal import LEFT_OVER
 from vmss.simulator.server import Server
@@ -124,6 +127,11 @@ NOT_FOLLOWED = {
     "run this as root; ls…": "the tests run as root already",
     "run this as root: only…": "the tests run as root already; test_no_session.py has the reason that leads to it",
     "vmss history tells which…": LOOK,
+    "; vmss coverage lists them": LOOK,
+    "mend these first, then again…": LOOK,
+    "take the tag off in another way…": LOOK,
+    ": vmss coverage lists them": LOOK,
+    "vmss doctor tells what is wrong…": LOOK,
     "vmss doctor tells whether…": LOOK,
     "check the licence of every…": OUTSIDE,
     "report the line of…": LOOK,
@@ -189,7 +197,8 @@ def test_every_command_in_a_remedy_exists() -> None:
 
 _COMMAND = re.compile(
     r"(?<![/\w])(?:(?:vmss xe|xe) [a-z]+(?:-[a-z]+)+(?: [a-z]+(?:-[a-z]+)*(?::[\w:-]+)?=[^\s;,()]*)*"
-    r"|vmss history [-\w]+|vmss [a-z]+(?: --[a-z]+(?: [0-9a-f]{8}-[-0-9a-f]+)?)*|(?:chmod|chown|mv|kill|rm) [^;]+)"
+    r"|vmss history [-\w]+|vmss (?:un)?assign [-\w]+(?: --uuid [-\w]+)"
+    r"|vmss [a-z]+(?: --[a-z]+(?:-[a-z]+)*(?: [0-9a-f]{8}-[-0-9a-f]+)?)*|(?:chmod|chown|mv|kill|rm) [^;]+)"
 )
 
 
@@ -259,6 +268,59 @@ def gone(ward: Ward, check: str) -> None:
 
 
 # What the doctor and the status say
+
+
+def uncovered(pool: TestPool, what: str) -> List[Row]:
+    """The rows of `vmss coverage` that say this."""
+    with reading(pool.surroundings()) as session:
+        return [row for row in coverage.read(session).rows if row.what == what]
+
+
+@mends("vmss assign SCHEDULE --uuid %s; or, if it…")
+def test_a_vm_on_no_schedule_is_put_on_one_or_left_out(ward: Ward, hands: Hands) -> None:
+    vms = [ward.pool.vm(name) for name in ("one", "two")]
+    first, second = uncovered(ward.pool, UNSCHEDULED)
+    hands.do(commands(first.remedy)[0], SCHEDULE="policy")
+    assert ward.pool.call("VM.get_snapshot_schedule", vms[0]) == ward.policy
+    hands.do(commands(second.remedy)[1])
+    assert uncovered(ward.pool, UNSCHEDULED) == []
+    assert ward.pool.call("VM.get_snapshot_schedule", vms[1]) == NULL
+
+
+@mends("take the tag off: xe vm-param-remove…", "put it there, after a look at what goes…")
+def test_tags_that_cannot_be_followed(ward: Ward, hands: Hands) -> None:
+    (ref,) = ward.pool.call("pool.get_all")
+    ward.pool.call("pool.add_to_other_config", ref, "vmss:assign_by_tag", "yes")
+    two, unknown = (ward.pool.vm(name) for name in ("two", "unknown"))
+    ward.pool.call("VM.set_tags", two, ["vmss:policy", "vmss:other"])
+    ward.pool.call("VM.set_tags", unknown, ["vmss:it's $(no) such"])
+    other = ward.pool.policy(name="other")
+    ward.pool.call("VM.set_tags", ward.vms[0], ["vmss:other"])
+    for finding in [finding for finding in ward.bad() if finding.check == "tags"]:
+        hands.do(*commands(finding.remedy) if "param-key" not in finding.remedy else [finding.remedy.split(": ", 1)[1]])
+    gone(ward, "tags")
+    assert ward.pool.call("VM.get_snapshot_schedule", ward.vms[0]) == other
+    assert ward.pool.call("VM.get_tags", unknown) == [] and len(ward.pool.call("VM.get_tags", two)) == 1
+
+
+@mends("vmss xe vmss-param-set enabled=true uuid=%s", "vmss assign %s --uuid VM")
+def test_a_schedule_that_is_disabled_or_has_no_vm(ward: Ward, hands: Hands) -> None:
+    ward.pool.call("VMSS.set_enabled", ward.policy, False)
+    hands.do(*commands(uncovered(ward.pool, DISABLED)[0].remedy))
+    assert uncovered(ward.pool, DISABLED) == []
+    ward.pool.policy([], "empty")
+    (row,) = uncovered(ward.pool, EMPTY)
+    hands.do(*commands(row.remedy), VM=ward.pool.uuid("VM", ward.pool.vm("new")))
+    assert uncovered(ward.pool, EMPTY) == []
+
+
+@mends("vmss prune --of-deleted --dry-run lists them…")
+def test_snapshots_that_no_run_deletes(ward: Ward, hands: Hands) -> None:
+    ward.pool.call("VM.set_snapshot_schedule", ward.vms[0], NULL)
+    listing, deletion = commands(uncovered(ward.pool, LEFT_BEHIND)[0].remedy)
+    hands.do(listing)
+    hands.do(deletion + " --yes", loses=1)  # it asks at a terminal
+    assert uncovered(ward.pool, LEFT_BEHIND) == [] and len(ward.pool.snapshots(ward.vms[1])) == 1
 
 
 @mends("xe pool-param-remove uuid=%s param-name=other-config…")

@@ -11,19 +11,7 @@ from tests.pool import GIB, TestPool
 from tests.test_ways import alert, disks, run, set_for_the_pool
 from vmss.core.chain import Chain, Image, chains
 from vmss.core.plan import Need, Space
-from vmss.core.room import (
-    AFTER_EXPIRY,
-    FITS,
-    NOT,
-    Reserve,
-    Room,
-    amount,
-    full_at,
-    in_units,
-    leaves_reserve,
-    parse_reserve,
-    rate,
-)
+from vmss.core.room import AFTER_EXPIRY, FITS, NOT, Reserve, Room, amount, full_at, leaves_reserve, parse_reserve, rate
 from vmss.edges.room_notes import read_notes
 from vmss.insight.outlook import read_outlook, warnings
 from vmss.insight.reading import reading
@@ -208,21 +196,6 @@ def test_when_it_is_full() -> None:
     assert full_at(space, 1.0, NOW) == NOW + timedelta(seconds=60)
     assert full_at(space, 0.0, NOW) is full_at(space, None, NOW) is full_at(space, 1e-9, NOW) is None
     assert full_at(Space(100, 140, False), 1.0, NOW) == NOW
-
-
-@pytest.mark.parametrize(
-    "count, text",
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1 << 10, "1.0 KiB"),
-        (35 << 20, "35 MiB"),
-        (int(3.4 * GIB), "3.4 GiB"),
-        (1 << 43, "8.0 TiB"),
-    ],
-)
-def test_bytes_in_words(count: int, text: str) -> None:
-    assert in_units(count) == text
 
 
 def tree(*pairs: str) -> Dict[str, Image]:

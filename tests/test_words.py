@@ -88,6 +88,21 @@ def test_how_far_off_an_instant_is(seconds: int, text: str) -> None:
     assert words.distance(now + timedelta(seconds=seconds), now) == text
 
 
+@pytest.mark.parametrize(
+    "number, text",
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 << 29, "1.5 GiB"),
+        (250 << 30, "250 GiB"),
+        (1 << 60, "1048576 TiB"),
+    ],
+)
+def test_a_size_in_words(number: int, text: str) -> None:
+    assert words.size(number) == text
+
+
 def test_an_instant_is_told_on_both_clocks_where_they_differ() -> None:
     late = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
     assert words.moment(late, UTC, UTC) == "2026-03-02 23:30 UTC"

@@ -16,7 +16,8 @@ from vmss.xe.syntax import OPTIONS
 
 # What completes the value of an argument, by its placeholder in the help. Nothing completes a value that is not here.
 FILE, DIRECTORY, POLICY = "_vmss_files default", "_vmss_files dirnames", "_vmss_schedules"
-KINDS: Dict[str, str] = {"FILE": FILE, "PATH": FILE, "PEM": FILE, "DIR": DIRECTORY, SCHEDULE: POLICY}
+VMS = "_vmss_uuids vm"
+KINDS: Dict[str, str] = {"FILE": FILE, "PATH": FILE, "PEM": FILE, "DIR": DIRECTORY, SCHEDULE: POLICY, "UUID": VMS}
 
 # The options of xe's commands that have no value.
 XE_FLAGS = ("--minimal", "--multiple", "--all", "--force", "--help")

@@ -1,7 +1,7 @@
-"""What a rehearsal of a pass says: each VM of the schedules that would run, with what would be taken and deleted."""
+"""What a rehearsal says: of runs, each VM with what would be taken and deleted; of a deletion, each snapshot."""
 
 from datetime import datetime, tzinfo
-from typing import List, Mapping, NamedTuple, Sequence, Tuple
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.fate import Fate
 from vmss.core.job import Job
@@ -29,6 +29,29 @@ class Rehearsal(NamedTuple):
     """All of them, in the order of the schedules; and the zones of the schedules and of whoever asks."""
 
     vms: Tuple[Rehearsed, ...]
+    zone: tzinfo
+    here: tzinfo
+
+
+class Doomed(NamedTuple):
+    """One snapshot that a request to delete would delete: its VM, whose name is empty if it is gone; when it was taken;
+    its size on disk in bytes, if that is known."""
+
+    vm: str
+    vm_uuid: str
+    uuid: str
+    name: str
+    time: datetime
+    size: Optional[int] = None
+
+
+class Listing(NamedTuple):
+    """All of them, the oldest of a VM first; a line for each that stays though it was asked for; the time at which they
+    were listed, the zone of the schedules, and that of whoever asks."""
+
+    snapshots: Tuple[Doomed, ...]
+    stay: Tuple[str, ...]
+    now: datetime
     zone: tzinfo
     here: tzinfo
 

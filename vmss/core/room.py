@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.plan import Need, Space
+from vmss.core.words import size
 
 FITS, AFTER_EXPIRY, NOT = "fits", "fits after expiry", "does not fit"
 
@@ -23,9 +24,9 @@ class Reserve(NamedTuple):
     bytes: int = 0
     per_cent: int = 0
 
-    def of(self, size: int) -> int:
+    def of(self, whole: int) -> int:
         """In bytes, on a storage repository of this size."""
-        return self.bytes + size * self.per_cent // 100
+        return self.bytes + whole * self.per_cent // 100
 
 
 def parse_reserve(text: str) -> Reserve:
@@ -61,14 +62,14 @@ class Room(NamedTuple):
     @property
     def sentence(self) -> str:
         """The numbers in words, without a full stop."""
-        parts = ["%s of %s are free" % (in_units(self.free), in_units(self.space.size))]
-        parts.append("the snapshots need up to %s" % in_units(self.needed))
+        parts = ["%s of %s are free" % (size(self.free), size(self.space.size))]
+        parts.append("the snapshots need up to %s" % size(self.needed))
         if self.growth:
-            parts.append("%s more will be written if it goes on as it did" % in_units(self.growth))
+            parts.append("%s more will be written if it goes on as it did" % size(self.growth))
         if self.freed:
-            parts.append("expiry gives back up to %s once it is coalesced" % in_units(self.freed))
+            parts.append("expiry gives back up to %s once it is coalesced" % size(self.freed))
         if self.reserve:
-            parts.append("%s are to stay free" % in_units(self.reserve))
+            parts.append("%s are to stay free" % size(self.reserve))
         return ", ".join(parts)
 
 
@@ -100,14 +101,3 @@ def full_at(space: Space, growth_rate: Optional[float], now: datetime) -> Option
         return None
     left = timedelta(seconds=min(max(0, space.size - space.used) / growth_rate, _FAR.total_seconds()))
     return None if left >= _FAR else now + left
-
-
-def in_units(count: int) -> str:
-    """A number of bytes for people: `512 MiB`, `3.4 GiB`."""
-    if count < 1 << 10:
-        return "%d B" % count
-    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >= 1 << shift:
-            value = count / (1 << shift)
-            return ("%.1f %s" if value < 10 else "%.0f %s") % (value, unit)
-    return ""

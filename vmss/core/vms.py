@@ -9,6 +9,7 @@ from vmss.core.retention import Snapshot
 class Disk(NamedTuple):
     """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes; `parent` is the uuid of the base
     copy that its image builds on, if the storage tells. `skip`: its record asks to leave it out of scheduled snapshots.
+    `used` are the bytes that its own image occupies.
     """
 
     ref: str
@@ -22,6 +23,7 @@ class Disk(NamedTuple):
     name: str = ""
     parent: str = ""
     skip: bool = False
+    used: int = 0
 
 
 class Vm(NamedTuple):

@@ -54,6 +54,13 @@ def left_out(disks: Sequence[Disk], ways: Ways) -> List[Disk]:
     return [disk for disk in disks if disk.skip or disk.name.startswith(ways.skip_disks)]
 
 
+def refusal(job: Job, action: str) -> Error:
+    """The error of ours for which a job's snapshot is not started; empty if there is none."""
+    if job.refused:
+        return job.refused
+    return (ALL_DISKS_NEEDED, action) if job.left_out and not job.task and action != TAKE_SNAPSHOT else ()
+
+
 def become_plain(ended: Operation, error: Error, waiting: Iterable[Operation], jobs: Sequence[Job]) -> List[Operation]:
     """Given the operation that takes a snapshot and has ended with this error, those that wait, and the jobs, return
     the ones in whose place plain snapshots are taken."""

@@ -33,6 +33,18 @@ def duration(seconds: float) -> str:
     return ""
 
 
+def size(number: int) -> str:
+    """A number of bytes, in the unit in which it has one to four digits: `512 KiB`, `12.5 GiB`."""
+    if number < 1024:
+        return "%d B" % number
+    amount, unit = number / 1024.0, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1024.0, larger
+    return ("%.1f %s" if amount < 100 else "%.0f %s") % (amount, unit)
+
+
 def distance(instant: datetime, now: datetime) -> str:
     """How far off an instant is: `5 min ago`, `in 2 h`, `now`."""
     seconds = int((instant - now).total_seconds())

@@ -1,17 +1,24 @@
 """The scheduled snapshots of the whole pool, and their VMs: also VMs that are gone, or on no schedule."""
 
+from contextlib import suppress
 from datetime import datetime
-from typing import Any, Dict, List, Mapping, Sequence, Set
+from typing import AbstractSet, Any, Collection, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
+from vmss.core.assignment import Member
 from vmss.core.datetimes import parse_datetime
 from vmss.core.records import NULL
-from vmss.core.text import is_uuid
+from vmss.core.retention import Snapshot
+from vmss.core.text import is_reference, is_uuid
 from vmss.core.vms import Vm
 from vmss.edges.query import list_of, text_of
+from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
 _SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
 _ON_SCHEDULE = '(field "is_a_snapshot" = "false") and (not (field "snapshot_schedule" = "%s"))' % NULL
+
+# Upper limit on the VMs that are gone whose snapshots are looked for; of more, only the number of snapshots is told.
+_GONE_MAX = 200
 
 
 def scheduled_snapshots(xapi: Xapi) -> List[str]:
@@ -75,6 +82,58 @@ def owners(xapi: Xapi, snapshots: Sequence[str]) -> List[Vm]:
     for vm, mine in sorted(of.items()):
         found += _owner(xapi, vm, mine)
     return found
+
+
+class LeftBehind(NamedTuple):
+    """The scheduled snapshots of one VM that is on no schedule, or gone: its name, which is empty then, its uuid or its
+    reference, and those that are not pinned. Where there are too many VMs that are gone, the last has only the
+    `number` of what is left."""
+
+    vm: str
+    uuid: str
+    snapshots: Tuple[Snapshot, ...]
+    number: int
+    gone: bool = False
+
+
+def left_behind(xapi: Xapi, vms: Sequence[Member], schedules: Collection[str]) -> List[LeftBehind]:
+    """Given all VMs and the references of all schedules, return the snapshots that no run deletes."""
+    rest = set(scheduled_snapshots(xapi))
+    for vm in vms:
+        if vm.schedule in schedules:
+            rest -= vm.snapshots
+    off = [vm for vm in vms if vm.schedule not in schedules and not rest.isdisjoint(vm.snapshots)]
+    read = read_snapshots(xapi, [vm.ref for vm in off])
+    found = [_left(vm.name, vm.uuid, read.get(vm.ref, {}), rest) for vm in off]
+    return [one for one in found + _left_of_gone(xapi, rest.difference(*(vm.snapshots for vm in off))) if one.number]
+
+
+def _left(name: str, uuid: str, read: Mapping[str, Snapshot], rest: AbstractSet[str], gone: bool = False) -> LeftBehind:
+    # A pinned one was not left behind, but kept.
+    mine = tuple(one for ref, one in read.items() if ref in rest and not one.pinned)
+    return LeftBehind(name, uuid, mine, len(mine), gone)
+
+
+def _left_of_gone(xapi: Xapi, rest: Set[str]) -> List[LeftBehind]:
+    """What these snapshots are of: VMs that are gone, or have become templates. No field of a snapshot that a query
+    could ask for tells that its VM is gone; so of each such VM one snapshot is asked, which tells of the others."""
+    found: List[LeftBehind] = []
+    while rest and len(found) < _GONE_MAX:
+        ref = min(rest)
+        rest.discard(ref)
+        try:
+            of = str(xapi.call("VM.get_snapshot_of", ref))
+        except Refused:
+            continue  # it is gone
+        if of == NULL or not is_reference(of):
+            continue
+        read = read_snapshots(xapi, [of]).get(of, {})
+        name, gone = "", True
+        with suppress(Refused):
+            name, gone = str(xapi.call("VM.get_name_label", of)), False
+        found.append(_left(name, of, read, rest | {ref}, gone))
+        rest.difference_update(read)
+    return found + ([LeftBehind("", "", (), len(rest), True)] if rest else [])
 
 
 def _owner(xapi: Xapi, ref: str, snapshots: Sequence[str]) -> List[Vm]:

@@ -172,7 +172,16 @@ def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
         name=str(record.get("name_label", "")),
         parent=parent_of(record),
         skip=_SKIP_KEY in record.get("other_config", ()),
+        used=_used(record),
     )
+
+
+def _used(record: Mapping[str, Any]) -> int:
+    """The bytes that a disk's image occupies; 0 if its record does not tell."""
+    try:
+        return max(0, int_of(record.get("physical_utilisation", 0)))
+    except MISREAD:
+        return 0
 
 
 def parent_of(record: Mapping[str, Any]) -> str:

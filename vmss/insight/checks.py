@@ -12,6 +12,7 @@ from vmss.edges.xapi import Refused, Unanswered, understood
 from vmss.insight import (
     checks_of_alerts,
     checks_of_chains,
+    checks_of_coverage,
     checks_of_dates,
     checks_of_hooks,
     checks_of_installation,
@@ -61,6 +62,8 @@ CHECKS: Tuple[Check, ...] = (
     Check("suspended VMs", checks_of_passes.suspended_vms, SESSION),
     # What keeps snapshots from being taken, and from being deleted.
     Check("VMs", checks_of_storage.vms, SESSION),
+    Check("coverage", checks_of_coverage.check, SESSION),
+    Check("tags", checks_of_coverage.of_tags, SESSION),
     Check("storage", checks_of_storage.storage, SESSION),
     Check("chains", checks_of_chains.lengths, SESSION),
     Check("retention", checks_of_storage.retention, SESSION),

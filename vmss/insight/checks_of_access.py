@@ -1,8 +1,8 @@
 """The check whether each SR of a VM's disks and CDs is attached where the VM's snapshot is taken."""
 
-from typing import Any, Iterator, Mapping, NamedTuple, Tuple
+from typing import Iterator, Mapping, Tuple
 
-from vmss.core.policy import CHECKPOINT, Policy
+from vmss.core.policy import CHECKPOINT
 from vmss.core.records import Pool
 from vmss.core.text import quoted
 from vmss.core.words import counted, listed
@@ -10,13 +10,7 @@ from vmss.edges.access import asked, blocked
 from vmss.edges.xapi import Xapi
 from vmss.insight.findings import WARNING, Finding
 from vmss.insight.names import called, first_names
-
-
-class Examined(NamedTuple):
-    """A VM that is to be snapshotted: its policy and its record."""
-
-    policy: Policy
-    record: Mapping[str, Any]
+from vmss.insight.unfit import Examined
 
 
 def unattached(xapi: Xapi, pool: Pool, vms: Mapping[str, Examined]) -> Iterator[Tuple[Finding, int]]:

@@ -5,10 +5,9 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
 
 from vmss.core.chain import LIMIT, Chain, Image, chains
 from vmss.core.datetimes import in_future, parse_datetime
-from vmss.core.room import in_units
 from vmss.core.text import one_line, quoted
 from vmss.core.vms import Disk
-from vmss.core.words import agree, counted
+from vmss.core.words import agree, counted, size
 from vmss.edges.access import refs_where
 from vmss.edges.chains import read_images
 from vmss.edges.storage import read_disks
@@ -55,9 +54,9 @@ def lengths(case: Case) -> Iterator[Finding]:
 def _in_short(found: Mapping[str, Chain]) -> str:
     longest = max((chain.length for chain in found.values()), default=0)
     waiting = sum(chain.waiting for chain in found.values())
-    size = sum(chain.bytes for chain in found.values())
+    total = sum(chain.bytes for chain in found.values())
     text = "the longest chain has %s of %d" % (counted(longest, "image"), LIMIT)
-    return text + ("; %s (%s) wait to be coalesced" % (counted(waiting, "image"), in_units(size)) if waiting else "")
+    return text + ("; %s (%s) wait to be coalesced" % (counted(waiting, "image"), size(total)) if waiting else "")
 
 
 def _too_long(xapi: Xapi, disk: Disk, vm: _Vm, chain: Chain) -> Finding:
@@ -69,7 +68,7 @@ def _too_long(xapi: Xapi, disk: Disk, vm: _Vm, chain: Chain) -> Finding:
         "the chain of a disk of %s has %d images; at %d no snapshot of it can be taken"
         % (quoted(name), chain.length, LIMIT),
         "disk %s; %d of them, with %s, %s to be coalesced"
-        % (disk.uuid, chain.waiting, in_units(chain.bytes), agree(chain.waiting, "waits", "wait")),
+        % (disk.uuid, chain.waiting, size(chain.bytes), agree(chain.waiting, "waits", "wait")),
         "keep fewer: vmss xe vmss-param-set retained-snapshots=N uuid=%s, then vmss prune --policy %s; delete other "
         "snapshots of the VM: xe snapshot-list snapshot-of=%s; let the storage coalesce: xe sr-scan uuid=%s"
         % (vm.policy, vm.policy, uuid, sr),
@@ -133,14 +132,14 @@ def _made_by_hand(case: Case) -> Iterator[Finding]:
     if not old:
         return
     count = sum(len(refs) for refs in old.values())
-    size = _size(xapi, [ref for refs in old.values() for ref in refs])
+    kept = _size(xapi, [ref for refs in old.values() for ref in refs])
     names = [str(xapi.call("VM.get_name_label", vm)) for vm in old]
     yield Finding(
         OK,
         "chains",
         "%s that somebody has made %s older than %d days: of %s"
         % (counted(count, "snapshot"), agree(count, "is", "are"), _OLD.days, first_names(names)),
-        "the oldest is of %s; the images that they keep have %s" % (case.moment(oldest), in_units(size)),
+        "the oldest is of %s; the images that they keep have %s" % (case.moment(oldest), size(kept)),
     )
 
 

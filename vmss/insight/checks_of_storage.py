@@ -5,7 +5,7 @@ from typing import AbstractSet, Any, Dict, Iterator, Mapping, Optional, Sequence
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, in_future, parse_datetime
 from vmss.core.failures import failure_of
-from vmss.core.policy import CHECKPOINT, Policy
+from vmss.core.policy import Policy
 from vmss.core.retention import Keep, Snapshot, expired
 from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line, quoted
@@ -14,16 +14,16 @@ from vmss.edges.access import refs_where
 from vmss.edges.query import where
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
-from vmss.insight import left_over, lock_and_log, rooms
+from vmss.insight import left_over, lock_and_log, rooms, unfit
 from vmss.insight.case import Case
-from vmss.insight.checks_of_access import Examined, unattached
+from vmss.insight.checks_of_access import unattached
 from vmss.insight.findings import OK, WARNING, Finding
 from vmss.insight.names import called, first_names
+from vmss.insight.unfit import Examined
 from vmss.passes.left_over import KEEP_KEY
 
-# Upper limits on what is examined one by one: VMs, storage repositories and unused disks; and disks of VMs.
+# Upper limit on what is examined one by one: VMs, storage repositories and unused disks.
 _MAX = 200
-_DISKS_MAX = 1000
 # The disks of a snapshot exist before the snapshot does.
 _MAKING = timedelta(hours=1)
 
@@ -34,26 +34,24 @@ _MAKING = timedelta(hours=1)
 def vms(case: Case) -> Iterator[Finding]:
     """Whether a snapshot can be taken of each VM."""
     xapi, bad = case.open.xapi, 0
-    disks = _bad_disks(xapi)
     examined = {
         ref: Examined(policy, record)
         for policy in case.known
         if policy.enabled
         for ref, record in _records(xapi, policy)
     }
-    for ref, (policy, record) in examined.items():
-        error = disks.get(ref) or (_refusal(xapi, policy, ref, record) if bad < _MAX else None)
-        if error:
-            bad += 1
-            uuid = one_line(str(record["uuid"]), 40)
-            failure = failure_of(error, uuid, policy.uuid)
-            yield Finding(
-                WARNING,
-                "VMs",
-                "%s of %s cannot be snapshotted: %s" % (quoted(record["name_label"]), called(policy), failure.sentence),
-                one_line(" ".join(error), 200),
-                "%s See the VM: xe vm-param-list uuid=%s" % (failure.remedy, uuid),
-            )
+    for ref, found in unfit.read(xapi, examined).items():
+        policy, record = examined[ref]
+        bad += 1
+        uuid = one_line(str(record["uuid"]), 40)
+        failure = failure_of(found.error, uuid, policy.uuid)
+        yield Finding(
+            WARNING,
+            "VMs",
+            "%s of %s cannot be snapshotted: %s" % (quoted(record["name_label"]), called(policy), failure.sentence),
+            one_line(" ".join(found.error), 200),
+            "%s See the VM: xe vm-param-list uuid=%s" % (failure.remedy, uuid),
+        )
     for finding, number in unattached(xapi, case.open.pool, examined):
         bad += number
         yield finding
@@ -68,50 +66,6 @@ def _records(xapi: Xapi, policy: Policy) -> Iterator[Tuple[str, Dict[str, Any]]]
     for ref, record in where(xapi, "VM", "snapshot_schedule", [policy.ref]):
         if isinstance(record, Mapping) and isinstance(record.get("name_label"), str):
             yield ref, dict(record)
-
-
-def _refusal(xapi: Xapi, policy: Policy, vm: str, record: Mapping[str, Any]) -> Optional[Tuple[str, ...]]:
-    """The error with which xapi would refuse to take the policy's snapshot of a VM, if it would."""
-    halted = record.get("power_state") == "Halted"
-    operation = "checkpoint" if policy.type == CHECKPOINT and not halted else "snapshot"
-    # What is under way with the VM at this moment will be over.
-    if operation in record.get("allowed_operations", ()) or record.get("current_operations"):
-        return None
-    try:
-        xapi.call("VM.assert_operation_valid", vm, operation)
-    except Refused as refused:
-        if refused.code == "RBAC_PERMISSION_DENIED":
-            raise
-        return None if refused.code == "HANDLE_INVALID" else refused.error
-    return None
-
-
-def _bad_disks(xapi: Xapi) -> Dict[str, Tuple[str, ...]]:
-    """By VM, the error that the snapshot of a disk of its would end with: as far as the disk's record, or the type of
-    its storage, tells that."""
-    errors: Dict[str, Tuple[str, ...]] = {}  # by disk
-    for vdi in refs_where(xapi, "VDI", '(field "on_boot" = "reset") and (field "is_a_snapshot" = "false")'):
-        errors[vdi] = ("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION",)
-    for vdi in refs_where(xapi, "VDI", '(field "sharable" = "true") and (field "is_a_snapshot" = "false")'):
-        errors[vdi] = ("VDI_IS_SHARABLE", vdi)
-    with understood("SM"):
-        unable = sorted(
-            {
-                str(record["type"])
-                for record in xapi.call("SM.get_all_records").values()
-                if "VDI_SNAPSHOT" not in record["features"]
-            }
-        )
-    for kind in unable:
-        for sr in refs_where(xapi, "SR", 'field "type" = "%s"' % kind.replace('"', "")):
-            for vdi in refs_where(xapi, "VDI", '(field "SR" = "%s") and (not (field "VBDs" = "()"))' % sr):
-                errors.setdefault(vdi, ("SR_OPERATION_NOT_SUPPORTED", sr))
-    by_vm: Dict[str, Tuple[str, ...]] = {}
-    for _, vbd in where(xapi, "VBD", "VDI", list(errors)[:_DISKS_MAX]):
-        with understood("VBD"):
-            if vbd["type"] == "Disk":
-                by_vm.setdefault(str(vbd["VM"]), errors.get(str(vbd["VDI"]), ()))
-    return by_vm
 
 
 # Room

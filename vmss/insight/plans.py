@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Set
 
-from vmss.core import fate, thinning
+from vmss.core import fate, thinning, ways
 from vmss.core.fate import RUNS_MAX, SKIPPED, TAKEN, Fate
 from vmss.core.policy import Policy
 from vmss.core.schedule import next_slot

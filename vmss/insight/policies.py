@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     description: str
     policy: Optional[Policy]
     error: str = ""
+    ref: str = ""
 
 
 class Details(NamedTuple):
@@ -168,6 +169,6 @@ def _entry(ref: str, record: Any, settings: Settings) -> Entry:
         for name, default in (("uuid", ref), ("name_label", ""), ("name_description", ""))
     ]
     try:
-        return Entry(texts[0], texts[1], texts[2], settings.applied(from_record(ref, record)))
+        return Entry(texts[0], texts[1], texts[2], settings.applied(from_record(ref, record)), ref=ref)
     except PolicyError as error:
-        return Entry(texts[0], texts[1], texts[2], None, str(error))
+        return Entry(texts[0], texts[1], texts[2], None, str(error), ref)

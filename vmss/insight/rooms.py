@@ -5,8 +5,9 @@ from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
 from vmss.core import words
 from vmss.core.plan import Space
-from vmss.core.room import full_at, in_units, rate
+from vmss.core.room import full_at, rate
 from vmss.core.text import one_line, quoted
+from vmss.core.words import size
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Settings
 from vmss.edges.storage import read_space
@@ -66,7 +67,7 @@ def _finding(xapi: Xapi, repository: Repository, settings: Settings, now: dateti
         CRITICAL if repository.part >= settings.room_critical else WARNING,
         "storage",
         "the storage repository %s is %d %% full" % (quoted(name), repository.part),
-        "%s of %s are used%s" % (in_units(space.used), in_units(space.size), ahead),
+        "%s of %s are used%s" % (size(space.used), size(space.size), ahead),
         "delete snapshots or disks, lower retained-snapshots, or extend it: xe sr-param-list uuid=%s" % uuid,
     )
 

@@ -12,7 +12,19 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
 from vmss.edges.settings import Place, Settings, SettingsError, of_pool
 from vmss.edges.shell import shell_word
-from vmss.insight import left_over, lock_and_log, no_session, policies, promises, remains, rooms, snapshots, suspended
+from vmss.insight import (
+    coverage,
+    left_over,
+    lock_and_log,
+    no_session,
+    policies,
+    promises,
+    remains,
+    rooms,
+    snapshots,
+    suspended,
+    tags,
+)
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -41,6 +53,10 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     findings += lock_and_log.examine(session, local, known, now)
     findings += suspended.examine(session, local, now)
     findings += [unreadable(entry) for entry in entries if entry.policy is None]
+    alone = coverage.unscheduled(session.xapi)
+    told = coverage.in_numbers(alone, known)
+    findings += tags.findings(session, known, everywhere=False)
+    findings += [Finding(OK, "coverage", told + ": vmss coverage lists them")] if told else []
     left = left_over.read(session)
     fared, late = runs_and_snapshots(session, local.holder, known, left, now)
     findings += left_over.findings(left, session.moment, now)
@@ -52,6 +68,7 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
         "runs_failed": sum(1 for finding in fared if finding.severity and finding.check == "last run"),
         "vms_late": late,
         "left_over": len(left),
+        "vms_unscheduled": alone.number,
     }
     if repositories:
         most = max(repository.part for repository in repositories)

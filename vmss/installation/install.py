@@ -47,8 +47,7 @@ class File(NamedTuple):
     config: bool
 
 
-# The files outside PRIVATE. Each is a copy of the one with the same path in vmss/data; the example is made from the
-# settings.
+# The files outside PRIVATE: copies of those with the same paths in vmss/data; the example is made from the settings.
 FILES: Tuple[File, ...] = (
     File(PLUGIN, 0o755, False),
     File("/usr/sbin/vmss", 0o755, False),

@@ -11,9 +11,10 @@ from vmss.core.chain import chains
 from vmss.core.job import Job
 from vmss.core.outcome import CHAIN_TOO_LONG, NO_ROOM, Error
 from vmss.core.plan import Expiry, Space
-from vmss.core.room import amount, in_units, leaves_reserve, parse_reserve
+from vmss.core.room import amount, leaves_reserve, parse_reserve
 from vmss.core.text import one_line
 from vmss.core.vms import Disk
+from vmss.core.words import size
 from vmss.edges import storage
 from vmss.edges.xapi import Refused, Xapi
 from vmss.passes.context import Context
@@ -62,13 +63,7 @@ class Guards:
         except Refused:
             uuid = sr  # it is gone
         free, reserve = max(0, space.size - space.used), self._reserve.of(space.size)
-        return (
-            NO_ROOM,
-            uuid,
-            "free: %s" % in_units(free),
-            "needed: %s" % in_units(needed),
-            "to stay free: %s" % in_units(reserve),
-        )
+        return (NO_ROOM, uuid, "free: %s" % size(free), "needed: %s" % size(needed), "to stay free: %s" % size(reserve))
 
     def _too_long(self, jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]) -> Dict[str, Error]:
         """The errors of VMs with a disk whose chain is too long, by their references."""

@@ -7,10 +7,11 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 from vmss.core.datetimes import CLOCK_TOLERANCE, parse_reading
 from vmss.core.engine import Engine
 from vmss.core.failures import TRANSIENT, failure_of
-from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKE_SNAPSHOT, TAKES, Operation, already_gone
-from vmss.core.outcome import ALL_DISKS_NEEDED, OFF_SCHEDULE, RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
+from vmss.core.job import DESTROY_VM, SHUT_DOWN, TAKE_CHECKPOINT, TAKES, Operation, already_gone
+from vmss.core.outcome import OFF_SCHEDULE, RESULT_LOST, RUN_OVER, TIMED_OUT, Outcome
 from vmss.core.plan import take_anew
 from vmss.core.text import one_line
+from vmss.core.ways import refusal
 from vmss.edges.tasks import Tasks
 from vmss.edges.vms import read_vm
 from vmss.edges.xapi import Misunderstood, Refused, Unanswered
@@ -382,13 +383,9 @@ class Operations:
     def _doubted(self, operation: Operation) -> Optional[Outcome]:
         """What keeps a snapshot from being started: its VM's is under way, or taken already; None: nothing does."""
         job = self._engine.jobs[operation.job]
-        busy = () if job.task else self._unplaced.error_for(job)
+        busy = refusal(job, operation.action) or (() if job.task else self._unplaced.error_for(job))
         if busy:
             return Outcome(error=busy)
-        if job.refused:
-            return Outcome(error=job.refused)
-        if job.left_out and not job.task and operation.action != TAKE_SNAPSHOT:
-            return Outcome(error=(ALL_DISKS_NEEDED, operation.action))
         # That it was refused before does not prove that it was not started; and an earlier pass's may have ended since.
         if operation in self._tries or self._unplaced.concerns(job):
             snapshot = self._new_snapshot(operation)

@@ -1,36 +1,28 @@
 """Plans what a pass deletes on request: reads the VMs and their snapshots, and lets the core decide what goes."""
 
-from contextlib import suppress
 from datetime import datetime
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Set, Tuple
 
 from vmss.core import plan, pruning
-from vmss.core.datetimes import CLOCK_TOLERANCE, format_iso
+from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.messages import Victim
 from vmss.core.outcome import UNREADABLE
 from vmss.core.policy import Policy, index_of
 from vmss.core.problem import BadInput
 from vmss.core.pruning import DELETED, FUTURE, SURPLUS, Going, Prune
+from vmss.core.rehearsed import Doomed
 from vmss.core.retention import Keep
 from vmss.core.served import Served
-from vmss.core.text import one_line
 from vmss.core.vms import Vm
 from vmss.core.words import counted
 from vmss.edges import scheduled, world
+from vmss.edges.sizes import read_sizes
 from vmss.edges.vms import read_vms, with_snapshots
-from vmss.edges.xapi import Refused
 from vmss.passes.context import Context
 from vmss.passes.planning import Planned, read_disks, spare
 
 # VMs that are planned together, as their snapshots are read.
 _GROUP = 200
-
-
-class Listed(NamedTuple):
-    """One snapshot that would be deleted: its uuid, and the line about it."""
-
-    uuid: str
-    line: str
 
 
 class Pruner:
@@ -54,14 +46,14 @@ class Pruner:
         for group in self._groups():
             yield self._plan(group)
 
-    def listed(self) -> Iterator[Listed]:
+    def listed(self) -> Iterator[Doomed]:
         """What would be deleted."""
+        counted_already: Set[str] = set()
         for group in self._groups():
+            sizes = read_sizes(self._xapi, [one for going in group for one in going.expired], counted_already)
             for going in group:
-                for snapshot in going.expired:
-                    of = one_line(going.vm.name, 100) or "a VM that is gone, %s," % one_line(going.vm.uuid, 60)
-                    line = "%s: delete %s of %s" % (of, snapshot.uuid, format_iso(snapshot.time))
-                    yield Listed(snapshot.uuid, line + self._label(snapshot.ref))
+                for one in going.expired:
+                    yield Doomed(going.vm.name, going.vm.uuid, one.uuid, one.name, one.time, sizes.get(one.ref))
 
     # What goes
 
@@ -107,14 +99,6 @@ class Pruner:
         self.stay += _last(going)
         self.stay += plan.left_alone(vm, (), going.busy, {})
         return going
-
-    def _label(self, snapshot: str) -> str:
-        """The name of a snapshot of what was deleted: nothing else tells which schedule it was of."""
-        if self._prune.what != DELETED:
-            return ""
-        with suppress(Refused):  # it is gone
-            return ", %s" % one_line(str(self._xapi.call("VM.get_name_label", snapshot)), 100)
-        return ""
 
     # The plan
 

@@ -6,7 +6,7 @@ from vmss.core import fate
 from vmss.core.fate import Fate
 from vmss.core.plan import Expiry
 from vmss.core.pruning import Prune
-from vmss.core.rehearsed import Rehearsal, Rehearsed, rehearsed
+from vmss.core.rehearsed import Listing, Rehearsal, Rehearsed, rehearsed
 from vmss.edges.zones import time_zone
 from vmss.passes.agenda import Due
 from vmss.passes.context import Context
@@ -34,16 +34,12 @@ def _fates(context: Context, expiry: Expiry) -> List[Fate]:
     return fate.fates(expiry.vm, keep, context.now(), (), 0 if expiry.served else 1)
 
 
-def of_prune(context: Context, prune: Prune) -> Tuple[str, Tuple[str, ...]]:
-    """Say which snapshots a request would delete; return a line about the whole, and their uuids."""
+def of_prune(context: Context, prune: Prune) -> Tuple[str, Listing]:
+    """Which snapshots a request would delete; and a line about the whole."""
     pruner = Pruner(context, prune)
-    listed = []
-    for one in pruner.listed():
-        context.say(one.line)
-        listed.append(one.uuid)
-    for line in pruner.stay:
-        context.say(line)
-    return "snapshots that would be deleted: %d; nothing was changed" % len(listed), tuple(listed)
+    found = tuple(pruner.listed())
+    line = "snapshots that would be deleted: %d; nothing was changed" % len(found)
+    return line, Listing(found, tuple(pruner.stay), context.now(), context.log.zone, time_zone(None))
 
 
 def why_nothing_else(prunes: bool) -> str:

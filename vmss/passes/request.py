@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 
 if TYPE_CHECKING:
     from vmss.core.pruning import Prune, Pruned
-    from vmss.core.rehearsed import Rehearsal
+    from vmss.core.rehearsed import Listing, Rehearsal
     from vmss.core.served import Served
 
 
@@ -29,11 +29,16 @@ class Request(NamedTuple):
 
 class Report(NamedTuple):
     """How a pass ended: its exit status, one line for people, and the runs of the policies that it served. What came of
-    a request to delete snapshots; of its rehearsal, the uuids of what would be deleted; what one of runs says."""
+    a request to delete snapshots; what its rehearsal lists; what a rehearsal of runs says."""
 
     status: int
     line: str
     served: "Tuple[Served, ...]" = ()
     pruned: Optional["Pruned"] = None
-    listed: Tuple[str, ...] = ()
+    listing: Optional["Listing"] = None
     rehearsal: Optional["Rehearsal"] = None
+
+    @property
+    def listed(self) -> Tuple[str, ...]:
+        """The uuids of the snapshots that a request to delete would delete."""
+        return tuple(one.uuid for one in self.listing.snapshots) if self.listing else ()

@@ -163,6 +163,10 @@ class Pass:
         """Serve what is due as the pass begins. Return whether all came to its end."""
         if settled:
             self._find_orphans()
+        if self.context.settings.assign_by_tag and self.request.policy is None and self.context.pool.licensed:
+            from vmss.passes import by_tag  # not needed by an idle tick without it
+
+            by_tag.assign(self.context, self.directory)
         due = self.agenda.read(self.request.policy, self.request.missing)
         self.around.started()
         self._tell_logon_failures(due)
@@ -356,8 +360,8 @@ class Pass:
         from vmss.passes import rehearsal  # not needed by an idle tick
 
         if self.request.prune is not None:
-            line, listed = rehearsal.of_prune(self.context, self.request.prune)
-            return Report(EXIT_OK, line, listed=listed)
+            line, listing = rehearsal.of_prune(self.context, self.request.prune)
+            return Report(EXIT_OK, line, listing=listing)
         self.agenda.waits_since(seen_by_rehearsal(self.context, self.around.place))
         due = self.agenda.read(self.request.policy, self.request.missing)
         line, said = rehearsal.of_what_is_due(self.context, due)

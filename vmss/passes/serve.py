@@ -3,7 +3,6 @@
 from collections import deque
 from typing import Deque, Dict, Iterable, Iterator, List, Optional, Sequence
 
-from vmss.core import plan
 from vmss.core.engine import Engine
 from vmss.core.job import TAKES, Job, Operation
 from vmss.core.messages import Victim
@@ -15,8 +14,6 @@ from vmss.core.turn import Turn
 from vmss.core.vms import Vm
 from vmss.edges import stop
 from vmss.edges.lock import Lock
-from vmss.edges.room_notes import note_use
-from vmss.edges.vms import note_took
 from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.at_work import AtWork
 from vmss.passes.context import Context
@@ -27,6 +24,7 @@ from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
 from vmss.passes.kept import Kept
 from vmss.passes.loaded import load_all
+from vmss.passes.measures import note_measures
 from vmss.passes.operations import Operations
 from vmss.passes.planning import Planned, Planner
 from vmss.passes.read_back import ReadBack
@@ -125,7 +123,7 @@ class Service:
             self._engine.add(jobs_again(self._context, self._left, [turn.policy.ref for turn in turns]))
         complete = self._work_off()
         if complete:
-            self._note_durations()
+            note_measures(self._context, self._engine, self._operations.took)
         else:
             self._interrupt()
         return complete
@@ -389,15 +387,3 @@ class Service:
                 self._inbox.answer(asked, Answer(EXIT_FAILED if served.victims else EXIT_OK, line))
         if over:
             self._lock.working_on([policy.uuid for policy in self._in_hand.policies])
-
-    def _note_durations(self) -> None:
-        """Note at the VMs how long their snapshots took, so that the next pass knows which SR has most work, and at the
-        SRs how much is in use. Last, when no SR waits for us."""
-        for number, seconds in self._operations.took.items():
-            job = self._engine.jobs[number]
-            if self._engine.states[number].snapshot and plan.worth_noting(job, seconds):
-                note_took(self._context.xapi, job.vm, seconds)
-        # The tokens of checkpoints are hosts, too, of which nothing is noted.
-        srs = {token for number in self._operations.took for token in self._engine.jobs[number].tokens}
-        if srs:
-            note_use(self._context.xapi, sorted(srs), self._context.clock.now())

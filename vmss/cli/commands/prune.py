@@ -3,13 +3,14 @@
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from vmss.cli import tables
 from vmss.cli.parts import BY, SCHEDULE, STATUS, complain, new_parser, say, tell, utf8
 
 if TYPE_CHECKING:
     from vmss.edges.surroundings import Surroundings
-    from vmss.passes.request import Request
+    from vmss.passes.request import Report, Request
 
 _WHAT = """what it takes:
   Scheduled snapshots only, never those that you or a backup product made; never a pinned one (blocked-operations has
@@ -26,11 +27,15 @@ _WHAT = """what it takes:
                       disabled one, keeps all of its snapshots. They are listed first, and you are asked. Do not use it
                       while a VM is imported or moved into this pool: its snapshots may have no VM until that has ended.
 
-What is deleted is gone: --dry-run lists it before.
+What is deleted is gone: --dry-run lists it before, with the age and the size on disk of each: what its disks and memory
+occupy, and the base copies that they build on, each counted once, at the oldest. So much comes free at most, when the
+storage has coalesced: what a VM or a younger snapshot still needs of it stays.
 """
 
 _EXAMPLES = """examples:
-  vmss prune --dry-run             list what exceeds retention: VM, snapshot, date; and change nothing
+  vmss prune --dry-run             list what exceeds retention: VM, snapshot, date, age, size; change nothing
+  vmss prune --of-deleted --dry-run --json
+                                   the same of what was deleted, for programs
   vmss prune --policy nightly      delete what exceeds the retention of one snapshot schedule, now
   vmss prune --dated-in-future     after the clock was wrong, and is right again
   vmss prune --of-deleted          what schedules and VMs that are no more have left behind
@@ -51,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--of-deleted", action="store_true", help="delete what belongs to no schedule any more instead")
     prune.add_argument("--dry-run", action="store_true", help="list what would be deleted, and change nothing")
     prune.add_argument("--yes", action="store_true", help="do not ask before --of-deleted")
+    tables.add_form(prune)
     return prune
 
 
@@ -67,17 +73,19 @@ def do(arguments: argparse.Namespace) -> int:
 
     if arguments.of_deleted and arguments.policy is not None:
         raise BadInput("--of-deleted: not together with --policy, for no snapshot of a schedule that exists is taken")
+    if arguments.form and not arguments.dry_run:
+        raise BadInput("--%s: goes with --dry-run, which lists what would be deleted" % arguments.form)
     what = DELETED if arguments.of_deleted else FUTURE if arguments.dated_in_future else SURPLUS
     prune = Prune(what, arguments.policy)
     where = place(os.environ)
-    around = Surroundings(where, load(where.config), say=tell if arguments.dry_run else say, waits=complain)
+    around = Surroundings(where, load(where.config), say=say, waits=complain)
     ask = arguments.of_deleted and not arguments.dry_run and not arguments.yes
     if ask and not sys.stdin.isatty():
         raise BadInput("--of-deleted: nobody can be asked here; look at --of-deleted --dry-run, then add --yes")
     if arguments.dry_run or ask:
         report = run(Request(dry_run=True, prune=prune), around)
+        _list(report, arguments, sys.stdout)
         if not ask or not report.listed:
-            tell(report.line)
             return report.status
         if not _confirmed(len(report.listed)):
             say("nothing was changed")
@@ -86,6 +94,23 @@ def do(arguments: argparse.Namespace) -> int:
         prune = prune._replace(only=frozenset(report.listed))
     stop.install()
     return _prune(Request(prune=prune), around)
+
+
+def _list(report: "Report", arguments: argparse.Namespace, out: TextIO) -> None:
+    """Print what a rehearsal lists; to people also why others stay, and a line about the whole."""
+    from vmss.cli import rehearsal
+    from vmss.core.words import size
+
+    listing = report.listing
+    if listing is None:  # this host is not the coordinator
+        tell(report.line)
+        return
+    rehearsal.write_listing(listing, arguments, out)
+    for line in listing.stay:
+        complain(line)
+    if tables.for_people(arguments):
+        known = sum(one.size or 0 for one in listing.snapshots)
+        tell(report.line + ("; on disk they occupy %s" % size(known) if known else ""))
 
 
 def _prune(request: "Request", around: "Surroundings") -> int:

@@ -1,0 +1,123 @@
+"""Of which VMs no snapshot can be taken, and why: as far as records tell that, which are read for all VMs together."""
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from vmss.core.coverage import Unfit
+from vmss.core.policy import CHECKPOINT, Policy
+from vmss.edges.access import refs_where
+from vmss.edges.query import where
+from vmss.edges.storage import read_disks
+from vmss.edges.xapi import Refused, Xapi, understood
+
+# Upper limits on the VMs that xapi is asked about one by one, for no record tells why it would refuse; and on disks.
+_MAX = 200
+_DISKS_MAX = 1000
+_ALIVE = 'field "is_a_snapshot" = "false"'
+# A disk of LVM without a format that has snapshots: a map is stored as an S-expression.
+_RAW = "(field \"sm_config\" = \"(('vdi_type' 'aio'))\") and (%s)" % _ALIVE
+
+
+class Examined(NamedTuple):
+    """A VM that is to be snapshotted: its policy and its record."""
+
+    policy: Policy
+    record: Mapping[str, Any]
+
+
+def read(xapi: Xapi, vms: Mapping[str, Examined]) -> Dict[str, Unfit]:
+    """Those of these VMs, by their references, of which no snapshot can be taken."""
+    found = _by_disks(xapi)
+    unfit: Dict[str, Unfit] = {}
+    asked = 0
+    for ref, (policy, record) in vms.items():
+        if ref in found:
+            unfit[ref] = found[ref]
+            continue
+        operation = _refused(policy, record)
+        if not operation:
+            continue
+        error = _by_record(ref, record, operation)
+        if error is None and asked < _MAX:
+            asked += 1
+            error = _by_xapi(xapi, ref, operation)
+        if error is not None:
+            unfit[ref] = Unfit(error)
+    return unfit
+
+
+def named(xapi: Xapi, unfit: Mapping[str, Unfit]) -> Dict[str, Unfit]:
+    """The same, with the names of the disks that are in the way, and the number of all disks of each VM."""
+    disks = read_disks(xapi, [ref for ref, one in unfit.items() if one.disks]).of
+    return {
+        ref: one._replace(
+            disks=tuple(disk.name or disk.uuid for disk in disks.get(ref, ()) if disk.ref in one.disks),
+            of=len(disks.get(ref, ())),
+        )
+        for ref, one in unfit.items()
+    }
+
+
+def _refused(policy: Policy, record: Mapping[str, Any]) -> str:
+    """The operation of the policy's snapshot, if xapi would refuse it; else an empty text."""
+    halted = record.get("power_state") == "Halted"
+    operation = "checkpoint" if policy.type == CHECKPOINT and not halted else "snapshot"
+    # What is under way with the VM at this moment will be over.
+    allowed = operation in record.get("allowed_operations", ()) or record.get("current_operations")
+    return "" if allowed else operation
+
+
+def _by_record(ref: str, record: Mapping[str, Any], operation: str) -> Optional[Tuple[str, ...]]:
+    """xapi's error, if the VM's record tells it: in the order in which xapi looks (ocaml/xapi/xapi_vm_lifecycle.ml)."""
+    blocked = record.get("blocked_operations")
+    if isinstance(blocked, Mapping) and operation in blocked:
+        return "OPERATION_BLOCKED", ref, str(blocked[operation])
+    if operation == "checkpoint" and record.get("attached_PCIs"):
+        return "VM_HAS_PCI_ATTACHED", ref
+    return ("VM_HAS_VUSBS", ref) if record.get("VUSBs") else None
+
+
+def _by_xapi(xapi: Xapi, vm: str, operation: str) -> Optional[Tuple[str, ...]]:
+    """The error with which xapi would refuse the operation, if it would."""
+    try:
+        xapi.call("VM.assert_operation_valid", vm, operation)
+    except Refused as refused:
+        if refused.code == "RBAC_PERMISSION_DENIED":
+            raise
+        return None if refused.code == "HANDLE_INVALID" else refused.error
+    return None
+
+
+def _by_disks(xapi: Xapi) -> Dict[str, Unfit]:
+    """By VM, the error that the snapshot of a disk of its would end with: as far as the disk's record, or the type of
+    its storage, tells that. The disks are their references."""
+    errors: Dict[str, Tuple[str, ...]] = {}  # by disk
+    for vdi in refs_where(xapi, "VDI", _RAW):
+        errors[vdi] = ("UNIMPLEMENTED_IN_SM_BACKEND",)
+    for vdi in refs_where(xapi, "VDI", '(field "on_boot" = "reset") and (%s)' % _ALIVE):
+        errors[vdi] = ("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION",)
+    for vdi in refs_where(xapi, "VDI", '(field "sharable" = "true") and (%s)' % _ALIVE):
+        errors[vdi] = ("VDI_IS_SHARABLE", vdi)
+    for kind in _without_snapshots(xapi):
+        for sr in refs_where(xapi, "SR", 'field "type" = "%s"' % kind.replace('"', "")):
+            for vdi in refs_where(xapi, "VDI", '(field "SR" = "%s") and (not (field "VBDs" = "()"))' % sr):
+                errors.setdefault(vdi, ("SR_OPERATION_NOT_SUPPORTED", sr))
+    found: Dict[str, Unfit] = {}
+    for _, vbd in where(xapi, "VBD", "VDI", list(errors)[:_DISKS_MAX]):
+        with understood("VBD"):
+            if vbd["type"] == "Disk":
+                vm, vdi = str(vbd["VM"]), str(vbd["VDI"])
+                mine = found.setdefault(vm, Unfit(errors.get(vdi, ())))
+                found[vm] = mine._replace(disks=mine.disks + (vdi,))
+    return found
+
+
+def _without_snapshots(xapi: Xapi) -> List[str]:
+    """The types of storage that cannot snapshot a disk."""
+    with understood("SM"):
+        return sorted(
+            {
+                str(record["type"])
+                for record in xapi.call("SM.get_all_records").values()
+                if "VDI_SNAPSHOT" not in record["features"]
+            }
+        )

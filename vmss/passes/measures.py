@@ -1,0 +1,22 @@
+"""What a pass has measured, noted for later ones: how long snapshots took, and how much of each SR is in use."""
+
+from typing import Mapping
+
+from vmss.core import plan
+from vmss.core.engine import Engine
+from vmss.edges.room_notes import note_use
+from vmss.edges.vms import note_took
+from vmss.passes.context import Context
+
+
+def note_measures(context: Context, engine: Engine, took: Mapping[int, float]) -> None:
+    """Note at the VMs how long their snapshots `took`, in seconds by the numbers of their jobs, so that the next pass
+    knows which SR has most work; and at the SRs how much is in use. Last, when no SR waits for us."""
+    for number, seconds in took.items():
+        job = engine.jobs[number]
+        if engine.states[number].snapshot and plan.worth_noting(job, seconds):
+            note_took(context.xapi, job.vm, seconds)
+    # The tokens of checkpoints are hosts, too, of which nothing is noted.
+    srs = {token for number in took for token in engine.jobs[number].tokens}
+    if srs:
+        note_use(context.xapi, sorted(srs), context.clock.now())
