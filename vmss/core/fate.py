@@ -11,6 +11,8 @@ from vmss.core.vms import Vm
 # What becomes of a snapshot: a run takes it, or none does; it stays, or a run deletes it.
 TAKEN, SKIPPED, STAYS, GOES = "is taken", "is not taken", "stays", "goes"
 
+HALTED = "halted and unchanged since its last snapshot (keep_halted)"
+
 # Coming runs that are looked at; what they do not delete stays for longer than anybody plans.
 RUNS_MAX = 400
 

@@ -65,6 +65,7 @@ class Job(NamedTuple):
       none is taken.
     - `future` is the number of the VM's scheduled snapshots that are dated in the future.
     - `plain_instead`: if the server turns out to have no quiesced snapshots, a plain one is taken.
+    - `equal`: nothing is taken because the VM is halted, and its last snapshot is equal.
     - `unless_halted` is the method that the policy asks for; of a halted VM a plain snapshot is taken.
     """
 
@@ -88,6 +89,7 @@ class Job(NamedTuple):
     disks: int = 0
     there: str = ""
     plain_instead: bool = True
+    equal: bool = False
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

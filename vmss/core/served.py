@@ -20,6 +20,7 @@ class Served(NamedTuple):
     `victims` are the VMs with an error, `without` those of them that have no snapshot of the slot. `degraded`: plain
     snapshots were taken instead of quiesced ones. `overtaken` is the policy's next slot, if the run had to give up the
     rest of its VMs for it. `stopped`: the pass was told to stop before it was over.
+    `equal` counts those of `taken` that got none, because they are halted and unchanged since their last one.
     """
 
     turn: Turn
@@ -34,6 +35,7 @@ class Served(NamedTuple):
     degraded: bool = False
     overtaken: Optional[datetime] = None
     stopped: bool = False
+    equal: int = 0
 
     def summary(self, zone: tzinfo, ended: datetime) -> str:
         """The run in two sentences, which insight.history reads back: what it did; how it was started, and how long
@@ -65,6 +67,11 @@ class Served(NamedTuple):
         said = []
         if self.degraded:
             said.append("%s. %s" % (SENTENCES[NOT_QUIESCED], self.plain_instead))
+        if self.equal:
+            said.append(
+                "%s %s halted and unchanged since the last snapshot, which stands for this one too (keep_halted)."
+                % (counted(self.equal, "VM"), agree(self.equal, "is", "are"))
+            )
         if self.left:
             said.append(
                 "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "

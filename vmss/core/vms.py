@@ -7,7 +7,7 @@ from vmss.core.retention import Snapshot
 
 class Disk(NamedTuple):
     """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes; `parent` is the uuid of the base
-    copy that its image builds on, if the storage tells."""
+    copy that its image builds on, if the storage tells. `snapshot_of` is a reference."""
 
     ref: str
     uuid: str
@@ -19,6 +19,7 @@ class Disk(NamedTuple):
     virtual_size: int = 0
     name: str = ""
     parent: str = ""
+    snapshot_of: str = ""
 
 
 class Vm(NamedTuple):
@@ -29,7 +30,8 @@ class Vm(NamedTuple):
     pending task, if there is one, that takes a scheduled snapshot of the VM, of a pass that was killed or gave it up.
     `memory` is in bytes. `took` is the duration in seconds of the last scheduled snapshot, if it is known. `misread` is
     the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known. Tags of
-    ours begin with `vmss:`.
+    ours begin with `vmss:`. `parent` is the snapshot that was taken of the VM last, or that it was reverted to; it and
+    `metrics` are references.
     """
 
     ref: str
@@ -47,3 +49,5 @@ class Vm(NamedTuple):
     misread: str = ""
     snapshot_refs: Tuple[str, ...] = ()
     tags: FrozenSet[str] = frozenset()
+    parent: str = ""
+    metrics: str = ""

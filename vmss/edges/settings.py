@@ -1,6 +1,5 @@
 """The settings: one table for the configuration file, pool.other_config and the documentation."""
 
-import os
 import re
 from datetime import timedelta, tzinfo
 from typing import (
@@ -20,7 +19,13 @@ from typing import (
 
 from vmss.core.problem import Problem
 from vmss.core.text import quoted
-from vmss.edges.zones import time_zone
+from vmss.edges.forms import boolean as _boolean
+from vmss.edges.forms import choice as _choice
+from vmss.edges.forms import keep as _keep
+from vmss.edges.forms import number as _number
+from vmss.edges.forms import number_or_empty as _number_or_empty
+from vmss.edges.forms import path as _path
+from vmss.edges.forms import zone as _zone
 
 if TYPE_CHECKING:
     from vmss.core.policy import Policy
@@ -99,6 +104,7 @@ class Settings(NamedTuple):
     ca_file: str = ""
     keep: str = ""
     keep_days: int = 0
+    keep_halted: bool = False
     schedules: Tuple[OfSchedule, ...] = ()
 
     def of(self, policy: "Policy") -> "Settings":
@@ -147,59 +153,6 @@ class Setting(NamedTuple):
     help: str
     pool: bool = True
     schedule: bool = False
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.match(r"[0-9]{1,9}\Z", text):
-            raise ValueError("is not a whole number from %d to %d" % (low, high))
-        if not low <= int(text) <= high:
-            raise ValueError("is not within %d to %d" % (low, high))
-        return int(text)
-
-    return parse
-
-
-def _number_or_empty(low: int, high: int) -> Callable[[str], Optional[int]]:
-    parse = _number(low, high)
-    return lambda text: parse(text) if text else None
-
-
-def _choice(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError("is not one of %s" % ", ".join(choices))
-        return text
-
-    return parse
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("yes", "no", "true", "false"):
-        raise ValueError("is neither yes nor no")
-    return text.lower() in ("yes", "true")
-
-
-def _zone(text: str) -> str:
-    try:
-        time_zone(text or None)
-    except ValueError:
-        raise ValueError("is not the name of a time zone, such as Europe/London")
-    return text
-
-
-def _keep(text: str) -> str:
-    if text:
-        from vmss.core.thinning import read  # most pools have no such setting
-
-        read(text)
-    return text
-
-
-def _path(text: str) -> str:
-    if text and not os.path.isabs(text):
-        raise ValueError("is not an absolute path")
-    return text
 
 
 SETTINGS: Tuple[Setting, ...] = (
@@ -306,6 +259,13 @@ SETTINGS: Tuple[Setting, ...] = (
         "keep_days",
         _number(0, 366),
         "With a rule in keep: snapshots younger than so many days come first, as far as retained-snapshots allows.",
+        schedule=True,
+    ),
+    Setting(
+        "keep_halted",
+        _boolean,
+        "Whether a VM that is halted and unchanged since its last scheduled snapshot gets no further one, so that "
+        "equal ones do not push out its history. A run by hand takes one all the same.",
         schedule=True,
     ),
 )

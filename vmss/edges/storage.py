@@ -166,6 +166,7 @@ def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
         virtual_size=int_of(record["virtual_size"]),
         name=str(record.get("name_label", "")),
         parent=parent_of(record),
+        snapshot_of=str(record.get("snapshot_of", "")),
     )
 
 

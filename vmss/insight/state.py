@@ -12,7 +12,7 @@ from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
 from vmss.edges.settings import Place, Settings, SettingsError, of_pool
 from vmss.edges.shell import shell_word
-from vmss.insight import left_over, lock_and_log, no_session, policies, promises, remains, snapshots, suspended
+from vmss.insight import equal, left_over, lock_and_log, no_session, policies, promises, remains, snapshots, suspended
 from vmss.insight.findings import CRITICAL, OK, UNKNOWN, WARNING, Finding
 from vmss.insight.history import Run
 from vmss.insight.lock_and_log import TICK_CRITICAL, TICK_WARNING, Local
@@ -175,6 +175,7 @@ def runs_and_snapshots(
             late, doubtful = snapshots.late_vms(session.xapi, policy, promise.slot, believed, session.zone, now)
             if doubtful:
                 late = promises.without_newcomers(policy, late, runs, promise.slot, in_hand)
+            late = equal.without_halted(session, policy, late)
         last = _of_last_run(policy, runs, now)
         matter = last
         if promise.slot is not None and not late:

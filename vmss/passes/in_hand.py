@@ -225,6 +225,7 @@ class InHand:
                 degraded=any(state.degraded for _, _, state in mine),
                 overtaken=overtaken,
                 stopped=stopped,
+                equal=sum(1 for _, job, _ in mine if job.equal),
             )
         ]
 

@@ -70,7 +70,8 @@ class Planner:
 
     def _plan(self, vms: Sequence[Vm]) -> Planned:
         turns = [self._turns[vm.policy] for vm in vms]
-        expiries = [self._decide(vm, turn) for vm, turn in zip(vms, turns)]
+        equal = self._equal(vms)
+        expiries = [self._decide(vm, turn, vm.ref in equal) for vm, turn in zip(vms, turns)]
         expired = [snapshot for expiry in expiries for snapshot in expiry.expired]
         disks, misread = read_disks(self._xapi, [vm.ref for vm in vms], expired)
         without_job = [vm._replace(misread=misread[vm.ref]) for vm in vms if vm.ref in misread]
@@ -93,18 +94,31 @@ class Planner:
         ordered = sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs
         return Planned(ordered, sorted(tight), without_job, spared, expiries)
 
-    def _decide(self, vm: Vm, turn: Turn) -> Expiry:
+    def _equal(self, vms: Sequence[Vm]) -> Set[str]:
+        """The VMs that get no snapshot because they are halted and unchanged, by reference. Who runs a schedule by hand
+        wants one of each."""
+        turns = {ref: turn for ref, turn in self._turns.items() if self._settings.of(turn.policy).keep_halted}
+        mine = [vm for vm in vms if vm.policy in turns and not turns[vm.policy].forced]
+        if not mine:
+            return set()
+        from vmss.edges.halted import unchanged  # most schedules do not ask for it
+
+        return unchanged(self._xapi, mine, self._now)
+
+    def _decide(self, vm: Vm, turn: Turn, equal: bool) -> Expiry:
         _, mistake = thinning.of_tags(vm.tags, ())
         if mistake:
             self._log("VM %s keeps snapshots by the rule of its schedule: %s" % (vm.uuid, mistake))
-        expiry = plan.decide(vm, turn, self._settings.keep_of(turn.policy, self._log.zone, vm.tags), self._now)
+        expiry = plan.decide(vm, turn, self._settings.keep_of(turn.policy, self._log.zone, vm.tags), self._now, equal)
+        if expiry.equal:
+            self._log("VM %s gets no snapshot: it is halted and unchanged since its last one" % vm.uuid)
         if expiry.served and turn.missing and not turn.again:
             # Who asks for what is missing asks for nothing else: what others have too many goes with their next run.
             return expiry._replace(expired=(), after_new=frozenset(), busy=())
         return expiry
 
     def _job(self, expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Job:
-        uuid, prove = expiry.vm.uuid, expiry.served and expiry.vm.uuid in self._begun
+        uuid, prove = expiry.vm.uuid, expiry.served and not expiry.equal and expiry.vm.uuid in self._begun
         job = plan.job(expiry._replace(served=expiry.served and not prove), disks, self._pool.suspend_sr)
         job = plan.unproven(expiry, job, self._now, self._begun[uuid]) if prove else job
         plain_instead = self._settings.of(expiry.turn.policy).quiesce == "snapshot"
