@@ -120,7 +120,11 @@ def test_the_table_says_of_each_setting_where_it_may_come_from_and_its_range() -
         assert worst and (worst == "Only root chooses it") == (pool == "no")
         span = re.match(r"(\d+) to (\d+)\Z", values)
         good = (
-            span.groups() if span else values.split(", ") if setting.name in ("quiesce", "resume", "verify_tls") else ()
+            span.groups()
+            if span
+            else values.split(", ")
+            if setting.name in ("quiesce", "resume", "verify_tls", "keep_halted")
+            else ()
         )
         for text in good:
             setting.parse(text)

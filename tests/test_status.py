@@ -421,7 +421,7 @@ def test_what_it_costs_does_not_grow_with_the_vms_that_are_well_beside_one_that_
     pool.call("VM.add_to_blocked_operations", refs[0], "snapshot", "no")
     pool.at(11, 15)
     pool.tick()
-    assert len(asked(pool, 1)) == 13
+    assert len(asked(pool, 1)) == 14
 
 
 @pytest.mark.parametrize("vms", [3, 30])
@@ -430,7 +430,7 @@ def test_nor_beside_one_whose_snapshot_somebody_deleted_nor_with_runs_by_hand_an
 ) -> None:
     refs = served(pool, vms=vms, retained_snapshots="5")
     pool.call("VM.destroy", pool.call("VM.get_snapshots", refs[1])[0])
-    assert len(asked(pool, 1)) == 13
+    assert len(asked(pool, 1)) == 14
     by_hand(pool)
     assert len(asked(pool, 0)) == 10
     pool.at(11, 50)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pool import TestPool
+from tests.test_late import findings
 from vmss.core.job import TAKE_CHECKPOINT, TAKE_QUIESCED, TAKE_SNAPSHOT, Job, Operation
 from vmss.core.records import NULL
 from vmss.core.vms import Disk
@@ -77,7 +78,7 @@ def test_a_word_that_many_names_begin_with_is_no_mark(pool: TestPool) -> None:
     set_for_the_pool(pool, "skip_disks", "[NOSNAP] d")
     vm = pool.vm("vm", [pool.sr()])
     assert run(pool, pool.policy([vm])) == {} and len(of_the_snapshots(pool, vm)[0]) == 1
-    assert "skip_disks: '[NOSNAP] d' has 'd', which begins with a letter" in "".join(pool.log())
+    assert "skip_disks: '[NOSNAP] d' has a word that is no mark in brackets" in "".join(pool.log())
 
 
 def test_an_older_server_leaves_no_disk_out_and_serves_all_other_vms(pool: TestPool) -> None:
@@ -159,6 +160,30 @@ def test_a_tagged_vm_is_snapshotted_without_its_memory(pool: TestPool) -> None:
     assert run(pool, pool.policy(vms, type="checkpoint")) == {}
     assert [pool.snapshots(vm)[0]["power_state"] for vm in vms] == ["Halted", "Suspended"]
     assert not [line for line in pool.log() if "failed" in line]
+
+
+def test_a_tagged_vm_is_snapshotted_only_while_it_runs(pool: TestPool) -> None:
+    runs, off = pool.vm("runs", [pool.sr()], running=True), pool.vm("off", [pool.sr()])
+    for vm in (runs, off):
+        pool.call("VM.add_tags", vm, "vmss:only-running")
+    policy = pool.policy([runs, off], "hourly")
+    pool.at(10, 15)
+    assert pool.tick().status == 0
+    assert [len(pool.snapshots(vm)) for vm in (runs, off)] == [1, 0]
+    assert "1 VM is not running, and snapshotted only then (the tag vmss:only-running)." in alert(pool, policy)["body"]
+    pool.at(10, 50)
+    assert not [text for text in findings(pool) if "no snapshot" in text]
+    # It was not running at the slot, whatever it does now; at the next one it is.
+    pool.call("VM.start", off, False, False)
+    pool.tick()
+    pool.at(11, 10)
+    assert not [text for text in findings(pool) if "no snapshot" in text]
+    pool.at(11, 15)
+    pool.tick()
+    assert [len(pool.snapshots(vm)) for vm in (runs, off)] == [2, 1]
+    pool.call("VM.hard_shutdown", off)
+    run(pool, policy)  # by hand it gets one all the same
+    assert len(pool.snapshots(off)) == 2
 
 
 # The decisions

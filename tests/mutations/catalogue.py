@@ -53,7 +53,7 @@ MUTATIONS: List[Mutation] = [
         "vmss/core/ways.py",
         ("a halted VM is checkpointed", 'if vm.power_state == "Halted" else', 'if vm.power_state == "" else', "run"),
         ("a disk that is to be left out is taken", "if disk.skip or", "if", "ways"),
-        ("a VM that cannot be checkpointed gets nothing", "return [ended] if fallback and", "return [] if", "ways"),
+        ("a VM that cannot be checkpointed gets nothing", "return [ended] if job.fallback and", "return [] if", "ways"),
     ),
     *_of(
         "vmss/core/plan.py",

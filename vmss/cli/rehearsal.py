@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence, TextIO
 from vmss.cli import tables
 from vmss.cli.layout import Column
 from vmss.core import ways, words
-from vmss.core.fate import GOES
+from vmss.core.fate import GOES, SKIPPED
 from vmss.core.rehearsed import Doomed, Listing, Rehearsal, Rehearsed
 
 # What a pass takes, by the method.
@@ -46,12 +46,13 @@ def _number(snapshots: Sequence[str]) -> str:
 
 
 def _why(reasons: Sequence[Dict[str, Any]]) -> str:
-    """Why snapshots go; why each of the others stays is for programs, and for `vmss plan`."""
-    return "; ".join(sorted({each["why"] for each in reasons if each["fate"] == GOES}))
+    """Why snapshots go, or are not taken; why each of the others stays is for programs, and for `vmss plan`."""
+    return "; ".join(sorted({each["why"] for each in reasons if each["fate"] in (GOES, SKIPPED)}))
 
 
 def _row(one: Rehearsed) -> Dict[str, Any]:
     reasons = [{"snapshot": each.uuid, "time": each.time, "fate": each.fate, "why": each.why} for each in one.fates]
+    reasons = [dict(each, snapshot=each["snapshot"] or None) for each in reasons]
     row = dict(one._asdict(), deletes=list(one.deletes), reasons=reasons)
     del row["fates"]
     return row

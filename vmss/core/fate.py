@@ -11,6 +11,14 @@ from vmss.core.vms import Vm
 # What becomes of a snapshot: a run takes it, or none does; it stays, or a run deletes it.
 TAKEN, SKIPPED, STAYS, GOES = "is taken", "is not taken", "stays", "goes"
 
+# Why a VM gets no snapshot though its schedule is due, and what is said of several.
+HALTED = "halted and unchanged since its last snapshot (keep_halted)"
+NOT_RUNNING = "not running (vmss:only-running)"
+SAID = {
+    HALTED: "%s %s halted and unchanged since the last snapshot, which stands for this one too (keep_halted).",
+    NOT_RUNNING: "%s %s not running, and snapshotted only then (the tag vmss:only-running).",
+}
+
 # Coming runs that are looked at; what they do not delete stays for longer than anybody plans.
 RUNS_MAX = 400
 

@@ -70,6 +70,7 @@ class Job(NamedTuple):
     - `left_out` are the references of the VM's disks that its snapshot leaves out, which only a plain one can; `disks`,
       `tokens` and `seconds` are without them.
     - `refused` is the error of ours for which its snapshot must not be taken.
+    - `excused`: why nothing is taken of the VM, though it has no snapshot of the slot; else empty.
     """
 
     policy: str
@@ -95,6 +96,7 @@ class Job(NamedTuple):
     left_out: Tuple[str, ...] = ()
     fallback: bool = False
     refused: Error = ()
+    excused: str = ""
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

@@ -58,7 +58,7 @@ class Expiry(NamedTuple):
     """The decision about one VM: whether it has its snapshot of the slot already; what expires, and what of that only
     once the new snapshot exists; what would expire if no operation were in progress on it; and how many may go beyond
     the one that the new snapshot replaces (None: all). `future` is the number of its snapshots that are dated in the
-    future, without pinned ones."""
+    future, without pinned ones. `excused`: why it counts as served though it got none; else empty."""
 
     vm: Vm
     turn: Turn
@@ -68,10 +68,12 @@ class Expiry(NamedTuple):
     busy: Tuple[Snapshot, ...] = ()
     more: Optional[int] = None
     future: int = 0
+    excused: str = ""
 
 
-def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
-    """Given a VM, its policy's turn and the rule of retention, return the decision about it.
+def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime, excused: str = "") -> Expiry:
+    """Given a VM, its policy's turn and the rule of retention, return the decision about it. `excused`: why it
+    is to get no snapshot, and counts as served; else empty.
 
     A VM with a scheduled snapshot that is not older than the slot was served already, by a run that was interrupted.
     """
@@ -79,12 +81,14 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime) -> Expiry:
     # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
     now += CLOCK_TOLERANCE
     served = (turn.missing or not turn.forced) and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
+    excused = "" if served else excused
+    served = served or bool(excused)
     surplus = expired(vm.snapshots, keep, now, new=0 if served else 1)
     after_new = frozenset(surplus) - frozenset(expired(vm.snapshots, keep, now))
     # xapi would let the deletion wait until a copy or an export ends, which may take hours.
     free = tuple(snapshot for snapshot in surplus if not snapshot.operation)
     busy = tuple(snapshot for snapshot in surplus if snapshot.operation)
-    return Expiry(vm, turn, served, free, after_new, busy, keep.more, future)
+    return Expiry(vm, turn, served, free, after_new, busy, keep.more, future, excused)
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str, ways: Ways = AS_EVER) -> Job:
@@ -121,6 +125,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str, wa
         left_out=tuple(disk.ref for disk in without),
         fallback=ways.fallback,
         plain_instead=ways.plain_instead,
+        excused=expiry.excused,
     )
 
 

@@ -17,6 +17,7 @@ class Snapshot(NamedTuple):
     `time` is its snapshot_time. `pinned`: blocked_operations has destroy; `pin` is the reason, if somebody gave one.
     `suspended`: it holds memory (a checkpoint). `suspend_vdi` is a reference, or OpaqueRef:NULL. `operation` is in
     progress on it, a copy or an export for example, but not a deletion; empty if none is. `name` is its name_label.
+    `of_halted`: the VM was halted when it was taken.
     """
 
     ref: str
@@ -28,6 +29,7 @@ class Snapshot(NamedTuple):
     operation: str = ""
     name: str = ""
     pin: str = ""
+    of_halted: bool = False
 
 
 class Keep(NamedTuple):

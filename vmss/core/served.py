@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import stated
+from vmss.core.fate import SAID
 from vmss.core.messages import NOT_QUIESCED, SENTENCES, Victim
 from vmss.core.outcome import STOPPED
 from vmss.core.schedule import TICK_INTERVAL
@@ -26,6 +27,7 @@ class Served(NamedTuple):
     snapshots were taken instead of quiesced ones, for the pool has none; `plain` are the VMs of which no other can be
     taken, with the error that told it. `overtaken` is the policy's next slot, if the run had to give up the
     rest of its VMs for it. `stopped`: the pass was told to stop before it was over.
+    `excused` has the reason of each of `taken` that got none.
     """
 
     turn: Turn
@@ -41,6 +43,7 @@ class Served(NamedTuple):
     overtaken: Optional[datetime] = None
     stopped: bool = False
     plain: Tuple[Victim, ...] = ()
+    excused: Tuple[str, ...] = ()
 
     def summary(self, zone: tzinfo, ended: datetime) -> str:
         """The run in two sentences, which insight.history reads back: what it did; how it was started, and how long
@@ -74,6 +77,9 @@ class Served(NamedTuple):
             said.append("%s. %s" % (SENTENCES[NOT_QUIESCED], self.plain_instead))
         if self.plain:
             said.append("%s: %s" % (PLAIN_INSTEAD, "; ".join(_by_reason(self.plain))))
+        for reason in sorted(set(self.excused)):
+            number = self.excused.count(reason)
+            said.append(SAID[reason] % (counted(number, "VM"), agree(number, "is", "are")))
         if self.left:
             said.append(
                 "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "

@@ -9,7 +9,7 @@ from vmss.core.retention import Snapshot
 class Disk(NamedTuple):
     """A VDI. `vbds` are the references of all its VBDs; `virtual_size` is in bytes; `parent` is the uuid of the base
     copy that its image builds on, if the storage tells. `skip`: its record asks to leave it out of scheduled snapshots.
-    `used` are the bytes that its own image occupies.
+    `used` are the bytes that its own image occupies. `snapshot_of` is a reference.
     """
 
     ref: str
@@ -24,6 +24,7 @@ class Disk(NamedTuple):
     parent: str = ""
     skip: bool = False
     used: int = 0
+    snapshot_of: str = ""
 
 
 class Vm(NamedTuple):
@@ -34,8 +35,9 @@ class Vm(NamedTuple):
     pending task, if there is one, that takes a scheduled snapshot of the VM, of a pass that was killed or gave it up.
     `memory` is in bytes. `took` is the duration in seconds of the last scheduled snapshot, if it is known. `misread` is
     the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known. `tags`
-    are what people and other products mark it with, ours begin with `vmss:`; `guest_metrics` refers to what its guest
-    tools report.
+    are what people and other products mark it with, ours begin with `vmss:`. `parent` is the snapshot that was taken of
+    the VM last, or that it was reverted to; it, `metrics` and `guest_metrics` (what its guest tools report) are
+    references.
     """
 
     ref: str
@@ -54,3 +56,5 @@ class Vm(NamedTuple):
     snapshot_refs: Tuple[str, ...] = ()
     tags: FrozenSet[str] = frozenset()
     guest_metrics: str = NULL
+    parent: str = ""
+    metrics: str = ""

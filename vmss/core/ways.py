@@ -11,6 +11,9 @@ from vmss.core.vms import Disk, Vm
 # The tag of a VM that is snapshotted without its memory, whatever its schedule asks for.
 NO_MEMORY = "vmss:no-memory"
 
+# The tag of a VM that is snapshotted only while it runs.
+ONLY_RUNNING = "vmss:only-running"
+
 # The method that each type of policy asks for.
 _METHODS = {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, policy.QUIESCED: TAKE_QUIESCED}
 

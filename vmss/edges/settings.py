@@ -100,6 +100,7 @@ class Settings(NamedTuple):
     sync_ca_file: str = ""
     keep: str = ""
     keep_days: int = 0
+    keep_halted: bool = False
     schedules: Tuple[OfSchedule, ...] = ()
 
     def of(self, policy: "Policy") -> "Settings":

@@ -1,11 +1,8 @@
 """The table of the settings: how each is read, its meaning and its reason; for the files and for the documentation."""
 
-import os
-import re
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Tuple
 
-from vmss.core.text import quoted
-from vmss.edges.zones import time_zone
+from vmss.edges import forms
 
 
 class Setting(NamedTuple):
@@ -20,164 +17,98 @@ class Setting(NamedTuple):
     schedule: bool = False
 
 
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.match(r"[0-9]{1,9}\Z", text):
-            raise ValueError("is not a whole number from %d to %d" % (low, high))
-        if not low <= int(text) <= high:
-            raise ValueError("is not within %d to %d" % (low, high))
-        return int(text)
-
-    return parse
-
-
-def _number_or_empty(low: int, high: int) -> Callable[[str], Optional[int]]:
-    parse = _number(low, high)
-    return lambda text: parse(text) if text else None
-
-
-def _choice(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError("is not one of %s" % ", ".join(choices))
-        return text
-
-    return parse
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("yes", "no", "true", "false"):
-        raise ValueError("is neither yes nor no")
-    return text.lower() in ("yes", "true")
-
-
-def _zone(text: str) -> str:
-    try:
-        time_zone(text or None)
-    except ValueError:
-        raise ValueError("is not the name of a time zone, such as Europe/London")
-    return text
-
-
-def _reserve(text: str) -> str:
-    from vmss.core.room import parse_reserve  # most pools have none
-
-    parse_reserve(text)
-    return text
-
-
-def _prefixes(text: str) -> str:
-    # What begins with a letter could be the beginning of many names: a mistyped word must not leave out half a pool.
-    for prefix in text.split():
-        if prefix[0].isalnum():
-            raise ValueError("has %s, which begins with a letter or digit, not with a mark such as [" % quoted(prefix))
-    return text
-
-
-def _keep(text: str) -> str:
-    if text:
-        from vmss.core.thinning import read  # most pools have no such setting
-
-        read(text)
-    return text
-
-
-def _path(text: str) -> str:
-    if text and not os.path.isabs(text):
-        raise ValueError("is not an absolute path")
-    return text
-
-
 SETTINGS: Tuple[Setting, ...] = (
-    Setting("timezone", _zone, "Time zone of the schedules. Empty: dom0's own, which xapi and XenCenter use too."),
+    Setting("timezone", forms.zone, "Time zone of the schedules. Empty: dom0's own, which xapi and XenCenter use too."),
     Setting(
         "quiesce",
-        _choice("snapshot", "fail"),
+        forms.choice("snapshot", "fail"),
         "Quiesced schedules on a pool without quiescing: take plain snapshots and raise an alert (snapshot), or fail "
         "(fail).",
         schedule=True,
     ),
     Setting(
         "checkpoint_fallback",
-        _choice("fail", "snapshot"),
+        forms.choice("fail", "snapshot"),
         "VMs that cannot be checkpointed (a PCI device, no guest tools, not mobile, or a disk that is left out): they "
         "fail (fail), or get a plain snapshot, and the run's alert names them (snapshot).",
         schedule=True,
     ),
     Setting(
         "skip_disks",
-        _prefixes,
-        "Beginnings of the names of disks that snapshots leave out, with blanks between them, such as [NOSNAP] "
-        "[NOBAK]. A disk with the key vmss:skip in its other_config is left out in any case.",
+        forms.prefixes,
+        "Marks in brackets, such as [NOSNAP] [NOBAK]: snapshots leave out disks whose names begin with one. A disk "
+        "with the key vmss:skip in its other_config is left out in any case.",
         schedule=True,
     ),
     Setting(
         "room_reserve",
-        _reserve,
+        forms.reserve,
         "What is to stay free on each storage repository: bytes, with K, M, G or T, or per cent of its size. A VM "
         "whose snapshot would leave less gets none, and is reported. 0: nothing, as the vendor's plugin.",
     ),
     Setting(
         "chain_limit",
-        _number(0, 30),
+        forms.number(0, 30),
         "A VM with a disk whose chain has so many images gets no snapshot, and is reported. The storage refuses one at "
         "30. 0: no limit, as the vendor's plugin.",
     ),
     Setting(
         "room_warning",
-        _number(1, 100),
+        forms.number(1, 100),
         "Per cent of a storage repository in use, from which on the commands status and doctor warn.",
     ),
-    Setting("room_critical", _number(1, 100), "The same, from which on they are CRITICAL."),
+    Setting("room_critical", forms.number(1, 100), "The same, from which on they are CRITICAL."),
     Setting(
         "max_operations",
-        _number(1, 90),
+        forms.number(1, 90),
         "Upper limit on XAPI operations in flight in the whole pool. xapi refuses work when more than 100 wait.",
     ),
     Setting(
         "max_policies",
-        _number(1, 1000),
+        forms.number(1, 1000),
         "Upper limit on schedules that are served at the same time. The records of their VMs are kept in memory.",
     ),
-    Setting("snapshot_limit", _number(10, 86400), "Timeout in seconds of a snapshot."),
+    Setting("snapshot_limit", forms.number(10, 86400), "Timeout in seconds of a snapshot."),
     Setting(
-        "checkpoint_limit", _number(10, 86400), "Timeout in seconds of a checkpoint, which writes the VM's memory."
+        "checkpoint_limit", forms.number(10, 86400), "Timeout in seconds of a checkpoint, which writes the VM's memory."
     ),
-    Setting("destroy_limit", _number(10, 86400), "Timeout in seconds of each step of the deletion of a snapshot."),
+    Setting("destroy_limit", forms.number(10, 86400), "Timeout in seconds of each step of the deletion of a snapshot."),
     Setting(
         "pass_limit",
-        _number(600, 604800),
+        forms.number(600, 604800),
         "Upper limit in seconds on a whole pass. A schedule that becomes due in its second half is left to the next "
         "pass. At the limit, operations in flight are cancelled, and the VMs that were not reached are reported. xapi "
         "itself forgets an operation without progress after a day.",
     ),
     Setting(
         "resume",
-        _boolean,
+        forms.boolean,
         "Whether a VM is resumed that ran, and that a checkpoint of vmss has left suspended: it failed, was cancelled, "
         "or xapi was restarted. Such a VM is reported in any case, and one that somebody else has suspended is left "
         "alone.",
     ),
-    Setting("resume_limit", _number(10, 86400), "Timeout in seconds of resuming a VM, which reads its memory."),
+    Setting("resume_limit", forms.number(10, 86400), "Timeout in seconds of resuming a VM, which reads its memory."),
     Setting(
         "cancel_limit",
-        _number(1, 3600),
+        forms.number(1, 3600),
         "Seconds for a cancelled operation to end. Then its storage repository is freed for the others.",
     ),
-    Setting("stop_limit", _number(0, 3600), "Seconds for operations in flight to end when a pass is told to stop."),
+    Setting(
+        "stop_limit", forms.number(0, 3600), "Seconds for operations in flight to end when a pass is told to stop."
+    ),
     Setting(
         "retries",
-        _number(0, 20),
+        forms.number(0, 20),
         "Upper limit on the retries, within one pass, of an operation that xapi refuses because something is busy.",
     ),
     Setting(
         "retry_pause",
-        _number(1, 600),
+        forms.number(1, 600),
         "Pause in seconds before the first retry. Each further one is twice as long. Other operations go on meanwhile.",
     ),
     Setting(
         "late_limit",
-        _number_or_empty(0, 604800),
+        forms.number_or_empty(0, 604800),
         "Seconds after a slot for which it is served at all: one that was missed for longer is told, and not made up "
         "for, and VMs that failed are not tried again. The tick of the slot always serves it. Empty: a missed slot is "
         "made up for however late, and VMs are tried again for a day. The next slot ends both.",
@@ -185,83 +116,83 @@ SETTINGS: Tuple[Setting, ...] = (
     ),
     Setting(
         "checkpoint_late_limit",
-        _number_or_empty(0, 604800),
+        forms.number_or_empty(0, 604800),
         "The same for checkpoints, which pause VMs: for their schedules it wins over late_limit. Empty: late_limit.",
         schedule=True,
     ),
     Setting(
         "assign_by_tag",
-        _boolean,
+        forms.boolean,
         "Whether each tick puts VMs on schedules by their tags: a VM that is on none and has the tag vmss:NAME comes "
         "on the schedule of that name. It takes none off, moves none, and puts none on a schedule that keeps fewer "
         "scheduled snapshots than the VM has. It costs a tick one query, which reads the VMs on no schedule that have "
         "tags, 9 kB each.",
     ),
     Setting(
-        "login_limit", _number(0, 600), "Seconds for which the login is retried while xapi does not answer.", False
+        "login_limit", forms.number(0, 600), "Seconds for which the login is retried while xapi does not answer.", False
     ),
     Setting(
         "call_limit",
-        _number(10, 3600),
+        forms.number(10, 3600),
         "Timeout in seconds of an ordinary call. xapi waits for busy objects only in operations, which have their own.",
         False,
     ),
     Setting(
         "waits_per_second",
-        _number(1, 20),
+        forms.number(1, 20),
         "Upper limit on event.from calls per second, by which a pass learns that operations have ended. Without it, "
         "xapi would answer at every step of every operation.",
     ),
-    Setting("verify_tls", _boolean, "Whether the certificate of an https server is verified.", False),
+    Setting("verify_tls", forms.boolean, "Whether the certificate of an https server is verified.", False),
     Setting(
         "ca_file",
-        _path,
+        forms.path,
         "File with the certificate of an https server, or of its authority. Empty: the authorities that the system "
         "trusts.",
         False,
     ),
     Setting(
         "hooks_dir",
-        _path,
+        forms.path,
         "Directory of hooks, programs of your own that are started before and after passes and snapshots. Empty: "
         "none are.",
         False,
     ),
     Setting(
         "hook_limit",
-        _number(1, 600),
+        forms.number(1, 600),
         "Timeout in seconds of each hook, and of a request of the VM sync hook. A guest may be frozen for as long.",
         False,
     ),
     Setting(
         "hook_error",
-        _choice("continue", "skip"),
+        forms.choice("continue", "skip"),
         "If a before-hook fails: take the snapshot all the same (continue), or none, and let the VM fail (skip).",
         False,
     ),
     Setting(
         "sync_hook",
-        _boolean,
+        forms.boolean,
         "Whether guests are asked before and after their snapshots, as Xen Orchestra's VM sync hook does: those of "
         "running VMs with the tag xo:notify-on-snapshot.",
         False,
     ),
     Setting(
         "sync_secret_file",
-        _path,
+        forms.path,
         "File, of root's and with mode 0600, with the secret that such a request carries. Empty: it carries none.",
         False,
     ),
     Setting(
         "sync_ca_file",
-        _path,
+        forms.path,
         "File with the certificates of the guests, or of their authority. Empty: their certificates are not verified, "
         "as in Xen Orchestra.",
         False,
     ),
     Setting(
         "keep",
-        _keep,
+        forms.keep,
         "Which snapshots of a VM are retained: hourly:4 daily:4 weekly:2 keeps the newest of each of 4 hours, 4 days "
         "and 2 weeks; monthly too. Their number stays retained-snapshots. A VM's tag vmss:keep=hourly:4,daily:4 wins. "
         "Empty: the newest.",
@@ -269,8 +200,15 @@ SETTINGS: Tuple[Setting, ...] = (
     ),
     Setting(
         "keep_days",
-        _number(0, 366),
+        forms.number(0, 366),
         "With a rule in keep: snapshots younger than so many days come first, as far as retained-snapshots allows.",
+        schedule=True,
+    ),
+    Setting(
+        "keep_halted",
+        forms.boolean,
+        "Whether a VM that is halted and unchanged since its last scheduled snapshot gets no further one, so that "
+        "equal ones do not push out its history. A run by hand takes one all the same.",
         schedule=True,
     ),
 )

@@ -173,6 +173,7 @@ def _disk(ref: str, record: Mapping[str, Any]) -> Disk:
         parent=parent_of(record),
         skip=_SKIP_KEY in record.get("other_config", ()),
         used=_used(record),
+        snapshot_of=str(record.get("snapshot_of", "")),
     )
 
 

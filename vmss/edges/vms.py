@@ -107,6 +107,8 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
         snapshot_refs=_snapshot_refs(xapi, ref) if ended else tuple(list_of(record, "snapshots")),
         tags=frozenset(map(str, list_of(record, "tags"))),
         guest_metrics=str(record["guest_metrics"]),
+        parent=str(record.get("parent", "")),
+        metrics=str(record.get("metrics", "")),
     )
 
 
@@ -201,7 +203,13 @@ def _snapshot(ref: str, record: Mapping[str, Any]) -> Snapshot:
         operation=_operation(record),
         name=str(record["name_label"]),
         pin=str(record["blocked_operations"].get("destroy", "")),
+        of_halted=_info(record).get("power-state-at-snapshot") == "Halted",
     )
+
+
+def _info(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    info = record.get("snapshot_info")
+    return info if isinstance(info, Mapping) else {}
 
 
 def _operation(record: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from vmss.core.datetimes import EPOCH, in_future
 from vmss.core.plan import snapshot_name
 from vmss.core.policy import Policy
 from vmss.core.vms import Vm
-from vmss.insight import policies, promises
+from vmss.insight import excuses, policies, promises
 from vmss.insight.promises import Late
 from vmss.insight.reading import Reading
 
@@ -29,7 +29,7 @@ def of_policy(session: Reading, policy: Policy, vms: Sequence[Vm], now: datetime
     if slot is None:
         return Lacking()
     late = promises.without_newcomers(policy, _late(policy, vms, slot, now), runs, slot, False)
-    return Lacking(slot, {vm.uuid for vm in late})
+    return Lacking(slot, {vm.uuid for vm in excuses.without_excused(session, policy, late, slot)})
 
 
 def _late(policy: Policy, vms: Sequence[Vm], slot: datetime, now: datetime) -> List[Late]:

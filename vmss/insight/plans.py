@@ -10,6 +10,7 @@ from vmss.core.schedule import next_slot
 from vmss.core.text import one_line
 from vmss.core.vms import Vm
 from vmss.edges import scheduled
+from vmss.edges.excused import excused
 from vmss.edges.vms import with_snapshots
 from vmss.insight import policies
 from vmss.insight.policies import Entry
@@ -35,9 +36,11 @@ def read_plan(session: Reading, entries: Sequence[Entry], whole: bool) -> Iterat
         if entry.policy is None:
             continue
         runs = _Runs(session, entry.policy, now)
-        for vm in policies.vms(session, entry.policy):
+        vms = policies.vms(session, entry.policy)
+        reasons = excused(session.xapi, session.settings, entry.policy, vms, now)
+        for vm in vms:
             seen.update(vm.snapshot_refs)
-            for one in _of_vm(session, entry.policy, vm, now, runs):
+            for one in _of_vm(session, entry.policy, vm, now, runs, reasons.get(vm.ref, "")):
                 yield Planned(entry.name, entry.uuid, vm.name, vm.uuid, one)
     if whole:
         others = [ref for ref in scheduled.scheduled_snapshots(session.xapi) if ref not in seen]
@@ -65,15 +68,15 @@ class _Runs:
         return next(iter(self), None)
 
 
-def _of_vm(session: Reading, policy: Policy, vm: Vm, now: datetime, runs: _Runs) -> Iterator[Fate]:
+def _of_vm(session: Reading, policy: Policy, vm: Vm, now: datetime, runs: _Runs, why_not: str) -> Iterator[Fate]:
     run = runs.first
     if run is not None:
-        yield _next(session, policy, vm, run)
+        yield Fate("", run, SKIPPED, why_not) if why_not else _next(session, policy, vm, run)
     if run is None:
         yield from fate.of_no_run(vm, now, "its schedule is disabled: no run deletes it")
         return
     keep = session.settings.keep_of(policy, session.zone, vm.tags)
-    yield from fate.fates(vm, keep, now, runs if session.pool.licensed else ())
+    yield from fate.fates(vm, keep, now, runs if session.pool.licensed and not why_not else ())
 
 
 def _next(session: Reading, policy: Policy, vm: Vm, run: datetime) -> Fate:

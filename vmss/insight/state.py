@@ -14,6 +14,7 @@ from vmss.edges.settings import Place, Settings, SettingsError, of_pool
 from vmss.edges.shell import shell_word
 from vmss.insight import (
     coverage,
+    excuses,
     left_over,
     lock_and_log,
     no_session,
@@ -197,6 +198,7 @@ def runs_and_snapshots(
             late, doubtful = snapshots.late_vms(session.xapi, policy, promise.slot, believed, session.zone, now)
             if doubtful:
                 late = promises.without_newcomers(policy, late, runs, promise.slot, in_hand)
+            late = excuses.without_excused(session, policy, late, promise.slot)
         last = _of_last_run(policy, runs, now)
         matter = last
         if promise.slot is not None and not late:

@@ -230,6 +230,7 @@ class InHand:
                     for _, job, state in mine
                     if state.degraded and state.snapshot and _alone(state)
                 ),
+                excused=tuple(job.excused for _, job, _ in mine if job.excused),
             )
         ]
 

@@ -10,6 +10,7 @@ from vmss.core.records import NULL
 from vmss.core.retention import Snapshot
 from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
+from vmss.core.ways import ONLY_RUNNING
 from vmss.edges import storage
 from vmss.edges.log import Log
 from vmss.edges.storage import Disks
@@ -75,7 +76,8 @@ class Planner:
 
     def _plan(self, vms: Sequence[Vm]) -> Planned:
         turns = [self._turns[vm.policy] for vm in vms]
-        expiries = [self._decide(vm, turn) for vm, turn in zip(vms, turns)]
+        excused = self._excused(vms)
+        expiries = [self._decide(vm, turn, excused.get(vm.ref, "")) for vm, turn in zip(vms, turns)]
         expired = [snapshot for expiry in expiries for snapshot in expiry.expired]
         disks, misread = read_disks(self._xapi, [vm.ref for vm in vms], expired)
         without_job = [vm._replace(misread=misread[vm.ref]) for vm in vms if vm.ref in misread]
@@ -98,18 +100,31 @@ class Planner:
         ordered = sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs
         return Planned(ordered, sorted(tight), without_job, spared, expiries)
 
-    def _decide(self, vm: Vm, turn: Turn) -> Expiry:
+    def _excused(self, vms: Sequence[Vm]) -> Dict[str, str]:
+        """Why those VMs get no snapshot that get none, by reference. Who runs a schedule by hand wants one of each."""
+        found: Dict[str, str] = {}
+        for ref, turn in self._turns.items():
+            mine = [vm for vm in vms if vm.policy == ref and not turn.forced]
+            if any(ONLY_RUNNING in vm.tags for vm in mine) or (mine and self._settings.of(turn.policy).keep_halted):
+                from vmss.edges.excused import excused  # most schedules have none
+
+                found.update(excused(self._xapi, self._settings, turn.policy, mine, self._now))
+        return found
+
+    def _decide(self, vm: Vm, turn: Turn, excused: str) -> Expiry:
         _, mistake = thinning.of_tags(vm.tags, ())
         if mistake:
             self._log("VM %s keeps snapshots by the rule of its schedule: %s" % (vm.uuid, mistake))
-        expiry = plan.decide(vm, turn, self._settings.keep_of(turn.policy, self._log.zone, vm.tags), self._now)
+        expiry = plan.decide(vm, turn, self._settings.keep_of(turn.policy, self._log.zone, vm.tags), self._now, excused)
+        if expiry.excused:
+            self._log("VM %s gets no snapshot: it is %s" % (vm.uuid, expiry.excused))
         if expiry.served and turn.missing and not turn.again:
             # Who asks for what is missing asks for nothing else: what others have too many goes with their next run.
             return expiry._replace(expired=(), after_new=frozenset(), busy=())
         return expiry
 
     def _job(self, expiry: Expiry, disks: Mapping[str, Sequence[Disk]]) -> Job:
-        uuid, prove = expiry.vm.uuid, expiry.served and expiry.vm.uuid in self._begun
+        uuid, prove = expiry.vm.uuid, expiry.served and not expiry.excused and expiry.vm.uuid in self._begun
         ways = self._settings.ways(expiry.turn.policy)
         job = plan.job(expiry._replace(served=expiry.served and not prove), disks, self._pool.suspend_sr, ways)
         job = plan.unproven(expiry, job, self._now, self._begun[uuid]) if prove else job

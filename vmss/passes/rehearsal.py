@@ -31,7 +31,8 @@ def of_what_is_due(context: Context, due: Due) -> Tuple[str, Rehearsal]:
 def _fates(context: Context, expiry: Expiry) -> List[Fate]:
     """What would become of the snapshots of a VM, and why."""
     keep = context.settings.keep_of(expiry.turn.policy, context.log.zone, expiry.vm.tags)
-    return fate.fates(expiry.vm, keep, context.now(), (), 0 if expiry.served else 1)
+    skipped = [Fate("", expiry.turn.slot, fate.SKIPPED, expiry.excused)] if expiry.excused else []
+    return skipped + fate.fates(expiry.vm, keep, context.now(), (), 0 if expiry.served else 1)
 
 
 def of_prune(context: Context, prune: Prune) -> Tuple[str, Listing]:
