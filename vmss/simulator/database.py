@@ -81,7 +81,16 @@ class Database:
 
     def pointing_at(self, cls: str, field: str, ref: str) -> List[str]:
         """The objects of `cls` whose `field` is `ref`, the newest first."""
-        return list(self.tables[cls].back[field].get(ref, ()))[::-1]
+        return list(self.index(self.tables[cls], field).get(ref, ()))[::-1]
+
+    def index(self, table: Table, field: str) -> Dict[str, Dict[str, None]]:
+        """The rows by what a reference of theirs points at. That of a field without a back side is made when it is
+        first asked for: most of them never are."""
+        if field not in table.back:
+            table.back[field] = {}
+            for ref, row in table.rows.items():
+                self._point(table, ref, field, row[field])
+        return table.back[field]
 
     def records(self, cls: str, refs: Iterable[str]) -> Dict[str, Row]:
         """The records that a bulk read returns."""
@@ -258,6 +267,7 @@ class Database:
                 for ref in list(table.rows):
                     self.delete(table.cls.name, ref)
         for table in self.tables.values():
+            table.forget_indexes()
             for index in table.back.values():
                 for target, sources in index.items():
                     if len(sources) > 1:
@@ -311,6 +321,8 @@ class Database:
 
     def _touch_target(self, table: Table, field: str, target: str) -> None:
         """Make an event for the object on the other side of a relation."""
+        if table.cls.fields[field].relation is None:
+            return
         other = self.tables.get(table.cls.fields[field].type[4:])
         if other is not None and target in other.rows:
             self._log(other.cls, target)
