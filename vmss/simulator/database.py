@@ -137,7 +137,8 @@ class Database:
         """Create an object, with defaults for fields that are left out, and return its reference."""
         table = self.tables[cls]
         row = table.defaults.copy()
-        row.update((name, value) for name, value in fields.items() if name in row)
+        # An empty value shares the empty default: a pool has hundreds of thousands of them.
+        row.update((name, value) for name, value in fields.items() if name in row and (value or row[name]))
         if not row["uuid"]:
             row["uuid"] = self.new_uuid()
         ref = ref or self.new_ref()
@@ -303,8 +304,9 @@ class Database:
     def _log(self, cls: Class, ref: str) -> None:
         if cls.events:
             key = (cls.name, ref)
+            if key in self.changes:
+                self.changes.move_to_end(key)
             self.changes[key] = self.generation
-            self.changes.move_to_end(key)
 
     def _point(self, table: Table, ref: str, field: str, target: str) -> None:
         if target and target != NULL:

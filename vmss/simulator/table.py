@@ -53,7 +53,7 @@ class Table:
         self.cls = cls
         self.stored = [field for field in cls.fields.values() if not field.derived]
         # The defaults of a new row, and the names of a record in wire order.
-        self.defaults: Row = {field.name: field.default for field in self.stored}
+        self.defaults: Row = cls.defaults
         self.record: Row = dict.fromkeys(field.name for field in cls.wire_fields)
         self.internal = [field.name for field in self.stored if field.internal]
         self.derived: List[Back] = []
