@@ -30,6 +30,7 @@ class Database:
         self.listener: Callable[[], None] = lambda: None
         self.clock: Callable[[], float] = lambda: 0.0
         self._unwritten: List[Undo] = []
+        self._lists: Dict[Tuple[str, ...], List[str]] = {}
         self._next_write = 0.0
         self._written_generation = self.generation
 
@@ -180,6 +181,10 @@ class Database:
             table.uuids.pop(old, None)
             table.uuids[value] = ref
         self.listener()
+
+    def set_list(self, cls: str, ref: str, field: str, value: List[str]) -> None:
+        """Change a field whose lists are few for many objects, which share them."""
+        self.set(cls, ref, field, self._lists.setdefault(tuple(value), value))
 
     def update(self, cls: str, ref: str, **fields: Any) -> None:
         for name, value in fields.items():
