@@ -85,3 +85,31 @@ def test_the_oldest_come_first_whatever_the_order_of_the_terms(asked: Asked, cls
     texts = [text for text in asked.texts[cls][column] if text not in ("", NULL, "()")]
     query = " or ".join('(field "%s" = "%s")' % (column, text) for text in texts)
     assert asked.answers(cls, query) == asked.answers(cls, "not (not (%s))" % query) != []
+
+
+@pytest.mark.parametrize("query", ['field "VBDs" = "()"', '(field "VBDs" = "()") or (field "VBDs" = "(\'x\')")'])
+def test_no_index_knows_who_is_pointed_at_by_nobody(asked: Asked, query: str) -> None:
+    unused = [ref for ref, row in asked.root("VDI.get_all_records").items() if not row["VBDs"]]
+    assert asked.answers("VDI", query) == unused != []
+
+
+def test_what_is_asked_changes_nothing_that_happens_later() -> None:
+    def history(*queries: str) -> Any:
+        sim = Simulator(seed=1, now=START)
+        pool = build_pool(sim.call, vms=4)
+        token = sim.call("event.from", pool.session, ["*"], "", 0.0)["token"]
+        for vm in pool.vms:
+            sim.call("VM.set_affinity", pool.session, vm, "OpaqueRef:gone")
+        for query in queries:
+            assert len(sim.call("VM.get_all_where", pool.session, query)) == 4
+        events = sim.call("event.from", pool.session, ["*"], token, 0.0)["events"]
+        # The restart shuffles what points at one object.
+        sim.call("simulator.restart", NULL, "clean", 0.0)
+        session = sim.call("session.login_with_password", "root", "")
+        return events, sim.call("VM.get_all_records", session), sim.random.getstate()
+
+    # The same seed builds the same pool.
+    sim = Simulator(seed=1, now=START)
+    pool = build_pool(sim.call, vms=4)
+    metrics = ['(field "metrics" = "%s")' % sim.call("VM.get_metrics", pool.session, vm) for vm in pool.vms]
+    assert history('field "affinity" = "OpaqueRef:gone"', " or ".join(metrics)) == history()
