@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import pytest
 
 from vmss.simulator import Durations, Simulator, XapiError
-from vmss.simulator.build import Pool, vdi_record
+from vmss.simulator.build import Pool, build_pool, vdi_record
 from vmss.simulator.call import Origin
 from vmss.simulator.errors import Dropped
 from vmss.simulator.images import Repository
@@ -858,3 +858,27 @@ def test_the_same_seed_gives_the_same_history() -> None:
             soak.step()
         histories.append((soak.sim.db.dump(), soak.sim.storage.manager.dump(), soak.sim.kernel.now()))
     assert histories[0] == histories[1]
+
+
+def test_the_domains_of_a_host_have_a_number_each(client: Client) -> None:
+    pool = build_pool(client.sim.call, hosts=2, srs=1, vms=6)
+    here, there = pool.hosts
+
+    def start(root: Client, number: int, host: str) -> int:
+        vm = pool.vms[number]
+        if root("VM.get_power_state", vm) == "Running":
+            root("VM.hard_shutdown", vm)
+        root("VM.start_on", vm, host, False, False)
+        return int(root("VM.get_domid", vm))
+
+    newest = start(client, 0, here)
+    # One that has stopped leaves its number unused.
+    assert start(client, 0, here) == newest + 1
+    # One that comes from another host brings its number along.
+    brought = [start(client, 1, there) for _ in range(20)][-1]
+    client("VM.pool_migrate", pool.vms[1], here, {})
+    assert brought > newest + 1
+    assert start(client, 2, here) == brought + 1
+    # A host that was dead begins anew.
+    client("pool.sync_database")
+    assert start(restart(client, "host"), 0, here) == 1

@@ -160,7 +160,7 @@ class Collector:
         config = self._config(sr)
         found = (self._candidate(repository, base, config) for base in repository.few)
         works = [work for work in found if work is not None and work.name not in failed]
-        if not works or any(image.fault == "corrupt" for image in repository.images.values()):
+        if not works or repository.has_corrupt:
             return []
         count = 1 + len(works) // 16
         orphans = [work for work in works if work.kind == "orphan"]

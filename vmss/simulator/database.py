@@ -30,6 +30,7 @@ class Database:
         self.listener: Callable[[], None] = lambda: None
         self.clock: Callable[[], float] = lambda: 0.0
         self._unwritten: List[Undo] = []
+        self._lists: Dict[Tuple[str, ...], List[str]] = {}
         self._next_write = 0.0
         self._written_generation = self.generation
 
@@ -81,7 +82,16 @@ class Database:
 
     def pointing_at(self, cls: str, field: str, ref: str) -> List[str]:
         """The objects of `cls` whose `field` is `ref`, the newest first."""
-        return list(self.tables[cls].back[field].get(ref, ()))[::-1]
+        return list(self.index(self.tables[cls], field).get(ref, ()))[::-1]
+
+    def index(self, table: Table, field: str) -> Dict[str, Dict[str, None]]:
+        """The rows by what a reference of theirs points at. That of a field without a back side is made when it is
+        first asked for: most of them never are."""
+        if field not in table.back:
+            table.back[field] = {}
+            for ref, row in table.rows.items():
+                self._point(table, ref, field, row[field])
+        return table.back[field]
 
     def records(self, cls: str, refs: Iterable[str]) -> Dict[str, Row]:
         """The records that a bulk read returns."""
@@ -128,7 +138,8 @@ class Database:
         """Create an object, with defaults for fields that are left out, and return its reference."""
         table = self.tables[cls]
         row = table.defaults.copy()
-        row.update((name, value) for name, value in fields.items() if name in row)
+        # An empty value shares the empty default: a pool has hundreds of thousands of them.
+        row.update((name, value) for name, value in fields.items() if name in row and (value or row[name]))
         if not row["uuid"]:
             row["uuid"] = self.new_uuid()
         ref = ref or self.new_ref()
@@ -170,6 +181,10 @@ class Database:
             table.uuids.pop(old, None)
             table.uuids[value] = ref
         self.listener()
+
+    def set_list(self, cls: str, ref: str, field: str, value: List[str]) -> None:
+        """Change a field whose lists are few for many objects, which share them."""
+        self.set(cls, ref, field, self._lists.setdefault(tuple(value), value))
 
     def update(self, cls: str, ref: str, **fields: Any) -> None:
         for name, value in fields.items():
@@ -258,6 +273,7 @@ class Database:
                 for ref in list(table.rows):
                     self.delete(table.cls.name, ref)
         for table in self.tables.values():
+            table.forget_indexes()
             for index in table.back.values():
                 for target, sources in index.items():
                     if len(sources) > 1:
@@ -293,8 +309,9 @@ class Database:
     def _log(self, cls: Class, ref: str) -> None:
         if cls.events:
             key = (cls.name, ref)
+            if key in self.changes:
+                self.changes.move_to_end(key)
             self.changes[key] = self.generation
-            self.changes.move_to_end(key)
 
     def _point(self, table: Table, ref: str, field: str, target: str) -> None:
         if target and target != NULL:
@@ -311,6 +328,8 @@ class Database:
 
     def _touch_target(self, table: Table, field: str, target: str) -> None:
         """Make an event for the object on the other side of a relation."""
+        if table.cls.fields[field].relation is None:
+            return
         other = self.tables.get(table.cls.fields[field].type[4:])
         if other is not None and target in other.rows:
             self._log(other.cls, target)

@@ -30,6 +30,7 @@ class Hosts:
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
         self.dead: Set[str] = set()
+        self._domains: Dict[str, int] = {}  # the number of the newest domain of a host
         self.clocks: Dict[str, float] = {}  # by how many seconds the clocks of hosts are ahead of the pool's
         # The hosts that do not listen, and those whose xapi is booting. Timers end both states, so that they last as
         # long if the clock is set.
@@ -45,6 +46,19 @@ class Hosts:
     def clock(self, host: str) -> float:
         """What the clock of a host shows, in seconds since 1970."""
         return self.sim.kernel.now() + self.clocks.get(host, 0.0)
+
+    def new_domain(self, host: str) -> int:
+        """A number for one more running VM of a host: one that none has had since the host was booted."""
+        db = self.sim.db
+        if host not in self._domains:
+            residents = db.pointing_at("VM", "resident_on", host)
+            self._domains[host] = max((db.row("VM", vm)["domid"] for vm in residents), default=0)
+        self._domains[host] += 1
+        return self._domains[host]
+
+    def forget_domains(self, host: str) -> None:
+        """The numbers of a host begin anew, or a VM has brought its own: the next one is above those in use."""
+        self._domains.pop(host, None)
 
     def at(self, origin: "Origin") -> str:
         """The host that a call arrives at."""
@@ -137,6 +151,7 @@ class Hosts:
         if host in self.dead:
             return
         self.dead.add(host)
+        self.forget_domains(host)
         self.sim.storage.manager.collector.booted(host)
         self._down.discard(host)
         self._booting.discard(host)

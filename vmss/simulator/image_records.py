@@ -137,9 +137,8 @@ class ImageRecords:
         for vbd in self.db.pointing_at("VBD", "VDI", vdi):
             self.db.delete("VBD", vbd)
         if self.db.row("VDI", vdi)["type"] == "suspend":
-            for vm, row in list(self.db.tables["VM"].rows.items()):
-                if row["suspend_VDI"] == vdi:
-                    self.db.set("VM", vm, "suspend_VDI", NULL)
+            for vm in self.db.pointing_at("VM", "suspend_VDI", vdi):
+                self.db.set("VM", vm, "suspend_VDI", NULL)
         self.db.delete("VDI", vdi)
 
     def reconcile(self, sr: str, repository: Repository) -> None:

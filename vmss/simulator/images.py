@@ -50,10 +50,11 @@ class Repository:
         self.thick = thick
         self.images: Dict[str, Image] = {}
         self.hidden: Dict[str, None] = {}
-        # Indexes for the garbage collector: the base copies with fewer than two children, and those whose map of blocks
-        # is not in their records yet.
+        # Indexes for the garbage collector: the base copies with fewer than two children, those whose map of blocks is
+        # not in their records yet, and the images with a fault.
         self.few: Dict[str, None] = {}
         self.unmapped: Dict[str, None] = {}
+        self.faulty: Dict[str, None] = {}
         self.used = 0
         # The sum of virtual sizes as the driver reports it: each new or deleted disk changes it, and a scan counts it
         # anew, with the base copies (seen on a real xapi).
@@ -79,7 +80,7 @@ class Repository:
         """Remove an image; its parent stays for the garbage collector."""
         image = self.images.pop(name)
         self.used -= image.size
-        for index in (self.hidden, self.few, self.unmapped):
+        for index in (self.hidden, self.few, self.unmapped, self.faulty):
             index.pop(name, None)
         self._lose_child(image.parent, name)
 
@@ -111,11 +112,20 @@ class Repository:
         self.hidden[name] = self.unmapped[name] = None
         self._count(name)
 
+    def spoil(self, name: str, fault: str) -> None:
+        """Give an image a fault."""
+        self.images[name].fault = fault
+        self.faulty[name] = None
+
+    @property
+    def has_corrupt(self) -> bool:
+        return any(self.images[name].fault == "corrupt" for name in self.faulty)
+
     def rename(self, old: str, new: str) -> None:
         """Give an image another name, which must be free, also in the links of its tree."""
         image = self.images.pop(old)
         self.images[new] = image
-        for index in (self.hidden, self.few, self.unmapped):
+        for index in (self.hidden, self.few, self.unmapped, self.faulty):
             if index.pop(old, self) is not self:
                 index[new] = None
         if image.parent in self.images:
@@ -196,7 +206,9 @@ class Repository:
         parents: List[Any] = []
         for name, (virtual, used, parent, hidden, raw, inflated, since, fault) in dumped["images"].items():
             image = repository.add(name, virtual)
-            image.used, image.raw, image.inflated, image.writing_since, image.fault = used, raw, inflated, since, fault
+            image.used, image.raw, image.inflated, image.writing_since = used, raw, inflated, since
+            if fault:
+                repository.spoil(name, fault)
             if hidden:
                 repository.hide(name)
             parents.append((name, parent))

@@ -88,6 +88,7 @@ def die(sim: "Simulator", way: str) -> None:
     if way == "host":
         sim.storage.manager.collector.booted(sim.hosts.coordinator)
         sim.storage.manager.host_lost()
+        sim.hosts.forget_domains(sim.hosts.coordinator)
         sim.db.written()
     sim.hang_up()
 

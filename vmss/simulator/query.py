@@ -6,12 +6,13 @@ database.
 """
 
 import re
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from .database import Database
+from .datamodel import Field
 from .errors import XapiError
 from .table import Row, Table
-from .values import stored_text
+from .values import NULL, read_set, stored_text
 
 Reader = Callable[[str, Row], str]
 Predicate = Callable[[str, Row], bool]
@@ -188,34 +189,66 @@ def select(database: Database, cls: str, text: str) -> List[str]:
 
     expression = parse(text, reader)
     rows = table.rows
-    candidates = _candidates(table, expression.required)
+    candidates = _candidates(database, table, expression.required)
     if candidates is None:
         return [ref for ref, row in rows.items() if expression.test(ref, row)]
     return [ref for ref in candidates if ref in rows and expression.test(ref, rows[ref])]
 
 
-def _candidates(table: Table, required: List[Member]) -> Optional[List[str]]:
+def _candidates(database: Database, table: Table, required: List[Member]) -> Optional[List[str]]:
     """The smallest set of candidate rows that an index gives; None if no index helps."""
     best: Optional[List[str]] = None
     for member in required:
-        field = table.cls.columns.get(member.column)
-        if field is None:
+        if member.column != "_ref" and member.column not in table.cls.columns:
             return None
-        found = [_index(table, field.name, text) for text in sorted(member.texts)]
-        if None in found:
-            continue
-        rows = [ref for index in found for ref in index or ()]
-        if best is None or len(rows) < len(best):
+        rows = _found(database, table, member)
+        if rows is not None and (best is None or len(rows) < len(best)):
             best = rows
     return best
 
 
-def _index(table: Table, name: str, text: str) -> Optional[Dict[str, Any]]:
+def _found(database: Database, table: Table, member: Member) -> Optional[List[str]]:
+    """The rows that may fulfil a condition, by an index; None if there is none for it."""
+    texts = sorted(member.texts)
+    if member.column == "_ref":
+        return _in_order(table, texts)
+    field = table.cls.columns[member.column]
+    if field.derived:
+        targets = [_pointed_at(database, field, text) for text in texts]
+        return None if None in targets else _in_order(table, targets)
+    found = [_index(database, table, field, text) for text in texts]
+    if None in found:
+        return None
+    rows = [ref for index in found for ref in index or ()]
+    return rows if field.relation or not field.type.startswith("ref ") else _in_order(table, rows)
+
+
+def _in_order(table: Table, refs: Iterable[Optional[str]]) -> List[str]:
+    """Those of these objects that exist, each once, as a look at every row would find them: the oldest first."""
+    return sorted({ref for ref in refs if ref in table.created}, key=lambda ref: (table.created[ref], ref))
+
+
+def _pointed_at(database: Database, field: Field, text: str) -> Optional[str]:
+    """The only object whose back side of a relation can be this set: that at which its first member points. None if
+    the set is empty, as that of many objects is."""
+    try:
+        sources = read_set(text)
+    except ValueError:
+        return ""
+    if not sources:
+        return None
+    cls, _, name = (field.relation or "").partition(".")
+    table = database.tables.get(cls)
+    source = table.rows.get(sources[0]) if table is not None else None
+    return str(source[name]) if source is not None else ""
+
+
+def _index(database: Database, table: Table, field: Field, text: str) -> Optional[Dict[str, Any]]:
     """The rows in which a field has this text, if there is an index for it."""
-    if name in table.back and text and text != "OpaqueRef:NULL":
-        return table.back[name].get(text, {})
-    if name == "name_label" and table.has_label:
+    if field.type.startswith("ref ") and text and text != NULL:
+        return database.index(table, field.name).get(text, {})
+    if field.name == "name_label":
         return table.labels.get(text, {})
-    if name == "uuid":
+    if field.name == "uuid":
         return {table.uuids[text]: None} if text in table.uuids else {}
     return None

@@ -178,7 +178,7 @@ class Storage:
             allowed = self._sr_allowed(ref, row) if cls == "SR" else self._vdi_allowed(ref, row)
         elif running == {"plug"}:
             allowed = ["plug"]
-        self.db.set(cls, ref, "allowed_operations", allowed)
+        self.db.set_list(cls, ref, "allowed_operations", allowed)
 
     def _sr_allowed(self, sr: str, row: Dict[str, Any]) -> List[str]:
         withheld = set() if "VDI_SNAPSHOT" in features(row["type"]) else {"vdi_snapshot"}

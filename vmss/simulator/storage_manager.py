@@ -282,7 +282,7 @@ class StorageManager(ImageRecords):
         if self.sim.life != life:
             return
         repository = self.repository(sr)
-        if any(image.fault == "corrupt" for image in repository.images.values()):
+        if repository.has_corrupt:
             raise failure(40, "The SR scan failed  [opterr=uuid=None]")
         if self.layout(sr) != "none" and self.db.exists("SR", sr):
             self.reconcile(sr, repository)

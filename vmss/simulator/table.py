@@ -53,7 +53,7 @@ class Table:
         self.cls = cls
         self.stored = [field for field in cls.fields.values() if not field.derived]
         # The defaults of a new row, and the names of a record in wire order.
-        self.defaults: Row = {field.name: field.default for field in self.stored}
+        self.defaults: Row = cls.defaults
         self.record: Row = dict.fromkeys(field.name for field in cls.wire_fields)
         self.internal = [field.name for field in self.stored if field.internal]
         self.derived: List[Back] = []
@@ -61,11 +61,16 @@ class Table:
         self.created: Dict[str, int] = {}
         self.uuids: Dict[str, str] = {}
         self.labels: Dict[str, Dict[str, None]] = {}
-        # For each field that refers to one other object: target -> the rows that point at it, oldest first.
+        # For each field that refers to one other object: target -> the rows that point at it, oldest first. Those of
+        # relations are always there; `Database.index` adds others.
         self.back: Dict[str, Dict[str, Dict[str, None]]] = {
             field.name: {} for field in cls.fields.values() if _is_indexed(field)
         }
         self.has_label = "name_label" in cls.fields
+
+    def forget_indexes(self) -> None:
+        """Drop the indexes that are no relation's; they are made again when they are needed."""
+        self.back = {name: index for name, index in self.back.items() if _is_indexed(self.cls.fields[name])}
 
 
 def _is_indexed(field: Field) -> bool:

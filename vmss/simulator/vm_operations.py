@@ -53,6 +53,7 @@ POWER_STATES = {
     "checkpoint": ("Paused", "Suspended", "Running"),
     "snapshot": ANY,
 }
+_IN_STATE = {state: [name for name, states in POWER_STATES.items() if state in states] for state in ANY}
 # In error texts the states are named in this order.
 _STATE_ORDER = ("Halted", "Paused", "Suspended", "Running")
 
@@ -123,6 +124,8 @@ def _check_power_state(vm: str, row: "Row", operation: str) -> None:
 
 def _conflicts(running: Dict[str, str], operation: str) -> Dict[str, str]:
     """The running operations that exclude this one."""
+    if not running:
+        return running
     names = set(running.values())
     if operation == "hard_shutdown" and operation not in names:
         return {}
@@ -185,7 +188,11 @@ def check_disks(db: "Database", vm: str) -> None:
 
 def refresh(db: "Database", vm: str) -> None:
     """Recompute a VM's allowed_operations."""
-    db.set("VM", vm, "allowed_operations", [name for name in POWER_STATES if _is_allowed(db, vm, name)])
+    row = db.row("VM", vm)
+    # What the state or a running operation forbids is left out first: an exception for each takes most of the time.
+    names = POWER_STATES if row["is_control_domain"] else _IN_STATE[row["power_state"]]
+    free = [name for name in names if not _conflicts(row["current_operations"], name)]
+    db.set_list("VM", vm, "allowed_operations", [name for name in free if _is_allowed(db, vm, name)])
 
 
 def _is_allowed(db: "Database", vm: str, operation: str) -> bool:

@@ -195,6 +195,6 @@ def spoil(call: "Call", uuid: str, fault: str) -> None:
         raise XapiError("INVALID_VALUE", "fault", fault)
     for repository in call.sim.storage.manager.repositories.values():
         if uuid in repository.images:
-            repository.images[uuid].fault = fault
+            repository.spoil(uuid, fault)
             return
     raise XapiError("UUID_INVALID", "VDI", uuid)

@@ -21,13 +21,13 @@ def refresh(db: "Database", vbd: str) -> None:
     if vm["power_state"] == "Running":
         if not db.exists("VM_guest_metrics", vm["guest_metrics"]):
             # Without drivers in the guest, no disk can be hot-plugged.
-            db.set("VBD", vbd, "allowed_operations", [])
+            db.set_list("VBD", vbd, "allowed_operations", [])
             return
         allowed = ["unplug", "unplug_force", "pause", "unpause"] if row["currently_attached"] else ["plug"]
     allowed = ["attach"] + allowed
     if row["type"] == "CD":
         allowed.append("insert" if row["empty"] else "eject")
-    db.set("VBD", vbd, "allowed_operations", allowed)
+    db.set_list("VBD", vbd, "allowed_operations", allowed)
 
 
 def used_devices(db: "Database", vm: str) -> List[str]:
@@ -58,7 +58,7 @@ def create(call: "Call", fields: Dict[str, Any]) -> str:
     if vm["power_state"] != "Running":
         refresh(call.db, vbd)
     else:
-        call.db.set("VBD", vbd, "allowed_operations", ["attach", "plug"])
+        call.db.set_list("VBD", vbd, "allowed_operations", ["attach", "plug"])
     return vbd
 
 

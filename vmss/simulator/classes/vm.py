@@ -89,13 +89,12 @@ def power_on(call: "Call", vm: str, host: str, power_state: str) -> None:
         "other": GUEST_FEATURES,
         "last_updated": from_seconds(call.sim.kernel.now()),
     }
-    domains = [call.db.row("VM", other)["domid"] for other in call.db.pointing_at("VM", "resident_on", host)]
     call.db.update(
         "VM",
         vm,
         power_state=power_state,
         resident_on=host,
-        domid=max(domains, default=0) + 1,
+        domid=call.sim.hosts.new_domain(host),
         domarch="x64",
         guest_metrics=call.db.create("VM_guest_metrics", guest),
     )

@@ -45,6 +45,7 @@ def pool_migrate(call: "Call", vm: str, host: str, options: Dict[str, str]) -> S
         _check_host(call, vm, host)
         yield call.sim.draw("vm_migrate")
         call.db.set("VM", vm, "resident_on", host)
+        call.sim.hosts.forget_domains(host)
 
     source = call.db.row("VM", vm)["resident_on"]
     yield from run(call, vm, "pool_migrate", work)
