@@ -464,6 +464,14 @@ def test_a_vm_on_storage_without_snapshots(ward: Ward) -> None:
     assert [finding.check for finding in bad] == ["VMs", "VMs"] and "SR_OPERATION_NOT_SUPPORTED" in bad[0].evidence
 
 
+def test_a_disk_that_is_left_out_is_in_nobodys_way(ward: Ward) -> None:
+    disk = disk_of(ward, ward.vms[1])
+    ward.pool.simulator.db.set("VDI", disk, "sharable", True)
+    assert ward.bad()
+    ward.pool.call("VDI.add_to_other_config", disk, "vmss:skip", "yes")
+    assert not ward.bad()
+
+
 def test_full_storage(ward: Ward) -> None:
     sr = ward.pool.call("VDI.get_SR", disk_of(ward, ward.vms[0]))
     set_used(ward, sr, 0.95)

@@ -199,6 +199,13 @@ def test_the_size_is_what_the_disks_the_memory_and_the_base_copies_occupy_each_o
     of = [int(it["physical_utilisation"]) for ref, it in vdis.items() if ref in mine or it["uuid"] in bases]
     # Each disk has another bit: so none is missing, and none counts twice.
     assert listing and sum(one.size or 0 for one in listing.snapshots) == sum(of) and len(of) >= 8
+    # Two that build on one base copy: it counts for the first alone.
+    first, second = (pool.call("VBD.get_VDI", one["VBDs"][0]) for one in pool.snapshots(vm)[:2])
+    lost, kept = (vdis[ref]["sm_config"]["vhd-parent"] for ref in (first, second))
+    pool.simulator.db.set("VDI", first, "sm_config", {"vhd-parent": kept})
+    listing = prune(pool, DELETED, dry_run=True).listing
+    unused = [int(it["physical_utilisation"]) for it in vdis.values() if it["uuid"] == lost]
+    assert listing and sum(one.size or 0 for one in listing.snapshots) == sum(of) - sum(unused)
     # What stands there is no part of a query.
     pool.simulator.db.set("VDI", sorted(mine)[0], "sm_config", {"vhd-parent": '") or ("'})
     assert len(prune(pool, DELETED, dry_run=True).listed) == 3

@@ -52,8 +52,8 @@ def test_a_refused_vm_is_told_and_served_as_soon_as_there_is_room(pool: TestPool
     pool.at(10, 15)
     assert pool.tick().status == 1
     body = alert(pool, policy)["body"]
-    assert "Error:['VMSS_NO_ROOM', '%s', 'free: 10 GiB', 'needed: " % pool.uuid("SR", sr) in body
-    assert "'to stay free: 20 GiB']" in body and "less room than the setting room_reserve wants" in body
+    assert "Error:['VMSS_NO_ROOM', '%s', 'free: 10.0 GiB', 'needed: " % pool.uuid("SR", sr) in body
+    assert "'to stay free: 20.0 GiB']" in body and "less room than the setting room_reserve wants" in body
     pool.at(10, 30)
     pool.tick()
     assert pool.snapshots(vm) == []

@@ -113,7 +113,8 @@ def test_a_run_that_was_handed_over_is_waited_for_until_its_limit_or_sigterm(
 
     clock = Taker(pool, directory, asked_to_stop)
     before = clock.monotonic()
-    assert ask(directory, "p", clock, pool_uuid(pool), False, lambda: began.append(1), 600.0) is None
+    answer = ask(directory, "p", clock, pool_uuid(pool), False, lambda: began.append(1), 600.0)
+    assert (answer is not None and answer.line.startswith("stopped waiting: the run goes on")) == stopped
     assert began == ([] if stopped else [1])
     assert clock.monotonic() - before <= (2 if stopped else 603)
     assert directory.read("p.asked") == {} and directory.read("p.answers") == {}
@@ -287,7 +288,7 @@ def test_every_setting_and_constant_that_limits_a_wait_is_in_the_list() -> None:
     listed = {name for _, most, _ in rows() for name, _ in NAMED.findall(most)}
     settings = {name for name in Settings._fields if name.endswith(("_limit", "_pause"))}
     # Until when a slot is served; nobody waits for it.
-    assert settings - listed == {"late_limit", "checkpoint_late_limit"}
+    assert settings - listed == {"late_limit", "checkpoint_late_limit", "chain_limit"}
     constants: Set[str] = set()
     for tree in product().values():
         names = [target.id for node in tree.body if isinstance(node, ast.Assign) for one in node.targets

@@ -98,22 +98,37 @@ def draw(seed: int) -> Shape:
         vms=vms,
         policies=policies,
         durations=Durations(vdi_snapshot=(0.1, longest), vdi_destroy=(0.1, random.choice((0.5, 1.0, longest)))),
-        settings=Settings(
-            timezone=zone,
-            snapshot_limit=limit,
-            checkpoint_limit=2 * limit,
-            destroy_limit=limit,
-            login_limit=random.choice((0, 60)),
-            max_operations=random.choice((1, 3, 64)),
-            max_policies=random.choice((1, 100)),
-            stop_limit=random.choice((0, 60)),
-            waits_per_second=random.choice((1, 1, 5)),
+        settings=_with_options(
+            Settings(
+                timezone=zone,
+                snapshot_limit=limit,
+                checkpoint_limit=2 * limit,
+                destroy_limit=limit,
+                login_limit=random.choice((0, 60)),
+                max_operations=random.choice((1, 3, 64)),
+                max_policies=random.choice((1, 100)),
+                stop_limit=random.choice((0, 60)),
+                waits_per_second=random.choice((1, 1, 5)),
+            ),
+            seed,
         ),
         steps=tuple(random.choice((1, 15, 15, 30, 60, 60, 60, 120, 1440)) for _ in range(random.randint(3, 9))),
         calm=random.choice((0, 0, 1, 2)),
         hosts=random.choice((1, 1, 2, 3)),
         start=start,
         older=tuple(random.choice((0, 0, 0, 2, 5, 9)) for _ in vms) if random.random() < 0.3 else (),
+    )
+
+
+def _with_options(settings: Settings, seed: int) -> Settings:
+    """What an administrator may have switched on, for half of the seeds: guards that refuse what the storage would
+    refuse soon, and plain snapshots of VMs that cannot be checkpointed. Drawn apart, so that each world stays as it
+    was."""
+    random = Random("options %d" % seed)
+    return settings._replace(
+        checkpoint_fallback=random.choice(("fail", "snapshot")),
+        room_reserve=random.choice(("0", "1")),
+        chain_limit=random.choice((0, 30)),
     )
 
 

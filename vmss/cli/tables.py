@@ -59,8 +59,8 @@ def write(columns: Sequence[Column], rows: Sequence[Row], arguments: argparse.Na
 
 
 def width() -> int:
-    """The width of the terminal."""
-    return shutil.get_terminal_size().columns
+    """The width of the terminal; 80 if it does not tell, as a serial console: an old Python says 0 then."""
+    return shutil.get_terminal_size().columns or 80
 
 
 def cut(out: TextIO) -> str:

@@ -40,7 +40,7 @@ def vms(case: Case) -> Iterator[Finding]:
         if policy.enabled
         for ref, record in _records(xapi, policy)
     }
-    for ref, found in unfit.read(xapi, examined).items():
+    for ref, found in unfit.read(xapi, examined, case.open.settings).items():
         policy, record = examined[ref]
         bad += 1
         uuid = one_line(str(record["uuid"]), 40)

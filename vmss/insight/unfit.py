@@ -4,8 +4,10 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from vmss.core.coverage import Unfit
 from vmss.core.policy import CHECKPOINT, Policy
+from vmss.core.ways import left_out
 from vmss.edges.access import refs_where
 from vmss.edges.query import where
+from vmss.edges.settings import Settings
 from vmss.edges.storage import read_disks
 from vmss.edges.xapi import Refused, Xapi, understood
 
@@ -24,9 +26,9 @@ class Examined(NamedTuple):
     record: Mapping[str, Any]
 
 
-def read(xapi: Xapi, vms: Mapping[str, Examined]) -> Dict[str, Unfit]:
+def read(xapi: Xapi, vms: Mapping[str, Examined], settings: Settings) -> Dict[str, Unfit]:
     """Those of these VMs, by their references, of which no snapshot can be taken."""
-    found = _by_disks(xapi)
+    found = _in_the_way(xapi, vms, _by_disks(xapi), settings)
     unfit: Dict[str, Unfit] = {}
     asked = 0
     for ref, (policy, record) in vms.items():
@@ -43,6 +45,21 @@ def read(xapi: Xapi, vms: Mapping[str, Examined]) -> Dict[str, Unfit]:
         if error is not None:
             unfit[ref] = Unfit(error)
     return unfit
+
+
+def _in_the_way(
+    xapi: Xapi, vms: Mapping[str, Examined], found: Mapping[str, Unfit], settings: Settings
+) -> Dict[str, Unfit]:
+    """Of VMs with disks that cannot be snapshotted those with one that their snapshots do not leave out."""
+    bad = [ref for ref in found if ref in vms]
+    disks = read_disks(xapi, bad).of
+    kept = {}
+    for ref in bad:
+        without = {disk.ref for disk in left_out(disks.get(ref, ()), settings.ways(vms[ref].policy))}
+        mine = tuple(disk for disk in found[ref].disks if disk not in without)
+        if mine:
+            kept[ref] = found[ref]._replace(disks=mine)
+    return kept
 
 
 def named(xapi: Xapi, unfit: Mapping[str, Unfit]) -> Dict[str, Unfit]:
