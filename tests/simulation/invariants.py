@@ -8,10 +8,12 @@ import fcntl
 import json
 import re
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from dateutil import tz
 
 from tests.simulation.conduct import TAKES, Conduct, Found, Limits
 from tests.simulation.power import Power
@@ -90,6 +92,7 @@ class Observer:
         self._limits = limits
         self._conduct = Conduct(sim, limits, steady)
         self.found: List[Broken] = []
+        self.days_kept = 0  # the setting keep: of so many days the newest snapshot stays
         self.checked: Dict[int, int] = dict.fromkeys([*range(1, 11), 14, 15], 0)
         self.power = Power(sim)
         self._lock_dirs = lock_dirs
@@ -472,7 +475,10 @@ class Observer:
             and other not in self._tried | self._stuck  # what could not be deleted is passed over
             and not it["current_operations"]  # somebody copies it
         ]
-        self._check(2, not older, "%s goes before the older %s", name, older)
+        if self.days_kept:
+            self._of_a_day(ref, vm, mine, allowed)
+        else:
+            self._check(2, not older, "%s goes before the older %s", name, older)
         # xapi gives the times of snapshots in whole seconds.
         newer = [other for other, it in mine.items() if other != ref and it["snapshot_time"] >= time]
         self._check(2, bool(newer) or self._taken_away > 0 or self._jumped, "%s goes, and there is no newer one", name)
@@ -489,6 +495,20 @@ class Observer:
                 users = self._users_of_disks().get(disk, set()) | self._ever_users.get(disk, set())
                 if it["type"] == "suspend" or users == {ref}:
                     self._doomed_disks[it["uuid"]] = row["uuid"], it["SR"]
+
+    def _of_a_day(self, ref: str, vm: str, mine: Dict[str, Row], allowed: int) -> None:
+        """A snapshot is to go, of a VM of which the newest of each of some days are to stay: it is none of these."""
+        policy = self._rows("VMSS").get(self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL))
+        if policy is None or not self._quiet or self._taken_away or self._jumped:
+            return
+        newest: Dict[date, str] = {}
+        for other, it in sorted(mine.items(), key=lambda item: (item[1]["snapshot_time"], item[1]["uuid"])):
+            if it["snapshot_time"] <= self._latest:
+                slot = latest_slot(self._zone, policy, it["snapshot_time"].replace(tzinfo=UTC))
+                newest[slot.astimezone(tz.gettz(self._zone)).date()] = other
+        stay = [newest[day] for day in sorted(newest, reverse=True)[: min(self.days_kept, allowed)]]
+        name = mine[ref]["name_label"] if ref in mine else ref
+        self._check(2, ref not in stay, "%s goes, the newest of one of the last %d days", name, self.days_kept)
 
     def _few_go(self, ref: str, vm: str, name: str) -> None:
         """A snapshot of a VM is to go: not more than a run may delete."""

@@ -132,6 +132,15 @@ def _with_options(settings: Settings, seed: int) -> Settings:
     )
 
 
+def thinning(shape: Shape, seed: int) -> Shape:
+    """The same world; in one of four the newest snapshot of each of some days is kept, and not only the newest."""
+    random = Random("thinning %d" % seed)  # apart, so that all else is drawn as before
+    if random.random() >= 0.25:
+        return shape
+    keep = "daily:%d" % random.choice((1, 2, 2, 3))
+    return shape._replace(settings=shape.settings._replace(keep=keep))
+
+
 def _policy(random: Random) -> PolicyShape:
     frequency = random.choice(("hourly",) * 6 + ("daily", "weekly"))
     schedule = {"min": random.choice(("0", "15", "30", "45"))}
@@ -185,7 +194,7 @@ class World:
 
     def __init__(self, seed: int, folder: Path, plan: Union[Drawn, Listed], shape: Optional[Shape] = None) -> None:
         self.seed = seed
-        self.shape = shape or draw(seed)
+        self.shape = shape or thinning(draw(seed), seed)
         self.plan = plan
         self.struck: List[Fault] = []
         self.history: List[str] = []
@@ -226,6 +235,7 @@ class World:
             self.shape.settings.stop_limit,
             _limits(self.shape.settings),
         )
+        self.observer.days_kept = int(self.shape.settings.keep.partition(":")[2] or 0)
 
     @property
     def place(self) -> Place:

@@ -69,7 +69,8 @@ class Agenda:
 
         Raise BadInput if that one does not exist or cannot be understood.
         """
-        self._next_tick = next_tick(self._context.now())
+        now = self._context.now()
+        self._next_tick = next_tick(now)
         policies, errors = world.read_policies(self._context.xapi)
         policies = [self._context.settings.applied(policy) for policy in policies]
         if self._known is None:
@@ -80,7 +81,7 @@ class Agenda:
         refs = {turn.policy.ref for turn in turns}
         idle = [policy for policy in policies if policy.ref not in refs]
         if self._context.pool.licensed:
-            return Due(turns, idle, errors, [], [] if wanted else self._newly_lapsed(policies))
+            return Due(turns, idle, errors, [], [] if wanted else self._newly_lapsed(policies, now))
         for turn in turns:
             self.served(turn)
         return Due([], idle, errors, [turn for turn in turns if not turn.again])
@@ -127,9 +128,9 @@ class Agenda:
             self._known = {policy.ref for policy in policies}
         return turns
 
-    def _newly_lapsed(self, policies: Sequence[Policy]) -> List[Turn]:
+    def _newly_lapsed(self, policies: Sequence[Policy], now: datetime) -> List[Turn]:
         """The slots for which it is too late, but for those that a pass has told of: by its note, without a call."""
-        now, found = self._context.now(), []
+        found: List[Turn] = []
         for policy in policies:
             slot = policy.unserved(self._context.log.zone, now) if policy.late_limit is not None else None
             if slot is None or not policy.lapsed(slot, now):
