@@ -14,7 +14,7 @@ Note = Tuple[float, int]
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 # Notes that are closer to each other, in seconds, tell more of the hour of the day than of a trend.
-_APART_S = 6 * 3600.0
+_APART = 6 * 3600.0
 _FAR = timedelta(days=3650)
 
 
@@ -90,7 +90,7 @@ def rate(notes: Sequence[Note]) -> Optional[float]:
         (later[1] - earlier[1]) / (later[0] - earlier[0])
         for at, earlier in enumerate(notes)
         for later in notes[at + 1 :]
-        if later[0] - earlier[0] >= _APART_S
+        if later[0] - earlier[0] >= _APART
     ]
     return sorted(slopes)[len(slopes) // 2] if slopes else None
 

@@ -11,7 +11,7 @@ from vmss.edges.xapi import MISREAD, Refused, Xapi
 
 _KEY = "vmss:used"
 # A note is written if the last one is older than this, in seconds; so many are kept, which is two weeks.
-_PAUSE_S = 12 * 3600.0
+_EVERY = 12 * 3600.0
 _NOTES_MAX = 28
 
 
@@ -32,7 +32,7 @@ def note_use(xapi: Xapi, srs: Iterable[str], now: datetime) -> None:
             notes = _parse(str(xapi.call("SR.get_other_config", sr).get(_KEY, "")))
             # After the clock was set back the last one lies ahead.
             notes = [note for note in notes if note[0] <= seconds]
-            if notes and seconds - notes[-1][0] < _PAUSE_S:
+            if notes and seconds - notes[-1][0] < _EVERY:
                 continue
             notes.append((seconds, int_of(xapi.call("SR.get_physical_utilisation", sr))))
             xapi.call("SR.remove_from_other_config", sr, _KEY)
