@@ -1,7 +1,7 @@
 """The chain of images that a disk is made of: how long it is, and how much of it waits to be coalesced.
 
 Each snapshot makes the disk's image longer by one, until its storage has merged what no snapshot needs any more. Of a
-chain that has LIMIT images no snapshot can be taken (docs/xapi-facts.md, The chain of a disk).
+chain that has LIMIT images no snapshot can be taken (docs/xapi-facts.md, Chains of VHDs).
 """
 
 from typing import Dict, Mapping, NamedTuple, Sequence

@@ -20,8 +20,8 @@ _METHODS = {policy.SNAPSHOT: TAKE_SNAPSHOT, policy.CHECKPOINT: TAKE_CHECKPOINT, 
 # What each method takes, in words.
 WORDS = {TAKE_SNAPSHOT: "snapshot", TAKE_CHECKPOINT: "checkpoint", TAKE_QUIESCED: "quiesced snapshot"}
 
-# Errors that say that this VM cannot be checkpointed as it is, now or later (docs/xapi-facts.md, VM operations). What
-# may pass, such as an SR without room for the memory, is not among them.
+# Errors that say that this VM cannot be checkpointed as it is, now or later (docs/xapi-facts.md, When xapi refuses a
+# snapshot). What may pass, such as an SR without room for the memory, is not among them.
 NO_CHECKPOINT: FrozenSet[str] = frozenset(
     ("VM_IS_IMMOBILE", "VM_LACKS_FEATURE", "VM_NON_SUSPENDABLE", "VM_HAS_PCI_ATTACHED", "VM_HAS_VGPU", ALL_DISKS_NEEDED)
 )
