@@ -123,7 +123,7 @@ def test_the_table_says_of_each_setting_where_it_may_come_from_and_its_range() -
             span.groups()
             if span
             else values.split(", ")
-            if setting.name in ("quiesce", "resume", "verify_tls", "keep_halted")
+            if setting.name in ("quiesce", "resume", "verify_tls", "keep_halted", "catch_up_changed")
             else ()
         )
         for text in good:

@@ -28,7 +28,7 @@ class PolicyError(Exception):
 class Policy(NamedTuple):
     """A VMSS object. `last_run` is None for a policy that never ran; `vms` are references, in XAPI's order.
     `late_limit` is not of xapi, but a setting: after it a slot is not served any more; None: it is, until the next one
-    comes."""
+    comes. Nor is `changed`: since when it is as it is, if that is known and counts (vmss.core.changes)."""
 
     ref: str
     uuid: str
@@ -40,6 +40,7 @@ class Policy(NamedTuple):
     last_run: Optional[datetime]
     vms: Tuple[str, ...]
     late_limit: Optional[timedelta] = None
+    changed: Optional[datetime] = None
 
     def lapsed(self, slot: datetime, now: datetime) -> bool:
         """Whether it is too late for a slot. The tick of the slot is never too late."""
@@ -59,7 +60,11 @@ class Policy(NamedTuple):
         """The same, however late it is."""
         if not self.enabled or not self.vms:
             return None
-        return due_slot(self.schedule, zone, self.last_run, now, since)
+        last_run, changed = self.last_run, self.changed
+        if changed is not None:  # it waits for a slot of its own, as if it had never run
+            last_run = last_run if last_run is not None and last_run >= changed else None
+            since = None if since is None else max(since, changed)
+        return due_slot(self.schedule, zone, last_run, now, since)
 
     def late(self, zone: tzinfo, now: datetime) -> bool:
         """Whether the next tick is to serve a slot that has passed. It is never so for a policy that never ran: only

@@ -30,6 +30,9 @@ OWED_PREFIX = "vmss-owed:"
 # The prefix of the keys of pool.other_config that note which slot of a policy, too late to be served, was told.
 LAPSED_PREFIX = "vmss-lapsed:"
 
+# The key of pool.other_config with what the schedules were, and since when (vmss.core.changes).
+SCHEDULES = "vmss-schedules"
+
 
 class Pool(NamedTuple):
     """The pool. `coordinator` and `suspend_sr` are references; `licensed`: its licence includes scheduled snapshots."""

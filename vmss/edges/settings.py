@@ -86,6 +86,7 @@ class Settings(NamedTuple):
     retry_pause: int = 10
     late_limit: Optional[int] = None
     checkpoint_late_limit: Optional[int] = None
+    catch_up_changed: bool = True
     assign_by_tag: bool = False
     login_limit: int = 60
     call_limit: int = 300

@@ -121,6 +121,12 @@ SETTINGS: Tuple[Setting, ...] = (
         schedule=True,
     ),
     Setting(
+        "catch_up_changed",
+        forms.boolean,
+        "Whether a schedule that is enabled, or moved to another time, makes up for the slot that has passed by its "
+        "new times, as with the vendor's plugin. No: it counts as never run until its next slot.",
+    ),
+    Setting(
         "assign_by_tag",
         forms.boolean,
         "Whether each tick puts VMs on schedules by their tags: a VM that is on none and has the tag vmss:NAME comes "

@@ -3,9 +3,10 @@
 from datetime import datetime, timedelta
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core import retention
+from vmss.core import changes, retention
 from vmss.core.datetimes import CLOCK_TOLERANCE, EPOCH, format_datetime, in_future, parse_datetime
 from vmss.core.policy import Policy, PolicyError, from_record, index_of
+from vmss.core.records import SCHEDULES
 from vmss.core.retention import Snapshot
 from vmss.core.schedule import next_slot, next_tick
 from vmss.core.vms import Vm
@@ -62,7 +63,17 @@ def read(session: Reading) -> List[Entry]:
     with understood("VMSS"):
         records: Dict[str, Any] = session.xapi.call("VMSS.get_all_records")
         entries = [_entry(ref, record, session.settings) for ref, record in records.items()]
+    if not session.settings.catch_up_changed:
+        entries = _with_changes(session, entries)
     return sorted(entries, key=lambda entry: (entry.name, entry.uuid))
+
+
+def _with_changes(session: Reading, entries: Sequence[Entry]) -> List[Entry]:
+    """The same, with the time since when each schedule is as it is: as passes have noted it, or the next one will."""
+    policies = [entry.policy for entry in entries if entry.policy is not None]
+    known = changes.renewed(policies, changes.read(session.pool.other_config.get(SCHEDULES, "")), session.now())
+    changed = {policy.ref: policy for policy in changes.applied(policies, known)}
+    return [entry._replace(policy=changed.get(entry.ref)) for entry in entries]
 
 
 def find(entries: Sequence[Entry], wanted: str) -> Entry:

@@ -56,7 +56,7 @@ def promise(policy: Policy, zone: tzinfo, now: datetime, length: timedelta, know
     while now < slot + length and (last is None or last < slot):
         slot = _before(policy, zone, slot)  # its run may be under way, or still to come
     first = latest_slot(policy.schedule, zone, known)
-    if slot < first:
+    if slot < first or (policy.changed is not None and slot <= policy.changed):
         return Promise()
     if last is None:
         return Promise(slot, (slot,))  # whether the one before was served is not known

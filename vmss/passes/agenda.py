@@ -14,6 +14,7 @@ from vmss.edges import world
 from vmss.passes.context import Context
 
 if TYPE_CHECKING:
+    from vmss.core.changes import Known
     from vmss.passes.owed import Owed
 
 
@@ -37,11 +38,14 @@ class Due(NamedTuple):
 class Agenda:
     """Decides for one pass which policies are due. A slot that this pass has served is not due again."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, writes: bool = True) -> None:
+        """`writes`: it may note what the schedules are."""
         self._context = context
+        self._writes = writes
         self._owed: Optional[Owed] = None
         self._known: Optional[Set[str]] = None  # the policies that existed when the pass began
         self._lapsed: Dict[str, Turn] = {}  # by policy: the slot for which it is too late, told or not
+        self._changes: Optional[Dict[str, Known]] = None  # what the schedules were, as this pass has noted it
         self._served: Dict[str, datetime] = {}  # the latest slot that this pass has served, by policy
         self._began = self._next_tick = context.now()
         # The first tick that could not serve what was due; this one, unless earlier ones found no session or the lock
@@ -73,6 +77,10 @@ class Agenda:
         self._next_tick = next_tick(now)
         policies, errors = world.read_policies(self._context.xapi)
         policies = [self._context.settings.applied(policy) for policy in policies]
+        if not self._context.settings.catch_up_changed:
+            from vmss.passes import changed  # most pools do not ask for it
+
+            policies, self._changes = changed.noted(self._context, policies, self._changes, self._writes)
         if self._known is None:
             known = [(policy.uuid, policy.name) for policy in policies] + [(uuid, "") for uuid, _ in errors]
             for one in self._context.settings.of_none(known):

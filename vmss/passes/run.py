@@ -107,7 +107,7 @@ class Pass:
         self.context = context
         self.log = context.log
         self.xapi = context.xapi
-        self.agenda = Agenda(context)
+        self.agenda = Agenda(context, writes=not request.dry_run)
         self.teller = Teller(context, self.agenda)
         self._kept: Optional[Kept] = None
         self._at_work: Optional[AtWork] = None
