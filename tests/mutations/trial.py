@@ -75,7 +75,8 @@ def _run(copy: Path, *words: str) -> Tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=str(copy),
-        env=dict(os.environ, PYTHONPATH=str(copy)),  # the copy goes before an installed package
+        # The copy goes before an installed package; and which tests somebody else runs is nothing to it.
+        env=dict(os.environ, PYTHONPATH=str(copy), PYTEST_ADDOPTS=""),
         timeout=_LONGEST_S,
     )
     return done.returncode, done.stdout.decode("utf-8", "replace")

@@ -70,7 +70,7 @@ def test_the_example_of_a_test_file_passes(tmp_path: Path) -> None:
     (tmp_path / "test_example.py").write_text(TESTS[0], encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"],
-        cwd=str(tmp_path), env=dict(os.environ, PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE,
+        cwd=str(tmp_path), env=dict(os.environ, PYTHONPATH=str(ROOT), PYTEST_ADDOPTS=""), stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )  # fmt: skip
     output = done.stdout.decode("utf-8", "replace")
