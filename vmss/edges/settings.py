@@ -100,6 +100,7 @@ class Settings(NamedTuple):
     sync_ca_file: str = ""
     keep: str = ""
     keep_days: int = 0
+    metrics_file: str = ""
     schedules: Tuple[OfSchedule, ...] = ()
 
     def of(self, policy: "Policy") -> "Settings":

@@ -273,6 +273,13 @@ SETTINGS: Tuple[Setting, ...] = (
         "With a rule in keep: snapshots younger than so many days come first, as far as retained-snapshots allows.",
         schedule=True,
     ),
+    Setting(
+        "metrics_file",
+        _path,
+        "File into which each pass writes, at its end, what vmss metrics prints: FILE.prom in the directory of "
+        "node_exporter's textfile collector. Empty: none.",
+        False,
+    ),
 )
 
 TABLE: Dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
