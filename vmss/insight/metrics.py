@@ -1,10 +1,9 @@
 """The numbers that `vmss metrics` prints: of VMs and their snapshots, of schedules and runs, of storage."""
 
 from datetime import datetime
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from vmss.core import exposition, messages
-from vmss.core.assignment import Member
 from vmss.core.chain import LIMIT, chains
 from vmss.core.datetimes import in_future
 from vmss.core.exposition import Family, Sample, labels_of
@@ -12,13 +11,12 @@ from vmss.core.left_over import Item
 from vmss.core.policy import Policy
 from vmss.core.room import full_at, parse_reserve, rate
 from vmss.edges.chains import read_images
+from vmss.edges.kept_fields import KeptFields, finished
 from vmss.edges.lock import existing
-from vmss.edges.members import read_members
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Place
-from vmss.edges.snapshot_times import SnapshotTimes, finished
 from vmss.edges.storage import read_disks
-from vmss.edges.xapi import Xapi
+from vmss.edges.xapi import Refused, Xapi
 from vmss.insight import coverage, left_over, policies, rooms, state, suspended
 from vmss.insight.findings import worst
 from vmss.insight.history import RUN_SUCCEEDED, Run
@@ -37,11 +35,13 @@ Value = Union[int, datetime, None]
 Values = List[Tuple[Mapping[str, str], Value]]
 
 
-class Numbers(NamedTuple):
-    """The families, and the snapshots that they tell of."""
+class _Vm(NamedTuple):
+    """A VM on a schedule, with the references of its snapshots, of whatever kind."""
 
-    families: List[Family]
-    snapshots: List[str]
+    ref: str
+    uuid: str
+    name: str
+    snapshots: FrozenSet[str]
 
 
 def text(session: Reading, where: Place) -> str:
@@ -49,34 +49,40 @@ def text(session: Reading, where: Place) -> str:
     now = session.now()
     local = read_local(where, session, now)
     if local.hidden or local.lock_error:
-        times = SnapshotTimes(session.xapi, session.pool.uuid)
+        kept = KeptFields(session.xapi, session.pool.uuid)
     else:
         with existing(where.lock_dir) as directory:
-            times = SnapshotTimes(session.xapi, session.pool.uuid, directory)
-    families = read(session, local, now, times).families
+            kept = KeptFields(session.xapi, session.pool.uuid, directory)
+    families = read(session, local, now, kept)
     if local.log is not None and local.log.tick is not None and not in_future(local.log.tick, now):
         families.append(exposition.last_tick(local.log.tick, labels_of(session.pool.uuid)))
     return exposition.text_of(families)
 
 
-def read(session: Reading, local: Local, now: datetime, times: SnapshotTimes) -> Numbers:
+def read(session: Reading, local: Local, now: datetime, kept: KeptFields) -> List[Family]:
     """Read all but the last tick."""
     entries = policies.read(session)
     known = [entry.policy for entry in entries if entry.policy is not None]
     pool = labels_of(session.pool.uuid)
-    members = {policy.uuid: read_members(session.xapi, _on(policy)) for policy in known}
-    of_vms = _of_vms(session, known, members, times, now)
+    vms = {policy.uuid: list(_vms(session.xapi, policy, kept)) for policy in known}
     left = left_over.read(session)
     families = list(_of_pool(session, local, entries, left, now))
     families += _of_schedules(session, local, entries, left, now)
-    families += of_vms.families
-    families += _of_storage(session, _longest_chains(session.xapi, known, members), now)
+    families += _of_vms(session, known, vms, kept, now)
+    families += _of_storage(session, _longest_chains(session.xapi, known, vms), now)
     families.append(exposition.read_at(now, pool))
-    return Numbers(families, of_vms.snapshots)
+    return families
 
 
-def _on(policy: Policy) -> str:
-    return 'field "snapshot_schedule" = "%s"' % policy.ref
+def _vms(xapi: Xapi, policy: Policy, kept: KeptFields) -> Iterator[_Vm]:
+    """The VMs of a policy. Fields are read, for the records of a large schedule would fill the memory of a small
+    dom0."""
+    for ref in policy.vms:
+        try:
+            name, snapshots = xapi.call("VM.get_name_label", ref), xapi.call("VM.get_snapshots", ref)
+            yield _Vm(ref, kept.uuid(ref), str(name), frozenset(map(str, snapshots)))
+        except Refused:
+            continue  # it is gone
 
 
 def _family(name: str, told: str, values: Values) -> Family:
@@ -205,47 +211,35 @@ def _as_they_ran(found: Sequence[_Schedule], now: datetime) -> Iterator[Family]:
 
 
 def _of_vms(
-    session: Reading,
-    known: Sequence[Policy],
-    members: Mapping[str, Sequence[Member]],
-    times: SnapshotTimes,
-    now: datetime,
-) -> Numbers:
+    session: Reading, known: Sequence[Policy], vms: Mapping[str, Sequence[_Vm]], kept: KeptFields, now: datetime
+) -> Iterator[Family]:
     scheduled = set(finished(session.xapi))
     number: Values = []
     newest: Values = []
     oldest: Values = []
-    seen: List[str] = []
     for policy in known:
-        for vm in members[policy.uuid]:
+        for vm in vms[policy.uuid]:
             labels = dict(_labels_of(session, policy), vm=vm.name, vm_uuid=vm.uuid)
-            mine = {ref: times.of(ref) for ref in vm.snapshots & scheduled}
+            mine = [kept.time(ref) for ref in vm.snapshots & scheduled]
             # One that is dated in the future proves nothing.
-            dated = [time for time in mine.values() if time is not None and not in_future(time, now)]
+            dated = [time for time in mine if time is not None and not in_future(time, now)]
             number.append((labels, len(dated)))
             newest.append((labels, max(dated, default=None)))
             oldest.append((labels, min(dated, default=None)))
-            seen += mine
-    families = [
-        _family("vm_snapshots", "Scheduled snapshots of the VM.", number),
-        _family(
-            "vm_newest_snapshot_timestamp_seconds", "When the newest scheduled snapshot of the VM was taken.", newest
-        ),
-        _family(
-            "vm_oldest_snapshot_timestamp_seconds", "When the oldest scheduled snapshot of the VM was taken.", oldest
-        ),
-    ]
-    return Numbers(families, seen)
+    yield _family("vm_snapshots", "Scheduled snapshots of the VM.", number)
+    told = "When the %s scheduled snapshot of the VM was taken."
+    yield _family("vm_newest_snapshot_timestamp_seconds", told % "newest", newest)
+    yield _family("vm_oldest_snapshot_timestamp_seconds", told % "oldest", oldest)
 
 
 # Storage
 
 
-def _longest_chains(xapi: Xapi, known: Sequence[Policy], members: Mapping[str, Sequence[Member]]) -> Dict[str, int]:
+def _longest_chains(xapi: Xapi, known: Sequence[Policy], vms: Mapping[str, Sequence[_Vm]]) -> Dict[str, int]:
     """The images of the longest chain on each storage repository that a disk of a VM on an enabled schedule has."""
-    vms = [vm for policy in known if policy.enabled for vm in members[policy.uuid]]
-    vms.sort(key=lambda vm: (-len(vm.snapshots), vm.uuid))
-    read = read_disks(xapi, [vm.ref for vm in vms[:_CHAINS_OF]]).of
+    mine = [vm for policy in known if policy.enabled for vm in vms[policy.uuid]]
+    mine.sort(key=lambda vm: (-len(vm.snapshots), vm.uuid))
+    read = read_disks(xapi, [vm.ref for vm in mine[:_CHAINS_OF]]).of
     disks = {disk.uuid: disk for of in read.values() for disk in of}
     longest: Dict[str, int] = {}
     for uuid, chain in chains(list(disks), read_images(xapi, list(disks.values()))).items():

@@ -104,10 +104,10 @@ def _instant(seconds: int) -> datetime:
 
 
 def _read(around: Surroundings) -> Tuple[str, str]:
-    """The numbers of the pool as text, and its uuid. The times of snapshots are kept for the next time."""
+    """The numbers of the pool as text, and its uuid. What never changes is kept for the next time."""
     # Not needed by an idle tick.
+    from vmss.edges.kept_fields import KeptFields
     from vmss.edges.lock import existing
-    from vmss.edges.snapshot_times import SnapshotTimes
     from vmss.insight import metrics
     from vmss.insight.lock_and_log import read_local
     from vmss.insight.reading import reading
@@ -116,8 +116,8 @@ def _read(around: Surroundings) -> Tuple[str, str]:
     quiet = around._replace(settings=settings, say=lambda text: None, waits=lambda text: None)
     with reading(quiet) as session, existing(around.place.lock_dir) as directory:
         now = session.now()
-        times = SnapshotTimes(session.xapi, session.pool.uuid, directory)
-        found = metrics.read(session, read_local(around.place, session, now), now, times)
+        kept = KeptFields(session.xapi, session.pool.uuid, directory)
+        found = metrics.read(session, read_local(around.place, session, now), now, kept)
         if directory is not None:
-            times.keep(directory, found.snapshots)
-        return exposition.text_of(found.families), session.pool.uuid
+            kept.keep(directory)
+        return exposition.text_of(found), session.pool.uuid
