@@ -28,7 +28,7 @@ from vmss.edges.lock import LockDirectory
 from vmss.edges.sessions import NoSession
 from vmss.edges.settings import DEFAULT_XAPI
 from vmss.edges.surroundings import Surroundings
-from vmss.insight import published, state
+from vmss.insight import metrics_writer, published, state
 from vmss.insight.lock_and_log import read_local
 from vmss.insight.reading import reading
 from vmss.passes.request import Report, Request
@@ -367,3 +367,29 @@ def test_a_rehearsal_writes_nothing(pool: TestPool) -> None:
     pool.at(10, 15)
     published.run(Request(dry_run=True), around)
     assert not Path(around.settings.metrics_file).exists()
+
+
+def test_a_pass_that_ends_after_a_later_tick_does_not_hide_it(pool: TestPool) -> None:
+    around = publishing(pool)
+    pool.at(10, 15)
+    tick(pool, around)
+    pool.at(10, 30)
+    tick(pool, around)
+    first, later = (datetime(2026, 3, 2, 10, minute, tzinfo=UTC) for minute in (15, 30))
+    metrics_writer.write(around, first, 1, metrics_writer.ALL)
+    found = numbers(written(around))
+    assert (found["last_tick_timestamp_seconds", ""], found["last_tick_exit_status", ""]) == (later.timestamp(), 0)
+    pool.at(10, 20)  # the clock was ahead, and was put right: what is dated in the future hides nothing
+    tick(pool, around)
+    assert numbers(written(around))["last_tick_timestamp_seconds", ""] == pool_time("20260302T10:20:00Z")
+
+
+def test_what_has_a_second_name_is_not_published_again(pool: TestPool) -> None:
+    around = publishing(pool)
+    secret = pool.folder / "secret"
+    secret.write_text("# HELP vmss_secret of root\n")
+    os.link(str(secret), around.settings.metrics_file)
+    with pytest.raises(NoSession):
+        tick(pool, around._replace(place=around.place._replace(xapi="unix:/nowhere")))
+    assert "secret" not in written(around) and secret.read_text() == "# HELP vmss_secret of root\n"
+    assert numbers(written(around))["last_tick_exit_status", ""] == 3
