@@ -45,6 +45,7 @@ setup(
             "pytest-timeout",
             "pytest-cov",
             "hypothesis",
+            "prometheus_client",
             "python-crontab",
             "setuptools",
             "rich; python_version >= '3.8'",

@@ -28,8 +28,8 @@ from vmss.edges.settings_file import load
 from vmss.edges.surroundings import Surroundings, drop_callers_environment, on_coordinator
 from vmss.edges.world import read_pool
 from vmss.edges.xapi import Refused, Unanswered, Xapi
+from vmss.insight.published import run
 from vmss.passes.request import Report, Request
-from vmss.passes.run import run
 from vmss.version import VERSION
 
 # The seconds in which a run in the background has to begin, after all retries of its login.

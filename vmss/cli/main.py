@@ -32,6 +32,7 @@ COMMANDS: Dict[str, str] = {
     "assign": "put VMs on a snapshot schedule, by tag, name or uuid",
     "unassign": "take VMs off their snapshot schedules",
     "status": "whether all is well, for monitoring systems",
+    "metrics": "the same in numbers, for Prometheus",
     "doctor": "what is wrong, with the evidence and the remedy",
     "demo": "watch a simulated pool being snapshotted for a week",
     "simulator": "the embedded xapi, in the foreground",

@@ -10,8 +10,8 @@ from vmss.cli.parts import be_quiet, complain, say
 from vmss.cli.streams import tell_error
 from vmss.edges.output import takes
 from vmss.edges.surroundings import Surroundings
+from vmss.insight.published import run
 from vmss.passes.request import Report, Request
-from vmss.passes.run import run
 
 # The beginning of a line that says how many VMs are done (vmss.passes.in_hand).
 _DONE = re.compile(r"\[([0-9]+)/([0-9]+)\] ")

@@ -38,6 +38,14 @@ def _stream(descriptor: int, mode: str) -> Any:
     return open(descriptor, mode, encoding="utf-8", closefd=False)
 
 
+def in_utf8(out: TextIO) -> TextIO:
+    """A stream for a format that is UTF-8, whatever the locale says of the standard stream: that one, or another on
+    the same descriptor."""
+    if (out.encoding or "utf-8").lower().replace("-", "") == "utf8":
+        return out
+    return open(out.fileno(), "w", encoding="utf-8", closefd=False)
+
+
 def emit(text: str, out: TextIO) -> None:
     """Print a text; characters that `out` cannot encode are escaped. Raise WriteError if it cannot be written."""
     encoding = out.encoding or "utf-8"

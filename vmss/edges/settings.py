@@ -102,6 +102,7 @@ class Settings(NamedTuple):
     keep: str = ""
     keep_days: int = 0
     keep_halted: bool = False
+    metrics_file: str = ""
     schedules: Tuple[OfSchedule, ...] = ()
 
     def of(self, policy: "Policy") -> "Settings":

@@ -217,6 +217,13 @@ SETTINGS: Tuple[Setting, ...] = (
         "equal ones do not push out its history. A run by hand takes one all the same.",
         schedule=True,
     ),
+    Setting(
+        "metrics_file",
+        forms.path,
+        "File into which each pass writes, at its end, what vmss metrics prints: FILE.prom in the directory of "
+        "node_exporter's textfile collector. Empty: none.",
+        False,
+    ),
 )
 
 TABLE: Dict[str, Setting] = {setting.name: setting for setting in SETTINGS}

@@ -115,6 +115,12 @@ COMPLAINTS: Tuple[Complaint, ...] = (
         "An alert could not be raised",
         "see whether the coordinator's disk is full: df /var",
     ),
+    _text(
+        "metrics not written",
+        "The file with metrics is not written: ",
+        "The file with metrics could not be written",
+        "the line of /var/log/VMSSlog says why; metrics_file is set in /etc/vmss.conf",
+    ),
 )
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from functools import partial
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss.core import words
 from vmss.core.left_over import Item
@@ -46,6 +46,14 @@ class Tally(NamedTuple):
     well: str = ""
 
 
+class Course(NamedTuple):
+    """What there is to say of a policy, and how many of its VMs lack the snapshots that were promised."""
+
+    policy: Policy
+    findings: List[Finding]
+    late: int = 0
+
+
 def examine(session: Reading, local: Local, now: datetime) -> Tally:
     """Read what is needed, and judge it."""
     entries = policies.read(session)
@@ -59,7 +67,8 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     findings += tags.findings(session, known, everywhere=False)
     findings += [Finding(OK, "coverage", told + ": vmss coverage lists them")] if told else []
     left = left_over.read(session)
-    fared, late = runs_and_snapshots(session, local.holder, known, left, now)
+    courses = list(courses_of(session, local.holder, known, left, now))
+    fared = [finding for course in courses for finding in course.findings]
     findings += left_over.findings(left, session.moment, now)
     repositories = rooms.read(session.xapi)
     findings += rooms.full(session.xapi, repositories, session.settings, now)
@@ -67,7 +76,7 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
         "policies": len(entries),
         "vms": sum(len(policy.vms) for policy in known),
         "runs_failed": sum(1 for finding in fared if finding.severity and finding.check == "last run"),
-        "vms_late": late,
+        "vms_late": sum(course.late for course in courses),
         "left_over": len(left),
         "vms_unscheduled": alone.number,
     }
@@ -174,18 +183,15 @@ def _set_again(entry: Entry) -> str:
     return "xapi would not store that: see /var/log/xensource.log, and vmss xe vmss-param-list uuid=%s" % uuid
 
 
-def runs_and_snapshots(
+def courses_of(
     session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], left: Sequence[Item], now: datetime
-) -> Tuple[List[Finding], int]:
-    """How the policies' last runs fared, and which VMs lack the snapshots that were promised; and how many these
-    are."""
+) -> Iterator[Course]:
+    """How the policies' last runs fared, and which VMs lack the snapshots that were promised."""
     busy = lock_and_log.in_hand(holder, known)
     ambiguous = snapshots.ambiguous(known)
-    findings: List[Finding] = []
-    total = 0
     for policy in known:
         if not policy.enabled or not policy.vms:
-            findings.append(_calm(session, policy, [], now))
+            yield Course(policy, [_calm(session, policy, [], now)])
             continue
         runs, in_hand = policies.last_messages(session, policy, now), policy in busy
         since = lock_and_log.held_since(holder, now) if holder is not None and in_hand else None
@@ -204,12 +210,11 @@ def runs_and_snapshots(
         if promise.slot is not None and not late:
             matter = promises.made_good(policy, last, partial(remains.anything, session, policy, left, now))
         told = promises.last_run(policy, matter, session.pool.uuid, session.moment)
-        findings += told or [_calm(session, policy, last, now)]
+        findings = told or [_calm(session, policy, last, now)]
         if promise.slot is not None and late:
-            findings += promises.missed(policy, promise, in_hand, session.moment)
+            findings = findings + promises.missed(policy, promise, in_hand, session.moment)
             findings += promises.overdue(policy, promise.slot, session.zone, late, last, in_hand, session.moment)
-            total += len(late)
-    return findings, total
+        yield Course(policy, findings, len(late))
 
 
 def _of_last_run(policy: Policy, runs: Sequence[Run], now: datetime) -> List[Run]:

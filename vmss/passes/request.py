@@ -29,7 +29,8 @@ class Request(NamedTuple):
 
 class Report(NamedTuple):
     """How a pass ended: its exit status, one line for people, and the runs of the policies that it served. What came of
-    a request to delete snapshots; what its rehearsal lists; what a rehearsal of runs says."""
+    a request to delete snapshots; what its rehearsal lists; what a rehearsal of runs says. `idle`: it had nothing to
+    do, and has changed nothing."""
 
     status: int
     line: str
@@ -37,6 +38,7 @@ class Report(NamedTuple):
     pruned: Optional["Pruned"] = None
     listing: Optional["Listing"] = None
     rehearsal: Optional["Rehearsal"] = None
+    idle: bool = False
 
     @property
     def listed(self) -> Tuple[str, ...]:

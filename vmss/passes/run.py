@@ -375,7 +375,7 @@ class Pass:
             failed, line = outcome(self.pruned, runs, complete, self.progress)
             return Report(EXIT_FAILED if failed else EXIT_OK, line, runs, self.pruned)
         if complete and not runs:
-            return Report(EXIT_OK, "no schedule is due")
+            return Report(EXIT_OK, "no schedule is due", idle=self._at_work is None)
         from vmss.core.served import stopped_line, totals  # not needed by an idle tick
 
         if not complete:
