@@ -90,5 +90,5 @@ def _clashes(expected: Sequence[Expected], moves: Mapping[str, Move], moment: Mo
 def last_run(case: Case) -> Iterator[Finding]:
     """How the last runs fared, and which VMs have no snapshot of them."""
     left = left_over.read(case.open)
-    findings, _late = state.runs_and_snapshots(case.open, case.local.holder, case.known, left, case.now)
+    findings, _lacks = state.runs_and_snapshots(case.open, case.local.holder, case.known, left, case.now)
     yield from findings or [Finding(OK, "last run", "there is no schedule")]

@@ -37,12 +37,21 @@ from vmss.insight.reading import Reading
 CALL_LIMIT = 20
 
 
+class Lack(NamedTuple):
+    """The slot of a policy that should be over, and its VMs without a snapshot since; None if nothing is promised."""
+
+    slot: Optional[datetime] = None
+    vms: Tuple[Late, ...] = ()
+
+
 class Tally(NamedTuple):
-    """The findings; the performance data, by label; and one line for the case that all is well."""
+    """The findings; the performance data, by label; one line for the case that all is well; and what each policy that
+    runs lacks, by its uuid."""
 
     findings: List[Finding]
     numbers: Dict[str, Any] = {}
     well: str = ""
+    lacks: Mapping[str, Lack] = {}
 
 
 def examine(session: Reading, local: Local, now: datetime) -> Tally:
@@ -58,7 +67,7 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     findings += tags.findings(session, known, everywhere=False)
     findings += [Finding(OK, "coverage", told + ": vmss coverage lists them")] if told else []
     left = left_over.read(session)
-    fared, late = runs_and_snapshots(session, local.holder, known, left, now)
+    fared, lacks = runs_and_snapshots(session, local.holder, known, left, now)
     findings += left_over.findings(left, session.moment, now)
     repositories = rooms.read(session.xapi)
     findings += rooms.full(session.xapi, repositories, session.settings, now)
@@ -66,14 +75,15 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
         "policies": len(entries),
         "vms": sum(len(policy.vms) for policy in known),
         "runs_failed": sum(1 for finding in fared if finding.severity and finding.check == "last run"),
-        "vms_late": late,
+        "vms_late": sum(len(lack.vms) for lack in lacks.values()),
         "left_over": len(left),
         "vms_unscheduled": alone.number,
     }
     if repositories:
         most = max(repository.part for repository in repositories)
         numbers["storage_used"] = "%d%%;%d;%d" % (most, session.settings.room_warning, session.settings.room_critical)
-    return Tally(findings + fared, dict(numbers, **_local_numbers(local, now)), _well(numbers, local, now))
+    numbers.update(_local_numbers(local, now))
+    return Tally(findings + fared, numbers, _well(numbers, local, now), lacks)
 
 
 def without_session(problem: Problem, place: Place) -> Tally:
@@ -175,13 +185,13 @@ def _set_again(entry: Entry) -> str:
 
 def runs_and_snapshots(
     session: Reading, holder: Optional[Mapping[str, Any]], known: Sequence[Policy], left: Sequence[Item], now: datetime
-) -> Tuple[List[Finding], int]:
-    """How the policies' last runs fared, and which VMs lack the snapshots that were promised; and how many these
-    are."""
+) -> Tuple[List[Finding], Dict[str, Lack]]:
+    """How the policies' last runs fared, and which VMs lack the snapshots that were promised; and these, by the uuids
+    of the policies."""
     busy = lock_and_log.in_hand(holder, known)
     ambiguous = snapshots.ambiguous(known)
     findings: List[Finding] = []
-    total = 0
+    lacks: Dict[str, Lack] = {}
     for policy in known:
         if not policy.enabled or not policy.vms:
             findings.append(_calm(session, policy, [], now))
@@ -197,6 +207,7 @@ def runs_and_snapshots(
             late, doubtful = snapshots.late_vms(session.xapi, policy, promise.slot, believed, session.zone, now)
             if doubtful:
                 late = promises.without_newcomers(policy, late, runs, promise.slot, in_hand)
+        lacks[policy.uuid] = Lack(promise.slot, tuple(late))
         last = _of_last_run(policy, runs, now)
         matter = last
         if promise.slot is not None and not late:
@@ -206,8 +217,7 @@ def runs_and_snapshots(
         if promise.slot is not None and late:
             findings += promises.missed(policy, promise, in_hand, session.moment)
             findings += promises.overdue(policy, promise.slot, session.zone, late, last, in_hand, session.moment)
-            total += len(late)
-    return findings, total
+    return findings, lacks
 
 
 def _of_last_run(policy: Policy, runs: Sequence[Run], now: datetime) -> List[Run]:
