@@ -322,7 +322,9 @@ def test_the_help_of_a_command_lists_its_own_exit_statuses(name: str) -> None:
     reads = {"0", "2", "3"}
     assert statuses == {
         **dict.fromkeys(("run", "prune"), set("01234")),
-        **dict.fromkeys(("list", "show", "history", "next", "plan", "pin", "unpin", "coverage", "completion"), reads),
+        **dict.fromkeys(
+            ("list", "show", "history", "next", "plan", "pin", "unpin", "coverage", "report", "completion"), reads
+        ),
         **dict.fromkeys(("status", "doctor", "assign", "unassign"), set("0123")),
         **dict.fromkeys(("install", "uninstall"), set("012")),
     }.get(name, {"0", "2"})
