@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import fate, room, ways
-from vmss.core.coverage import DISABLED, EMPTY, LEFT_BEHIND, PARTLY, UNABLE, UNSCHEDULED, Coverage, Row
+from vmss.core.assignment import Member
+from vmss.core.coverage import DISABLED, EMPTY, LEFT_BEHIND, PARTLY, UNABLE, UNSCHEDULED, Row
 from vmss.core.fate import Fate
 from vmss.core.policy import Policy
 from vmss.core.room import Note
@@ -15,16 +16,28 @@ from vmss.core.vms import Vm
 from vmss.core.words import agree, counted
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Place
-from vmss.edges.vms import read_vms, with_snapshots
+from vmss.edges.vms import read_vms_by_uuid, with_snapshots
 from vmss.edges.xapi import Xapi, understood
-from vmss.insight import calendar, checks_of_chains, coverage, history, outlook, plans, policies, rooms, state
+from vmss.insight import (
+    calendar,
+    checks_of_chains,
+    coverage,
+    history,
+    lock_and_log,
+    outlook,
+    plans,
+    policies,
+    rooms,
+    state,
+)
 from vmss.insight.calendar import Cell
 from vmss.insight.findings import Finding, ordered, worst
 from vmss.insight.history import Run, Trouble
 from vmss.insight.lock_and_log import read_local
 from vmss.insight.policies import Entry
+from vmss.insight.promises import remedy_of_overdue
 from vmss.insight.reading import Reading
-from vmss.insight.state import Lack, Tally
+from vmss.insight.state import Lack
 
 # What is said of a VM; one that no schedule covers has what `vmss coverage` says of it.
 PROTECTED, LATE, AT_RISK, NEW = "protected", "late", "at risk", "new"
@@ -162,12 +175,18 @@ def read(session: Reading, where: Place, time: timedelta, timelines: int) -> Rep
     """Read and put together what there is to report of this time until now, with the snapshots of so many VMs."""
     now = session.now()
     since = now - time
-    tally = state.examine(session, read_local(where, session, now), now)
+    local = read_local(where, session, now)
+    tally = state.examine(session, local, now)
     entries = policies.read(session)
     known = [entry.policy for entry in entries if entry.policy is not None]
-    covered = coverage.read(session)
+    covered, members = coverage.read_with_members(session)
     runs = {policy.uuid: policies.runs(session, policy.uuid, since - 2 * policy.schedule.distance) for policy in known}
     cells = {policy.uuid: calendar.cells(policy, runs[policy.uuid], session.zone, since, now) for policy in known}
+    busy = {policy.uuid for policy in lock_and_log.in_hand(local.holder, known)}
+    seen = {
+        policy.ref: _Seen(policy, cells[policy.uuid], tally.lacks.get(policy.uuid, Lack()), policy.uuid in busy)
+        for policy in known
+    }
     found = outlook.read_outlook(session, HOURS)
     recent = [run for of_policy in runs.values() for run in of_policy if run.at >= since]
     return Report(
@@ -180,7 +199,7 @@ def read(session: Reading, where: Place, time: timedelta, timelines: int) -> Rep
         well=tally.well,
         headline=covered.headline(now),
         opted_out=covered.opted_out,
-        vms=tuple(_vms(session, known, covered, cells, tally, timelines, now)),
+        vms=tuple(_vms(session, seen, covered.rows, members, timelines, now)),
         schedules=tuple(_course(session, entry, cells, now) for entry in entries),
         others=tuple(row for row in covered.rows if row.what in (EMPTY, LEFT_BEHIND)),
         storage=tuple(_storage(session, known, now)),
@@ -223,41 +242,50 @@ def _course(session: Reading, entry: Entry, cells: Mapping[str, Sequence[Cell]],
 # The VMs
 
 
+class _Seen(NamedTuple):
+    """A policy with what became of its slots, and what it lacks; `in_hand`: a pass serves it."""
+
+    policy: Policy
+    cells: Sequence[Cell]
+    lack: Lack
+    in_hand: bool
+
+
 def _vms(
     session: Reading,
-    known: Sequence[Policy],
-    covered: Coverage,
-    cells: Mapping[str, Sequence[Cell]],
-    tally: Tally,
+    seen: Mapping[str, _Seen],
+    covered: Sequence[Row],
+    members: Sequence[Member],
     timelines: int,
     now: datetime,
 ) -> Iterator[Guarded]:
-    """The VMs, those that are not protected first, then by schedule and name."""
-    rows = {row.uuid: row for row in covered.rows if row.what in (UNSCHEDULED, DISABLED, UNABLE, PARTLY)}
-    lacking = {vm.uuid for lack in tally.lacks.values() for vm in lack.vms}
-    of_policy: Dict[str, List[Vm]] = {}
-    for vm in read_vms(session.xapi, known):
-        of_policy.setdefault(vm.policy, []).append(vm)
-    every = [vm for vms in of_policy.values() for vm in vms]
-    every.sort(key=lambda vm: vm.uuid not in lacking and vm.uuid not in rows)
-    drawn = {vm.ref: vm for vm in with_snapshots(session.xapi, every[:timelines])}
+    """The VMs, what somebody has to look at first, then by schedule and name. Those left out on purpose are not among
+    them."""
+    rows = {row.uuid: row for row in covered if row.what in (UNSCHEDULED, DISABLED, UNABLE, PARTLY)}
+    lacking = {vm.uuid for one in seen.values() for vm in one.lack.vms}
+    on = [vm for vm in members if vm.schedule in seen]
+    first = sorted(on, key=lambda vm: vm.uuid not in lacking and vm.uuid not in rows)[:timelines]
+    drawn: Dict[str, List[Vm]] = {}
+    for vm in with_snapshots(session.xapi, read_vms_by_uuid(session.xapi, [vm.uuid for vm in first])):
+        drawn.setdefault(vm.policy, []).append(vm)
+    marks = {
+        vm.uuid: tuple(_marks(vm, told))
+        for ref, one in seen.items()
+        for vm, told in plans.of_vms(session, one.policy, drawn.get(ref, []), now)
+    }
     found: List[Guarded] = []
-    for policy in known:
-        mine, lack = of_policy.get(policy.ref, []), tally.lacks.get(policy.uuid, Lack())
-        read = [drawn[vm.ref] for vm in mine if vm.ref in drawn]
-        fates = {vm.ref: tuple(_marks(policy, vm, told)) for vm, told in plans.of_vms(session, policy, read, now)}
-        for vm in mine:
-            guarded = Guarded(vm.name, vm.uuid, policy.name, policy.uuid, PROTECTED, marks=fates.get(vm.ref))
-            guarded = _judged(guarded, lack, vm.uuid in lacking, rows.get(vm.uuid), policy)
-            found.append(_since(guarded, cells[policy.uuid], policy.retained))
-    listed = {vm.uuid for vm in found}
+    for member in on:
+        one, uuid = seen[member.schedule], member.uuid
+        whole = Guarded(member.name, uuid, one.policy.name, one.policy.uuid, PROTECTED, marks=marks.get(uuid))
+        found.append(_since(_judged(whole, one, uuid in lacking, rows.get(uuid)), one.cells, one.policy.retained))
+    listed = {guarded.uuid for guarded in found}
     for row in rows.values():
         if row.uuid not in listed:
             found.append(Guarded(row.vm, row.uuid, row.schedule, row.schedule_uuid, row.what, row.why, row.remedy))
-    yield from sorted(found, key=lambda vm: (_ORDER.index(vm.state), vm.schedule, vm.name, vm.uuid))
+    yield from sorted(found, key=lambda one: (_ORDER.index(one.state), one.schedule, one.name, one.uuid))
 
 
-def _marks(policy: Policy, vm: Vm, told: Iterator[Fate]) -> Iterator[Mark]:
+def _marks(vm: Vm, told: Iterator[Fate]) -> Iterator[Mark]:
     """The snapshots of a VM, oldest first."""
     pinned = {one.uuid for one in vm.snapshots if one.pinned}
     fates = [one for one in told if one.uuid]
@@ -268,19 +296,19 @@ def _marks(policy: Policy, vm: Vm, told: Iterator[Fate]) -> Iterator[Mark]:
         yield Mark(one.time, kind, one.uuid, one.why, one.goes)
 
 
-def _judged(vm: Guarded, lack: Lack, late: bool, row: Optional[Row], policy: Policy) -> Guarded:
+def _judged(vm: Guarded, one: _Seen, late: bool, row: Optional[Row]) -> Guarded:
     newest = vm.marks[-1].time if vm.marks else None
     if row is not None and row.what == DISABLED:
         return vm._replace(state=DISABLED, why=row.why, remedy=row.remedy)
     if late:
         why = "no snapshot of the latest slot that should be over"
         why += ". %s" % row.why if row is not None else ""
-        remedy = row.remedy if row is not None else "vmss history %s tells why" % policy.uuid
+        remedy = row.remedy if row is not None else remedy_of_overdue(one.policy.uuid, one.in_hand)
         return vm._replace(state=LATE, why=why, remedy=remedy)
     if row is not None:
         return vm._replace(state=AT_RISK, why="the next snapshot cannot be taken: %s" % row.why, remedy=row.remedy)
-    unserved = vm.marks is not None and (newest is None or (lack.slot is not None and newest < lack.slot))
-    if unserved or (vm.marks is None and lack.slot is None):
+    unserved = vm.marks is not None and (newest is None or (one.lack.slot is not None and newest < one.lack.slot))
+    if unserved or (vm.marks is None and one.lack.slot is None):
         return vm._replace(state=NEW, why="it waits for its first run of this schedule")
     return vm
 

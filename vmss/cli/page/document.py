@@ -1,7 +1,7 @@
 """The page as a whole, and what stands at its top: is every VM protected, since when, and what needs attention."""
 
 from datetime import tzinfo
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 from vmss.cli.page import charts, sections
 from vmss.cli.page.markup import Markup, joined, tag
@@ -117,10 +117,17 @@ def _attention(report: Report, tell: Told) -> Iterator[Markup]:
         yield section("What needs attention now", "What vmss status says, and what to do about it.", told(items))
     bare = [vm for vm in report.vms if not vm.protected]
     if bare:
-        more = [tag("p", "\u2026 and %d more, below." % (len(bare) - _UNPROTECTED_MAX), class_="soft")]
         items = [_bare(vm) for vm in bare[:_UNPROTECTED_MAX]]
         hint = "Each of them with the reason, and what can be done."
-        yield section("VMs that are not protected", hint, told(items), more if len(bare) > len(items) else [])
+        yield section("VMs that are not protected", hint, told(items), _more(bare[_UNPROTECTED_MAX:]))
+
+
+def _more(vms: Sequence[Guarded]) -> List[Markup]:
+    """The others, in a line each."""
+    if not vms:
+        return []
+    lines = [tag("p", tag("strong", vm.name or vm.uuid), " ", vm.schedule, ": ", vm.why, class_="small") for vm in vms]
+    return [tag("details", tag("summary", tag("h3", "%d more" % len(vms))), lines)]
 
 
 def _bare(vm: Guarded) -> Tuple[str, List[Markup]]:

@@ -57,7 +57,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .axis span.from { transform: none; } .axis span.to { transform: translateX(-100%); }
 .row.scale { padding: 0; border: 0; }
 .row.scale + .row { border-top: 0; }
-.legend + details { margin-top: 0.9rem; }
+.legend + details, .told + details { margin-top: 0.9rem; }
 details { border-top: 1px solid var(--line); padding: 0.7rem 0; }
 details > summary { cursor: pointer; padding: 0.2rem 0; border-radius: 4px; }
 summary h3 { display: inline; }
