@@ -52,7 +52,7 @@ def build(pool: TestPool) -> Dict[str, str]:
     vms = {name: pool.vm(name, [sr]) for name, sr in (("web", srs[0]), (HOSTILE, srs[1]), (LONG, srs[1]))}
     vms.update((name, pool.vm(name)) for name in ("alone", "paused", "out"))
     pool.call("VM.set_tags", vms["out"], ["vmss:none"])
-    pool.policy([vms["web"]], "hourly", retained_snapshots="3")
+    hourly = pool.policy([vms["web"]], "hourly", retained_snapshots="3")
     pool.policy([vms[HOSTILE], vms[LONG]], "half past", schedule={"min": "30"}, retained_snapshots="3")
     pool.policy([vms["paused"]], "old", enabled=False)
     pool.policy(name="empty")
@@ -63,6 +63,8 @@ def build(pool: TestPool) -> Dict[str, str]:
         if number == 2:
             pool.call("VM.add_to_blocked_operations", vms[HOSTILE], "snapshot", "copied")
         if number == 4:
+            vms["joined"] = pool.vm("joined", [srs[0]])
+            pool.call("VM.set_snapshot_schedule", vms["joined"], hourly)
             pool.call("VM.remove_from_blocked_operations", vms[HOSTILE], "snapshot")
         if number != 3:
             for minute in (15, 30):
@@ -92,15 +94,16 @@ def shown(pool: TestPool, *words: str) -> str:
 def test_who_is_protected_and_since_when(ward: Ward) -> None:
     vms = {vm["name"]: vm for vm in ward.data["vms"]}
     assert {name: vm["state"] for name, vm in vms.items()} == {
-        "web": "protected", HOSTILE: "protected", LONG: "at risk", "alone": "no schedule", "paused": "disabled",
-        "new": "new",
+        "web": "protected", HOSTILE: "protected", "joined": "protected", LONG: "at risk", "new": "new",
+        "alone": "no schedule", "paused": "disabled",
     }  # fmt: skip
-    assert ward.data["verdict"] == "2 of 6 VMs are protected" and ward.data["protected"] == 2
+    assert ward.data["verdict"] == "3 of 7 VMs are protected" and ward.data["protected"] == 3
     # The slot of 01:15 was missed; of the VM that was blocked there is nothing of 00:30, and that of 01:30 came late.
     assert vms["web"]["since"] == "2026-03-02T02:15:00Z" and vms[HOSTILE]["since"] == "2026-03-02T01:30:00Z"
+    assert vms["joined"]["since"] == "2026-03-02T02:15:00Z" and not vms["joined"]["whole"]
     assert ward.data["gap"] == "2026-03-02T02:15:00Z"
     text = shown(ward.pool).splitlines()
-    assert text[:2] == ["2 of 6 VMs are protected", "None of these 2 has missed a snapshot since 2026-03-02 02:15 UTC."]
+    assert text[:2] == ["3 of 7 VMs are protected", "None of these 3 has missed a snapshot since 2026-03-02 02:15 UTC."]
     assert any(line.startswith("no schedule: alone: it is on no schedule") for line in text)
 
 
@@ -118,7 +121,7 @@ def test_it_says_what_the_other_commands_say(ward: Ward) -> None:
     fates = {row["snapshot"]: (row["why"], row["goes"]) for row in rows(plan) if row["snapshot"]}
     marks = [mark for vm in ward.data["vms"] for mark in vm["marks"] or ()]
     assert {mark["uuid"]: (mark["why"], mark["goes"]) for mark in marks} == fates and len(fates) > 5
-    assert sorted(mark["kind"] for mark in marks if mark["kind"] != "kept") == ["goes next"] * 3 + ["pinned"]
+    assert sorted(mark["kind"] for mark in marks if mark["kind"] != "kept") == ["goes next"] * 4 + ["pinned"]
     assert [(run["uuid"], run["at"]) for run in ward.data["coming"]] == [
         (row["uuid"], row["time"]) for row in rows(next_)
     ]
@@ -329,8 +332,11 @@ def test_in_a_browser_nothing_overlaps_is_cut_runs_or_is_fetched(ward: Ward, tmp
                             where,
                             shape,
                         )
+        long = tmp_path / "long.html"
+        shown(ward.pool, "--html", str(long), "--since", "20w")  # whose drawings are long, and whole
+        page.open(long)
         names = page.run("[...document.querySelectorAll('.row .name')].map(one => one.innerText.split('\\n')[0])")
         assert HOSTILE.replace("\u202e", "\\u202e") in names
-        assert page.told == [] and set(page.requested) == {ward.page.as_uri()}
+        assert page.told == [] and set(page.requested) == {ward.page.as_uri(), long.as_uri()}
         page.print(tmp_path / "report.pdf")
         assert (tmp_path / "report.pdf").read_bytes().count(b"/MediaBox [0 0 594") >= 1  # A4
