@@ -63,9 +63,10 @@ def build(pool: TestPool) -> Dict[str, str]:
         if number == 2:
             pool.call("VM.add_to_blocked_operations", vms[HOSTILE], "snapshot", "copied")
         if number == 4:
+            pool.call("VM.remove_from_blocked_operations", vms[HOSTILE], "snapshot")
+        if number == 5:
             vms["joined"] = pool.vm("joined", [srs[0]])
             pool.call("VM.set_snapshot_schedule", vms["joined"], hourly)
-            pool.call("VM.remove_from_blocked_operations", vms[HOSTILE], "snapshot")
         if number != 3:
             for minute in (15, 30):
                 pool.simulator.set_time(datetime(2026, 3, 1, 22, minute, tzinfo=UTC) + timedelta(hours=number))
@@ -100,10 +101,10 @@ def test_who_is_protected_and_since_when(ward: Ward) -> None:
     assert ward.data["verdict"] == "3 of 7 VMs are protected" and ward.data["protected"] == 3
     # The slot of 01:15 was missed; of the VM that was blocked there is nothing of 00:30, and that of 01:30 came late.
     assert vms["web"]["since"] == "2026-03-02T02:15:00Z" and vms[HOSTILE]["since"] == "2026-03-02T01:30:00Z"
-    assert vms["joined"]["since"] == "2026-03-02T02:15:00Z" and not vms["joined"]["whole"]
-    assert ward.data["gap"] == "2026-03-02T02:15:00Z"
+    assert vms["joined"]["since"] == "2026-03-02T03:15:00Z" and not vms["joined"]["whole"]
+    assert ward.data["gap"] == "2026-03-02T03:15:00Z"
     text = shown(ward.pool).splitlines()
-    assert text[:2] == ["3 of 7 VMs are protected", "None of these 3 has missed a snapshot since 2026-03-02 02:15 UTC."]
+    assert text[:2] == ["3 of 7 VMs are protected", "None of these 3 has missed a snapshot since 2026-03-02 03:15 UTC."]
     assert any(line.startswith("no schedule: alone: it is on no schedule") for line in text)
 
 

@@ -5,7 +5,7 @@ STYLE = """
   --page: #f7f6f3; --card: #ffffff; --line: #e3e0da; --text: #23262b; --soft: #5b616a; --track: #efedE8;
   --good: #2c7a6b; --good-text: #1f6557; --late: #a8700f; --late-text: #80540a; --bad: #bf3b30; --bad-text: #a52c22;
   --plan: #4a6fa5; --wash: #e7f1ee; --bad-wash: #fbeceA; --late-wash: #faf2e2; --code: #f3f1ec; }
-@media (prefers-color-scheme: dark) { :root {
+@media screen and (prefers-color-scheme: dark) { :root {
   --page: #14171a; --card: #1c2024; --line: #31373d; --text: #e4e6e8; --soft: #a4abb3; --track: #262b30;
   --good: #4fae9b; --good-text: #7fcdbd; --late: #d19a3a; --late-text: #e3b35f; --bad: #e8695d; --bad-text: #f59288;
   --plan: #7fa3d8; --wash: #1d302d; --bad-wash: #3a2322; --late-wash: #352b1a; --code: #262b30; } }
