@@ -189,9 +189,16 @@ def test_what_becomes_of_a_slot(messages: List[Tuple[str, str, str, int]], state
         str(number): a_message("20260301T%sZ" % at, name, start, "2026-03-01 02:00:00", taken)
         for number, (at, name, start, taken) in enumerate(messages)
     }
-    found = cells(a_policy("20260301T02:00:09Z"), runs(records), UTC, datetime(2026, 3, 1, tzinfo=UTC), now)
+    told, policy = runs(records), a_policy("20260301T02:00:09Z")
+    second = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
+    found = cells(policy, told, UTC, datetime(2026, 3, 1, tzinfo=UTC), now, second)
     assert [cell.state for cell in found] == states
     assert unbroken_since(found, "vm-1") is None
+    # What does not run now has not missed what nobody knows of; and what should be over does not wait.
+    idle = cells(policy._replace(enabled=False), told, UTC, second - timedelta(days=1), now, None)
+    assert [cell.state for cell in idle] == [states[0], "unknown", "unknown"]
+    over = cells(policy, told, UTC, second - timedelta(days=1), now, second + timedelta(days=1))
+    assert over[-1].state == ("missed" if told else "unknown")
     # Before the slot that was missed nothing was broken, but for the VM that failed.
     first = unbroken_since(found[:1], "vm-1")
     assert (first is None) == (states[0] in ("failed", "unknown")) and unbroken_since(found[:0], "vm-1") is None

@@ -38,9 +38,12 @@ def slots(policy: Policy, zone: tzinfo, since: datetime, now: datetime) -> List[
     return found
 
 
-def cells(policy: Policy, runs: Sequence[Run], zone: tzinfo, since: datetime, now: datetime) -> List[Cell]:
+def cells(
+    policy: Policy, runs: Sequence[Run], zone: tzinfo, since: datetime, now: datetime, over: Optional[datetime]
+) -> List[Cell]:
     """What became of the slots since an instant, given the messages about the policy, some of earlier times among them:
-    where there is none, nothing tells whether the policy existed then."""
+    before the first of them nothing tells whether the policy existed, and after the last of a policy that does not run
+    now, whether it should have run. `over` is the latest slot that should be over, if one is known."""
     wanted = slots(policy, zone, since, now)
     if not wanted:
         return []
@@ -51,12 +54,12 @@ def cells(policy: Policy, runs: Sequence[Run], zone: tzinfo, since: datetime, no
             of_slot.setdefault(at, []).append(run)
     known = min((run.at for run in runs), default=None)
     first = None if known is None else latest_slot(policy.schedule, zone, known)
-    ran = policy.ran(now)
+    idle = not policy.enabled or not policy.vms
     found = []
     for at in wanted:
-        waits = at == wanted[-1] and (ran is None or ran < at)
-        if at not in of_slot and (first is None or at < first):
-            found.append(Cell(at, WAITS if waits and policy.enabled and policy.vms else UNKNOWN))
+        waits = at == wanted[-1] if over is None else at > over
+        if at not in of_slot and (first is None or at < first or (idle and at > max(of_slot, default=first))):
+            found.append(Cell(at, WAITS if waits and not idle else UNKNOWN))
         else:
             found.append(_cell(at, of_slot.get(at, []), waits))
     return found

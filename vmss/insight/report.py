@@ -181,12 +181,13 @@ def read(session: Reading, where: Place, time: timedelta, timelines: int) -> Rep
     known = [entry.policy for entry in entries if entry.policy is not None]
     covered, members = coverage.read_with_members(session)
     runs = {policy.uuid: policies.runs(session, policy.uuid, since - 2 * policy.schedule.distance) for policy in known}
-    cells = {policy.uuid: calendar.cells(policy, runs[policy.uuid], session.zone, since, now) for policy in known}
-    busy = {policy.uuid for policy in lock_and_log.in_hand(local.holder, known)}
-    seen = {
-        policy.ref: _Seen(policy, cells[policy.uuid], tally.lacks.get(policy.uuid, Lack()), policy.uuid in busy)
+    lacks = {policy.uuid: tally.lacks.get(policy.uuid, Lack()) for policy in known}
+    cells = {
+        policy.uuid: calendar.cells(policy, runs[policy.uuid], session.zone, since, now, lacks[policy.uuid].slot)
         for policy in known
     }
+    busy = {policy.uuid for policy in lock_and_log.in_hand(local.holder, known)}
+    seen = {policy.ref: _Seen(policy, cells[policy.uuid], lacks[policy.uuid], policy.uuid in busy) for policy in known}
     found = outlook.read_outlook(session, HOURS)
     recent = [run for of_policy in runs.values() for run in of_policy if run.at >= since]
     return Report(

@@ -59,7 +59,9 @@ def _course(course: Course, days: Days, tell: Told) -> Markup:
     what = "Runs of %s: %s; %s" % (course.name, says, below)
     drawn = charts.calendar(what, course.cells, days, tell.zone, say)
     name = course.name or course.uuid
-    return row(name, "%s, %s" % (course.when, counted(course.vms, "VM")), drawn, says, below, class_)
+    return row(
+        name, "%s, %s" % (course.when, counted(course.vms, "VM")) if course.when else "", drawn, says, below, class_
+    )
 
 
 # Snapshots
