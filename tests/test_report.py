@@ -289,7 +289,7 @@ LOOK = """(() => {
   return {texts, shapes, width: document.documentElement.scrollWidth, window: innerWidth, ran: window.ran || 0};
 })()"""
 # What is drawn only to guide the eye, or on top of another shape.
-QUIET = {"f-track", "f-wash", "l-base", "m-hole", None}
+QUIET = {"f-track", "f-wash", "l-base", "l-cut", "m-hole", None}
 
 
 def light(colour: str) -> float:

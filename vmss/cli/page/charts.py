@@ -69,6 +69,11 @@ def box(x: float, y: float, width: float, height: float) -> str:
     return "M%.4g %.4gh%.4gv%.4gh-%.4gz" % (x, y, width, height, width)
 
 
+def cut(x: float, y: float, width: float, height: float) -> str:
+    """The steps of a line through a rectangle: what stands out by its colour has another shape too."""
+    return "M%.4g %.4gl%.4g -%.4g" % (x, y + height, width, height)
+
+
 def axis(labels: Sequence[Label]) -> Markup:
     """The labels below or above a drawing."""
     return tag(
@@ -147,6 +152,8 @@ def calendar(what: str, cells: Sequence[Cell], days: Days, zone: tzinfo, say: Ca
             calm.setdefault(class_, []).append(steps)
         else:
             marked.append(path(steps, class_, say(cell)))
+        if cell.state == FAILED:
+            marked.append(path(cut(days.of(cell.slot) + 0.1, row + gap, 0.8, inner), "l-cut"))
     track = path("".join(box(day + 0.1, 0, 0.8, rows) for day in range(days.number)), "f-track")
     shapes = [path("".join(steps), class_) for class_, steps in calm.items()]
     return drawing(what, "96px" if hourly else "26px", (days.number, rows), track, *(shapes + marked))
@@ -211,9 +218,9 @@ def bars(what: str, runs: Sequence[Coming], span: Span, say: Callable[[Coming], 
         start = span.at(run.at)
         width = max(0.5, span.at(run.ends) - start)
         start = min(start, 100 - width)
-        shapes.append(
-            path(box(start, 0, width, 10), "o-bad" if run.missed else "f-late" if run.clash else "f-plan", say(run))
-        )
+        class_ = "o-bad" if run.missed else "f-late" if run.clash else "f-plan"
+        top, height = (0, 10) if run.clash else (2, 6)
+        shapes.append(path(box(start, top, width, height), class_, say(run)))
     return drawing(what, "20px", (100, 10), *shapes)
 
 

@@ -32,7 +32,7 @@ def runs(report: Report, tell: Told) -> Markup:
     shapes = [
         (swatch(path(whole, "f-good")), "served at its slot"),
         (swatch(path(whole, "f-track"), path(box(0, 5, 10, 5), "f-late")), "served late, or in a second try"),
-        (swatch(path(whole, "f-bad")), "failed for at least one VM"),
+        (swatch(path(whole, "f-bad"), path(charts.cut(0, 0, 10, 10), "l-cut")), "failed for at least one VM"),
         (swatch(path(whole, "o-bad")), "missed: no run is known of"),
         (swatch(path(whole, "f-track"), path(box(0, 8, 10, 2), "f-plan")), "under way, or about to begin"),
         (swatch(path(whole, "f-track")), "no slot, or not known"),
@@ -220,7 +220,7 @@ def _depth(one: Repository) -> str:
 def coming(report: Report, tell: Told, hours: int) -> Markup:
     """The runs of the next hours, and where they get in each other's way."""
     title = "The next %d hours" % hours
-    advice = [("", [tag("p", with_commands(text))]) for text in report.advice]
+    advice = [("", [tag("p", with_commands(text, capital=False))]) for text in report.advice]
     if not report.coming:
         return section(title, "", nothing("Nothing will run."), told(advice) if advice else [])
     span = Span(tell.now, tell.now + timedelta(hours=hours))
@@ -235,12 +235,12 @@ def coming(report: Report, tell: Told, hours: int) -> Markup:
     for mine in of.values():
         clashes = sum(run.clash for run in mine)
         says = "%s, the first %s" % (counted(len(mine), "run"), tell.time(mine[0].at))
-        below = "%d in the way of others" % clashes if clashes else ""
+        below = "%d behind others, or too long" % clashes if clashes else ""
         bars = charts.bars("%s: %s" % (mine[0].schedule, says), mine, span, say)
         takes = "takes about %s" % words.duration((mine[0].ends - mine[0].at).total_seconds())
         rows.append(row(mine[0].schedule or mine[0].uuid, takes, bars, says, below, "late" if clashes else ""))
     shapes = [
-        (swatch(path(box(0, 0, 10, 10), "f-plan")), "a run"),
+        (swatch(path(box(0, 2, 10, 6), "f-plan")), "a run"),
         (swatch(path(box(0, 0, 10, 10), "f-late")), "a run that is behind another one, or too long"),
         (swatch(path(box(0, 0, 10, 10), "o-bad")), "missed: the run before it is not over"),
     ]

@@ -74,6 +74,7 @@ footer { color: var(--soft); font-size: 0.82rem; margin-top: 1.5rem; max-width: 
 .o-bad { stroke: var(--bad); stroke-width: 1.5; } .o-soft { stroke: var(--soft); stroke-width: 1; }
 .l-good { stroke: var(--good); stroke-width: 2; stroke-linejoin: round; }
 .l-plan { stroke: var(--plan); stroke-width: 2; stroke-dasharray: 5 4; }
+.l-cut { fill: none; vector-effect: non-scaling-stroke; stroke: var(--card); stroke-width: 1.5; }
 .l-next { fill: none; vector-effect: non-scaling-stroke; stroke: var(--plan); stroke-width: 2; }
 .l-now { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 3; }
 .l-edge { stroke: var(--soft); stroke-width: 1; }

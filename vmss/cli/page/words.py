@@ -73,10 +73,12 @@ def since_when(report: Report, moment: Moment) -> str:
     return "%s since %s." % (verb, moment(report.gap))
 
 
-def with_commands(text: str) -> Markup:
-    """A text for people, with its command lines set apart."""
+def with_commands(text: str, capital: bool = True) -> Markup:
+    """A text for people, with its command lines set apart. `capital`: it is a sentence, and begins with no name."""
     pieces = [tag("code", part) if command else part for part, command in parts(one_line(text)) if part]
-    return joined([pieces[0] if isinstance(pieces[0], Markup) else sentence(pieces[0])] + pieces[1:] if pieces else [])
+    if capital and pieces and not isinstance(pieces[0], Markup):
+        pieces[0] = sentence(pieces[0])
+    return joined(pieces)
 
 
 def sentence(text: str) -> str:
