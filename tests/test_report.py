@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests import browser
 from tests.browser import Browser
+from tests.documents import table
 from tests.pool import GIB, UTC, TestPool
 from vmss.cli.commands import coverage, plan, report
 from vmss.cli.commands import next as next_
@@ -202,6 +204,13 @@ def test_what_becomes_of_a_slot(messages: List[Tuple[str, str, str, int]], state
     # Before the slot that was missed nothing was broken, but for the VM that failed.
     first = unbroken_since(found[:1], "vm-1")
     assert (first is None) == (states[0] in ("failed", "unknown")) and unbroken_since(found[:0], "vm-1") is None
+
+
+def test_the_document_names_the_keys_and_the_states(ward: Ward) -> None:
+    rows = table("docs/report.md", "key")
+    assert {key for row in rows for key in re.findall("`(.*?)`", row.split("|")[1])} == set(ward.data) - {"version"}
+    words = "".join(table("docs/report.md", "it says"))
+    assert {vm["state"] for vm in ward.data["vms"]} - {"protected"} <= set(re.findall("`(.*?)`", words))
 
 
 def test_so_many_snapshots_are_read_and_no_more(ward: Ward) -> None:
