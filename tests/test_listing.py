@@ -507,6 +507,12 @@ def test_they_read_over_https(tmp_path: Path, tls: Dict[str, str], words: List[s
     one_line(vmss(tmp_path, *words, **dict(tls, VMSS_PASSWORD="wrong")), 3, "SESSION_AUTHENTICATION_FAILED")
 
 
+def test_a_report_is_made_over_https(tmp_path: Path, tls: Dict[str, str]) -> None:
+    (tmp_path / "conf").write_text("[vmss]\nverify_tls = no\nlogin_limit = 0\n")
+    ended = vmss(tmp_path, "report", "--html", "-", **tls)
+    assert (ended.status, ended.err) == (0, "") and "<h1>This pool has no VM to protect</h1>" in ended.out
+
+
 @pytest.mark.parametrize("command", LISTINGS)
 def test_the_help_has_examples_that_the_command_takes(command: str) -> None:
     module = import_module("vmss.cli.commands." + command)

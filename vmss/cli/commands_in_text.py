@@ -19,7 +19,7 @@ def pieces(text: str) -> List[str]:
     """The pieces between which a text may be broken into lines: its words, and its command lines as a whole, each with
     the punctuation around it."""
     found: List[str] = []
-    for part, glued in _parts(text):
+    for part, glued in parts(text):
         words = [part] if glued else part.split(" ")
         if found:  # what stands without a space between belongs together
             found[-1] += words.pop(0)
@@ -27,7 +27,7 @@ def pieces(text: str) -> List[str]:
     return [piece for piece in found if piece]
 
 
-def _parts(text: str) -> Iterator[Tuple[str, bool]]:
+def parts(text: str) -> Iterator[Tuple[str, bool]]:
     """The text in parts, and whether each is a command line."""
     end = 0
     for match in _COMMAND.finditer(text):

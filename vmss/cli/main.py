@@ -29,6 +29,7 @@ COMMANDS: Dict[str, str] = {
     "history": "how past runs fared: what failed, and why",
     "next": "what will run when, for how long, and how to rearrange it",
     "coverage": "which VMs have no snapshots to expect, and which snapshots nobody deletes",
+    "report": "whether every VM is protected, and since when: as a page",
     "assign": "put VMs on a snapshot schedule, by tag, name or uuid",
     "unassign": "take VMs off their snapshot schedules",
     "status": "whether all is well, for monitoring systems",

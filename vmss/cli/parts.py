@@ -4,11 +4,12 @@ import argparse
 import os
 import re
 import sys
+from datetime import timedelta
 from typing import Any, Callable, NoReturn, Sequence
 
 from vmss.cli.streams import WriteError, emit, give_up, tell_error
 from vmss.core.problem import Problem
-from vmss.core.text import one_line
+from vmss.core.text import one_line, quoted
 from vmss.core.words import did_you_mean
 from vmss.edges.settings import place
 from vmss.edges.settings_file import load
@@ -108,6 +109,15 @@ def count(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def period(text: str) -> timedelta:
+    """The type of an argument: a length of time back from now, up to a year."""
+    match = re.match(r"([1-9][0-9]{0,3})([hdw])\Z", text)
+    length = timedelta(hours=int(match.group(1)) * {"h": 1, "d": 24, "w": 168}[match.group(2)]) if match else None
+    if length is None or length > timedelta(days=366):
+        raise argparse.ArgumentTypeError("%s is not hours, days or weeks such as 24h, 30d or 4w" % quoted(text[:40]))
+    return length
 
 
 def say(text: str) -> None:

@@ -8,10 +8,12 @@ import errno
 import io
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from typing import Any, TextIO
 
 from vmss.core.problem import Problem
+from vmss.core.text import one_line
 
 
 class WriteError(Problem):
@@ -79,6 +81,37 @@ def tell_error(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         give_up(sys.stderr)
+
+
+def write_whole(path: str, text: str) -> None:
+    """Write a file aside, and put it in its place when it is whole: whoever reads it meanwhile has the old one. Raise
+    WriteError."""
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a terminal, a pipe
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        # Of another name each time, and never one that somebody else has made there.
+        descriptor, aside = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".vmss-")
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                os.fchmod(descriptor, _mode_of(path))
+            os.replace(aside, path)
+        except BaseException:
+            os.unlink(aside)
+            raise
+    except OSError as error:
+        raise WriteError("%s: cannot be written: %s" % (one_line(path), error.strerror or error))
+
+
+def _mode_of(path: str) -> int:
+    """The mode of a file that is written anew: as it was, or as a shell makes one."""
+    with suppress(OSError):
+        return os.stat(path).st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def give_up(stream: TextIO) -> None:

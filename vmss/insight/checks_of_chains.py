@@ -1,10 +1,11 @@
 """Checks of the chains of images that disks are made of: how long they are, and what stops coalescing."""
 
 from datetime import timedelta
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from vmss.core.chain import LIMIT, Chain, Image, chains
 from vmss.core.datetimes import in_future, parse_datetime
+from vmss.core.policy import Policy
 from vmss.core.text import one_line, quoted
 from vmss.core.vms import Disk
 from vmss.core.words import agree, counted, size
@@ -36,11 +37,7 @@ class _Vm(NamedTuple):
 def lengths(case: Case) -> Iterator[Finding]:
     """Whether the chains of disks on schedules come near to their limit."""
     xapi = case.open.xapi
-    vms = [_Vm(ref, policy.uuid) for policy in case.known if policy.enabled for ref in policy.vms][:_VMS_MAX]
-    disks = read_disks(xapi, [vm.ref for vm in vms]).of
-    mine = {disk.uuid: (disk, vm) for vm in vms for disk in disks.get(vm.ref, ())}
-    images = read_images(xapi, [disk for disk, _ in mine.values()], snapshots=True)
-    found = chains(list(mine), images)
+    mine, found = _read(xapi, case.known)
     long = sorted((uuid for uuid in found if found[uuid].length >= _LONG), key=lambda uuid: -found[uuid].length)
     for uuid in long[:_FINDINGS_MAX]:
         yield _too_long(xapi, mine[uuid][0], mine[uuid][1], found[uuid])
@@ -49,6 +46,24 @@ def lengths(case: Case) -> Iterator[Finding]:
     yield from _made_by_hand(case)
     if not long and not stopped:
         yield Finding(OK, "chains", _in_short(found), "disks on enabled schedules: %d" % len(found))
+
+
+def by_storage(xapi: Xapi, known: Sequence[Policy]) -> Dict[str, List[Chain]]:
+    """The chains of disks on enabled schedules, by their storage repositories; of so many VMs as `lengths` examines."""
+    mine, found = _read(xapi, known)
+    chains_of: Dict[str, List[Chain]] = {}
+    for uuid, chain in found.items():
+        chains_of.setdefault(mine[uuid][0].sr, []).append(chain)
+    return chains_of
+
+
+def _read(xapi: Xapi, known: Sequence[Policy]) -> Tuple[Dict[str, Tuple[Disk, _Vm]], Dict[str, Chain]]:
+    """The disks on enabled schedules with their VMs, and the chains of these disks, by their uuids."""
+    vms = [_Vm(ref, policy.uuid) for policy in known if policy.enabled for ref in policy.vms][:_VMS_MAX]
+    disks = read_disks(xapi, [vm.ref for vm in vms]).of
+    mine = {disk.uuid: (disk, vm) for vm in vms for disk in disks.get(vm.ref, ())}
+    images = read_images(xapi, [disk for disk, _ in mine.values()], snapshots=True)
+    return mine, chains(list(mine), images)
 
 
 def _in_short(found: Mapping[str, Chain]) -> str:

@@ -1,8 +1,9 @@
 """What the schedules cover and what they do not, read from the pool: in full for a list, or as a number."""
 
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from vmss.core import coverage
+from vmss.core.assignment import Member
 from vmss.core.coverage import Coverage, Known, Left, Unfit
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.retention import Snapshot
@@ -34,6 +35,11 @@ class Unscheduled(NamedTuple):
 
 def read(session: Reading) -> Coverage:
     """What is covered and what is not."""
+    return read_with_members(session)[0]
+
+
+def read_with_members(session: Reading) -> Tuple[Coverage, List[Member]]:
+    """The same, and all VMs that can be on a schedule, by name: their records are the largest part of what is read."""
     xapi, now = session.xapi, session.now()
     entries = policies.read(session)
     known = {entry.policy.ref: entry.policy for entry in entries if entry.policy is not None}
@@ -52,7 +58,7 @@ def read(session: Reading) -> Coverage:
         numbers[vm.schedule] = numbers.get(vm.schedule, 0) + 1
     schedules = {entry.ref: _known(entry, numbers.get(entry.ref, 0)) for entry in entries}
     left = _sized(xapi, left_behind(xapi, members, schedules))
-    return coverage.judge(members, schedules, _unfit(session, examined), left, now)
+    return coverage.judge(members, schedules, _unfit(session, examined), left, now), members
 
 
 def _known(entry: Entry, vms: int) -> Known:

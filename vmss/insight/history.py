@@ -137,6 +137,18 @@ class Run(NamedTuple):
         return "%s: %s" % (self.meaning, self.remark) if self.remark else self.meaning
 
 
+class Trouble(NamedTuple):
+    """An error with its remedy; the names of the VMs that had it, in how many runs, and the ends of the first and of
+    the last of these."""
+
+    sentence: str
+    remedy: str
+    vms: Tuple[str, ...]
+    runs: int
+    first: datetime
+    last: datetime
+
+
 def result_of(priority: int) -> str:
     """XenCenter's class of a message, by its priority alone."""
     return RUN_FAILED if priority < 3 else RUN_WARNING if priority == 3 else RUN_SUCCEEDED
@@ -178,12 +190,27 @@ def reason(victim: Victim) -> str:
 
 def advice(runs: Sequence[Run], pool: str) -> List[str]:
     """The meaning and the remedy of each error, those of the newest run first; `pool` is the pool's uuid."""
-    found: Dict[Tuple[str, str], List[Tuple[Victim, str]]] = {}
+    return ["%s: %s" % (trouble.sentence, trouble.remedy) for trouble in troubles(runs, pool)]
+
+
+def troubles(runs: Sequence[Run], pool: str) -> List[Trouble]:
+    """The errors in these runs, the newest of which come first."""
+    found: Dict[Tuple[str, str], List[Tuple[Victim, Run]]] = {}
     for run in runs:
         for victim in run.victims:
             failure = failure_of(victim.error)
-            found.setdefault((failure.sentence, failure.remedy), []).append((victim, run.policy))
-    return ["%s: %s" % (sentence, _remedy(same, pool)) for (sentence, _), same in found.items()]
+            found.setdefault((failure.sentence, failure.remedy), []).append((victim, run))
+    return [
+        Trouble(
+            sentence,
+            _remedy([(victim, run.policy) for victim, run in same], pool),
+            tuple({victim.uuid: victim.name or victim.uuid for victim, _ in same}.values()),
+            len({(run.policy, run.at) for _, run in same}),
+            min(run.at for _, run in same),
+            max(run.at for _, run in same),
+        )
+        for (sentence, _), same in found.items()
+    ]
 
 
 def _remedy(same: Sequence[Tuple[Victim, str]], pool: str) -> str:

@@ -1,7 +1,7 @@
 """The plan of `vmss plan`: what the next run takes of each VM, and what becomes of its scheduled snapshots, and why."""
 
 from datetime import datetime
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Set
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core import fate, thinning, ways
 from vmss.core.fate import RUNS_MAX, SKIPPED, TAKEN, Fate
@@ -35,18 +35,24 @@ def read_plan(session: Reading, entries: Sequence[Entry], whole: bool) -> Iterat
     for entry in entries:
         if entry.policy is None:
             continue
-        runs = _Runs(session, entry.policy, now)
         vms = policies.vms(session, entry.policy)
-        reasons = excused(session.xapi, session.settings, entry.policy, vms, now)
-        for vm in vms:
-            seen.update(vm.snapshot_refs)
-            for one in _of_vm(session, entry.policy, vm, now, runs, reasons.get(vm.ref, "")):
+        seen.update(ref for vm in vms for ref in vm.snapshot_refs)
+        for vm, found in of_vms(session, entry.policy, vms, now):
+            for one in found:
                 yield Planned(entry.name, entry.uuid, vm.name, vm.uuid, one)
     if whole:
         others = [ref for ref in scheduled.scheduled_snapshots(session.xapi) if ref not in seen]
         for vm in with_snapshots(session.xapi, scheduled.without_schedule(session.xapi, others)):
             for one in fate.of_no_run(vm, now, "its VM is on no schedule: no run deletes it"):
                 yield Planned("", "", vm.name, vm.uuid, one)
+
+
+def of_vms(session: Reading, policy: Policy, vms: Sequence[Vm], now: datetime) -> Iterator[Tuple[Vm, Iterator[Fate]]]:
+    """What becomes of the scheduled snapshots of VMs of one policy, whose snapshots were read."""
+    runs = _Runs(session, policy, now)
+    reasons = excused(session.xapi, session.settings, policy, vms, now)
+    for vm in vms:
+        yield vm, _of_vm(session, policy, vm, now, runs, reasons.get(vm.ref, ""))
 
 
 class _Runs:

@@ -241,10 +241,13 @@ def overdue(
     evidence = "no scheduled snapshot at all"
     if newest:
         evidence = "%s: %s" % (agree(len(newest), "last snapshot", "oldest of the last snapshots"), moment(min(newest)))
-    remedy = "vmss history %s tells why; snapshot the VMs now: vmss run --policy %s --missing" % (
-        policy.uuid,
-        policy.uuid,
-    )
+    return [
+        Finding(CRITICAL if critical else WARNING, "snapshots", text, evidence, remedy_of_overdue(policy.uuid, in_hand))
+    ]
+
+
+def remedy_of_overdue(policy: str, in_hand: bool) -> str:
+    """What to do about VMs of a policy, given by its uuid, that lack their snapshot."""
     if in_hand:
-        remedy = "the pass goes on with them; what it waits for: /var/log/VMSSlog, xe task-list"
-    return [Finding(CRITICAL if critical else WARNING, "snapshots", text, evidence, remedy)]
+        return "the pass goes on with them; what it waits for: /var/log/VMSSlog, xe task-list"
+    return "vmss history %s tells why; snapshot the VMs now: vmss run --policy %s --missing" % (policy, policy)

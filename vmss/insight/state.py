@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from functools import partial
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import words
 from vmss.core.left_over import Item
@@ -38,20 +38,34 @@ from vmss.insight.reading import Reading
 CALL_LIMIT = 20
 
 
+class Lack(NamedTuple):
+    """The slot of a policy that should be over, and its VMs without a snapshot since; None if nothing is promised."""
+
+    slot: Optional[datetime] = None
+    vms: Tuple[Late, ...] = ()
+
+
 class Tally(NamedTuple):
-    """The findings; the performance data, by label; and one line for the case that all is well."""
+    """The findings; the performance data, by label; one line for the case that all is well; and what each policy that
+    runs lacks, by its uuid."""
 
     findings: List[Finding]
     numbers: Dict[str, Any] = {}
     well: str = ""
+    lacks: Mapping[str, Lack] = {}
 
 
 class Course(NamedTuple):
-    """What there is to say of a policy, and how many of its VMs lack the snapshots that were promised."""
+    """What there is to say of a policy, and what it has promised and lacks."""
 
     policy: Policy
     findings: List[Finding]
-    late: int = 0
+    lack: Lack = Lack()
+
+    @property
+    def late(self) -> int:
+        """The number of its VMs without the snapshots that were promised."""
+        return len(self.lack.vms)
 
 
 def examine(session: Reading, local: Local, now: datetime) -> Tally:
@@ -83,7 +97,9 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     if repositories:
         most = max(repository.part for repository in repositories)
         numbers["storage_used"] = "%d%%;%d;%d" % (most, session.settings.room_warning, session.settings.room_critical)
-    return Tally(findings + fared, dict(numbers, **_local_numbers(local, now)), _well(numbers, local, now))
+    numbers.update(_local_numbers(local, now))
+    lacks = {course.policy.uuid: course.lack for course in courses}
+    return Tally(findings + fared, numbers, _well(numbers, local, now), lacks)
 
 
 def without_session(problem: Problem, place: Place) -> Tally:
@@ -214,7 +230,7 @@ def courses_of(
         if promise.slot is not None and late:
             findings = findings + promises.missed(policy, promise, in_hand, session.moment)
             findings += promises.overdue(policy, promise.slot, session.zone, late, last, in_hand, session.moment)
-        yield Course(policy, findings, len(late))
+        yield Course(policy, findings, Lack(promise.slot, tuple(late)))
 
 
 def _of_last_run(policy: Policy, runs: Sequence[Run], now: datetime) -> List[Run]:
