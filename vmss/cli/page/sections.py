@@ -15,7 +15,7 @@ from vmss.insight.report import AT_RISK, LATE, NEW, PINNED, Coming, Course, Guar
 
 # A schedule's VMs are shown at once if there are no more of them; so many VMs are shown at once in all.
 _OPEN_MAX, _OPEN_IN_ALL = 40, 120
-_DAY_S = 86400.0
+_DAY = 86400.0
 
 
 # Runs
@@ -193,7 +193,7 @@ def _room(one: Repository, tell: Told) -> Markup:
 def _goes_on(one: Repository, tell: Told) -> str:
     if one.rate is None:
         return "How it goes on is not known yet: passes note what is in use twice a day."
-    a_day = one.rate * _DAY_S
+    a_day = one.rate * _DAY
     if one.full_at is not None:
         ahead = tell.distance(one.full_at)
         far = one.full_at - tell.now > timedelta(days=730)
