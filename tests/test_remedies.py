@@ -79,6 +79,7 @@ NOT_FOLLOWED = {
     "The snapshots %s on %s: %s. See what occupies it…": LOOK,
     "See to the VM whose uuid is in the error first…": LOOK,
     "the line of /var/log/VMSSlog says why; metrics_file…": LOOK,
+    "What vmss status says of the schedule…": NO_REMEDY,
     "Find the task that hangs…": LOOK,
     "Resume it: xe vm-resume…": "its command is the one that the doctor prints for the same VM, which is followed here",
     "xe-toolstack-restart on the host where it ran…": DOM0,
