@@ -436,6 +436,8 @@ def test_the_shares_of_all_runs_are_all_worlds(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("VMSS_SHARE", number + "/3")
         taken.append(share(range(7)))
     assert taken == [[0, 3, 6], [1, 4], [2, 5]]
+    monkeypatch.setenv("VMSS_SHARE", "2,3/3")
+    assert share(range(7)) == [1, 2, 4, 5]
 
 
 def test_a_list_of_faults_is_shrunk_to_those_that_matter() -> None:
