@@ -51,8 +51,9 @@ def _why(reasons: Sequence[Dict[str, Any]]) -> str:
 
 
 def _row(one: Rehearsed) -> Dict[str, Any]:
-    reasons = [{"snapshot": each.uuid, "time": each.time, "fate": each.fate, "why": each.why} for each in one.fates]
-    reasons = [dict(each, snapshot=each["snapshot"] or None) for each in reasons]
+    reasons = [
+        {"snapshot": each.uuid or None, "time": each.time, "fate": each.fate, "why": each.why} for each in one.fates
+    ]
     row = dict(one._asdict(), deletes=list(one.deletes), reasons=reasons)
     del row["fates"]
     return row

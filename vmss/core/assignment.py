@@ -72,7 +72,7 @@ def change_to(vm: Member, to: Policy, keep: Keep, snapshots: Sequence[Snapshot],
     """Given a VM with its scheduled snapshots, return what it means for it to be on a schedule that keeps so many."""
     # The new snapshot exists before anything is deleted, and one that is being read waits for a later run.
     gone = [one.uuid for one in expired(snapshots, keep, now + CLOCK_TOLERANCE, new=1) if not one.operation]
-    first = len(gone) if keep.more is None else min(len(gone), keep.more + 1)
+    first = keep.in_a_run(len(gone))
     return Change(vm, to, tuple(gone[:first]), len(gone) - first)
 
 

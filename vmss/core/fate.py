@@ -90,7 +90,7 @@ def _deleted(snapshots: Sequence[Snapshot], keep: Keep, runs: Iterable[datetime]
             break
         # What is in progress on a snapshot now is taken to have ended by the run after the next.
         gone = [one for one in expired(there, keep, run + CLOCK_TOLERANCE, 1) if number or not one.operation]
-        gone = gone if keep.more is None else gone[: keep.more + 1]
+        gone = gone[: keep.in_a_run(len(gone))]
         found.update((one.ref, run) for one in gone)
         there = [one for one in there if one not in gone]
         there.append(Snapshot("run %d" % number, "run %05d" % number, run))

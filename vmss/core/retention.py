@@ -52,6 +52,10 @@ class Keep(NamedTuple):
         """Whether any of so many snapshots of a VM can have expired."""
         return count > self.retained
 
+    def in_a_run(self, expired: int) -> int:
+        """How many of so many expired snapshots of a VM a run deletes that has taken a new one."""
+        return expired if self.more is None else min(expired, self.more + 1)
+
 
 class Vote(NamedTuple):
     """Whether a scheduled snapshot stays, and by which rule: one of those below, or a period of vmss.core.thinning.

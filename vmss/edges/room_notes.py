@@ -18,7 +18,7 @@ _NOTES_MAX = 28
 def read_notes(xapi: Xapi, sr: str) -> List[Note]:
     """The notes of an SR, the oldest first; none if it is gone. What is no note is left out."""
     try:
-        return _parse(str(xapi.call("SR.get_other_config", sr).get(_KEY, "")))
+        return _read(xapi, sr)
     except (Refused, *MISREAD):
         return []
 
@@ -29,9 +29,8 @@ def note_use(xapi: Xapi, srs: Iterable[str], now: datetime) -> None:
     seconds = (now - EPOCH).total_seconds()
     for sr in srs:
         with suppress(Refused, *MISREAD):
-            notes = _parse(str(xapi.call("SR.get_other_config", sr).get(_KEY, "")))
             # After the clock was set back the last one lies ahead.
-            notes = [note for note in notes if note[0] <= seconds]
+            notes = [note for note in _read(xapi, sr) if note[0] <= seconds]
             if notes and seconds - notes[-1][0] < _EVERY:
                 continue
             notes.append((seconds, int_of(xapi.call("SR.get_physical_utilisation", sr))))
@@ -40,7 +39,8 @@ def note_use(xapi: Xapi, srs: Iterable[str], now: datetime) -> None:
             xapi.call("SR.add_to_other_config", sr, _KEY, text)
 
 
-def _parse(text: str) -> List[Note]:
+def _read(xapi: Xapi, sr: str) -> List[Note]:
+    text = str(xapi.call("SR.get_other_config", sr).get(_KEY, ""))
     found: List[Note] = []
     for word in text.split()[-_NOTES_MAX:]:
         at, _, used = word.partition(":")

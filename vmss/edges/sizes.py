@@ -27,7 +27,7 @@ def read_sizes(xapi: Xapi, snapshots: Sequence[Snapshot], seen: Set[str]) -> Dic
             continue
         if one.ref not in disks.misread:
             of[one.ref] = disks.of.get(one.ref, []) + memory
-    bases = _read_bases(xapi, {disk.parent for mine in of.values() for disk in mine if is_uuid(disk.parent)} - seen)
+    bases = read_bases(xapi, {disk.parent for mine in of.values() for disk in mine if is_uuid(disk.parent)} - seen)
     found: Dict[str, int] = {}
     for ref, mine in of.items():
         found[ref] = sum(disk.used for disk in mine)
@@ -37,7 +37,7 @@ def read_sizes(xapi: Xapi, snapshots: Sequence[Snapshot], seen: Set[str]) -> Dic
     return found
 
 
-def _read_bases(xapi: Xapi, uuids: Set[str]) -> Dict[str, int]:
+def read_bases(xapi: Xapi, uuids: Set[str]) -> Dict[str, int]:
     """What each of these base copies occupies, by its uuid. A disk that a VM or a snapshot has is none."""
     found: Dict[str, int] = {}
     for _, record in where(xapi, "VDI", "uuid", sorted(uuids), 'field "managed" = "false"'):

@@ -3,14 +3,15 @@
 from datetime import timedelta
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
-from vmss.core.chain import LIMIT, Chain, Image, chains
+from vmss.core.chain import LIMIT, Chain, chains
 from vmss.core.datetimes import in_future, parse_datetime
 from vmss.core.policy import Policy
-from vmss.core.text import one_line, quoted
+from vmss.core.text import is_uuid, one_line, quoted
 from vmss.core.vms import Disk
 from vmss.core.words import agree, counted, size
 from vmss.edges.access import refs_where
 from vmss.edges.chains import read_images
+from vmss.edges.sizes import read_bases
 from vmss.edges.storage import read_disks
 from vmss.edges.xapi import MISREAD, Refused, Xapi
 from vmss.insight.case import Case
@@ -175,5 +176,4 @@ def _records(xapi: Xapi, refs: Sequence[str]) -> Iterator[tuple]:  # type: ignor
 def _size(xapi: Xapi, snapshots: Sequence[str]) -> int:
     """What the base copies occupy that the disks of these snapshots build on, in bytes."""
     disks = [disk for of in read_disks(xapi, snapshots).of.values() for disk in of]
-    images: Mapping[str, Image] = read_images(xapi, disks)
-    return sum(images[uuid].bytes for uuid in {disk.parent for disk in disks} if uuid in images)
+    return sum(read_bases(xapi, {disk.parent for disk in disks if is_uuid(disk.parent)}).values())

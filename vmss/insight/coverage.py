@@ -74,7 +74,7 @@ def _unfit(session: Reading, examined: Mapping[str, Examined]) -> Dict[str, Unfi
         for group in blocked(xapi, session.pool, asking)
         for ref in group.vms
     }
-    found.update(unfit.named(xapi, unfit.read(xapi, examined, session.settings)))
+    found.update(unfit.read(xapi, examined, session.settings))
     return found
 
 

@@ -64,12 +64,11 @@ def read_outlook(session: Reading, hours: int) -> Outlook:
     moves = forecast.moves(loads, session.zone, now, max(until, now + _DAY))
     by_policy = {load.policy.uuid: load for load in loads}
     rooms = _rooms(session, expected, by_policy, hours)
-    short = [sr for sr, room in rooms.items() if room.verdict != FITS]
     return Outlook(
         expected,
         by_policy,
         {move.policy.uuid: move for move in moves},
-        _read_names(session, frozenset(short).union(*[run.common for run in expected])),
+        _read_names(session, frozenset().union(*[run.common for run in expected])),
         [entry for entry in entries if entry.policy is None],
         rooms,
     )
@@ -134,7 +133,7 @@ def warnings(session: Reading, outlook: Outlook) -> Iterator[str]:
             yield _overrun(session, outlook, too_long)
     for sr, room in sorted(outlook.rooms.items()):
         if room.verdict != FITS:
-            yield _short_of_room(session, outlook, sr, room)
+            yield _short_of_room(session, sr, room)
     for move in outlook.moves.values():
         at_once = move.policy._replace(schedule=move.schedule).late(session.zone, session.now())
         yield "Move %s to %s%s: %s" % (
@@ -160,14 +159,15 @@ def _overlap(session: Reading, outlook: Outlook, behind: Sequence[Expected]) -> 
     )
 
 
-def _short_of_room(session: Reading, outlook: Outlook, sr: str, room: Room) -> str:
+def _short_of_room(session: Reading, sr: str, room: Room) -> str:
     """The snapshots to come do not fit on a storage repository, or only if expiry frees room in time."""
+    name, uuid = named(session.xapi, sr)
     what = "fit only after expiry" if room.verdict == AFTER_EXPIRY else "do not fit"
     return "The snapshots %s on %s: %s. See what occupies it: xe vdi-list sr-uuid=%s" % (
         what,
-        one_line(outlook.names.get(sr, sr), 60),
+        one_line(name or sr, 60),
         room.sentence,
-        named(session.xapi, sr)[1],
+        uuid,
     )
 
 

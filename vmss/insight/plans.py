@@ -76,11 +76,10 @@ class _Runs:
 
 def _of_vm(session: Reading, policy: Policy, vm: Vm, now: datetime, runs: _Runs, why_not: str) -> Iterator[Fate]:
     run = runs.first
-    if run is not None:
-        yield Fate("", run, SKIPPED, why_not) if why_not else _next(session, policy, vm, run)
     if run is None:
         yield from fate.of_no_run(vm, now, "its schedule is disabled: no run deletes it")
         return
+    yield Fate("", run, SKIPPED, why_not) if why_not else _next(session, policy, vm, run)
     keep = session.settings.keep_of(policy, session.zone, vm.tags)
     yield from fate.fates(vm, keep, now, runs if session.pool.licensed and not why_not else ())
 

@@ -50,28 +50,18 @@ def read(xapi: Xapi, vms: Mapping[str, Examined], settings: Settings) -> Dict[st
 def _in_the_way(
     xapi: Xapi, vms: Mapping[str, Examined], found: Mapping[str, Unfit], settings: Settings
 ) -> Dict[str, Unfit]:
-    """Of VMs with disks that cannot be snapshotted those with one that their snapshots do not leave out."""
+    """Of VMs with disks that cannot be snapshotted those with one that their snapshots do not leave out; the disks are
+    now their names."""
     bad = [ref for ref in found if ref in vms]
     disks = read_disks(xapi, bad).of
     kept = {}
     for ref in bad:
-        without = {disk.ref for disk in left_out(disks.get(ref, ()), settings.ways(vms[ref].policy))}
-        mine = tuple(disk for disk in found[ref].disks if disk not in without)
-        if mine:
-            kept[ref] = found[ref]._replace(disks=mine)
+        mine = disks.get(ref, [])
+        in_the_way = set(found[ref].disks) - {disk.ref for disk in left_out(mine, settings.ways(vms[ref].policy))}
+        if in_the_way:
+            names = tuple(disk.name or disk.uuid for disk in mine if disk.ref in in_the_way)
+            kept[ref] = found[ref]._replace(disks=names, of=len(mine))
     return kept
-
-
-def named(xapi: Xapi, unfit: Mapping[str, Unfit]) -> Dict[str, Unfit]:
-    """The same, with the names of the disks that are in the way, and the number of all disks of each VM."""
-    disks = read_disks(xapi, [ref for ref, one in unfit.items() if one.disks]).of
-    return {
-        ref: one._replace(
-            disks=tuple(disk.name or disk.uuid for disk in disks.get(ref, ()) if disk.ref in one.disks),
-            of=len(disks.get(ref, ())),
-        )
-        for ref, one in unfit.items()
-    }
 
 
 def _refused(policy: Policy, record: Mapping[str, Any]) -> str:
