@@ -120,6 +120,37 @@ def test_a_run_by_hand_that_is_told_to_stop_tells_what_it_did_and_promises_nothi
     assert len(pool.snapshots(left)) == 1
 
 
+@pytest.mark.parametrize("how", ["killed", "xapi dies"])
+def test_a_run_by_hand_that_is_cut_off_is_told_by_the_next_pass_once(pool: TestPool, how: str) -> None:
+    one, two = two_vms(pool)
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("VMSS.set_last_run_time", policy, format_datetime(pool.simulator.now()))
+    process = start(pool, "--policy", pool.uuid("VMSS", policy))
+    wait_for_task(pool, "Async.VM.snapshot")
+    while not (pool.snapshots(one) or pool.snapshots(two)):
+        pool.call("event.from", ["vm"], "", 1.0)
+    if how == "killed":
+        process.kill()
+        process.communicate()
+    else:
+        pool.call("simulator.restart", "kill", 0.0)
+        err = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == 3 and "the next pass raises an alert that says how far it came" in err, err
+        pool.xapi.login("root", "")
+    lacking = [vm for vm in (one, two) if not pool.snapshots(vm)]
+    assert pool.alerts(policy) == []
+    assert start(pool).wait(60) == 0  # nothing is due
+    lacking = [vm for vm in (one, two) if not pool.snapshots(vm)]  # what was under way may have ended
+    (alert,) = pool.alerts(policy)
+    (run,) = history.runs({"": alert})
+    assert {victim.uuid for victim in run.victims} == {pool.uuid("VM", vm) for vm in lacking}
+    assert alert["name"] == ("VMSS_SNAPSHOT_FAILED" if lacking else "VMSS_SNAPSHOT_SUCCEEDED")
+    counted = "%d of 2 VMs %s of it" % (2 - len(lacking), "has a snapshot" if len(lacking) == 1 else "have a snapshot")
+    assert "was cut off: its pass was killed, or lost xapi. " + counted in alert["body"]
+    assert start(pool).wait(60) == 0
+    assert pool.alerts(policy) == [alert]
+
+
 def test_after_a_kill_the_snapshot_under_way_is_adopted_and_not_doubled(pool: TestPool) -> None:
     vms = two_vms(pool)
     process = start(pool)

@@ -8,17 +8,20 @@ import re
 import stat
 import time
 from contextlib import contextmanager, suppress
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges import stop
+from vmss.edges.json_text import json_object
 
 # Retries of a lock that is held: `holder` holds it for an instant, to see whether a pass does.
 _RETRIES = 3
 _RETRY_PAUSE_S = 0.05
 # Upper limit in seconds on the wait for the turn. Whoever has it raises an alert or writes a file, unless it is halted.
 TURN_S = 10.0
+# The key of what a holder notes of runs by hand.
+_BY_HAND = "by_hand"
 
 
 class LockError(Problem):
@@ -260,7 +263,8 @@ class Lock:
     """A lock that is held until it is released, or this process dies.
 
     `previous` is what the holder before this one wrote, if it died or did not finish its work; empty if it did.
-    `dead_sessions` are the sessions of holders that died.
+    `dead_sessions` are the sessions of holders that died. `cut_off` has what holders noted of runs by hand that they
+    did not bring to their end, by policy.
     """
 
     def __init__(self, directory: LockDirectory, name: str, descriptor: int, holder: Dict[str, Any]) -> None:
@@ -273,6 +277,9 @@ class Lock:
         if self.dead_sessions:
             # This holder may die as well, before it has closed them.
             self._holder["died"] = self.dead_sessions
+        noted = self.previous.get(_BY_HAND)
+        self.cut_off: Dict[str, Any] = noted if isinstance(noted, dict) else {}
+        self._by_hand: Dict[str, Any] = {}
         self._write()
 
     def is_held(self) -> bool:
@@ -291,23 +298,25 @@ class Lock:
         self._write()
         return True
 
-    def working_on(self, policies: Sequence[str]) -> None:
-        """Write into the lock which policies, by uuid, are in hand."""
+    def working_on(self, policies: Sequence[str], by_hand: Mapping[str, Any] = {}) -> None:
+        """Write into the lock which policies, by uuid, are in hand; `by_hand` has notes of runs by hand."""
         self._holder["policies"] = list(policies)
+        self._by_hand = dict(by_hand)
         self._write()
 
     def release(self, unfinished: Optional[Dict[str, Any]] = None) -> None:
         """Release the lock; `unfinished` is what the next holder has to know of work that did not end."""
         with suppress(OSError):
-            if unfinished:
-                self._holder = unfinished
+            if unfinished or self.cut_off or self._by_hand:
+                self._holder = unfinished or {}
                 self._write()
             else:
                 os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
 
     def _write(self) -> None:
-        text = json.dumps(self._holder).encode("ascii")
+        by_hand = dict(self.cut_off, **self._by_hand)
+        text = json.dumps(dict(self._holder, **{_BY_HAND: by_hand}) if by_hand else self._holder).encode("ascii")
         with suppress(OSError):  # on a full disk; the lock itself is held all the same
             # Padded, because at every instant the file has to hold either the old text or the new one.
             length = os.fstat(self._descriptor).st_size
@@ -377,7 +386,7 @@ def _quoted(path: str) -> str:
 
 
 def _public(holder: Dict[str, Any]) -> Dict[str, Any]:
-    return {key: value for key, value in holder.items() if key not in ("session", "died")}
+    return {key: value for key, value in holder.items() if key not in ("session", "died", _BY_HAND)}
 
 
 def _dead_sessions(previous: Dict[str, Any]) -> List[str]:
@@ -385,12 +394,3 @@ def _dead_sessions(previous: Dict[str, Any]) -> List[str]:
     earlier = previous.get("died")
     sessions = list(earlier) if isinstance(earlier, list) else []
     return [str(session) for session in sessions + [previous.get("session")] if session]
-
-
-def json_object(text: bytes) -> Dict[str, Any]:
-    """The object that a text is in JSON; empty if it is none."""
-    try:
-        value = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

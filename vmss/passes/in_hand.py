@@ -63,7 +63,12 @@ class InHand:
     @property
     def policies(self) -> List[Policy]:
         """The policies whose runs are not over."""
-        return [run.turn.policy for run in self._runs.values()]
+        return [turn.policy for turn in self.turns]
+
+    @property
+    def turns(self) -> List[Turn]:
+        """The turns whose runs are not over."""
+        return [run.turn for run in self._runs.values()]
 
     def progress(self) -> str:
         """How far the pass has come, in words."""

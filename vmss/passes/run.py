@@ -59,6 +59,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         why = why_nothing_else(prunes=request.prune is not None)
         raise BadInput("VMSS_XAPI: %s can be read (--dry-run), but %s" % (quoted(place.xapi), why))
     directory = None if request.dry_run else LockDirectory(place.lock_dir)
+    one_pass: Optional[Pass] = None
     try:
         try:
             sessions.log_in(xapi, place, settings, clock, around.waits)
@@ -87,7 +88,7 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         except (Unanswered, Refused) as error:
             # The pass handles what concerns one VM or one policy; this concerns the session itself.
             log("The pass ends here: %s" % error)
-            raise NoSession("%s: %s" % (one_line(place.xapi), error), error)
+            raise NoSession("%s: %s%s" % (one_line(place.xapi), error, one_pass.cut_off() if one_pass else ""), error)
         finally:
             sessions.log_out(xapi)
             if note is not None:
@@ -138,6 +139,10 @@ class Pass:
             settled = self._take_over()
             if AT_WORK in pool.other_config:
                 self._learn_from_sign()
+            if self.lock.cut_off and settled:
+                from vmss.passes import cut_off  # few passes have any
+
+                self.lock.cut_off = cut_off.tell(self.context, self.lock.cut_off)
             if self.request.prune is not None:
                 self.unserved = self.agenda.waiting_since < since
                 complete = self._prune(self.request.prune, settled)
@@ -158,6 +163,11 @@ class Pass:
         finally:
             self._give_back(complete)
         return self._report(complete)
+
+    def cut_off(self) -> str:
+        """What is said more to who started the run of a schedule by hand, if its pass loses xapi."""
+        by_hand = self.request.policy is not None and self.worked
+        return "; the run was cut off, and the next pass raises an alert that says how far it came" if by_hand else ""
 
     def _serve_first(self, settled: bool) -> bool:
         """Serve what is due as the pass begins. Return whether all came to its end."""

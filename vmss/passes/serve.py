@@ -17,6 +17,7 @@ from vmss.edges.lock import Lock
 from vmss.passes.agenda import Agenda, Batches
 from vmss.passes.at_work import AtWork
 from vmss.passes.context import Context
+from vmss.passes.cut_off import notes_of
 from vmss.passes.deletions import JOBS_AT_ONCE, Deletions
 from vmss.passes.handover import Answer, Inbox
 from vmss.passes.hold import PAUSE_S, Hold
@@ -186,9 +187,8 @@ class Service:
         while self._waiting and len(self._in_hand.policies) < most and self._hooks.may_admit():
             room = most - len(self._in_hand.policies)
             turns = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-            in_hand = self._in_hand.policies + [turn.policy for turn in turns]
             self._batches.next()
-            self._lock.working_on([policy.uuid for policy in in_hand])
+            self._note_in_hand(turns)
             self._sign.show(lasting=True)  # before the first snapshot
             self._take_in_hand(turns)
             admitted = True
@@ -386,4 +386,8 @@ class Service:
                 line = stopped_line(self.progress(), [served]) if served.dropped else totals([served])
                 self._inbox.answer(asked, Answer(EXIT_FAILED if served.victims else EXIT_OK, line))
         if over:
-            self._lock.working_on([policy.uuid for policy in self._in_hand.policies])
+            self._note_in_hand()
+
+    def _note_in_hand(self, more: Sequence[Turn] = ()) -> None:
+        turns = self._in_hand.turns + list(more)
+        self._lock.working_on([turn.policy.uuid for turn in turns], notes_of(turns))

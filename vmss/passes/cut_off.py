@@ -1,0 +1,82 @@
+"""Tells of runs by hand that were cut off: their pass was killed, or lost xapi, and no pass goes on with them.
+
+A pass writes into its lock which policies somebody has it run by hand, and since when. What it has not told at its end
+stands there for the next one.
+"""
+
+from datetime import datetime
+from typing import Any, Dict, Iterable, Mapping, Tuple
+
+from vmss.core import messages
+from vmss.core.datetimes import format_datetime, parse_reading, stated
+from vmss.core.messages import Victim
+from vmss.core.outcome import STOPPED
+from vmss.core.policy import Policy
+from vmss.core.schedule import latest_slot
+from vmss.core.text import quoted
+from vmss.core.turn import Turn
+from vmss.core.words import agree, counted
+from vmss.edges.alerts import Alerts
+from vmss.edges.vms import read_vms, with_snapshots
+from vmss.edges.world import read_policies
+from vmss.edges.xapi import Misunderstood, Refused
+from vmss.passes.context import Context
+
+
+def notes_of(turns: Iterable[Turn]) -> Dict[str, Any]:
+    """What has to be known of those of these turns that are by hand, if their pass is cut off: by the policy's uuid."""
+    return {
+        turn.policy.uuid: {"since": format_datetime(turn.begun or turn.slot), "missing": turn.missing}
+        for turn in turns
+        if turn.forced
+    }
+
+
+def tell(context: Context, notes: Mapping[str, Any]) -> Dict[str, Any]:
+    """Raise an alert for each of these runs, which says what VMs have their snapshot all the same. Return the notes of
+    those that are still to be told. Of a policy that is gone, nobody wants to know it."""
+    left = {}
+    for policy in read_policies(context.xapi)[0]:
+        try:
+            since, missing = _parse(notes[policy.uuid])
+        except (LookupError, TypeError, ValueError):
+            continue  # it was not run; or the note is damaged, or of another version
+        try:
+            raised = _tell(context, policy, since, missing)
+        except (Refused, Misunderstood) as error:
+            context.log("What came of the run of policy %s by hand cannot be read: %s" % (policy.uuid, error))
+            raised = False
+        if not raised:
+            left[policy.uuid] = notes[policy.uuid]
+    return left
+
+
+def _parse(note: Any) -> Tuple[datetime, bool]:
+    return parse_reading(note["since"]), note["missing"] is True
+
+
+def _tell(context: Context, policy: Policy, since: datetime, missing: bool) -> bool:
+    """Tell what came of a run, as the pool shows it now: what it deleted, and how long it took, nobody knows. Return
+    whether that is stored."""
+    zone = context.log.zone
+    wanted = latest_slot(policy.schedule, zone, since) if missing else since
+    everyone = read_vms(context.xapi, [policy])
+    vms = with_snapshots(context.xapi, [vm for vm in everyone if not vm.misread])
+    served = {vm.uuid for vm in vms if any(snapshot.time >= wanted for snapshot in vm.snapshots)}
+    victims = [Victim(vm.name, vm.uuid, (STOPPED, "VM.snapshot")) for vm in everyone if vm.uuid not in served]
+    text = (
+        "%s: the run that was started by hand at %s was cut off: its pass was killed, or lost xapi. %d of %s %s it."
+        % (
+            quoted(policy.name),
+            stated(since, zone),
+            len(served),
+            counted(len(everyone), "VM"),
+            agree(len(served), "has a snapshot of", "have a snapshot of"),
+        )
+    )
+    context.log("Cut off: the run of policy %s that was started by hand at %s" % (policy.uuid, format_datetime(since)))
+    alerts = Alerts(context.xapi, context.clock, context.log)
+    if not victims:
+        return alerts.create(messages.SUCCEEDED, policy.uuid, messages.body(messages.SUCCEEDED, text))
+    body = messages.failed_body(victims, text, policy.uuid, pool=context.pool.uuid)
+    return alerts.create(messages.FAILED, policy.uuid, body)
