@@ -70,7 +70,7 @@ def test_a_cd_is_taken_out_only_if_nothing_else_is_in_the_way() -> None:
     assert found is not None and found.cds == (Need("x", "cd", 1),)
     both = obstacle(dark, [Need("x", "cd", 1), Need("x")])
     assert both is not None and both.cds == ()
-    assert "eject" not in remedy(dark, both, [("vm", ())], {"x": "sr"})
+    assert "eject" not in remedy(dark, both, [("vm", ())], {"x": "sr"}, "A")
 
 
 def test_each_sr_has_its_own_step() -> None:
@@ -78,7 +78,7 @@ def test_each_sr_has_its_own_step() -> None:
     dark = access({"x": "", "y": ""}, ["yA"])
     found = obstacle(dark, [Need("x", "cd", 1), Need("y")])
     assert found is not None and not found.only_cds
-    text = remedy(dark, found, [("vm", found.cds)], {"x": "sr x", "y": "sr y"})
+    text = remedy(dark, found, [("vm", found.cds)], {"x": "sr x", "y": "sr y"}, "A")
     assert text == "attach it: xe pbd-plug uuid=pbd-yA; take the CD out: xe vm-cd-eject uuid=vm"
 
 
@@ -86,7 +86,7 @@ def test_a_vm_with_several_drives_has_another_command() -> None:
     dark = access({"x": ""})
     found = obstacle(dark, [Need("x", "cd", 2)])
     assert found is not None
-    assert remedy(dark, found, [("vm", found.cds)], {"x": "sr"}) == "take the CD out: xe vbd-eject uuid=cd"
+    assert remedy(dark, found, [("vm", found.cds)], {"x": "sr"}, "A") == "take the CD out: xe vbd-eject uuid=cd"
 
 
 # On a pool

@@ -574,6 +574,13 @@ def test_reading_over_https(
     assert ended.status == 0 and len(ended.out.strip()) == 36, ended.err
     ended = do(capfdbinary, "host-list", *there, "-u", "root", "-pw", "wrong")
     assert ended.status == 1 and "Authentication failed" in ended.err
+    assert ended.err.endswith("\nTo do: give a user of the pool and the password, on two lines of a file: -pwf FILE\n")
+    monkeypatch.setenv("VMSS_PASSWORD", "wrong")
+    ended = do(capfdbinary, "host-list", *there)
+    assert ended.err.endswith("\nTo do: set VMSS_USER and VMSS_PASSWORD to a user of the pool and the password\n")
+    (tmp_path / "conf").write_text("[vmss]\n")
+    ended = do(capfdbinary, "host-list", *there, "-pwf", str(tmp_path / "secret"))
+    assert ended.status == 1 and "\nTo do: fetch the server's certificate (python3 " in ended.err
     (tmp_path / "conf").write_text("")
     assert "certificate verify failed" in do(capfdbinary, "host-list", *there).err
 

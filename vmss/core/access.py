@@ -120,9 +120,11 @@ def describe(found: Obstacle, names: Sequence[str]) -> str:
     )
 
 
-def remedy(access: Access, found: Obstacle, vms: Sequence[Tuple[str, Sequence[Need]]], srs: Mapping[str, str]) -> str:
+def remedy(
+    access: Access, found: Obstacle, vms: Sequence[Tuple[str, Sequence[Need]]], srs: Mapping[str, str], host: str
+) -> str:
     """What removes an obstacle that is the same for these VMs, given the uuid of each and the CDs that are in its way,
-    and the uuids of the SRs."""
+    and the uuids of the SRs and of the coordinator."""
     plug = "; ".join("xe pbd-plug uuid=%s" % pbd for pbd in found.pbds)
     if found.only_cds:
         if found.lacking or not plug:
@@ -133,15 +135,16 @@ def remedy(access: Access, found: Obstacle, vms: Sequence[Tuple[str, Sequence[Ne
     of_cds = {cd.sr for cd in found.cds}.intersection(found.lacking)
     if of_cds:
         steps.append("take the CD out: %s" % _ejects(vms, of_cds))
-    return "; ".join(steps + [_without_pbd(access, sr, srs[sr]) for sr in found.lacking if sr not in of_cds])
+    return "; ".join(steps + [_without_pbd(access, sr, srs[sr], host) for sr in found.lacking if sr not in of_cds])
 
 
-def _without_pbd(access: Access, sr: str, uuid: str) -> str:
+def _without_pbd(access: Access, sr: str, uuid: str, host: str) -> str:
     if sr in access.down:
         return "bring back the host that has it attached: xe pbd-list sr-uuid=%s" % uuid
     if access.seen.get(sr):
         return "move the disks of each VM to storage that one host sees: xe pbd-list sr-uuid=%s" % uuid
-    return "no host has a PBD for it: xe pbd-create sr-uuid=%s host-uuid=UUID device-config:…, then xe pbd-plug" % uuid
+    create = "xe pbd-create sr-uuid=%s host-uuid=%s device-config:…, then xe pbd-plug" % (uuid, host)
+    return "no host has a PBD for it: %s; and so for the other hosts" % create
 
 
 def _ejects(vms: Sequence[Tuple[str, Sequence[Need]]], srs: Iterable[str]) -> str:

@@ -104,7 +104,11 @@ CATALOGUE = {
     "SR_HAS_NO_PBDS": Failure(PERMANENT, "The storage repository is not attached", _UNATTACHED),
     "SR_NOT_ATTACHED": Failure(PERMANENT, "The storage repository is not attached", _UNATTACHED),
     "NOT_SUPPORTED_DURING_UPGRADE": Failure(PERMANENT, "The pool is being upgraded", "Finish the upgrade."),
-    "LICENCE_RESTRICTION": Failure(OPERATOR, "The pool's licence does not include the operation", "Check the licence."),
+    "LICENCE_RESTRICTION": Failure(
+        OPERATOR,
+        "The pool's licence does not include the operation",
+        "Compare the licences of the hosts: xe host-list params=name-label,edition,license-params.",
+    ),
     "MESSAGE_PARAMETER_COUNT_MISMATCH": Failure(
         OPERATOR,
         "The server cannot leave a disk out of a snapshot",

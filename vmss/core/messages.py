@@ -43,6 +43,8 @@ SENTENCES = {
     LEFT_SUSPENDED: "A VM ran, and a checkpoint of it has left it suspended",
     RESUMED: "A VM that a checkpoint had left suspended was resumed",
 }
+# Where to look for what a pool's licence lacks: it includes what the licences of all its hosts do.
+LICENCES = "compare the licences of the hosts: xe host-list params=name-label,edition,license-params"
 # How the text for people begins in an alert LOCK_FAILED of a run by hand: nobody will do it later.
 NOT_MADE_UP = "Missed, and not made up for"
 NOT_RUN = "Not run by hand: "

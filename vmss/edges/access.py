@@ -90,8 +90,14 @@ def _told(
 ) -> Blocked:
     srs = [_named(xapi, sr) for sr in found.srs]
     cds = [(vms[ref].uuid, of_vm) for ref, of_vm in group]
-    remedy = access.remedy(seen, found, cds, {sr: uuid for sr, (_, uuid) in zip(found.srs, srs)})
+    host = _host(xapi, seen) if found.lacking else ""
+    remedy = access.remedy(seen, found, cds, {sr: uuid for sr, (_, uuid) in zip(found.srs, srs)}, host)
     return Blocked([ref for ref, _ in group], found.code, access.describe(found, [name for name, _ in srs]), remedy)
+
+
+def _host(xapi: Xapi, seen: Access) -> str:
+    """The uuid of the coordinator, for a command."""
+    return one_line(str(xapi.call("host.get_uuid", seen.coordinator)), 40)
 
 
 def _named(xapi: Xapi, sr: str) -> Tuple[str, str]:

@@ -63,7 +63,7 @@ COMPLAINTS: Tuple[Complaint, ...] = (
     _alert(messages.FAILED, "vmss history tells which VMs and why; see /var/log/xensource.log and /var/log/SMlog"),
     _alert(messages.LOCK_FAILED, "vmss next tells which schedules clash, and how to move them"),
     _alert(messages.MISSED_EVENT, "vmss next tells which schedules take too long, and how to move them"),
-    _alert(messages.LICENSE_ERROR, "check the licence of every host: xe host-license-view host-uuid=UUID"),
+    _alert(messages.LICENSE_ERROR, messages.LICENCES),
     _alert(messages.NOT_QUIESCED, "the check schedules of vmss doctor names the schedule, and has the command"),
     _alert(messages.LEFT_SUSPENDED, "vmss doctor names the VM; xe vm-resume uuid=UUID"),
     _alert(messages.RESUMED, "see /var/log/xensource.log for what ended the checkpoint"),

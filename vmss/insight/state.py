@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from vmss.core import words
 from vmss.core.left_over import Item
-from vmss.core.messages import FAILED, SUCCEEDED
+from vmss.core.messages import FAILED, LICENCES, SUCCEEDED
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
@@ -144,7 +144,7 @@ def licence(licensed: bool) -> Finding:
         "licence",
         "the pool's licence does not include scheduled snapshots: none is taken",
         "restrict_vmss is true, or missing, in the restrictions of the pool",
-        "check the licence of every host: xe host-license-view host-uuid=UUID",
+        LICENCES,
     )
 
 

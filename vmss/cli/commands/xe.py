@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import Dict, List, NoReturn, Sequence, TextIO
+from ssl import CertificateError, SSLError
+from typing import Dict, List, NoReturn, Sequence, TextIO, Union
 
 from vmss.cli.parts import utf8
 from vmss.cli.streams import tell_error, why_not
@@ -13,6 +14,7 @@ from vmss.core.text import one_line
 from vmss.edges.settings import Place, place
 from vmss.edges.settings_file import load
 from vmss.edges.xapi import Refused, Unanswered, Xapi
+from vmss.insight.no_session import remedy_of
 from vmss.xe.commands import command_of, describe, run
 from vmss.xe.errors import XeError, error_lines
 from vmss.xe.layout import Output, render
@@ -62,14 +64,31 @@ def _in_session(line: Line) -> Output:
         xapi.login(where.user, "" if xapi.unix else where.password or "", _ORIGINATOR)
         return run(session, line)
     except Refused as refused:
-        raise XeError("\n".join(error_lines(refused, session.described)))
+        lines = error_lines(refused, session.described)
+        raise XeError("\n".join(lines if xapi.session else lines + ["To do: " + _remedy(refused, where, line)]))
     except Unanswered as error:
-        raise XeError("Error: %s: %s" % (one_line(where.xapi), error))
+        raise XeError("Error: %s: %s\nTo do: %s" % (one_line(where.xapi), error, _remedy(error, where, line)))
     finally:
         if xapi.session:
             with suppress(Refused, Unanswered):
                 xapi.logout()
         xapi.close()
+
+
+def _remedy(error: Union[Refused, Unanswered], where: Place, line: Line) -> str:
+    """What to do where there is no session. What the line says of the connection, the environment cannot mend."""
+    given = {name for name, _ in line.login}
+    if isinstance(error, Refused) and error.code == "HOST_IS_SLAVE" and "server" in given and len(error.error) > 1:
+        return "ask the coordinator: -s %s" % one_line(error.error[1], 100)
+    if isinstance(error, Refused) and error.code == "SESSION_AUTHENTICATION_FAILED" and given - {"server", "port"}:
+        return "give a user of the pool and the password, on two lines of a file: -pwf FILE"
+    if (
+        isinstance(error, Unanswered)
+        and "server" in given
+        and not isinstance(error.__cause__, (SSLError, CertificateError))
+    ):
+        return "see on that host whether xapi runs: systemctl status xapi"
+    return remedy_of(error, where)
 
 
 def _end(number: int, frame: object) -> NoReturn:
