@@ -100,6 +100,32 @@ def test_vms_that_cannot_be_snapshotted_by_all_or_some_of_their_disks_or_for_wha
     assert {name for name, vm in vms.items() if pool.snapshots(vm)} == {"fit"}
 
 
+def test_vms_that_are_snapshotted_without_some_of_their_disks(pool: TestPool) -> None:
+    sr = pool.sr()
+    vms = {name: pool.vm(name, [sr, sr]) for name in ("marked", "named", "whole", "other key")}
+    disks = {
+        name: [pool.call("VBD.get_VDI", vbd) for vbd in sorted(pool.call("VM.get_VBDs", vm))]
+        for name, vm in vms.items()
+    }
+    pool.call("VDI.add_to_other_config", disks["marked"][0], "vmss:skip", "scratch")
+    pool.call("VDI.add_to_other_config", disks["other key"][0], "mine", "yes")
+    pool.call("VDI.set_name_label", disks["named"][1], "swap of named")
+    pool.policy(list(vms.values()), "nightly")
+    assert told(pool) == {"marked": "without disks"}
+    pool.settings = pool.settings._replace(skip_disks="swap tmp")
+    assert told(pool) == {"marked": "without disks", "named": "without disks"}
+    by_name = {row["vm"]: row for row in rows(pool)}
+    assert by_name["named"]["why"] == "1 of 2 disks: 'swap of named': left out"
+    assert by_name["named"]["remedy"] == "the setting skip_disks says so"
+    assert shown(pool).startswith("4 of 4 VMs covered; without some of their disks, on purpose: 2\n")
+    # It is as it says.
+    pool.at(10, 15)
+    pool.tick()
+    taken = [pool.call("VM.get_snapshots", vm)[0] for vm in vms.values()]
+    assert [len(pool.call("VM.get_VBDs", snapshot)) for snapshot in taken] == [1, 1, 2, 2]
+    assert by_name["marked"]["remedy"].endswith("uuid=%s" % pool.uuid("VDI", disks["marked"][0]))
+
+
 @pytest.mark.parametrize("field, kind", [("VUSBs", "snapshot"), ("attached_PCIs", "checkpoint")])
 def test_vms_with_devices_are_told_by_their_records(pool: TestPool, field: str, kind: str) -> None:
     vm = pool.vm("vm", [pool.sr()], running=True)

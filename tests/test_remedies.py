@@ -25,7 +25,7 @@ from tests.test_doctor import ward as ward_of_a_dom0
 from tests.test_read_back import Bench
 from tests.test_readme_commands import environment
 from vmss.cli.main import COMMANDS as OURS
-from vmss.core.coverage import DISABLED, EMPTY, LEFT_BEHIND, UNSCHEDULED, Row
+from vmss.core.coverage import DISABLED, EMPTY, LEFT_BEHIND, LEFT_OUT, UNSCHEDULED, Row
 from vmss.core.records import FROZEN_PREFIX, NULL
 from vmss.edges.lock import LockDirectory
 from vmss.insight import coverage
@@ -314,6 +314,14 @@ def test_a_schedule_that_is_disabled_or_has_no_vm(ward: Ward, hands: Hands) -> N
     (row,) = uncovered(ward.pool, EMPTY)
     hands.do(*commands(row.remedy), VM=ward.pool.uuid("VM", ward.pool.vm("new")))
     assert uncovered(ward.pool, EMPTY) == []
+
+
+@mends("to include one: xe vdi-param-remove…")
+def test_a_disk_that_is_left_out_on_purpose(ward: Ward, hands: Hands) -> None:
+    disk = ward.pool.call("VBD.get_VDI", ward.pool.call("VM.get_VBDs", ward.vms[0])[0])
+    ward.pool.call("VDI.add_to_other_config", disk, "vmss:skip", "yes")
+    hands.do(*commands(uncovered(ward.pool, LEFT_OUT)[0].remedy))
+    assert uncovered(ward.pool, LEFT_OUT) == []
 
 
 @mends("vmss prune --of-deleted --dry-run lists them…")

@@ -13,6 +13,7 @@ from vmss.core.text import quoted
 
 # What a row is about, in the order of the list.
 UNSCHEDULED, DISABLED, UNABLE, PARTLY = "no schedule", "disabled", "no snapshot", "some disks"
+LEFT_OUT = "without disks"
 EMPTY, LEFT_BEHIND = "no VM", "left behind"
 
 
@@ -38,6 +39,15 @@ class Unfit(NamedTuple):
     of: int = 0
     text: str = ""
     remedy: str = ""
+
+
+class LeftOut(NamedTuple):
+    """The disks of a VM that its snapshots leave out on purpose: their names, the number of all its disks, and the
+    uuids of those that a key on the disk leaves out, and not a setting."""
+
+    disks: Tuple[str, ...]
+    of: int
+    marked: Tuple[str, ...] = ()
 
 
 class Left(NamedTuple):
@@ -96,6 +106,7 @@ class Coverage(NamedTuple):
             (DISABLED, "on a disabled schedule: %d"),
             (UNABLE, "without any disk that can be snapshotted, or refused: %d"),
             (PARTLY, "kept from it by some of their disks: %d"),
+            (LEFT_OUT, "without some of their disks, on purpose: %d"),
             (EMPTY, "schedules without VMs: %d"),
         ):
             parts += [text % self.number(what)] if self.number(what) else []
@@ -120,9 +131,11 @@ def judge(
     unfit: Mapping[str, Unfit],
     left: Sequence[Left],
     now: datetime,
+    left_out: Mapping[str, LeftOut] = {},
 ) -> Coverage:
-    """Given all VMs, the schedules by reference, which VMs cannot be snapshotted, by reference, and what is left
-    behind, return what is covered and what is not. Of a VM one thing is said: the first in the order of the list."""
+    """Given all VMs, the schedules by reference, which VMs cannot be snapshotted, by reference, what is left behind,
+    and which VMs, by reference, are snapshotted without some of their disks, return what is covered and what is not.
+    Of a VM one thing is said: the first in the order of the list."""
     rows: List[Row] = []
     opted_out = 0
     for vm in vms:
@@ -130,17 +143,17 @@ def judge(
         if schedule is None and tags.NONE in vm.tags:
             opted_out += 1
         else:
-            rows += _of_vm(vm, schedule, unfit.get(vm.ref))
+            rows += _of_vm(vm, schedule, unfit.get(vm.ref), left_out.get(vm.ref))
     rows += [_empty(schedule) for schedule in schedules.values() if not schedule.vms]
     rows += [_left(one, now) for one in left]
-    order = (UNSCHEDULED, DISABLED, UNABLE, PARTLY, EMPTY, LEFT_BEHIND)
+    order = (UNSCHEDULED, DISABLED, UNABLE, PARTLY, LEFT_OUT, EMPTY, LEFT_BEHIND)
     rows.sort(key=lambda row: (order.index(row.what), row.vm or row.schedule, row.uuid))
     oldest = min((one.oldest for one in left if one.oldest), default=None)
     number, size = sum(one.number for one in left), sum(one.size for one in left)
     return Coverage(tuple(rows), len(vms), opted_out, number, oldest, size)
 
 
-def _of_vm(vm: Member, schedule: Optional[Known], unfit: Optional[Unfit]) -> Iterator[Row]:
+def _of_vm(vm: Member, schedule: Optional[Known], unfit: Optional[Unfit], left_out: Optional[LeftOut]) -> Iterator[Row]:
     if schedule is None:
         remedy = (
             "vmss assign SCHEDULE --uuid %s; or, if it is to be on none: "
@@ -157,6 +170,21 @@ def _of_vm(vm: Member, schedule: Optional[Known], unfit: Optional[Unfit]) -> Ite
         yield row._replace(why="its schedule is disabled", remedy=remedy)
     elif unfit is not None:
         yield _unfit(row, unfit)
+    elif left_out is not None:
+        yield row._replace(
+            what=LEFT_OUT, why=_of_disks(left_out.disks, left_out.of, "left out"), remedy=_to_include(left_out.marked)
+        )
+
+
+def _of_disks(disks: Sequence[str], of: int, text: str) -> str:
+    names = [quoted(name) for name in disks[:3]] + ["%d more" % (len(disks) - 3)] * (len(disks) > 3)
+    return "%d of %s: %s: %s" % (len(disks), words.counted(of, "disk"), words.listed(names), text)
+
+
+def _to_include(marked: Sequence[str]) -> str:
+    if not marked:
+        return "the setting skip_disks says so"
+    return "to include one: xe vdi-param-remove param-name=other-config param-key=vmss:skip uuid=%s" % marked[0]
 
 
 def _unfit(row: Row, unfit: Unfit) -> Row:
@@ -164,10 +192,7 @@ def _unfit(row: Row, unfit: Unfit) -> Row:
     why = unfit.text or failure.sentence
     partly = 0 < len(unfit.disks) < unfit.of
     if unfit.disks:
-        names = [quoted(name) for name in unfit.disks[:3]] + ["%d more" % (len(unfit.disks) - 3)] * (
-            unfit.disks[3:] != ()
-        )
-        why = "%d of %s: %s: %s" % (len(unfit.disks), words.counted(unfit.of, "disk"), words.listed(names), why)
+        why = _of_disks(unfit.disks, unfit.of, why)
     return row._replace(
         what=PARTLY if partly else UNABLE, why=why, remedy=unfit.remedy or failure.remedy, error=" ".join(unfit.error)
     )

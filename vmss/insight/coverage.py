@@ -13,7 +13,7 @@ from vmss.edges.members import NO_SCHEDULE, TAGGED, expression, member_of, read_
 from vmss.edges.scheduled import LeftBehind, left_behind
 from vmss.edges.sizes import read_sizes
 from vmss.edges.xapi import Xapi, understood
-from vmss.insight import policies, unfit
+from vmss.insight import left_out, policies, unfit
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading
 from vmss.insight.unfit import Examined
@@ -58,7 +58,8 @@ def read_with_members(session: Reading) -> Tuple[Coverage, List[Member]]:
         numbers[vm.schedule] = numbers.get(vm.schedule, 0) + 1
     schedules = {entry.ref: _known(entry, numbers.get(entry.ref, 0)) for entry in entries}
     left = _sized(xapi, left_behind(xapi, members, schedules))
-    return coverage.judge(members, schedules, _unfit(session, examined), left, now), members
+    without = left_out.read(xapi, examined, session.settings)
+    return coverage.judge(members, schedules, _unfit(session, examined), left, now, without), members
 
 
 def _known(entry: Entry, vms: int) -> Known:

@@ -23,6 +23,7 @@ what it lists:
   disabled      a VM whose schedule is disabled, or cannot be understood
   no snapshot   a VM of which no snapshot can be taken, and why: as far as records tell without trying
   some disks    the same, but only some of its disks are in the way
+  without disks a VM that is snapshotted without some of its disks, because the disk or a setting says so
   no VM         a schedule without VMs
   left behind   scheduled snapshots that no run deletes: the VM was deleted or taken off, or its schedule was deleted.
                 The size is what their disks, memory and base copies occupy; pinned ones do not count
