@@ -63,6 +63,25 @@ def test_a_refused_vm_is_told_and_served_as_soon_as_there_is_room(pool: TestPool
     assert len(pool.snapshots(vm)) == 1 and pool.names()[-1] == "VMSS_SNAPSHOT_SUCCEEDED"
 
 
+@pytest.mark.parametrize("used, said", [(80, ""), (91, "fits"), (99, "fits after expiry")])
+def test_the_alert_of_a_run_says_where_room_is_short(pool: TestPool, used: int, said: str) -> None:
+    sr, other = pool.sr("tight; 'lvm'", "lvm", 100 * GIB), pool.sr("roomy")
+    tight = pool.policy([pool.vm("vm %d" % number, [sr]) for number in range(2)], "tight", retained_snapshots="1")
+    elsewhere = pool.policy([pool.vm("elsewhere", [other])], "elsewhere", retained_snapshots="1")
+    for policy in (tight, elsewhere, tight, elsewhere):
+        use(pool, sr, (used if policy == tight else 10) * GIB)
+        run(pool, policy)
+    lines = [line for line in alert(pool, tight)["body"].split("\n") if line.startswith("Little room on ")]
+    assert len(lines) == bool(said)
+    for line in lines:
+        assert line == (
+            "Little room on the storage repository 'tight; 'lvm'': this run %s. "
+            "Before it, %d.0 GiB of 100 GiB are free, the snapshots need up to 2.0 GiB, "
+            "expiry gives back up to 2.0 GiB once it is coalesced."
+        ) % (said, 100 - used)
+    assert "Little room" not in alert(pool, elsewhere)["body"]
+
+
 def test_what_a_refused_vm_has_too_many_goes(pool: TestPool) -> None:
     sr = pool.sr("tight", size=100 * GIB)
     vm = pool.vm("vm", [sr])

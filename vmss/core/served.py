@@ -27,7 +27,7 @@ class Served(NamedTuple):
     snapshots were taken instead of quiesced ones, for the pool has none; `plain` are the VMs of which no other can be
     taken, with the error that told it. `overtaken` is the policy's next slot, if the run had to give up the
     rest of its VMs for it. `stopped`: the pass was told to stop before it was over.
-    `excused` has the reason of each of `taken` that got none.
+    `excused` has the reason of each of `taken` that got none. `short`: what is said of storage with little room.
     """
 
     turn: Turn
@@ -44,6 +44,7 @@ class Served(NamedTuple):
     stopped: bool = False
     plain: Tuple[Victim, ...] = ()
     excused: Tuple[str, ...] = ()
+    short: Tuple[str, ...] = ()
 
     def summary(self, zone: tzinfo, ended: datetime) -> str:
         """The run in two sentences, which insight.history reads back: what it did; how it was started, and how long
@@ -80,6 +81,7 @@ class Served(NamedTuple):
         for reason in sorted(set(self.excused)):
             number = self.excused.count(reason)
             said.append(SAID[reason] % (counted(number, "VM"), agree(number, "is", "are")))
+        said.extend(self.short[:_NAMED_MAX])
         if self.left:
             said.append(
                 "%s still %s retention: later runs delete a few of each VM at a time; to delete all at once: "

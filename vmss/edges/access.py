@@ -7,7 +7,8 @@ from vmss.core.access import Access, Need, Obstacle
 from vmss.core.records import NULL, Pool
 from vmss.core.text import one_line, quoted
 from vmss.edges.query import text_of, where
-from vmss.edges.xapi import Refused, Xapi, understood
+from vmss.edges.storage import named
+from vmss.edges.xapi import Xapi, understood
 
 # Upper limits on SRs, and on disks whose VMs are asked for: where their SR alone does not keep a snapshot from being
 # taken, and where it does.
@@ -88,7 +89,7 @@ def _sentence(text: str) -> str:
 def _told(
     xapi: Xapi, seen: Access, found: Obstacle, vms: Mapping[str, Asked], group: Sequence[Tuple[str, Tuple[Need, ...]]]
 ) -> Blocked:
-    srs = [_named(xapi, sr) for sr in found.srs]
+    srs = [named(xapi, sr) for sr in found.srs]
     cds = [(vms[ref].uuid, of_vm) for ref, of_vm in group]
     host = _host(xapi, seen) if found.lacking else ""
     remedy = access.remedy(seen, found, cds, {sr: uuid for sr, (_, uuid) in zip(found.srs, srs)}, host)
@@ -98,14 +99,6 @@ def _told(
 def _host(xapi: Xapi, seen: Access) -> str:
     """The uuid of the coordinator, for a command."""
     return one_line(str(xapi.call("host.get_uuid", seen.coordinator)), 40)
-
-
-def _named(xapi: Xapi, sr: str) -> Tuple[str, str]:
-    """The name and the uuid of an SR."""
-    try:
-        return str(xapi.call("SR.get_name_label", sr)), one_line(str(xapi.call("SR.get_uuid", sr)), 40)
-    except Refused:
-        return sr, "UUID"  # it is gone
 
 
 def refs_where(xapi: Xapi, cls: str, expression: str) -> List[str]:

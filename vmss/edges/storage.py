@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from vmss.core.plan import Space
 from vmss.core.records import NULL
+from vmss.core.text import one_line
 from vmss.core.vms import Disk
 from vmss.edges.query import CHUNK, by_uuid, int_of, list_of, text_of, where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
@@ -153,6 +154,14 @@ def read_space(xapi: Xapi, sr: str, not_of: Sequence[str] = ()) -> Optional[Spac
         return Space(int_of(size), int_of(used), kind.startswith("lvm"))
     except MISREAD:
         return None
+
+
+def named(xapi: Xapi, sr: str) -> Tuple[str, str]:
+    """The name and the uuid of an SR; its reference for both if it is gone."""
+    try:
+        return str(xapi.call("SR.get_name_label", sr)), one_line(str(xapi.call("SR.get_uuid", sr)), 40)
+    except Refused:
+        return sr, sr
 
 
 def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Tuple[Dict[str, Disk], Dict[str, str]]:

@@ -12,12 +12,11 @@ from vmss.core.words import agree, counted, size
 from vmss.edges.access import refs_where
 from vmss.edges.chains import read_images
 from vmss.edges.sizes import read_bases
-from vmss.edges.storage import read_disks
+from vmss.edges.storage import named, read_disks
 from vmss.edges.xapi import MISREAD, Refused, Xapi
 from vmss.insight.case import Case
 from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
 from vmss.insight.names import first_names
-from vmss.insight.rooms import named
 
 # A chain that is as long may reach the limit before the storage has coalesced it: a schedule makes it longer each time.
 _LONG = 24

@@ -15,7 +15,7 @@ from vmss.edges.kept_fields import KeptFields, finished
 from vmss.edges.lock import existing
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Place
-from vmss.edges.storage import read_disks
+from vmss.edges.storage import named, read_disks
 from vmss.edges.xapi import Refused, Xapi
 from vmss.insight import coverage, left_over, policies, rooms, state, suspended
 from vmss.insight.findings import worst
@@ -252,7 +252,7 @@ def _of_storage(session: Reading, longest: Mapping[str, int], now: datetime) -> 
     xapi, reserve = session.xapi, parse_reserve(session.settings.room_reserve)
     found = []
     for one in rooms.read(xapi):
-        name, uuid = rooms.named(xapi, one.ref)
+        name, uuid = named(xapi, one.ref)
         labels = dict(labels_of(session.pool.uuid), sr=name, sr_uuid=uuid)
         end = full_at(one.space, rate(read_notes(xapi, one.ref)), now)
         found.append((labels, one, end))

@@ -9,14 +9,13 @@ from vmss.core.policy import Policy
 from vmss.core.room import AFTER_EXPIRY, FITS, Room, amount, parse_reserve, rate
 from vmss.core.text import one_line
 from vmss.edges.room_notes import read_notes
-from vmss.edges.storage import read_space
+from vmss.edges.storage import named, read_space
 from vmss.edges.xapi import Refused
 from vmss.insight import forecast, policies
 from vmss.insight.forecast import Expected, Load, Move
 from vmss.insight.loads import read_loads
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading
-from vmss.insight.rooms import named
 
 _DAY = timedelta(days=1)
 

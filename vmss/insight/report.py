@@ -16,6 +16,7 @@ from vmss.core.vms import Vm
 from vmss.core.words import agree, counted
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Place
+from vmss.edges.storage import named
 from vmss.edges.vms import read_vms_by_uuid, with_snapshots
 from vmss.edges.xapi import Xapi, understood
 from vmss.insight import (
@@ -339,7 +340,7 @@ def _storage(session: Reading, known: Sequence[Policy], now: datetime) -> Iterat
     for one in rooms.read(xapi):
         notes, mine = tuple(read_notes(xapi, one.ref)), chains.get(one.ref)
         rate = room.rate(notes)
-        name, uuid = rooms.named(xapi, one.ref)
+        name, uuid = named(xapi, one.ref)
         found.append(
             Repository(
                 name,

@@ -1,16 +1,16 @@
 """The room on the pool's storage repositories: what is in use, and what is said of it."""
 
 from datetime import datetime
-from typing import Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Sequence
 
 from vmss.core import words
 from vmss.core.plan import Space
 from vmss.core.room import full_at, rate
-from vmss.core.text import one_line, quoted
+from vmss.core.text import quoted
 from vmss.core.words import size
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Settings
-from vmss.edges.storage import read_space
+from vmss.edges.storage import named, read_space
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
 
@@ -70,11 +70,3 @@ def _finding(xapi: Xapi, repository: Repository, settings: Settings, now: dateti
         "%s of %s are used%s" % (size(space.used), size(space.size), ahead),
         "delete snapshots or disks, lower retained-snapshots, or extend it: xe sr-param-list uuid=%s" % uuid,
     )
-
-
-def named(xapi: Xapi, sr: str) -> Tuple[str, str]:
-    """The name and the uuid of a storage repository; its reference for both if it is gone."""
-    try:
-        return str(xapi.call("SR.get_name_label", sr)), one_line(str(xapi.call("SR.get_uuid", sr)), 40)
-    except Refused:
-        return sr, sr

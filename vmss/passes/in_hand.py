@@ -5,7 +5,7 @@ that ends soon after; otherwise the deletions go on, and neither the alert nor t
 """
 
 from datetime import datetime
-from typing import Dict, List, Optional, Sequence, Set
+from typing import Dict, Iterable, List, Optional, Sequence, Set
 
 from vmss.core.engine import Engine
 from vmss.core.job import Job, Operation, State
@@ -57,6 +57,7 @@ class InHand:
         self._on_request: Dict[int, None] = {}  # jobs that delete snapshots on request, and are of no policy in hand
         self._problems: Dict[int, Error] = {}  # why expired snapshots of a job have to stay
         self._left: Dict[int, Error] = {}  # by job: that its VM was left suspended, and why it still is
+        self.short: Dict[str, str] = {}  # what is said of SRs with little room
         self._done = 0
         self._total = 0
 
@@ -236,8 +237,13 @@ class InHand:
                     if state.degraded and state.snapshot and _alone(state)
                 ),
                 excused=tuple(job.excused for _, job, _ in mine if job.excused),
+                short=tuple(self.short[sr] for sr in _srs(job for _, job, _ in mine) if sr in self.short),
             )
         ]
+
+
+def _srs(jobs: Iterable[Job]) -> List[str]:
+    return sorted({token for job in jobs for token in job.tokens})
 
 
 def _alone(state: State) -> bool:

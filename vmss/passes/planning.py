@@ -1,11 +1,11 @@
 """Makes the plan of policies in hand: reads their VMs, snapshots and disks, and lets the core decide."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import plan, thinning
 from vmss.core.job import Job
-from vmss.core.plan import Expiry, Space
+from vmss.core.plan import Expiry
 from vmss.core.records import NULL
 from vmss.core.retention import Snapshot
 from vmss.core.turn import Turn
@@ -17,6 +17,7 @@ from vmss.edges.storage import Disks
 from vmss.edges.vms import read_vms, with_snapshots
 from vmss.edges.xapi import Misunderstood, Xapi
 from vmss.passes.context import Context
+from vmss.passes.rooms import Rooms
 
 if TYPE_CHECKING:
     from vmss.passes.guards import Guards
@@ -30,6 +31,7 @@ class Planned(NamedTuple):
 
     `misread` are the VMs that get no job, because the records of their disks cannot be understood. `spared` says by VM
     why an expired snapshot stays: the records of its disks cannot be understood. `decided` is what the jobs follow.
+    `short` is what is said of SRs with little room, by reference.
     """
 
     jobs: List[Job]
@@ -37,6 +39,7 @@ class Planned(NamedTuple):
     misread: List[Vm]
     spared: Dict[str, str]
     decided: Sequence[Expiry] = ()
+    short: Mapping[str, str] = {}
 
 
 class Planner:
@@ -57,8 +60,7 @@ class Planner:
         self._turns = {turn.policy.ref: turn for turn in turns}
         self._now = now
         self._begun = begun
-        self._spaces: Dict[str, Optional[Space]] = {}
-        self._needs: Dict[str, List[plan.Need]] = {}  # by SR, not yet counted in its space
+        self._rooms = Rooms(context)
         self.vms = [vm for vm in read_vms(context.xapi, [turn.policy for turn in turns]) if self._is_wanted(vm)]
         self.misread = [vm for vm in self.vms if vm.misread]
         for vm in self.misread:
@@ -95,10 +97,10 @@ class Planner:
             if expiry.future:
                 self._log("Snapshots of VM %s are dated in the future: %d" % (expiry.vm.uuid, expiry.future))
         jobs = self._guarded(expiries, [self._job(expiry, disks) for expiry in expiries], disks)
-        tight = self._tight(expiries, jobs, disks)
+        tight = self._rooms.count(expiries, jobs, disks)
         # Where room is short, the jobs that make room go first.
         ordered = sorted(jobs, key=lambda job: not (job.expired and job.tokens & tight)) if tight else jobs
-        return Planned(ordered, sorted(tight), without_job, spared, expiries)
+        return Planned(ordered, sorted(tight), without_job, spared, expiries, self._rooms.short())
 
     def _excused(self, vms: Sequence[Vm]) -> Dict[str, str]:
         """Why those VMs get no snapshot that get none, by reference. Who runs a schedule by hand wants one of each."""
@@ -142,25 +144,6 @@ class Planner:
 
         self._guards = self._guards or Guards(self._context)
         return self._guards.refuse(expiries, jobs, disks)
-
-    def _tight(self, expiries: Sequence[Expiry], jobs: Sequence[Job], disks: Mapping[str, Sequence[Disk]]) -> Set[str]:
-        """The SRs on which something expires, and which may have too little room for the new snapshots."""
-        expiring = {disk.sr for job in jobs for snapshot in job.expired for disk in snapshot.disks}
-        tight = set()
-        for expiry, job in zip(expiries, jobs):
-            for sr, need in plan.needs(expiry, job, disks.get(expiry.vm.ref, ()), self._pool.suspend_sr):
-                self._needs.setdefault(sr, []).append(need)
-                if sr in expiring and sr not in self._spaces:
-                    self._spaces[sr] = storage.read_space(self._xapi, sr)
-                space = self._spaces.get(sr)
-                if space is not None:
-                    # What the VMs before this one need is not available to it, nor to those after it.
-                    for need_before in self._needs.pop(sr):
-                        space = plan.after(space, need_before)
-                    self._spaces[sr] = space
-                    if space.used > space.size:
-                        tight.add(sr)
-        return tight
 
 
 def read_disks(xapi: Xapi, vms: Sequence[str], expired: Sequence[Snapshot]) -> Disks:

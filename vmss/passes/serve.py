@@ -265,6 +265,7 @@ class Service:
         return False
 
     def _take_over(self, planned: Planned) -> None:
+        self._in_hand.short.update(planned.short)
         for vm in planned.misread:
             self._tell(self._in_hand.victim(vm.policy, Victim(vm.name, vm.uuid, (UNREADABLE, vm.misread))))
         jobs = list(self._without_doubles(planned.jobs))
