@@ -1,11 +1,13 @@
-"""What a VM got since its job was planned: a snapshot whose answer was lost, or that an earlier pass had started."""
+"""What has become of an operation whose result is lost, or of a VM since its job was planned: the pool is asked."""
 
-from typing import Tuple
+from typing import Optional, Tuple
 
-from vmss.core.job import Job
+from vmss.core.job import DESTROY_VDI, DESTROY_VM, Job, Operation
+from vmss.core.outcome import Outcome
 from vmss.core.plan import free_name
+from vmss.edges.query import exists
 from vmss.edges.vms import read_snapshots
-from vmss.edges.xapi import Xapi
+from vmss.edges.xapi import Refused, Xapi
 
 
 def snapshot_since(xapi: Xapi, job: Job) -> Tuple[str, Job]:
@@ -19,3 +21,14 @@ def snapshot_since(xapi: Xapi, job: Job) -> Tuple[str, Job]:
         if snapshot.uuid not in job.known and snapshot.time >= since:
             return ref, named
     return "", named
+
+
+def if_gone(xapi: Xapi, operation: Operation) -> Optional[Outcome]:
+    """The outcome of a deletion whose result is lost, if what it was to destroy is gone; else None."""
+    cls = {DESTROY_VM: "VM", DESTROY_VDI: "VDI"}.get(operation.action)
+    try:
+        if cls is None or exists(xapi, cls, operation.ref):
+            return None
+    except Refused:
+        return None
+    return Outcome(error=("HANDLE_INVALID", cls, operation.ref))

@@ -19,7 +19,7 @@ from vmss.passes.context import Context
 from vmss.passes.flight import Flight
 from vmss.passes.frozen import FrozenVms
 from vmss.passes.hooks import Hooks
-from vmss.passes.meanwhile import snapshot_since
+from vmss.passes.meanwhile import if_gone, snapshot_since
 from vmss.passes.notes import Notes
 from vmss.passes.resuming import Resuming
 from vmss.passes.unplaced import Unplaced
@@ -40,8 +40,7 @@ class Operations:
     """Carries out the operations of one engine.
 
     `over`: the pass has reached its limit. `lost`: the answer to a start was lost, so there may be one more task than
-    `pending` knows. `took` is the duration of each job's snapshot in seconds. `resuming` sees to VMs that a checkpoint
-    has left suspended.
+    `pending` knows. `took`: the duration of each job's snapshot in seconds. `resuming`: VMs left suspended by one.
     """
 
     def __init__(
@@ -270,6 +269,8 @@ class Operations:
         # What xapi refuses to delete is as it was.
         if operation.action in TAKES or not outcome.error or outcome.error[0] in _MAYBE_CARRIED_OUT:
             self._changed = True
+        if operation.action not in TAKES and outcome.error[:1] == (RESULT_LOST,):
+            outcome = if_gone(self._context.xapi, operation) or outcome
         if operation.action in TAKES and outcome.error:  # else it is read back first
             self._notes.ended(job.uuid, self._clock.now(), outcome)
         if outcome.error and not already_gone(operation, outcome):
@@ -326,8 +327,6 @@ class Operations:
     def _vm_and_error(self, operation: Operation, outcome: Outcome) -> str:
         job = self._engine.jobs[operation.job]
         return "%s (%s): %s" % (job.uuid, one_line(job.name, 100), one_line(" ".join(outcome.error), 1000))
-
-    # Looking at the pool
 
     def _is_stale(self, operation: Operation) -> bool:
         return self._clock.now() > self._engine.jobs[operation.job].since + _FRESH
