@@ -1,8 +1,9 @@
 """A socket in front of a simulator that meets every call on its way: to do something just then, or to lose it."""
 
+import json
 import socket
 import threading
-from typing import Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 Hook = Callable[[str], None]
 
@@ -27,6 +28,8 @@ def _message(connection: socket.socket) -> Optional[Tuple[bytes, bytes]]:
 
 
 def _method(body: bytes) -> str:
+    if body.startswith(b"{"):
+        return str(json.loads(body.decode("utf-8", "surrogateescape"))["method"])
     return body.partition(b"<methodName>")[2].partition(b"</methodName>")[0].decode()
 
 
@@ -78,6 +81,19 @@ class Front:
                     client.sendall(self._wire(method, b"\r\n\r\n".join((head.replace(*lengths), shown))))
             except (Lose, ConnectionError):  # lost, or the client has died
                 pass
+
+
+def valued(change: Callable[[str, Any], None]) -> Callable[[str, bytes], bytes]:
+    """For `rewrite`: change the value that an answer in JSON has, in place."""
+
+    def rewritten(method: str, body: bytes) -> bytes:
+        if not body.startswith(b"{"):
+            return body
+        answer = json.loads(body.decode("utf-8"))
+        change(method, answer.get("result"))
+        return json.dumps(answer).encode("utf-8")
+
+    return rewritten
 
 
 class Once:

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from tests.front import Front
+from tests.front import Front, valued
 from tests.pool import VBD, TestPool
 from tests.test_doctor import Ward
 from tests.test_doctor import ward as ward_of_a_dom0
@@ -131,18 +131,14 @@ def test_vms_with_devices_are_told_by_their_records(pool: TestPool, field: str, 
     vm = pool.vm("vm", [pool.sr()], running=True)
     pool.policy([vm], "nightly", type=kind)
 
-    def with_device(method: str, body: bytes) -> bytes:
+    def with_device(method: str, value: Any) -> None:
         """The simulator's VMs have no such devices: the answer gets one, and xapi would refuse the operation."""
-        name = ("<name>%s</name>" % field).encode()
-        before, found, after = body.partition(name)
-        if method != "VM.get_all_records_where" or not found:
-            return body
-        device = b"<value><array><data><value>OpaqueRef:device</value></data></array></value>"
-        body = before + name + device + after[after.index(b"</member>") :]
-        return body.replace(b"<value>%s</value>" % kind.encode(), b"<value>start</value>")
+        for record in value.values() if method == "VM.get_all_records_where" else ():
+            record[field] = ["OpaqueRef:device"]
+            record["allowed_operations"] = ["start"]
 
     path = str(pool.folder / "front.sock")
-    front = Front(path, pool.socket, rewrite=with_device)
+    front = Front(path, pool.socket, rewrite=valued(with_device))
     (row,) = json.loads(shown(pool, "--json", xapi="unix:" + path))
     assert row["what"] == "no snapshot" and row["error"].startswith(
         "VM_HAS_" + field.replace("attached_", "")[:3].upper()

@@ -16,7 +16,7 @@ from vmss.simulator.faults import Rule
 
 KINDS = ("snapshot", "checkpoint", "snapshot_with_quiesce")
 # The result of a task within the answer of event.from.
-RESULT = re.compile(rb"&lt;value&gt;(OpaqueRef:[-0-9a-f]+)&lt;/value&gt;")
+RESULT = re.compile(rb"<value>(OpaqueRef:[-0-9a-f]+)</value>")
 DESTROYS = ("Async.VM.destroy", "Async.VDI.destroy", "Async.VM.hard_shutdown")
 
 

@@ -12,6 +12,8 @@ import pytest
 from vmss.edges import transport
 from vmss.edges.xapi import Unanswered, Xapi
 
+Call = Callable[[Xapi], None]
+
 TIMEOUT_S = 20.0
 LIMIT = 1 << 20
 ANSWER = (
@@ -21,6 +23,19 @@ ANSWER = (
 )
 HEAD = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: %d\r\n\r\n"
+
+
+def login(xapi: Xapi) -> None:
+    """A call in XML."""
+    xapi.login("root", "")
+
+
+def read(xapi: Xapi) -> None:
+    """A call in JSON."""
+    xapi.call("pool.get_all")
+
+
+BOTH = pytest.mark.parametrize("call", [login, read])
 
 
 def endless(start: bytes, again: bytes) -> Callable[[], Iterator[bytes]]:
@@ -49,7 +64,7 @@ class Server:
         connection, _ = self._listener.accept()
         with connection:
             received = b""
-            while b"</methodCall>" not in received:
+            while b"</methodCall>" not in received and b'"id":1}' not in received:
                 received += connection.recv(65536)
             try:
                 for part in self._parts():
@@ -69,6 +84,7 @@ def drip(text: bytes) -> Iterator[bytes]:
         yield text[number : number + 1]
 
 
+@BOTH
 @pytest.mark.parametrize(
     "quick, slow",
     [
@@ -80,7 +96,7 @@ def drip(text: bytes) -> Iterator[bytes]:
     ids=["all", "header", "body", "chunk"],
 )
 def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_beyond_the_limit_of_the_call(
-    tmp_path: Path, quick: bytes, slow: bytes
+    tmp_path: Path, call: Call, quick: bytes, slow: bytes
 ) -> None:
     def parts() -> Iterator[bytes]:
         yield quick
@@ -88,7 +104,7 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_beyond_the_limit_of
 
     server = Server(tmp_path / "s", parts)
     with pytest.raises(Unanswered, match="timed out"):
-        Xapi("unix:" + str(tmp_path / "s"), timeout_s=0.5).login("root", "")
+        call(Xapi("unix:" + str(tmp_path / "s"), timeout_s=0.5))
     server.join()
     assert server.sent < len(quick + slow)
 
@@ -100,6 +116,7 @@ def test_an_answer_that_comes_byte_by_byte_and_in_time_is_one(tmp_path: Path) ->
     assert xapi.session == "OpaqueRef:1"
 
 
+@BOTH
 @pytest.mark.parametrize(
     "parts",
     [
@@ -116,29 +133,33 @@ def test_an_answer_that_comes_byte_by_byte_and_in_time_is_one(tmp_path: Path) ->
     ids=["body", "markup", "chunks", "until the end", "headers", "a header", "continue", "status", "error"],
 )
 def test_an_answer_without_an_end_is_not_read_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: Callable[[], Iterator[bytes]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call, parts: Callable[[], Iterator[bytes]]
 ) -> None:
     monkeypatch.setattr(transport, "_ANSWER_BYTES_MAX", LIMIT)
     server = Server(tmp_path / "s", parts)
     with pytest.raises(Unanswered) as caught:
-        Xapi("unix:" + str(tmp_path / "s")).login("root", "")
+        call(Xapi("unix:" + str(tmp_path / "s")))
     assert "\n" not in str(caught.value) and "timed out" not in str(caught.value)
     server.join()
     assert server.sent < 4 * LIMIT  # what the kernel keeps of it included
 
 
-def test_a_large_answer_says_why_it_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_a_large_answer_says_why_it_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     monkeypatch.setattr(transport, "_ANSWER_BYTES_MAX", LIMIT)
     Server(tmp_path / "s", endless(HEAD + LENGTH % 10**12, b" " * 65536))
     with pytest.raises(Unanswered, match="larger than 1 MiB"):
-        Xapi("unix:" + str(tmp_path / "s")).login("root", "")
+        call(Xapi("unix:" + str(tmp_path / "s")))
 
 
-def test_an_answer_that_may_be_a_thousand_times_as_large_as_it_looks_is_not_decompressed(tmp_path: Path) -> None:
+@BOTH
+def test_an_answer_that_may_be_a_thousand_times_as_large_as_it_looks_is_not_decompressed(
+    tmp_path: Path, call: Call
+) -> None:
     compressed = gzip.compress(ANSWER)
     Server(tmp_path / "s", lambda: iter([HEAD + b"Content-Encoding: gzip\r\n" + LENGTH % len(compressed) + compressed]))
     with pytest.raises(Unanswered, match="compressed"):
-        Xapi("unix:" + str(tmp_path / "s")).login("root", "")
+        call(Xapi("unix:" + str(tmp_path / "s")))
 
 
 def test_a_server_that_takes_no_request_is_not_waited_for_beyond_the_limit_of_the_call(tmp_path: Path) -> None:

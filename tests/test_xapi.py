@@ -25,7 +25,7 @@ def serve(path: Path, answers: List[bytes]) -> List[bytes]:
         for answer in answers:
             connection, _ = listener.accept()
             head = b""
-            while b"</methodCall>" not in head:
+            while b"</methodCall>" not in head and b'"id":1}' not in head:
                 head += connection.recv(65536)
             requests.append(head)
             connection.sendall(answer)
@@ -37,7 +37,7 @@ def serve(path: Path, answers: List[bytes]) -> List[bytes]:
 
 
 def http(body: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
 @pytest.mark.parametrize("address", ["", "unix:", "http://host", "https://", "https://host/path", "tcp:x", "/var/x"])
@@ -124,11 +124,73 @@ def test_a_request_whose_answer_is_lost_is_not_sent_again(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_an_answer_that_is_not_xapis_is_no_answer(tmp_path: Path, answer: bytes) -> None:
+def test_an_answer_to_the_login_that_is_not_xapis_is_no_answer(tmp_path: Path, answer: bytes) -> None:
     serve(tmp_path / "s", [answer])
     with pytest.raises(Unanswered) as caught:
         Xapi("unix:" + str(tmp_path / "s")).login("root", "")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"garbage",
+        b"HTTP/1.1 500 Internal Error\r\nContent-Length: 0\r\n\r\n",
+        http(b""),
+        http(b"<html>no</html>"),
+        http(b"\xff\xfe"),
+        http(b"[" * 100000),
+        http(b'"text"'),
+        http(b"[]"),
+        http(b"null"),
+        http(b"{}"),
+        http(b'{"jsonrpc":"2.0","id":1}'),
+        http(b'{"jsonrpc":"2.0","error":"no","id":1}'),
+        http(b'{"jsonrpc":"2.0","error":{"code":1},"id":1}'),
+        http(b'{"jsonrpc":"2.0","error":{"message":"X","data":null},"id":1}'),
+    ],
+)
+def test_an_answer_that_is_not_xapis_is_no_answer(tmp_path: Path, answer: bytes) -> None:
+    serve(tmp_path / "s", [answer])
+    with pytest.raises(Unanswered) as caught:
+        Xapi("unix:" + str(tmp_path / "s")).call("pool.get_all")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [b'{"code":1,"message":"HANDLE_INVALID","data":["VM","x"]}', b'["HANDLE_INVALID","VM","x"]'],
+    ids=["as usual", "before the call is looked at"],
+)
+def test_the_error_of_an_answer_has_two_forms(tmp_path: Path, error: bytes) -> None:
+    serve(tmp_path / "s", [http(b'{"jsonrpc":"2.0","error":%s,"id":0}' % error)])
+    with pytest.raises(Refused) as caught:
+        Xapi("unix:" + str(tmp_path / "s")).call("VM.get_uuid", "x")
+    assert caught.value.error == ("HANDLE_INVALID", "VM", "x")
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 501])
+def test_a_server_without_json_rpc_gets_all_calls_through_the_client(tmp_path: Path, status: int) -> None:
+    none = b"HTTP/1.1 %d No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status
+    done = http(
+        b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>"
+        b"<member><name>Value</name><value>done</value></member></struct></value></param></params></methodResponse>"
+    )
+    requests = serve(tmp_path / "s", [none, done, done])
+    xapi = Xapi("unix:" + str(tmp_path / "s"))
+    assert xapi.call("VM.snapshot", "x", "name") == xapi.call("VM.snapshot", "x", "name") == "done"
+    assert [request.split(b" ")[1] for request in requests] == [b"/jsonrpc", b"/", b"/"], requests
+
+
+def test_any_text_is_carried(pool: TestPool) -> None:
+    xapi = Xapi(pool.place.xapi)
+    xapi.adopt(pool.xapi.session)
+    vm = pool.vm()
+    xapi.call("VM.set_name_label", vm, "caf\udce9")
+    assert pool.call("VM.get_name_label", vm) == "caf?"
+    xapi.call("VM.set_name_label", vm, "m\u00e4\U0001f4f7 <&>'\"\\")
+    assert pool.call("VM.get_name_label", vm) == xapi.call("VM.get_name_label", vm) == "m\u00e4\U0001f4f7 <&>'\"\\"
 
 
 def started(pool: TestPool, count: int) -> "tuple[Tasks, List[str]]":

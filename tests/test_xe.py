@@ -10,6 +10,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import xmlrpc.client
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
@@ -449,17 +450,16 @@ def test_an_answer_that_nobody_reads_or_nothing_can_hold(pool: TestPool) -> None
 
 
 class Liar:
-    """A server on a unix socket that answers every call with the same value."""
+    """A server on a unix socket that answers every call with the same value, in XML and in JSON."""
 
-    def __init__(self, path: Path, value: str) -> None:
-        body = (
-            "<methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>"
-            "<member><name>Value</name><value>%s</value></member></struct></value></param></params></methodResponse>"
-        ) % value
+    def __init__(self, path: Path, value: Any) -> None:
+        in_xml = xmlrpc.client.dumps(({"Status": "Success", "Value": value},), methodresponse=True)
+        in_json = json.dumps({"jsonrpc": "2.0", "result": value, "id": 1})
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
+                body = in_json if self.path == "/jsonrpc" else in_xml
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -523,20 +523,12 @@ def test_bad_input_is_told(
     assert here.sessions() == 0
 
 
-@pytest.mark.parametrize("answer", ["<string>x</string>", "<array><data/></array>", "<struct/>", "<int>1</int>"])
+@pytest.mark.parametrize("answer", ["x", [], {}, 1], ids=str)
 def test_an_answer_that_is_none_of_xapis(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]", answer: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: "pytest.CaptureFixture[bytes]", answer: Any
 ) -> None:
     """Whatever a server makes up: a line, no traceback."""
-    member = "<member><name>%s</name><value>%s</value></member>"
-    records = "<struct>%s</struct>" % (
-        member
-        % (
-            "OpaqueRef:1",
-            "<struct>%s</struct>"
-            % (member % ("uuid", "<string>u</string>") + member % ("VMs", answer) + member % ("schedule", answer)),
-        )
-    )
+    records = {"OpaqueRef:1": {"uuid": "u", "VMs": answer, "schedule": answer}}
     monkeypatch.setenv("VMSS_XAPI", "unix:" + str(tmp_path / "x"))
     for value in (answer, records):
         with Liar(tmp_path / "x", value):

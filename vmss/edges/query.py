@@ -28,7 +28,10 @@ def where(
 
 
 def int_of(value: Any) -> int:
-    """An integer of a record, which xapi sends as text. Raise what reading anything else comes to: one of MISREAD."""
+    """An integer of a record, which xapi sends as a number or, over XML-RPC, as text. Raise what reading anything else
+    comes to: one of MISREAD."""
+    if isinstance(value, (bool, float)):
+        raise TypeError("not an integer")
     number = int(value)
     if not -(1 << 63) <= number < 1 << 63:
         raise ValueError("more than 64 bits")

@@ -1,4 +1,4 @@
-"""The connection to xapi: XML-RPC over a unix socket or TLS, with a limit of time and size for each call."""
+"""The connection to xapi: HTTP over a unix socket or TLS, with a limit of time and size for each call."""
 
 import http.client
 import io
@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 import xmlrpc.client
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
@@ -17,6 +17,8 @@ from vmss.core.text import one_line, quoted
 CALL_TIMEOUT_S = 300.0
 # The largest answer that we can ask for, the records of 10,000 VMs, has 90 MB.
 _ANSWER_BYTES_MAX = 256 << 20
+# What is read of an answer at a time.
+_PART_BYTES = 1 << 20
 # The length of the path in the kernel's address of a unix socket, in bytes, its final NUL included.
 _UNIX_PATH_MAX = 108
 
@@ -129,8 +131,8 @@ class _TlsConnection(_Connection, http.client.HTTPSConnection):
         http.client.HTTPSConnection.connect(self)
 
 
-class _Transport(xmlrpc.client.Transport):
-    """XML-RPC with a limit for each call.
+class Transport(xmlrpc.client.Transport):
+    """XML-RPC, as the XenAPI client needs it, and JSON-RPC, with a limit for each call.
 
     A request is sent once. The transport of the standard library sends it again if the connection breaks, which
     would take a snapshot twice.
@@ -160,11 +162,28 @@ class _Transport(xmlrpc.client.Transport):
 
     def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Any:
         self.verbose = verbose
+        return self._answered(
+            host, handler, lambda: self.send_request(host, handler, request_body, verbose), self.parse_response
+        )
+
+    def post(self, host: str, handler: str, body: bytes) -> bytes:
+        """Send a request in JSON, and return the body of its answer."""
+
+        def send() -> http.client.HTTPConnection:
+            connection = self.make_connection(host)
+            connection.request("POST", handler, body, {"Content-Type": "application/json"})
+            return connection
+
+        return bytes(self._answered(host, handler, send, _whole))
+
+    def _answered(
+        self, host: Any, handler: str, send: Callable[[], http.client.HTTPConnection], read: Callable[[Any], Any]
+    ) -> Any:
         response = None
         try:
-            response = self.send_request(host, handler, request_body, verbose).getresponse()
+            response = send().getresponse()
             if response.status == 200:
-                return self.parse_response(response)
+                return read(response)
             raise xmlrpc.client.ProtocolError(str(host) + handler, response.status, response.reason, {})
         except BaseException:
             # The rest of the answer belongs to no other call, and need not have an end.
@@ -174,34 +193,44 @@ class _Transport(xmlrpc.client.Transport):
             raise
 
     def parse_response(self, response: Any) -> Any:
-        if response.getheader("Content-Encoding"):
-            raise http.client.HTTPException("the answer is compressed")
+        _refuse_compressed(response)
         return xmlrpc.client.Transport.parse_response(self, response)
 
 
-class UnixTransport(_Transport):
-    """XML-RPC over a unix socket of any path. XenAPI's own transport takes every underscore in it for a slash."""
+def _whole(response: Any) -> bytes:
+    _refuse_compressed(response)
+    # Not at once: the length that an answer claims would be allocated before its first byte has come.
+    return b"".join(iter(lambda: response.read(_PART_BYTES), b""))
+
+
+def _refuse_compressed(response: Any) -> None:
+    if response.getheader("Content-Encoding"):
+        raise http.client.HTTPException("the answer is compressed")
+
+
+class UnixTransport(Transport):
+    """A unix socket of any path. XenAPI's own transport takes every underscore in it for a slash."""
 
     def __init__(self, path: str, timeout: float = CALL_TIMEOUT_S) -> None:
-        _Transport.__init__(self, timeout)
+        Transport.__init__(self, timeout)
         self._path = path
 
     def _new_connection(self, host: Any) -> _Connection:
         return _UnixConnection(self._path)
 
 
-class TlsTransport(_Transport):
-    """XML-RPC over TLS."""
+class TlsTransport(Transport):
+    """TLS."""
 
     def __init__(self, context: ssl.SSLContext, timeout: float = CALL_TIMEOUT_S) -> None:
-        _Transport.__init__(self, timeout)
+        Transport.__init__(self, timeout)
         self._context = context
 
     def _new_connection(self, host: Any) -> _Connection:
         return _TlsConnection(host, context=self._context)
 
 
-def transport_to(address: str, verify_tls: bool, ca_file: str, timeout_s: float) -> _Transport:
+def transport_to(address: str, verify_tls: bool, ca_file: str, timeout_s: float) -> Transport:
     """Given unix:PATH or https://HOST[:PORT], return the transport to there. Raise AddressError for anything else."""
     if address.startswith("unix:") and len(address) > 5:
         return UnixTransport(address[5:], timeout_s)
