@@ -18,6 +18,7 @@ import pytest
 from tests.documents import ROOT
 from tests.pool import START, TestPool
 from tests.test_doctor import Ward
+from tests.test_killed import start
 from tests.test_service import refuse
 from tests.test_sync_hook import processes
 from vmss.cli.commands import notify as command
@@ -195,9 +196,13 @@ def test_each_tick_on_the_coordinator_pings_how_it_ended(bench: Bench, monkeypat
     assert receiver.pings[5:] == ["/fail"]
     del receiver.asked[:]
     # What is no tick, did not come to its end, or is not of the coordinator.
+    bench.set()
     bench.run(policy="policy")
     bench.run(prune=Prune(SURPLUS))
     bench.run(kicked=True, dry_run=True)
+    assert receiver.pings == [] and len(receiver.documents) == 1
+    bench.set(webhook=False)
+    del receiver.asked[:]
     directory = LockDirectory(pool.place.lock_dir)
     uuid = next(iter(pool.call("pool.get_all_records").values()))["uuid"]
     lock = directory.acquire(uuid, {"pid": 1, "since": "20260302T10:15:00Z"})
@@ -226,6 +231,15 @@ def test_the_start_is_told_while_a_pass_works_and_delays_no_snapshot(
     assert pool.snapshots(vm)[0]["snapshot_time"] is not None and pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"]
     assert bench.complaints() == ["The ping was not taken: there is no answer within 1 s"]
     assert pool.sessions() == 0
+
+
+def test_the_limit_of_the_first_of_several_documents_ends_them_all(bench: Bench) -> None:
+    bench.receiver.silent = True
+    settings = bench.pool.settings
+    sending = notify.Sending(settings.webhook_url, ["{}"] * 90, settings, 0.4)
+    notify.wait([sending])
+    assert sending.child.trouble.startswith("a signal has ended it: ") and len(bench.receiver.asked) <= 1
+    assert sending.trouble == "there is no answer within 1 s" and sending.taken == 0
 
 
 def test_a_receiver_that_does_not_know_starts_is_complained_of(bench: Bench) -> None:
@@ -356,6 +370,30 @@ def test_no_run_is_told_twice_whatever_repeats_its_alert(bench: Bench) -> None:
     assert_fits(restricted[0])
 
 
+def test_a_run_whose_pass_was_killed_after_its_alert_is_told_once(bench: Bench) -> None:
+    pool = bench.pool
+    bench.set(ping=False)
+    bench.vms("one")
+    pool.call("VMSS.set_last_run_time", bench.policy, "20260302T09:16:00Z")
+    pool.call("simulator.add_fault", {"method": "VMSS.set_last_run_time", "action": "hang"})
+    pool.at(10, 15)
+    settings = pool.settings
+    process = start(
+        pool, config="webhook_url = %s\nnotify_ca_file = %s\n" % (settings.webhook_url, settings.notify_ca_file)
+    )
+    while pool.names() != ["VMSS_SNAPSHOT_SUCCEEDED"]:
+        assert process.poll() is None
+        os.sched_yield()
+    process.kill()
+    process.communicate()
+    assert bench.receiver.documents == []
+    for minute in (30, 45):
+        pool.at(10, minute)
+        bench.run()
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 2
+    assert [document["slot"] for document in bench.receiver.documents] == ["2026-03-02T10:15:00Z"]
+
+
 def test_what_cannot_be_noted_as_told_is_not_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.vms("one")
     directory = Path(bench.pool.place.lock_dir)
@@ -393,6 +431,7 @@ def test_a_large_pass_is_told_whole_and_what_is_too_large_is_complained_of(bench
     document = notices.document(notices.Notice(served, START, pool, True))
     assert (len(document["failures"]), document["failures_left_out"]) == (200, 100)
     assert_fits(document)
+    assert document["pool"]["name"] == "?"
     text = json.dumps(document)
     assert len(text) > 100000
     for number in (3, 12):
