@@ -18,7 +18,6 @@ import pytest
 from tests.documents import ROOT
 from tests.pool import START, TestPool
 from tests.test_doctor import Ward
-from tests.test_killed import start
 from tests.test_service import refuse
 from tests.test_sync_hook import processes
 from vmss.cli.commands import notify as command
@@ -381,23 +380,16 @@ def test_no_run_is_told_twice_whatever_repeats_its_alert(bench: Bench) -> None:
     assert_fits(restricted[0])
 
 
-def test_a_run_whose_pass_was_killed_after_its_alert_is_told_once(bench: Bench) -> None:
+def test_a_run_whose_pass_lost_xapi_after_its_alert_is_told_once(bench: Bench) -> None:
     pool = bench.pool
     bench.set(ping=False)
     bench.vms("one")
     pool.call("VMSS.set_last_run_time", bench.policy, "20260302T09:16:00Z")
-    pool.call("simulator.add_fault", {"method": "VMSS.set_last_run_time", "action": "hang"})
+    pool.call("simulator.add_fault", {"method": "VMSS.set_last_run_time", "action": "drop"})
     pool.at(10, 15)
-    settings = pool.settings
-    process = start(
-        pool, config="webhook_url = %s\nnotify_ca_file = %s\n" % (settings.webhook_url, settings.notify_ca_file)
-    )
-    while pool.names() != ["VMSS_SNAPSHOT_SUCCEEDED"]:
-        assert process.poll() is None
-        os.sched_yield()
-    process.kill()
-    process.communicate()
-    assert bench.receiver.documents == []
+    with pytest.raises(NoSession):
+        bench.run()
+    assert len(bench.receiver.documents) == 1  # its alert was raised
     for minute in (30, 45):
         pool.at(10, minute)
         bench.run()
@@ -445,6 +437,9 @@ def test_a_large_pass_is_told_whole_and_what_is_too_large_is_complained_of(bench
     assert document["pool"]["name"] == "?"
     text = json.dumps(document)
     assert len(text) > 100000
+    many = notify.Sending(around.settings.webhook_url, ["{}"] * 230, around.settings, 10.0)
+    notify.wait([many])  # more than the lines that are heard of a child process
+    assert (many.taken, many.trouble) == (230, "")
     for number in (3, 12):
         del bench.receiver.asked[:]
         sending = notify.Sending(around.settings.webhook_url, [text] * number, around.settings, 10.0)

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import time
 from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Sequence
 
 from vmss.edges import notify_request
@@ -56,9 +55,10 @@ class Sending:
 
     def _says(self, line: str) -> None:
         word, _, rest = line.partition(" ")
-        self.taken += word == "ok"
         if word == "failed":
             self._why = rest
+        elif not line.strip("."):
+            self.taken += len(line)
 
     @property
     def trouble(self) -> str:
@@ -83,13 +83,12 @@ def _first(bodies: Sequence[Optional[str]]) -> Iterator[Optional[str]]:
             yield body
 
 
-def wait(sendings: Iterable[Sending], limit_s: Optional[float] = None) -> None:
-    """Wait until these have ended, which each does at its own limit, or for so many seconds."""
+def wait(sendings: Iterable[Sending]) -> None:
+    """Wait until these have ended, which each does at its own limit."""
     under_way = list(sendings)
-    until = None if limit_s is None else time.monotonic() + limit_s
     while True:
         under_way = [one for one in under_way if not one.child.has_ended()]
-        if not under_way or (until is not None and time.monotonic() >= until):
+        if not under_way:
             return
         look_after([one.child for one in under_way], _PAUSE_S)
 

@@ -3,9 +3,9 @@
 A receiver may hang, and so may the look-up of its name, which knows no timeout: this process can be killed. It is
 started by the path of this file, imports nothing of ours, and is told everything on its standard input, which nobody
 else can read: a JSON object with `url`, `bodies` (a list; each is a text that is posted, or null for a GET), `agent`,
-`ca_file`, `proxy` and `limit` in seconds for each. It prints `ok` for each, or `failed` and the reason, and then ends.
-No reason repeats the URL, nor anything that the receiver says: the URL carries a token, and the receiver may be
-anybody.
+`ca_file`, `proxy` and `limit` in seconds for each. It prints a dot for each, or a line `failed` with the reason, and
+then ends. No reason repeats the URL, nor anything that the receiver says: the URL carries a token, and the receiver may
+be anybody.
 """
 
 import http.client
@@ -35,14 +35,14 @@ def main() -> int:
         try:
             _ask(asked, body)
         except (NotTaken, OSError, http.client.HTTPException, ValueError) as error:
-            _say("failed %s" % _why(error))
+            _say("\nfailed %s\n" % _why(error))
             return 1
-        _say("ok")
+        _say(".")
     return 0
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+def _say(text: str) -> None:
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
