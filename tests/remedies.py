@@ -12,7 +12,7 @@ FOLDERS = ("core", "edges", "insight", "installation", "passes")
 
 # What has the form of a command, or names a file or a variable to look into.
 COMMAND = re.compile(
-    r"\bvmss (run|status|doctor|install|next|history|list|show|prune|assign|unassign|coverage|xe)\b"
+    r"\bvmss (run|status|doctor|install|next|history|list|show|prune|assign|unassign|coverage|notify|xe)\b"
     r"|\bxe [a-z]+(-[a-z]+)+|xe-toolstack-restart"
     r"|\b(systemctl|chmod|chown|chronyc|timedatectl|kill|mv|rpm|df) [-/+0-9a-zA-Z%{]|VMSS_(XAPI|USER|PASSWORD)\b"
     r"|/(var/log|etc/vmss|etc/cron)"

@@ -327,7 +327,7 @@ def test_the_help_of_a_command_lists_its_own_exit_statuses(name: str) -> None:
             reads,
         ),
         **dict.fromkeys(("status", "doctor", "assign", "unassign"), set("0123")),
-        **dict.fromkeys(("install", "uninstall"), set("012")),
+        **dict.fromkeys(("install", "uninstall", "notify"), set("012")),
     }.get(name, {"0", "2"})
     assert ("snapshot" in listed or "deletion" in listed) == (name in ("run", "prune"))
 

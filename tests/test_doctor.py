@@ -787,6 +787,8 @@ def spoil(ward: Ward) -> None:
     ward.write("/hooks.d/before-vm", "")  # it is not executable, and everybody may write to /tmp
     hooks = str(ward.root) + "/hooks.d"
     Path(pool.place.config).write_text("[vmss]\ntimezone = Asia/Tokyo\nlogin_limit = 0\nhooks_dir = %s\n" % hooks)
+    with open(pool.place.config, "a", encoding="utf-8") as file:
+        file.write("ping_url = https://localhost/x\n")  # and everybody may read it
 
 
 def test_every_check_can_fail_and_names_a_command_or_a_file(ward: Ward) -> None:

@@ -295,6 +295,9 @@ def test_a_tick_with_nothing_to_do_loads_nothing_that_only_a_run_needs(pool: Tes
         "vmss.passes.left_over",
         "vmss.passes.retrying",
         "vmss.passes.database",
+        "vmss.core.notices",
+        "vmss.edges.notify",
+        "vmss.insight.notifying",
     }
     assert loaded & for_a_run == set()
     # Everything named is a module, or this would hold nothing.

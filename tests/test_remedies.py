@@ -66,6 +66,9 @@ ELSEWHERE = {
     "test_a_slot_that_is_too_late_is_told_once_and_the_next_one_is_served",
     "take the section out of the file…": "test_settings.py: "
     "test_a_section_or_key_of_no_schedule_is_logged_and_is_a_finding",
+    "set %s, notify_ca_file and notify_proxy…": "test_receivers.py: "
+    "test_the_doctor_says_that_a_receiver_took_nothing_and_to_try_it_ends_that",
+    "chmod 0600 %s": "test_receivers.py: test_the_doctor_says_that_a_receiver_took_nothing_and_to_try_it_ends_that",
     "rpm -U --replacepkgs ": "test_packaging.py: test_a_file_of_the_package_is_put_back_as_the_doctor_says",
 }
 
@@ -79,6 +82,7 @@ NOT_FOLLOWED = {
     "The snapshots %s on %s: %s. See what occupies it…": LOOK,
     "See to the VM whose uuid is in the error first…": LOOK,
     "the line of /var/log/VMSSlog says why; metrics_file…": LOOK,
+    "the check receivers of vmss doctor says…": LOOK,
     "What vmss status says of the schedule…": NO_REMEDY,
     "Find the task that hangs…": LOOK,
     "Resume it: xe vm-resume…": "its command is the one that the doctor prints for the same VM, which is followed here",

@@ -718,4 +718,20 @@ MUTATIONS: List[Mutation] = [
         ("a redirect is taken for an answer", "if 300 <= status < 400:", "if 300 <= status < 400 and 0:", "sync_hook"),
         ("the path of a tag's URL is asked", 'parts.path + ("?"', 'parts.path + "x" + ("?"', "sync_hook"),
     ),
+    *_of(
+        "vmss/core/notices.py",
+        (
+            "a run is told twice",
+            "if told.get(notice.key) == notice.slot:",
+            "if told.get(notice.key) == 0:",
+            "receivers",
+        ),
+        ("a tick that was put off pings", "if status == EXIT_LOCKED:", "if status == -1:", "receivers"),
+    ),
+    *_of(
+        "vmss/edges/notify_request.py",
+        ("a refusal is taken for an answer", "if not 200 <= status < 300:", "if not 200 <= status < 500:", "receivers"),
+        ("a reason has what a library says", "return os.strerror(error.errno)", "return str(error)", "receivers"),
+    ),
+    *_of("vmss/edges/settings.py", ("an address is repeated", "if setting.secret else", "if 0 else", "receivers")),
 ]

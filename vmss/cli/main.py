@@ -34,6 +34,7 @@ COMMANDS: Dict[str, str] = {
     "unassign": "take VMs off their snapshot schedules",
     "status": "whether all is well, for monitoring systems",
     "metrics": "the same in numbers, for Prometheus",
+    "notify": "try the receivers of pings and documents",
     "doctor": "what is wrong, with the evidence and the remedy",
     "demo": "watch a simulated pool being snapshotted for a week",
     "simulator": "the embedded xapi, in the foreground",

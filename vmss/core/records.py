@@ -43,3 +43,4 @@ class Pool(NamedTuple):
     other_config: Mapping[str, str]
     licensed: bool
     suspend_sr: str
+    name: str = ""

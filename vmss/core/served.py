@@ -12,6 +12,9 @@ from vmss.core.text import one_line, quoted
 from vmss.core.turn import Turn
 from vmss.core.words import agree, counted, listed
 
+# How a run was started.
+AT_SLOT, LATE, AGAIN, BY_HAND = "at its slot", "late", "again", "by hand"
+
 # The beginning of a remark, which insight.history reads back.
 PLAIN_INSTEAD = "Plain snapshots were taken of VMs that cannot be snapshotted as the schedule asks"
 # Upper limit on the VMs that a remark names for each reason.
@@ -109,15 +112,24 @@ class Served(NamedTuple):
             % self.turn.policy.uuid
         )
 
+    @property
+    def start(self) -> str:
+        """How it was started."""
+        if self.turn.forced:
+            return BY_HAND
+        if self.turn.again:
+            return AGAIN
+        return LATE if self.started >= self.turn.slot + TICK_INTERVAL else AT_SLOT
+
     def _course(self, zone: tzinfo, ended: datetime) -> str:
         # Of a clock that was set back meanwhile, no length is known but that it was not negative.
         took = "took %s" % counted(round(max(timedelta(0), ended - self.started).total_seconds()), "second")
-        if self.turn.forced:
+        if self.start == BY_HAND:
             stopped = " It was stopped before its end." if self.stopped else ""
             return "The run was started by hand at %s and %s.%s" % (stated(self.started, zone), took, stopped)
-        if self.turn.again:
+        if self.start == AGAIN:
             return "The run was started again, at %s, and %s." % (stated(self.started, zone), took)
-        if self.started >= self.turn.slot + TICK_INTERVAL:
+        if self.start == LATE:
             return "The run was started late, at %s, and %s." % (stated(self.started, zone), took)
         return "The run was started at its slot and %s." % took
 

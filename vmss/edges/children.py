@@ -1,5 +1,6 @@
 """Child processes that are started and looked at now and then, so that the one thread of a pass never waits for one."""
 
+import fcntl
 import os
 import select
 import signal
@@ -16,6 +17,8 @@ KILL_AFTER_S = 10.0
 _INSTANTS, _INSTANT_S = 20, 0.001
 # Upper limits on what is told of the output of a process: bytes in all, and lines. The rest is read, and left out.
 _BYTES_MAX, _LINES_MAX = 64 << 10, 200
+# What a pipe holds, and fcntl's command to make it larger, which Python names since 3.10 (linux/fcntl.h).
+_PIPE_BYTES, _SETPIPE_SZ = 64 << 10, 1031
 
 
 class Child:
@@ -62,8 +65,8 @@ class Child:
             return None
         if process.stdin is not None:
             with suppress(OSError):  # it has ended
-                process.stdin.write(given or b"")  # less than a pipe holds
-                process.stdin.close()
+                _give(process.stdin.fileno(), given or b"")
+            process.stdin.close()
         if process.stdout is not None:
             os.set_blocking(process.stdout.fileno(), False)
         return process
@@ -150,6 +153,14 @@ class Child:
         if self._bytes > _BYTES_MAX or self._lines > _LINES_MAX:
             self._says("(it says more, which is left out)")
             self._line = b""
+
+
+def _give(descriptor: int, data: bytes) -> None:
+    """Write to a pipe at once, whether anybody reads or not."""
+    if len(data) > _PIPE_BYTES:
+        fcntl.fcntl(descriptor, _SETPIPE_SZ, len(data))
+    os.set_blocking(descriptor, False)
+    os.write(descriptor, data)
 
 
 def _is_dead(pid: int) -> bool:

@@ -6,6 +6,10 @@ from typing import Callable, Optional
 
 from vmss.edges.zones import time_zone
 
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)"
+# No user before the host, no blank, no fragment, nothing that is not ASCII.
+_HTTPS = re.compile(r"https://%s(:[0-9]{1,5})?([/?][!\"$-~]*)?\Z" % _HOST)
+
 
 def number(low: int, high: int) -> Callable[[str], int]:
     """A whole number within these limits."""
@@ -66,6 +70,21 @@ def path(text: str) -> str:
     """An absolute path, or nothing."""
     if text and not os.path.isabs(text):
         raise ValueError("is not an absolute path")
+    return text
+
+
+def https_url(text: str) -> str:
+    """An https URL, or nothing. The rule repeats none of it: it carries a token."""
+    port = int((re.match(r"https://[^/?]*:([0-9]+)([/?]|\Z)", text) or ["", "443"])[1])
+    if text and not (len(text) <= 2000 and _HTTPS.match(text) and 0 < port < 65536):
+        raise ValueError("is not https://HOST or https://HOST:PORT with a path, in ASCII and without a user")
+    return text
+
+
+def proxy(text: str) -> str:
+    """The address of an HTTP proxy, or nothing."""
+    if text and not re.match(r"http://%s:[0-9]{1,5}/?\Z" % _HOST, text):
+        raise ValueError("is not http://HOST:PORT")
     return text
 
 

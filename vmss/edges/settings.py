@@ -103,6 +103,10 @@ class Settings(NamedTuple):
     keep_days: int = 0
     keep_halted: bool = False
     metrics_file: str = ""
+    ping_url: str = ""
+    webhook_url: str = ""
+    notify_ca_file: str = ""
+    notify_proxy: str = ""
     schedules: Tuple[OfSchedule, ...] = ()
 
     def of(self, policy: "Policy") -> "Settings":
@@ -191,7 +195,8 @@ def parsed(values: Mapping[str, str], table: Mapping[str, Setting]) -> Tuple[Dic
 
 def of_pool(settings: Settings, other_config: Mapping[str, str]) -> Tuple[Settings, List[str]]:
     """Given settings and pool.other_config, return the settings with those of the pool, which win, and the mistakes in
-    them: one bad value must not stop the snapshots of a whole pool. Everybody may read these: they are repeated."""
+    them: one bad value must not stop the snapshots of a whole pool. Everybody may read these: they are repeated, but
+    secrets, which do not belong there, are not."""
     values: Dict[str, str] = {}
     schedules: Dict[str, Dict[str, str]] = {}
     for key, value in sorted(other_config.items()):
@@ -215,8 +220,9 @@ def of_pool(settings: Settings, other_config: Mapping[str, str]) -> Tuple[Settin
 
 
 def _told(key: str, value: str, rule: str, name: str = "") -> str:
-    if (name or key) in TABLE:
-        return "%s: %s %s" % (key, quoted(value), rule)
+    setting = TABLE.get(name or key)
+    if setting is not None:
+        return "%s %s" % (key, rule) if setting.secret else "%s: %s %s" % (key, quoted(value), rule)
     return "%s %s" % (quoted(key), rule)
 
 

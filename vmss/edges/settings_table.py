@@ -8,13 +8,15 @@ from vmss.edges import forms
 class Setting(NamedTuple):
     """One row of the table: how its text is read (ValueError with the rule), and its meaning and reason. `pool`:
     whether it may come from pool.other_config, into which a pool-operator may write: no path, command or address may,
-    and nothing that is needed before the session. `schedule`: whether it may be set for one schedule."""
+    and nothing that is needed before the session. `schedule`: whether it may be set for one schedule. `secret`: it is
+    never shown."""
 
     name: str
     parse: Callable[[str], Any]
     help: str
     pool: bool = True
     schedule: bool = False
+    secret: bool = False
 
 
 SETTINGS: Tuple[Setting, ...] = (
@@ -222,6 +224,35 @@ SETTINGS: Tuple[Setting, ...] = (
         forms.path,
         "File into which each pass writes, at its end, what vmss metrics prints: FILE.prom in the directory of "
         "node_exporter's textfile collector. Empty: none.",
+        False,
+    ),
+    Setting(
+        "ping_url",
+        forms.https_url,
+        "The https address of a dead-man's switch, such as a check of Healthchecks: each tick on the coordinator asks "
+        "for it at its end, for its /fail if that was none as it should be, and for its /start before it begins to "
+        "work. Empty: none.",
+        False,
+        secret=True,
+    ),
+    Setting(
+        "webhook_url",
+        forms.https_url,
+        "The https address to which the result of each run is sent, as JSON, after the pass. Empty: none.",
+        False,
+        secret=True,
+    ),
+    Setting(
+        "notify_ca_file",
+        forms.path,
+        "File with the certificate of these two receivers, or of its authority. Empty: the authorities that the system "
+        "trusts.",
+        False,
+    ),
+    Setting(
+        "notify_proxy",
+        forms.proxy,
+        "The HTTP proxy through which they are reached: http://HOST:PORT. Empty: they are reached directly.",
         False,
     ),
 )

@@ -2,26 +2,32 @@
 
 import os
 import re
-from typing import Any, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from vmss.core.text import one_line
 from vmss.edges.clock import Clock
 from vmss.edges.settings import Place, Settings
 from vmss.edges.settings_file import without_waiting
 
+if TYPE_CHECKING:
+    from vmss.core.notices import Notice
+
 POOL_ROLE = "/etc/xensource/pool.conf"
 
 
 class Surroundings(NamedTuple):
     """The surroundings of a pass. `say` is called with lines of progress for people; `waits` with what is waited for,
-    before that begins; `started` once the pass holds the lock and has found the requested policy. `clock` replaces the
-    coordinator's clock, `transport` the connection to xapi."""
+    before that begins; `started` once the pass holds the lock and has found the requested policy; `works` before it
+    does anything, which most ticks never do; `notice` with each run, once its alert was raised. None of them may raise
+    or wait. `clock` replaces the coordinator's clock, `transport` the connection to xapi."""
 
     place: Place
     settings: Settings
     say: Callable[[str], None] = lambda text: None
     waits: Callable[[str], None] = lambda text: None
     started: Callable[[], None] = lambda: None
+    works: Callable[[], None] = lambda: None
+    notice: "Optional[Callable[[Notice], None]]" = None
     clock: Optional[Clock] = None
     transport: Any = None
 

@@ -25,6 +25,7 @@ def read_pool(xapi: Xapi) -> Pool:
         licensed=record["restrictions"].get("restrict_vmss") == "false",
         # What a client has set to an empty text stays one, and is no reference either.
         suspend_sr=str(suspend_sr if suspend_sr not in ("", NULL) else record["default_SR"] or NULL),
+        name=str(record.get("name_label", "")),
     )
 
 

@@ -17,6 +17,7 @@ from vmss.insight import (
     checks_of_hooks,
     checks_of_installation,
     checks_of_passes,
+    checks_of_receivers,
     checks_of_schedules,
     checks_of_storage,
     checks_of_xapi,
@@ -48,6 +49,7 @@ CHECKS: Tuple[Check, ...] = (
     Check("cron log", checks_of_installation.cron_log, DOM0),
     Check("tick", checks_of_passes.tick),
     Check("hooks", checks_of_hooks.hooks, DOM0),
+    Check("receivers", checks_of_receivers.receivers, DOM0),
     # What the log says; one pass at a time.
     Check("log", checks_of_passes.log),
     Check("lock", checks_of_passes.lock, SESSION),

@@ -13,14 +13,15 @@ from vmss.core import messages
 from vmss.core.datetimes import parse_datetime, parse_stated, wall_to_instants
 from vmss.core.failures import failure_of
 from vmss.core.messages import SENTENCES, Victim
+from vmss.core.served import AGAIN as AGAIN
+from vmss.core.served import AT_SLOT as AT_SLOT
+from vmss.core.served import BY_HAND as BY_HAND
+from vmss.core.served import LATE as LATE
 from vmss.core.served import PLAIN_INSTEAD
 from vmss.core.words import counted
 from vmss.insight.names import first_names
 
 RUN_FAILED, RUN_WARNING, RUN_SUCCEEDED = "failed", "warning", "succeeded"
-
-# How a run was started. The texts of earlier versions do not tell.
-AT_SLOT, LATE, AGAIN, BY_HAND = "at its slot", "late", "again", "by hand"
 
 # The messages in a few words; the sentences of their bodies are the vendor's, and long.
 _WORDS = {

@@ -121,6 +121,12 @@ COMPLAINTS: Tuple[Complaint, ...] = (
         "The file with metrics could not be written",
         "the line of /var/log/VMSSlog says why; metrics_file is set in /etc/vmss.conf",
     ),
+    _text(
+        "receiver not told",
+        "The ping was not taken: |The webhook has not taken all documents: |Receivers are not told: ",
+        "A receiver of pings or documents has not taken what it was sent",
+        "the check receivers of vmss doctor says whether that lasts; to try them: vmss notify",
+    ),
 )
 
 

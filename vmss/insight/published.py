@@ -1,7 +1,10 @@
-"""A pass, and after its end the file with metrics, if there is to be one.
+"""A pass, and after its end what others are to know of it: the file with metrics, and receivers elsewhere.
 
-By then the lock is given back and the session closed: whatever becomes of the file, no snapshot fails or waits for it.
+By then the lock is given back and the session closed: whatever becomes of these, no snapshot fails or waits for them.
 """
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Optional
 
 from vmss.core.problem import EXIT_FAILED, EXIT_OK, Problem
 from vmss.edges.clock import Clock
@@ -9,20 +12,52 @@ from vmss.edges.surroundings import Surroundings
 from vmss.passes import run as passes
 from vmss.passes.request import Report, Request
 
+if TYPE_CHECKING:
+    from vmss.insight.notifying import Notifier
+
 
 def run(request: Request, around: Surroundings) -> Report:
     """Carry out one pass. Raise a Problem if it could not begin."""
-    if not around.settings.metrics_file or request.dry_run:
+    settings = around.settings
+    if request.dry_run or not (settings.metrics_file or settings.ping_url or settings.webhook_url):
         return passes.run(request, around)
-    from vmss.insight import metrics_writer  # most pools have no such file
-
-    tick = (around.clock or Clock()).now() if request.kicked else None
+    publisher = _Publisher(request, around)
     try:
-        report = passes.run(request, around)
+        report = passes.run(request, publisher.around)
     except Problem as problem:
-        metrics_writer.write(around, tick, problem.status, metrics_writer.NOTHING)
+        publisher.publish(problem.status)
         raise
-    told = report.status in (EXIT_OK, EXIT_FAILED)  # else another pass is at work, and tells at its end
-    what = metrics_writer.NOTHING if not told else metrics_writer.OLD if report.idle else metrics_writer.ALL
-    metrics_writer.write(around, tick, report.status, what)
+    publisher.publish(report.status, report)
     return report
+
+
+class _Publisher:
+    """Tells of one pass. What it needs is loaded before: an upgrade may put another version's modules in their places.
+
+    `around` are the surroundings of the pass.
+    """
+
+    def __init__(self, request: Request, around: Surroundings) -> None:
+        self.around = around
+        self._tick: Optional[datetime] = (around.clock or Clock()).now() if request.kicked else None
+        self._notifier: Optional[Notifier] = None
+        if around.settings.metrics_file:
+            from vmss.insight import metrics_writer  # most pools have no such file
+
+            self._metrics = metrics_writer
+        if around.settings.webhook_url or (around.settings.ping_url and request.kicked):
+            from vmss.insight import notifying  # most pools have no receiver
+
+            self._notifier = notifying.Notifier(around, request.kicked)
+            self.around = self._notifier.surroundings()
+
+    def publish(self, status: int, report: Optional[Report] = None) -> None:
+        """Tell how it ended."""
+        if self._notifier is not None:
+            self._notifier.finish(status)
+        if self.around.settings.metrics_file:
+            told = report is not None and status in (EXIT_OK, EXIT_FAILED)  # else another pass is at work, and tells
+            idle = report is not None and report.idle
+            metrics = self._metrics
+            what = metrics.NOTHING if not told else metrics.OLD if idle else metrics.ALL
+            metrics.write(self.around, self._tick, status, what)

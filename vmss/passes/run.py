@@ -109,7 +109,7 @@ class Pass:
         self.log = context.log
         self.xapi = context.xapi
         self.agenda = Agenda(context, writes=not request.dry_run)
-        self.teller = Teller(context, self.agenda)
+        self.teller = Teller(context, self.agenda, around.notice)
         self._kept: Optional[Kept] = None
         self._at_work: Optional[AtWork] = None
         self.pending: List[str] = []  # the tasks that have not ended when the pass does
@@ -296,6 +296,7 @@ class Pass:
     def _carry_out(
         self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
     ) -> bool:
+        self.around.works()
         self._sign.show()
         told = len(self.teller.runs)
         try:

@@ -17,6 +17,7 @@ from vmss.passes.agenda import Agenda
 from vmss.passes.context import Context
 
 if TYPE_CHECKING:
+    from vmss.core.notices import Notice
     from vmss.core.served import Served
     from vmss.passes.frozen import FrozenVms
 
@@ -29,11 +30,12 @@ class Teller:
 
     `runs` are the runs that are over. `owing`: an alert could not be stored, so the policy stays due and the next pass
     repeats its alert. `left_over` gives the sentences that the next alert of a run has to carry. `frozen` are the VMs
-    that checkpoints may have left suspended, as far as this pass has to do with any.
+    that checkpoints may have left suspended, as far as this pass has to do with any. `notice` is called with each run.
     """
 
-    def __init__(self, context: Context, agenda: Agenda) -> None:
+    def __init__(self, context: Context, agenda: Agenda, notice: "Optional[Callable[[Notice], None]]" = None) -> None:
         self._agenda = agenda
+        self._notice = notice
         self.runs: List[Served] = []
         self.owing = False
         self.left_over: Callable[[], str] = str
@@ -63,16 +65,19 @@ class Teller:
             return
         remarks = served.remarks(of_the_day=not _same_day(policy.last_run, ended, zone))
         # Once in a pass: a hundred schedules need not all say what is left over.
-        summary, self.left_over = served.summary(zone, ended) + self.left_over() + self._of_frozen(served), str
+        left_over, self.left_over = self.left_over(), str
+        of_frozen, reasons = self._of_frozen(served), self._reasons(served) if served.victims else []
+        summary = served.summary(zone, ended) + left_over + of_frozen
         if served.turn.again:
             summary += " The snapshot had failed at the slot, and was tried again."
         summary = "\n".join([summary] + remarks)
         if served.victims:
             pool = self._context.pool.uuid
-            body = messages.failed_body(served.victims, summary, policy.uuid, self._reasons(served), pool)
+            body = messages.failed_body(served.victims, summary, policy.uuid, reasons, pool)
             raised = self._alerts.create(messages.FAILED, policy.uuid, body)
         else:
             raised = self._alerts.create(messages.SUCCEEDED, policy.uuid, messages.body(messages.SUCCEEDED, summary))
+        self._tell_receivers(served, ended, bool(served.victims), [of_frozen] + remarks + reasons, left_over)
         if served.degraded:
             self._not_quiesced(served, ended)
         self._missed(served, ended)
@@ -85,6 +90,15 @@ class Teller:
     def _completed(self, served: "Served") -> None:
         self._log("Completed processing policy: %s" % served.turn.policy.uuid)
         self.runs.append(served)
+
+    def _tell_receivers(
+        self, served: "Served", ended: datetime, failed: bool, remarks: Sequence[str], left_over: str = ""
+    ) -> None:
+        """Give a run to whoever tells receivers elsewhere, after the pass."""
+        if self._notice is not None:
+            from vmss.core.notices import Notice  # few pools have any
+
+            self._notice(Notice(served, ended, self._context.pool, failed, tuple(remarks), left_over))
 
     def _may_pass(self, victims: Sequence[Victim]) -> List[str]:
         """The uuids of the victims whose reason may pass."""
@@ -127,12 +141,16 @@ class Teller:
 
         for turn in turns:
             victim = Victim(turn.policy.name, turn.policy.uuid, ("LICENCE_RESTRICTION", "VMSS"))
-            self.runs.append(Served(turn, self._context.clock.now(), victims=(victim,)))
+            now = self._context.clock.now()
+            self.runs.append(Served(turn, now, victims=(victim,)))
             if alert:
                 body = messages.body(
                     messages.LICENSE_ERROR, "No snapshots were taken for %s." % quoted(turn.policy.name)
                 )
                 self._alerts.create_once(messages.LICENSE_ERROR, turn.policy.uuid, body, turn.slot)
+                # Of no VM: the receiver is told by the remark.
+                served = Served(turn, now, vms=len(turn.policy.vms))
+                self._tell_receivers(served, now, True, [messages.SENTENCES[messages.LICENSE_ERROR] + "."])
 
     def put_off(self, turns: Sequence[Turn], held: Held, in_hand: Sequence[str]) -> None:
         """Another pass holds the lock: tell each due policy that it has to wait, once a slot, unless the other pass has
