@@ -33,6 +33,7 @@ ELSEWHERE = {
     "export PATH=": "the command is the one under test",
     "vmss xe vmss-list -s HOST": "test_xe, over https",
     "for pool in ": "test_listing reads over https",
+    "vmss export --vms name | VMSS_XAPI=https://HOST": "test_apply, to another pool, and over https",
     "python3 -c 'import imp;": "test_plugin, on a Python that has imp",
     "PYTHONPATH=/usr/lib/vmss": "test_packaging",
     "vmss manual >": "test_manual compares the file",

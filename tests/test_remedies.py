@@ -66,6 +66,10 @@ ELSEWHERE = {
     "test_a_slot_that_is_too_late_is_told_once_and_the_next_one_is_served",
     "take the section out of the file…": "test_settings.py: "
     "test_a_section_or_key_of_no_schedule_is_logged_and_is_a_finding",
+    "%s: %d schedules of the pool have this name…": "test_apply.py: "
+    "test_what_no_document_can_declare_is_refused_with_the_command_that_mends_it",
+    "give it another one: vmss xe…": "test_apply.py: "
+    "test_what_no_document_can_declare_is_refused_with_the_command_that_mends_it",
     "rpm -U --replacepkgs ": "test_packaging.py: test_a_file_of_the_package_is_put_back_as_the_doctor_says",
 }
 
