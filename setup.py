@@ -49,6 +49,7 @@ setup(
             "prometheus_client",
             "python-crontab",
             "PyYAML",
+            "ansible-core; python_version >= '3.11'",
             "setuptools",
             "rich; python_version >= '3.8'",
         ],

@@ -23,6 +23,8 @@ ELSEWHERE = {
     ".venv/bin/vmss install": "test_install, into a root of its own",
     ".venv/bin/vmss uninstall": "test_install",
     "packaging/build": "test_packaging",
+    "cp deploy/ansible/": "test_packaging, with an inventory of its own",
+    "ansible-playbook ": "test_packaging, on two roots",
     "scp ": "there is no other host",
     "apt-get update": "it would change this machine",
     "ssh root@HOST openssl": "there is no other host; test_commands verifies such a certificate",
