@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.documents import ROOT
 from tests.front import Front, Lose
 from tests.pool import VM, TestPool
 from tests.test_assign import Command, rows, schedule_of
@@ -26,6 +27,8 @@ from vmss.core.policy import TYPES, from_record
 from vmss.core.problem import BadInput
 from vmss.core.records import NULL
 from vmss.edges.sessions import NoSession
+from vmss.edges.settings import parsed
+from vmss.edges.settings_table import OF_A_SCHEDULE, TABLE
 from vmss.edges.xapi import Xapi
 from vmss.insight import declarations
 from vmss.insight.reading import reading
@@ -556,3 +559,22 @@ def present(pool: TestPool) -> List[Declared]:
 def policies_run(pool: TestPool) -> bool:
     """Whether each schedule is one that xapi and a pass understand."""
     return all(from_record(ref, record) for ref, record in pool.call("VMSS.get_all_records").items())
+
+
+# deploy/ansible
+
+
+def test_the_example_of_an_inventory_says_what_the_role_and_vmss_take() -> None:
+    yaml = pytest.importorskip("yaml")
+    folder = ROOT / "deploy" / "ansible"
+    role = yaml.safe_load((folder / "roles" / "vmss" / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    pools = yaml.safe_load((folder / "inventory.example.yml").read_text(encoding="utf-8"))["pools"]
+    of_each = [pools["vars"]] + [pool.get("vars", {}) for pool in pools["children"].values()]
+    for variables in of_each:
+        assert {name for name in variables if name.startswith("vmss_")} <= {*role, "vmss_schedules"}
+        if "vmss_schedules" in variables:
+            assert read({"version": 1, "schedules": variables["vmss_schedules"]})
+        of_one = variables.get("vmss_settings_of_schedules", {})
+        tables = [(TABLE, variables.get("vmss_settings", {}))] + [(OF_A_SCHEDULE, one) for one in of_one.values()]
+        for known, values in tables:
+            assert parsed({name: str(value) for name, value in values.items()}, known)[1] == {}
