@@ -137,6 +137,11 @@ def test_each_difference_is_told_and_what_the_file_does_not_say_stays(pool: Test
     after = records(pool)
     assert after["nightly"]["schedule"] == {"min": "45", "hour": "22", "days": "Sunday"}
     assert after["other"] == before["other"] and schedule_of(pool, vm) == "nightly"
+    # Lines end in the pool as in XML, whatever they end with here.
+    lines = written(pool.folder, nightly={"description": "one\r\ntwo\rthree"})
+    assert vmss("apply", lines)[0] == 0 and records(pool)["nightly"]["name_description"] == "one\ntwo\nthree"
+    assert vmss("apply", lines)[1].endswith("1 unchanged; 1 schedule not declared, and left alone\n")
+    after = records(pool)
     # One field alone.
     assert vmss("apply", written(pool.folder, nightly={"enabled": False}))[0] == 0
     assert records(pool)["nightly"] == dict(after["nightly"], enabled=False)
@@ -220,6 +225,23 @@ def test_what_xapi_refuses_is_told_and_the_rest_is_done(pool: TestPool, vmss: Co
     assert schedule_of(pool, vm) == "a" and vmss("apply", file)[1].endswith("3 unchanged\n")
 
 
+def test_between_the_two_calls_of_a_new_frequency_no_schedule_runs_at_a_time_that_nobody_chose(
+    pool: TestPool, vmss: Command
+) -> None:
+    pool.policy(name="nightly", frequency="daily", schedule={"hour": "2", "min": "30"})
+    fault = {"method": "VMSS.set_frequency", "action": "error", "error": '["INTERNAL_ERROR", "stuck"]', "count": "1"}
+    pool.call("simulator.add_fault", fault)
+    new = {"frequency": "weekly", "schedule": {"hour": 22, "min": 45, "days": ["Friday"]}}
+    file = written(pool.folder, nightly=dict(new, enabled=False))
+    status, _, err = vmss("apply", file)
+    assert status == 1 and "nightly: schedule: " in err
+    found = records(pool)["nightly"]
+    # It was to rest, and rests before all else.
+    assert (found["frequency"], found["enabled"]) == ("daily", False)
+    assert found["schedule"] == {"hour": "22", "min": "45", "days": "Friday"}
+    assert vmss("apply", file)[0] == 0 and records(pool)["nightly"] == dict(found, frequency="weekly")
+
+
 def test_it_works_over_https(tmp_path: Path, https: Dict[str, str]) -> None:
     xapi = Xapi(https["VMSS_XAPI"], ca_file=str(tmp_path / "crt"))
     xapi.login("root", https["VMSS_PASSWORD"])
@@ -238,6 +260,7 @@ def test_it_works_over_https(tmp_path: Path, https: Dict[str, str]) -> None:
     [
         ([], "schedules: a list is not a map"),
         ({"": {}}, "schedules: a name must not be empty"),
+        ({"n\r": NIGHTLY}, "schedule 'n\\x0d': a name must not have a carriage return"),
         ({"n": []}, "schedule 'n': a list is not a map"),
         ({"n": {"retaind": 7}}, "schedule 'n': there is no key 'retaind'"),
         ({"n": {"retained": 7}}, "schedule 'n': there is no key 'retained': did you mean 'retained_snapshots'?"),

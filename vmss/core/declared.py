@@ -92,7 +92,8 @@ def _schedule(name: str, value: Any) -> Declared:
     place = at(name)
     if not name:
         raise BadInput("schedules: a name must not be empty")
-    _text(name, place)
+    if "\r" in _text(name, place):  # in the pool it is another name, which the next run would not find
+        raise BadInput("%s: a name must not have a carriage return" % place)
     fields = _map(value, place, FIELDS)
     found: Dict[str, Any] = {}
     for field, member, read_value in _READERS:
