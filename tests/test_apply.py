@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.documents import ROOT
 from tests.front import Front, Lose
 from tests.pool import VM, TestPool
+from tests.terminal import on_terminal
 from tests.test_assign import Command, rows, schedule_of
 from tests.test_assign import vmss as command_line
 from tests.test_commands import tls
@@ -88,6 +89,10 @@ def test_schedules_are_made_as_declared_and_a_second_time_there_is_nothing_to_do
     assert said[::2] == (0, "") and said[1].endswith("2 schedules would be created; nothing was changed\n")
     assert told(vmss("apply", file, "--dry-run", "--json")) == [row + ("to do",) for row in made]
     assert records(pool) == {}
+    words = ("apply", file, "--dry-run", "--color", "never")
+    where, conf = pool.place.xapi, pool.place.config
+    screen = on_terminal(*words, rich=False, width=80, VMSS_XAPI=where, VMSS_CONFIG=conf)
+    assert "every day at" in screen and "…" not in screen and max(map(len, screen.splitlines()[1:6])) <= 80
     assert told(vmss("apply", file, "--json")) == [row + ("done",) for row in made]
     assert records(pool) == {
         "nightly": {

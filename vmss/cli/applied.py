@@ -46,9 +46,9 @@ def columns() -> List[Column]:
     return [
         Column("schedule", "schedule", least=12),
         Column("change", "change"),
-        Column("vm", "VM", least=12, gives=[(4, None)]),
-        Column("from", "from", least=10),
-        Column("to", "to", least=10),
+        Column("vm", "VM", least=8),
+        Column("from", "from", least=16, flows=True),
+        Column("to", "to", least=16, flows=True),
         Column("result", "result"),
         Column("deletes", "next run deletes", _number, gives=[(3, None)]),
         Column("later", "later runs", lambda number: str(number or ""), right=True, gives=[(2, None)]),
