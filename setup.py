@@ -40,6 +40,7 @@ setup(
     extras_require={
         "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without
         "terminal": ["rich"],  # a progress bar
+        "yaml": ["PyYAML"],  # `vmss apply` takes JSON without it
         "test": [
             "pytest",
             "pytest-timeout",
@@ -47,6 +48,8 @@ setup(
             "hypothesis",
             "prometheus_client",
             "python-crontab",
+            "PyYAML",
+            "ansible-core; python_version >= '3.11'",
             "setuptools",
             "rich; python_version >= '3.8'",
         ],

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def _all() -> Iterator[str]:
-    for pattern in ("*.md", "docs/*.md", "benchmarks/README.md", "vmss/simulator/README.md"):
+    for pattern in ("*.md", "docs/*.md", "benchmarks/README.md", "deploy/*/README.md", "vmss/simulator/README.md"):
         yield from sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
 
 

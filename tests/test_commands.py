@@ -323,10 +323,11 @@ def test_the_help_of_a_command_lists_its_own_exit_statuses(name: str) -> None:
     assert statuses == {
         **dict.fromkeys(("run", "prune"), set("01234")),
         **dict.fromkeys(
-            ("list", "show", "history", "next", "plan", "pin", "unpin", "coverage", "report", "metrics", "completion"),
+            ("list", "show", "history", "next", "plan", "pin", "unpin", "coverage", "report", "metrics", "completion")
+            + ("export",),
             reads,
         ),
-        **dict.fromkeys(("status", "doctor", "assign", "unassign"), set("0123")),
+        **dict.fromkeys(("status", "doctor", "assign", "unassign", "apply"), set("0123")),
         **dict.fromkeys(("install", "uninstall", "notify"), set("012")),
     }.get(name, {"0", "2"})
     assert ("snapshot" in listed or "deletion" in listed) == (name in ("run", "prune"))

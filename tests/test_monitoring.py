@@ -1,13 +1,17 @@
 """What is in deploy/monitoring, with the programs that it is for: promtool, node_exporter, Prometheus, visudo."""
 
+import http.server
 import json
 import os
 import re
 import shutil
 import socket
+import socketserver
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
+import uuid
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -72,7 +76,7 @@ def test_the_table_the_rules_and_the_dashboard_name_what_there_is(troubled: Test
     there = re.findall(r"^# TYPE (\w+) gauge$", text, re.MULTILINE)
     listed = [row.split("`")[1] for row in table("docs/monitoring.md", "metric")]
     assert sorted(there) == sorted(listed)
-    for name in ("alerts.yml", "alerts_test.yml", "grafana.json"):
+    for name in ("alerts.yml", "fleet.yml", "alerts_test.yml", "grafana.json"):
         used = metrics_named((MONITORING / name).read_text(encoding="utf-8"))
         assert used and set(used) <= set(there), name
     # Every rule has a test that sees it fire.
@@ -92,7 +96,7 @@ def test_promtool_finds_nothing_wrong_with_the_numbers(troubled: TestPool) -> No
 
 @needs("promtool")
 def test_the_rules_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
-    for name in ("alerts.yml", "alerts_test.yml"):
+    for name in ("alerts.yml", "fleet.yml", "alerts_test.yml"):
         shutil.copy(str(MONITORING / name), str(tmp_path))
     tested = run("promtool", "test", "rules", "alerts_test.yml", folder=tmp_path)
     assert tested.returncode == 0, tested.stdout
@@ -100,6 +104,11 @@ def test_the_rules_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
     rules = (MONITORING / "alerts.yml").read_text(encoding="utf-8")
     assert ">= 24" in rules
     (tmp_path / "alerts.yml").write_text(rules.replace(">= 24", ">= 25"), encoding="utf-8")
+    assert run("promtool", "test", "rules", "alerts_test.yml", folder=tmp_path).returncode == 1
+    (tmp_path / "alerts.yml").write_text(rules, encoding="utf-8")
+    fleet = (MONITORING / "fleet.yml").read_text(encoding="utf-8")
+    assert "offset 1d" in fleet
+    (tmp_path / "fleet.yml").write_text(fleet.replace("offset 1d", "offset 1w"), encoding="utf-8")
     assert run("promtool", "test", "rules", "alerts_test.yml", folder=tmp_path).returncode == 1
 
 
@@ -156,6 +165,11 @@ class Api:
         assert answer["status"] == "success", answer
         return list(answer["data"]["result"])
 
+    def states(self) -> Dict[str, int]:
+        """How many pools are in each state."""
+        counted = self.query('count_values("state", vmss:pool_state:max)')
+        return {str(one["metric"]["state"]): int(one["value"][1]) for one in counted}
+
     def alerts(self) -> Dict[str, Dict[str, str]]:
         text = got(self._url + "alerts")
         alerts: List[Dict[str, Any]] = json.loads(text)["data"]["alerts"] if text else []
@@ -169,10 +183,11 @@ def test_node_exporter_reads_the_file_and_prometheus_scrapes_it_and_fires(troubl
     tick(troubled, around)
     folder = Path(around.settings.metrics_file).parent
     exporter, prometheus = free_port(), free_port()
-    shutil.copy(str(MONITORING / "alerts.yml"), str(tmp_path))
+    for name in ("alerts.yml", "fleet.yml"):
+        shutil.copy(str(MONITORING / name), str(tmp_path))
     (tmp_path / "prometheus.yml").write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}\n"
-        "rule_files: [alerts.yml]\n"
+        "rule_files: [alerts.yml, fleet.yml]\n"
         "scrape_configs: [{job_name: node, static_configs: [{targets: ['127.0.0.1:%d']}]}]\n" % exporter
     )
     with started(
@@ -204,7 +219,124 @@ def test_node_exporter_reads_the_file_and_prometheus_scrapes_it_and_fires(troubl
         # Every panel of the dashboard shows something.
         for panel in json.loads((MONITORING / "grafana.json").read_text())["panels"]:
             for target in panel["targets"]:
-                assert api.query(target["expr"].replace("$pool", ".*")), panel["title"]
+                assert until(lambda: api.query(target["expr"].replace("$pool", ".*"))), panel["title"]  # noqa: B023
+
+
+@needs("prometheus")
+def test_of_two_hundred_pools_the_panel_shows_those_that_are_not_well(tmp_path: Path) -> None:
+    texts = fleet(tmp_path, 200)
+    with served(texts) as port, scraping(tmp_path, port, len(texts)) as api:
+        # Until each pool was scraped, and what it says evaluated.
+        until(lambda: len(api.query("vmss:pool_state:max > 0")) == 100)
+        assert api.states() == {"0": 100, "1": 50, "2": 50}
+        (panel,) = [one for one in dashboard()["panels"] if one["title"] == "Pools that are not well"]
+        (target,) = panel["targets"]
+        rows = api.query(target["expr"].replace("$pool", ".*"))
+        assert [row["value"][1] for row in rows] == ["2"] * 50 + ["1"] * 50
+        assert {row["metric"]["pool_name"] for row in rows} == {"pool %d" % at for at in range(200) if at % 4 < 2}
+        (row,) = api.query(target["expr"].replace("$pool", rows[7]["metric"]["pool"]))
+        assert row["metric"] == rows[7]["metric"]
+
+
+def fleet(folder: Path, count: int) -> List[str]:
+    """What so many pools publish: of each four one without a licence, one whose storage is full soon, and two
+    that are well. Eight are simulated, and the others say the same under uuids and names of their own; with
+    VMSS_TEST_EXAMPLES=50 each is simulated."""
+    simulated = min(count, 8 * int(os.environ.get("VMSS_TEST_EXAMPLES", "1")))
+    found: List[str] = []
+    for at in range(count):
+        if at < simulated:
+            (folder / str(at)).mkdir()
+            with TestPool(folder / str(at)) as pool:
+                text, own = published(pool, at % 4), pool.uuid("pool", pool.call("pool.get_all")[0])
+        else:
+            text, own = found[at % simulated], uuid_of(found[at % simulated])
+        text = re.sub('pool_name="[^"]*"', 'pool_name="pool %d"' % at, text)
+        found.append(text.replace(own, str(uuid.UUID(int=at))))
+    return found
+
+
+def uuid_of(text: str) -> str:
+    return str(re.findall('^vmss_info{pool="([^"]*)"', text, re.MULTILINE)[0])
+
+
+def published(pool: TestPool, trouble: int) -> str:
+    """The file of a pool: without a licence (0), with storage that is full soon (1), or well."""
+    # The slot was in this quarter of an hour: a VM is late only half an hour after it.
+    now = datetime.now(UTC)
+    slot = now.replace(minute=now.minute - now.minute % 15, second=0, microsecond=0)
+    pool.simulator.set_time(slot)
+    sr = pool.sr(size=100 << 30)
+    pool.policy([pool.vm("vm", [sr])], "nightly", schedule={"min": str(slot.minute)})
+    if trouble == 0:
+        pool.call("simulator.restrict", "VMSS", True)
+    pool.simulator.set_time(slot)
+    pool.tick()
+    if trouble == 1:
+        notes = "%d:0 %d:%d" % (slot.timestamp() - 90000, slot.timestamp() - 3600, 60 << 30)
+        pool.call("SR.remove_from_other_config", sr, "vmss:used")
+        pool.call("SR.add_to_other_config", sr, "vmss:used", notes)
+    around = publishing(pool)
+    pool.simulator.set_time(now)
+    tick(pool, around)
+    return Path(around.settings.metrics_file).read_text(encoding="utf-8")
+
+
+@contextmanager
+def served(texts: List[str]) -> Iterator[int]:
+    """A server, on this port, of the N-th text under /N."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = texts[int(self.path[1:])].encode("utf-8")
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    class Threads(socketserver.ThreadingMixIn, http.server.HTTPServer):
+        daemon_threads = True
+        request_queue_size = 256
+
+    with Threads(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def scraping(folder: Path, port: int, count: int) -> Iterator[Api]:
+    """A Prometheus with our rules, which scrapes so many pools from this port."""
+    for name in ("alerts.yml", "fleet.yml"):
+        shutil.copy(str(MONITORING / name), str(folder))
+    targets = [
+        {"targets": ["127.0.0.1:%d" % port], "labels": {"__metrics_path__": "/%d" % at, "instance": "host %d" % at}}
+        for at in range(count)
+    ]
+    (folder / "prometheus.yml").write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": "3s", "evaluation_interval": "1s"},
+                "rule_files": ["alerts.yml", "fleet.yml"],
+                "scrape_configs": [{"job_name": "node", "static_configs": targets}],
+            }
+        )
+    )
+    own = free_port()
+    with started(
+        folder,
+        "prometheus",
+        "--config.file=prometheus.yml",
+        "--storage.tsdb.path=data",
+        "--web.listen-address=127.0.0.1:%d" % own,
+    ):
+        yield Api(own)
 
 
 def named(pool: TestPool, name: str, without: bool = False) -> str:
@@ -216,10 +348,14 @@ def named(pool: TestPool, name: str, without: bool = False) -> str:
 # Grafana, NRPE, sudo, SNMP
 
 
+def dashboard() -> Dict[str, Any]:
+    found: Dict[str, Any] = json.loads((MONITORING / "grafana.json").read_text(encoding="utf-8"))
+    return found
+
+
 def test_the_dashboard_has_its_data_source_chosen_and_no_panel_on_another() -> None:
-    dashboard = json.loads((MONITORING / "grafana.json").read_text(encoding="utf-8"))
-    assert [one["name"] for one in dashboard["templating"]["list"]] == ["datasource", "pool"]
-    panels = dashboard["panels"]
+    assert [one["name"] for one in dashboard()["templating"]["list"]] == ["datasource", "pool"]
+    panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
     covered: Set[Tuple[int, int]] = set()
     for panel in panels:

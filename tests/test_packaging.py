@@ -1,16 +1,20 @@
 """The RPM: built for real from a clean clone, and installed by rpm into a root like dom0's."""
 
+import json
 import os
 import re
 import shlex
 import shutil
 import stat
 import subprocess
+import sys
 import xml.etree.ElementTree
 import xmlrpc.client
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import pytest
 
@@ -207,13 +211,19 @@ def ok(done: "subprocess.CompletedProcess[str]") -> str:
 
 @pytest.fixture
 def pool(tmp_path: Path, dom0: Dom0) -> Iterator[TestPool]:
+    with pool_of(tmp_path, dom0) as pool:
+        yield pool
+
+
+@contextmanager
+def pool_of(folder: Path, dom0: Dom0) -> Iterator[TestPool]:
     """A pool whose socket is the root's xapi, and whose clock is the real one. Its plugins run in the root."""
-    plugins = tmp_path / "plugins"
+    plugins = folder / "plugins"
     plugins.mkdir()
     plugin = plugins / "vmss"
     plugin.write_text('#!/bin/sh\nexec %s "$@"\n' % " ".join(map(shlex.quote, dom0.words("/etc/xapi.d/plugins/vmss"))))
     plugin.chmod(0o755)
-    pool = TestPool(tmp_path, plugins=str(plugins))
+    pool = TestPool(folder, plugins=str(plugins))
     pool.simulator.run_clock(datetime.now(UTC), 1.0)
     # What takes time takes real time here.
     now = (0.0, 0.0)
@@ -603,6 +613,121 @@ def test_a_call_of_xapis_is_answered_by_the_installed_plugin_itself(dom0: Dom0, 
         "Status": "Failure",
         "ErrorDescription": ["UNKNOWN_XENAPI_PLUGIN_FUNCTION", "nonsense"],
     }
+
+
+# By Ansible, on many pools
+
+
+@pytest.mark.skipif(find_spec("ansible") is None, reason="ansible-core is not installed")
+def test_ansible_installs_upgrades_and_sets_up_two_pools_and_the_second_time_changes_nothing(
+    tmp_path: Path, packages: Packages
+) -> None:
+    with ExitStack() as stack:
+        dom0s, pools = {}, {}
+        of_before = {"london": [packages.vendor], "paris": [packages.older]}
+        for name in ("london", "paris"):
+            (tmp_path / name).mkdir()
+            dom0s[name] = Dom0(tmp_path / name)
+            # Here the vendor's package is in place, there an older one of ours.
+            ok(dom0s[name].rpm("-i", packages.base, packages.core, *of_before[name]))
+            pools[name] = stack.enter_context(pool_of(tmp_path / name, dom0s[name]))
+            (dom0s[name].path / "etc" / "xensource" / "pool.conf").write_text("master")
+        pools["london"].call("VM.add_tags", pools["london"].vm("web"), "production")
+        play = Play(tmp_path, dom0s, packages.newer)
+
+        # To look at it changes nothing.
+        before = [contents(dom0) for dom0 in dom0s.values()]
+        status, said = play("--check", "--skip-tags", "status")
+        assert (status, recap(said)) == (0, {"london": True, "paris": True}), said
+        assert "create: - -> every day at 02:30, snapshot, keeps 7, disabled (to do)" in said
+        assert [contents(dom0) for dom0 in dom0s.values()] == before
+        assert [pool.call("VMSS.get_all") for pool in pools.values()] == [[], []]
+
+        status, said = play()
+        assert (status, recap(said)) == (0, {"london": True, "paris": True}), said
+        for name, pool in pools.items():
+            (record,) = pool.call("VMSS.get_all_records").values()
+            assert record["name_label"] == "nightly" and record["schedule"] == {"hour": "2", "min": "30"}
+            assert (record["enabled"], len(record["VMs"])) == ((True, 1) if name == "london" else (False, 0))
+            root = dom0s[name].path
+            assert (root / "etc" / "vmss.conf").read_text().splitlines()[1:] == [
+                "[vmss]", "assign_by_tag = no", "late_limit = 7200", "", "[vmss:nightly]", "keep_days = 3"
+            ]  # fmt: skip
+            assert mode(root / "etc" / "vmss.conf") == 0o600 and not list((root / "var" / "tmp").iterdir())
+            installed = ok(dom0s[name].rpm("-q", "--queryformat", "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm", "vmss"))
+            assert installed == os.path.basename(packages.newer)
+            told = json.loads((tmp_path / "states" / (name + ".json")).read_text())
+            assert {finding["check"] for finding in told} >= {"licence", "storage"}
+        # The second time there is nothing to do.
+        status, said = play()
+        assert (status, recap(said)) == (0, {"london": False, "paris": False}), said
+
+        # A mistake stops it at the first host, before anything is changed there.
+        before = [contents(dom0) for dom0 in dom0s.values()]
+        status, said = play("--skip-tags", "status", vmss_serial=1, vmss_settings={"late_limit": "never"})
+        assert status == 2 and "late_limit" in said and recap(said) == {}, said
+        assert [contents(dom0) for dom0 in dom0s.values()] == before
+
+
+def contents(dom0: Dom0) -> Dict[str, bytes]:
+    """The files of a root, but for what Ansible and programs write beside."""
+    files = {name: dom0.path / name[1:] for name in dom0.files() if not name.startswith(("/tmp", "/var/log", "/run"))}
+    return {name: path.read_bytes() if path.is_file() else b"" for name, path in files.items()}
+
+
+def recap(said: str) -> Dict[str, bool]:
+    """Whether a play changed anything, of each host on which nothing failed."""
+    found = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=0", said, re.MULTILINE)
+    return {name: number != "0" for name, number in found}
+
+
+class Play:
+    """The playbook, on these roots, each the coordinator of a pool; its call gives the exit status and what it says."""
+
+    def __init__(self, folder: Path, dom0s: Dict[str, Dom0], package: str) -> None:
+        self._folder = folder
+        nightly: Dict[str, Any] = {"type": "snapshot", "frequency": "daily", "schedule": {"hour": 2, "min": 30}}
+        hosts = {}
+        for name, dom0 in dom0s.items():
+            enter = dom0.words("/usr/sbin/vmss")
+            rpm = enter[: enter.index("chroot")] + ["rpm", "--root", str(dom0.path), "--dbpath", "/var/lib/rpm"]
+            vms = {"tags": ["production"]} if name == "london" else {}
+            hosts[name] = {
+                "vmss_root": str(dom0.path),
+                "vmss_rpm_command": rpm,
+                "vmss_command": enter,
+                "vmss_schedules": {"nightly": dict(nightly, enabled=name == "london", vms=vms)},
+                "ansible_remote_tmp": str(dom0.path / "tmp" / "ansible"),
+            }
+        (folder / "inventory.json").write_text(json.dumps({"pools": {"hosts": hosts}}))
+        (folder / "states").mkdir()
+        self._common = {
+            "vmss_rpm": package,
+            "vmss_serial": 2,
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "vmss_settings_of_schedules": {"nightly": {"keep_days": 3}},
+            "vmss_status_dir": str(folder / "states"),
+        }
+
+    def __call__(self, *options: str, **variables: Any) -> Tuple[int, str]:
+        settings = {"vmss_settings": {"late_limit": 7200, "assign_by_tag": False}}
+        words = ["-m", "ansible", "playbook", str(ROOT / "deploy" / "ansible" / "site.yml")]
+        words += [
+            "-i",
+            str(self._folder / "inventory.json"),
+            "-e",
+            json.dumps({**self._common, **settings, **variables}),
+        ]
+        done = subprocess.run(
+            [sys.executable] + words + list(options),
+            env={
+                "PATH": "%s:/usr/sbin:/sbin" % os.environ["PATH"], "HOME": str(self._folder), "LC_ALL": "C.UTF-8",
+                "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(self._folder / "ansible"),
+            },
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+        )  # fmt: skip
+        return done.returncode, done.stdout
 
 
 def mode(path: Path) -> int:

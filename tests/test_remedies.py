@@ -69,6 +69,10 @@ ELSEWHERE = {
     "set %s, notify_ca_file and notify_proxy…": "test_receivers.py: "
     "test_the_doctor_says_that_a_receiver_took_nothing_and_to_try_it_ends_that",
     "chmod 0600 %s": "test_receivers.py: test_the_doctor_says_that_a_receiver_took_nothing_and_to_try_it_ends_that",
+    "%s: %d schedules of the pool have this name…": "test_apply.py: "
+    "test_what_no_document_can_declare_is_refused_with_the_command_that_mends_it",
+    "give it another one: vmss xe…": "test_apply.py: "
+    "test_what_no_document_can_declare_is_refused_with_the_command_that_mends_it",
     "rpm -U --replacepkgs ": "test_packaging.py: test_a_file_of_the_package_is_put_back_as_the_doctor_says",
 }
 

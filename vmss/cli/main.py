@@ -32,6 +32,8 @@ COMMANDS: Dict[str, str] = {
     "report": "whether every VM is protected, and since when: as a page",
     "assign": "put VMs on a snapshot schedule, by tag, name or uuid",
     "unassign": "take VMs off their snapshot schedules",
+    "apply": "make the snapshot schedules as a file declares them",
+    "export": "the snapshot schedules as such a file, for another pool",
     "status": "whether all is well, for monitoring systems",
     "metrics": "the same in numbers, for Prometheus",
     "notify": "try the receivers of pings and documents",

@@ -23,10 +23,11 @@ def to_assign(session: Reading, wanted: str, selector: Selector) -> List[Change]
     keeps = [session.settings.keep_of(to, session.zone, vm.tags) for vm in vms]
     may = [vm.ref for vm, keep in zip(vms, keeps) if keep.may_expire(len(vm.snapshots) + 1)]
     snapshots = read_snapshots(session.xapi, may)
-    return [change_to(vm, to, keep, _of(vm, snapshots), now) for vm, keep in zip(vms, keeps)]
+    return [change_to(vm, to, keep, of_vm(vm, snapshots), now) for vm, keep in zip(vms, keeps)]
 
 
-def _of(vm: Member, snapshots: Mapping[str, Mapping[str, Snapshot]]) -> List[Snapshot]:
+def of_vm(vm: Member, snapshots: Mapping[str, Mapping[str, Snapshot]]) -> List[Snapshot]:
+    """The scheduled snapshots of a VM, of all that were read."""
     return [one for ref, one in snapshots.get(vm.ref, {}).items() if ref in vm.snapshots]
 
 
@@ -60,7 +61,7 @@ def _meant(session: Reading, selector: Selector) -> List[Member]:
     """The VMs that are meant. Raise BadInput if there is none, or if one of the uuids is not of such a VM."""
     if selector.uuids:
         vms = read_by_uuid(session.xapi, selector.uuids)
-        _check(selector.uuids, [vm.uuid for vm in vms])
+        check_uuids(selector.uuids, [vm.uuid for vm in vms])
         return vms
     vms = read_members(session.xapi, *([TAGGED] if selector.tag is not None else []))
     vms = [vm for vm in vms if selector.takes(vm)]
@@ -69,7 +70,8 @@ def _meant(session: Reading, selector: Selector) -> List[Member]:
     return vms
 
 
-def _check(wanted: Sequence[str], found: Sequence[str]) -> None:
+def check_uuids(wanted: Sequence[str], found: Sequence[str]) -> None:
+    """Raise BadInput for the first of these uuids that is not among those found, which are of VMs."""
     missing = [uuid for uuid in wanted if uuid not in found]
     if missing:
         why = "is no uuid" if not is_uuid(missing[0]) else "is the uuid of no VM, or of a template, snapshot or dom0"
