@@ -323,7 +323,20 @@ def test_the_help_of_a_command_lists_its_own_exit_statuses(name: str) -> None:
     assert statuses == {
         **dict.fromkeys(("run", "prune"), set("01234")),
         **dict.fromkeys(
-            ("list", "show", "history", "next", "plan", "pin", "unpin", "coverage", "report", "metrics", "completion"),
+            (
+                "list",
+                "show",
+                "history",
+                "next",
+                "plan",
+                "pin",
+                "unpin",
+                "coverage",
+                "report",
+                "metrics",
+                "completion",
+                "watch",
+            ),
             reads,
         ),
         **dict.fromkeys(("status", "doctor", "assign", "unassign"), set("0123")),

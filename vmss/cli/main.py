@@ -32,6 +32,7 @@ COMMANDS: Dict[str, str] = {
     "report": "whether every VM is protected, and since when: as a page",
     "assign": "put VMs on a snapshot schedule, by tag, name or uuid",
     "unassign": "take VMs off their snapshot schedules",
+    "watch": "the pass at work, live: what it takes, what waits, what failed",
     "status": "whether all is well, for monitoring systems",
     "metrics": "the same in numbers, for Prometheus",
     "doctor": "what is wrong, with the evidence and the remedy",
