@@ -324,7 +324,7 @@ def test_the_help_of_a_command_lists_its_own_exit_statuses(name: str) -> None:
         **dict.fromkeys(("run", "prune"), set("01234")),
         **dict.fromkeys(
             ("list", "show", "history", "next", "plan", "pin", "unpin", "coverage", "report", "metrics", "completion")
-            + ("export",),
+            + ("export", "watch"),
             reads,
         ),
         **dict.fromkeys(("status", "doctor", "assign", "unassign", "apply"), set("0123")),

@@ -17,6 +17,7 @@ from tests.test_killed import pool_uuid, start, two_vms, wait_for_task
 from vmss.core.records import AT_WORK
 from vmss.edges.lock import Held, Lock, LockDirectory, LockError
 from vmss.edges.processes import started
+from vmss.passes import at_work
 from vmss.passes.hold import WITHOUT_LOCK_S
 from vmss.simulator.faults import Rule
 
@@ -257,11 +258,28 @@ def test_a_tick_with_nothing_to_do_shows_no_sign(pool: TestPool) -> None:
 
 def test_the_sign_tells_nobody_a_session(pool: TestPool) -> None:
     two_vms(pool)
+    policy = pool.uuid("VMSS", pool.call("VMSS.get_all")[0])
     seen: List[str] = []
     look = Once("Async.VM.snapshot", lambda: seen.append(pool.other_config()[AT_WORK]))
     run_with(pool, before=look)
     pool.tick()
-    assert sorted(json.loads(seen[0])) == ["notes", "pid", "since", "started"] and "OpaqueRef" not in seen[0]
+    sign = json.loads(seen[0])
+    assert sorted(sign) == ["notes", "pid", "runs", "since", "started"] and "OpaqueRef" not in seen[0]
+    assert sign["runs"] == {policy: "20260302T09:15:00Z"}  # what it begins with, and from when a snapshot counts
+
+
+def test_the_sign_of_a_run_by_hand_counts_snapshots_from_its_beginning(pool: TestPool) -> None:
+    two_vms(pool)
+    policy = pool.uuid("VMSS", pool.call("VMSS.get_all")[0])
+    seen: List[str] = []
+    look = Once("Async.VM.snapshot", lambda: seen.append(pool.other_config()[AT_WORK]))
+    run_with(pool, before=look)
+    pool.at(10, 20)
+    pool.tick(policy=policy)
+    shown_there = at_work.shown(seen[0])
+    assert shown_there is not None and shown_there.runs == {policy: shown_there.since}
+    for text in ("", "[]", "{}", '{"since": 1}', '{"since": "20260302T09:15:00Z", "runs": [1]}', None):
+        assert at_work.shown(text) is None
 
 
 # The lock itself

@@ -24,6 +24,8 @@ from tests.terminal import on_terminal
 from tests.test_commands import vmss
 from vmss.cli.layout import width_of
 from vmss.cli.main import main
+from vmss.cli.watch_picture import Paper, Scene, picture
+from vmss.core.watched import DeletingSeen, RunSeen, RunTold, Seen, SeenJob, SeenRun, SnapshotSeen, TaskSeen, after
 from vmss.edges.sessions import NoSession
 from vmss.edges.settings import Settings
 from vmss.passes.request import Request
@@ -44,6 +46,9 @@ COMMANDS: Dict[str, Tuple[List[str], List[Tuple[int, str]]]] = {
     "doctor": (["doctor"], SOME[1:2]),
     "rehearsal": (["run", "--dry-run"], SOME),
 }
+
+# What `vmss watch` shows: of a pass as it is seen, for a pass that runs is not twice the same.
+WATCH = (40, 60, 100)
 
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DURATION = re.compile(r"\b[0-9]+\s+(?:ms|s|min|h)\b")
@@ -126,6 +131,48 @@ def screens(pool: TestPool, name: str) -> str:
         "=== vmss %s: %d columns, %s\n%s" % (" ".join(words), width, zone, screen(pool, words, width, zone))
         for width, zone in kinds
     )
+
+
+def watched_pass() -> Tuple[Seen, datetime]:
+    """A pass with two runs on three storage repositories: what is at work, waits, hangs, has failed and is done."""
+    began = datetime(2026, 3, 2, 10, 15, 1, tzinfo=UTC)
+    seen, now = Seen(began, began), began + timedelta(minutes=12)
+    for uuid, name, expected, past, srs in (
+        ("n", "nightly", 600.0, 7, ("slow", "fast")),
+        ("l", _LONG, 30.0, 0, ("a-backup-storage-repository-in-the-other-datacentre",)),
+    ):
+        jobs = tuple(
+            SeenJob("%s%d" % (uuid, at), "%s%d" % (uuid, at), "%s-vm-%02d" % (sr, at), uuid, frozenset([sr]), 20.0)
+            for at in range(4)
+            for sr in (srs[at % len(srs)],)
+        )
+        run_seen = SeenRun(uuid, name, began, began, expected, past)
+        seen = after(seen, RunSeen(run_seen, jobs), began)
+    for task, vm, seconds in (("a", "n0", 1), ("b", "n1", 700), ("c", "l0", 3)):
+        seen = after(seen, TaskSeen(task, vm, began + timedelta(seconds=seconds), "pending"), now)
+    seen = after(seen, SnapshotSeen("n3", now), now)
+    seen = after(seen, SnapshotSeen("l1", now), now)
+    full = ("SR_BACKEND_FAILURE_44", "", "There is insufficient space", "")
+    seen = after(seen, TaskSeen("d", "l2", began, "failure", full), now)
+    return after(seen, DeletingSeen(3), now), now
+
+
+def watch_screens() -> str:
+    """The screens of `vmss watch`: a pass at work, and one that died."""
+    seen, now = watched_pass()
+    over = after(seen, RunTold("n", "succeeded", ""), now)
+    names = {sr: sr for job in seen.jobs.values() for sr in job.tokens}
+    told = ""
+    for what, one in (("a pass", seen), ("one that died", over._replace(died=True))):
+        scene = Scene(one, names, None, datetime(2026, 3, 2, 10, 30, tzinfo=UTC), lambda at: at.strftime("%H:%M UTC"))
+        for width in WATCH:
+            told += "=== vmss watch: %d columns, %s\n" % (width, what)
+            told += "".join(line + "\n" for line in picture(scene, now, Paper(width, 24)))
+    return told
+
+
+def test_a_pass_is_shown_as_it_is_recorded() -> None:
+    assert watch_screens() == (FOLDER / "watch.txt").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +306,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary, recorded(Path(temporary)) as here:
         for each in COMMANDS:
             (FOLDER / (each + ".txt")).write_text(screens(here, each), encoding="utf-8")
+    (FOLDER / "watch.txt").write_text(watch_screens(), encoding="utf-8")

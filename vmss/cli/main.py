@@ -34,6 +34,7 @@ COMMANDS: Dict[str, str] = {
     "unassign": "take VMs off their snapshot schedules",
     "apply": "make the snapshot schedules as a file declares them",
     "export": "the snapshot schedules as such a file, for another pool",
+    "watch": "the pass at work, live: what it takes, what waits, what failed",
     "status": "whether all is well, for monitoring systems",
     "metrics": "the same in numbers, for Prometheus",
     "notify": "try the receivers of pings and documents",

@@ -70,7 +70,7 @@ def cut(out: TextIO) -> str:
 
 def as_json(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """A JSON array of objects, in ASCII."""
-    values = [{column.key: _typed(row.get(column.key)) for column in columns} for row in rows]
+    values = [{column.key: typed(row.get(column.key)) for column in columns} for row in rows]
     return json.dumps(values, indent=2) + "\n"
 
 
@@ -101,14 +101,14 @@ def remark(text: str, arguments: argparse.Namespace, out: TextIO) -> None:
         emit("".join(line + "\n" for line in layout.lines(one_line(text), width())), out)
 
 
-def _typed(value: Any) -> Any:
+def typed(value: Any) -> Any:
     """A value that JSON can represent."""
     if isinstance(value, datetime):
         return format_iso(value)
     if isinstance(value, Mapping):
-        return {key: _typed(item) for key, item in value.items()}
+        return {key: typed(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_typed(item) for item in value]
+        return [typed(item) for item in value]
     return value
 
 

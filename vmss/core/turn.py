@@ -32,3 +32,8 @@ class Turn(NamedTuple):
     def instant(self) -> datetime:
         """The instant that the snapshots stand for: the slot, or the beginning of a run that is late or by hand."""
         return self.begun if self.begun is not None and (self.forced or self.late) else self.slot
+
+    @property
+    def counts_from(self) -> datetime:
+        """The instant from which on a snapshot counts as one of this run."""
+        return self.begun if self.begun is not None and self.forced and not self.missing else self.slot

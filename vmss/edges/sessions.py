@@ -23,7 +23,7 @@ _LOGIN = "login"
 _GONE = ("SESSION_INVALID", "HANDLE_INVALID")
 
 # The names of tasks that make a snapshot.
-_SNAPSHOT_TASKS = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.checkpoint")
+SNAPSHOT_TASKS = ("Async.VM.snapshot", "Async.VM.snapshot_with_quiesce", "Async.VM.checkpoint")
 
 
 class Earlier(NamedTuple):
@@ -211,7 +211,7 @@ def vm_of(xapi: Xapi, task: str, cancel: bool = False) -> Optional[str]:
         with understood("task.get_record"):
             ended = record["status"] != "pending"
             vm = str(record["other_config"].get("applies_to", ""))
-            takes = record["name_label"] in _SNAPSHOT_TASKS
+            takes = record["name_label"] in SNAPSHOT_TASKS
         if ended:
             xapi.call("task.destroy", task)
             return None

@@ -231,10 +231,15 @@ def _taking_task(xapi: Xapi, vm: str, operations: Mapping[str, str]) -> Tuple[st
                     continue
                 # If it is ours, a second snapshot would be one too many: this VM is not served now.
                 raise Misunderstood("task.get_other_config: %s" % refused)
-            # Only the tasks of scheduled snapshots have these marks (ocaml/xapi/xapi_vmss.ml).
-            if "ShowInXenCenter" in marks and marks.get("applies_to") == vm:
+            if is_marked(marks, vm):
                 return str(task), ended
     return "", ended
+
+
+def is_marked(marks: Mapping[str, str], vm: str) -> bool:
+    """Whether the other_config of a task says that it takes a scheduled snapshot of this VM. Only the tasks of those
+    have these marks (ocaml/xapi/xapi_vmss.ml)."""
+    return "ShowInXenCenter" in marks and marks.get("applies_to") == vm
 
 
 def _memory_sr(xapi: Xapi, record: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """How long the run of each policy usually lasts, and on which storage repositories and hosts: what a forecast needs."""
 
 from datetime import datetime
-from typing import Dict, List, Sequence
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from vmss.core import plan
+from vmss.core.job import Job
 from vmss.core.plan import NOTHING, Expiry, Need
 from vmss.core.policy import Policy
 from vmss.core.turn import Turn
@@ -19,16 +20,27 @@ from vmss.insight.reading import Reading
 _SLOTS_ASKED = (2 * history.RUNS_ASKED, 24 * history.RUNS_ASKED)
 
 
+class Work(NamedTuple):
+    """The load of a policy, and each of its VMs with the job of its run; without those that cannot be understood."""
+
+    load: Load
+    jobs: Tuple[Tuple[Vm, Job], ...]
+
+
 def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until: datetime) -> List[Load]:
     """The load of each policy that runs until then: its duration by past runs, or else estimated from its VMs."""
     known = [entry.policy for entry in entries if entry.policy is not None]
-    active = [policy for policy in known if _runs_until(session, policy, until)]
+    return [work.load for work in read_work(session, [one for one in known if _runs_until(session, one, until)], now)]
+
+
+def read_work(session: Reading, active: Sequence[Policy], now: datetime) -> List[Work]:
+    """The load of each of these policies, with the jobs of a run of it that would begin now."""
     vms: Dict[str, List[Vm]] = {}
     for vm in read_vms(session.xapi, active):
         if not vm.misread:
             vms.setdefault(vm.policy, []).append(vm)
     disks = storage.read_disks(session.xapi, [vm.ref for of_policy in vms.values() for vm in of_policy])
-    loads = []
+    found = []
     for policy in active:
         expiries = [Expiry(vm, Turn(policy, now), False, ()) for vm in vms.get(policy.ref, ())]
         ways, suspend_sr = session.settings.ways(policy), session.pool.suspend_sr
@@ -46,8 +58,9 @@ def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until:
                 needs[sr] = needs.get(sr, NOTHING) + need
                 if len(expiry.vm.snapshot_refs) >= policy.retained:
                     freed[sr] = freed.get(sr, NOTHING) + need
-        loads.append(Load(policy, max(1.0, seconds), len(past), frozenset(work), needs, freed))
-    return loads
+        load = Load(policy, max(1.0, seconds), len(past), frozenset(work), needs, freed)
+        found.append(Work(load, tuple((expiry.vm, job) for expiry, job in zip(expiries, jobs))))
+    return found
 
 
 def _runs_until(session: Reading, policy: Policy, until: datetime) -> bool:

@@ -52,6 +52,16 @@ def read_local(where: Place, session: Reading, now: datetime) -> Local:
     return Local("", "", where.local, holder, log, where.lock_dir)
 
 
+def is_held(where: Place, session: Reading) -> Optional[bool]:
+    """Whether a pass holds the pool's lock; None if that cannot be seen from here."""
+    if where.xapi.startswith("https:") or (where.local and not on_coordinator()):
+        return None
+    try:
+        return _read_holder(where.lock_dir, session.pool.uuid) is not None
+    except LockError:
+        return None
+
+
 def _read_holder(path: str, pool: str) -> Optional[Dict[str, Any]]:
     """What the holder of the pool's lock says of itself, None if nobody holds it. Raise LockError."""
     with existing(path) as directory:

@@ -67,7 +67,7 @@ def read_outlook(session: Reading, hours: int) -> Outlook:
         expected,
         by_policy,
         {move.policy.uuid: move for move in moves},
-        _read_names(session, frozenset().union(*[run.common for run in expected])),
+        read_names(session, frozenset().union(*[run.common for run in expected])),
         [entry for entry in entries if entry.policy is None],
         rooms,
     )
@@ -94,7 +94,7 @@ def _rooms(session: Reading, runs: Sequence[Expected], loads: Mapping[str, Load]
     return rooms
 
 
-def _read_names(session: Reading, resources: FrozenSet[str]) -> Dict[str, str]:
+def read_names(session: Reading, resources: FrozenSet[str]) -> Dict[str, str]:
     """The names of storage repositories and hosts."""
     names = {}
     for resource in resources:

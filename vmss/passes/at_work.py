@@ -4,22 +4,36 @@ It is for others that do not see its lock, because somebody has removed it; and 
 this one, and with it the notes beside the lock.
 
 It is a key of pool.other_config. It names the process, and not the session, which would be a login for all who may read
-the key: whether the process lives, the coordinator's dom0 tells, where all passes run.
+the key: whether the process lives, the coordinator's dom0 tells, where all passes run. It names what the pass begins
+with too, for `vmss watch`, which may be anywhere: that costs no further call.
 """
 
 import json
 import os
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Dict, Optional
+from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 from vmss.core.datetimes import format_datetime, parse_reading
 from vmss.core.records import AT_WORK
+from vmss.core.text import is_uuid
+from vmss.core.turn import Turn
 from vmss.edges.lock import Held, LockDirectory
 from vmss.edges.processes import started
 from vmss.edges.xapi import MISREAD, Refused, Unanswered, understood
 from vmss.passes.context import Context
 from vmss.passes.database import write_database
+
+# The pool's record is read at every tick, by other clients too: so many runs are named.
+_RUNS_MAX = 100
+
+
+class Shown(NamedTuple):
+    """What a sign tells: since when its pass is at work; and the runs that it begins with, each with the instant from
+    which on a snapshot counts as one of it, by the uuids of their policies."""
+
+    since: datetime
+    runs: Dict[str, datetime]
 
 
 class AtWork:
@@ -43,21 +57,29 @@ class AtWork:
             raise Held(other)
         return self._dead_since
 
-    def show(self, lasting: bool = False) -> None:
-        """Show the sign, before anything is changed. Raise Held if another pass shows it.
+    def show(self, lasting: bool = False, turns: Sequence[Turn] = ()) -> None:
+        """Show the sign, before anything is changed. Raise Held if another pass shows it. `turns` are what the pass
+        begins with.
 
         `lasting`: snapshots are going to be started, so xapi writes it to its disk too. Else it would be gone with a
         host that dies in the first minutes of a pass, and nobody would look for what its snapshots have left.
         """
         if not self._shown:
-            self._add()
+            self._add(turns)
         if lasting and self._shown and not self._on_disk:
             self._on_disk = not write_database(self._context, None)
 
-    def _add(self) -> None:
+    def _add(self, turns: Sequence[Turn]) -> None:
         process = os.getpid()
         since = format_datetime(self._context.clock.now())
-        sign = {"pid": process, "started": started(process), "since": since, "notes": self._directory.identity()}
+        sign: Dict[str, Any] = {
+            "pid": process,
+            "started": started(process),
+            "since": since,
+            "notes": self._directory.identity(),
+        }
+        if turns:
+            sign["runs"] = {turn.policy.uuid: format_datetime(turn.counts_from) for turn in turns[:_RUNS_MAX]}
         if self._dead_since is not None:  # if this host is lost as well before that was searched for
             sign["lost"] = format_datetime(self._dead_since)
         value = json.dumps(sign)
@@ -108,6 +130,16 @@ class AtWork:
         """Remove the sign, whoever showed it."""
         with suppress(Refused, Unanswered):  # the next pass removes it
             self._context.xapi.call("pool.remove_from_other_config", self._context.pool.ref, AT_WORK)
+
+
+def shown(text: Any) -> Optional[Shown]:
+    """What a sign tells to whoever watches; None if no pass has written that."""
+    try:
+        value = json.loads(text)
+        runs = {uuid: parse_reading(at) for uuid, at in value.get("runs", {}).items() if is_uuid(uuid)}
+        return Shown(parse_reading(value["since"]), runs)
+    except MISREAD:
+        return None
 
 
 def _parsed(text: Any) -> Optional[Dict[str, Any]]:

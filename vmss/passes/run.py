@@ -297,7 +297,7 @@ class Pass:
         self, service: "Service", due: Due, settled: bool, on_request: Optional[Iterable["Planned"]] = None
     ) -> bool:
         self.around.works()
-        self._sign.show()
+        self._sign.show(turns=due.turns)
         told = len(self.teller.runs)
         try:
             complete = service.serve(due.turns, settled, on_request)
