@@ -77,6 +77,7 @@ NO_REMEDY = "it is no remedy: it says what is wrong, or what belongs to the rest
 # Not followed, and why.
 NOT_FOLLOWED = {
     "The snapshots %s on %s: %s. See what occupies it…": LOOK,
+    "See what keeps them from being coalesced: vmss doctor": LOOK,
     "See to the VM whose uuid is in the error first…": LOOK,
     "the line of /var/log/VMSSlog says why; metrics_file…": LOOK,
     "What vmss status says of the schedule…": NO_REMEDY,

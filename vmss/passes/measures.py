@@ -1,9 +1,10 @@
-"""What a pass has measured, noted for later ones: how long snapshots took, and how much of each SR is in use."""
+"""What a pass has measured, noted for later: how long snapshots took, and what is in use on each SR."""
 
-from typing import Mapping
+from typing import Dict, List, Mapping
 
 from vmss.core import plan
 from vmss.core.engine import Engine
+from vmss.core.job import Job
 from vmss.edges.room_notes import note_use
 from vmss.edges.vms import note_took
 from vmss.passes.context import Context
@@ -16,7 +17,11 @@ def note_measures(context: Context, engine: Engine, took: Mapping[int, float]) -
         job = engine.jobs[number]
         if engine.states[number].snapshot and plan.worth_noting(job, seconds):
             note_took(context.xapi, job.vm, seconds)
-    # The tokens of checkpoints are hosts, too, of which nothing is noted.
-    srs = {token for number in took for token in engine.jobs[number].tokens}
-    if srs:
-        note_use(context.xapi, sorted(srs), context.clock.now())
+    jobs: Dict[str, List[Job]] = {}
+    for number in took:
+        # The tokens of checkpoints are hosts, too, of which nothing is noted.
+        for token in engine.jobs[number].tokens:
+            jobs.setdefault(token, []).append(engine.jobs[number])
+    now = context.clock.now()
+    filling = {sr: 2 * sum(bool(job.expired) for job in jobs[sr]) < len(jobs[sr]) for sr in sorted(jobs)}
+    note_use(context.xapi, filling, now)
