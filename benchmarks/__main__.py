@@ -6,14 +6,16 @@ import platform
 import time
 from typing import Callable, Dict, Iterator, Tuple
 
-from benchmarks import calls, makespan, processes
+from benchmarks import calls, commands, forecast, makespan, processes
 
 
 def main() -> None:
     """Print the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the largest pools: a third of the time")
-    parser.add_argument("--only", choices=("makespan", "calls", "processes"), help="measure one part")
+    parser.add_argument(
+        "--only", choices=("makespan", "calls", "processes", "commands", "forecast"), help="measure one part"
+    )
     args = parser.parse_args()
     began = time.time()
     print("Python %s on %d processors" % (platform.python_version(), os.cpu_count() or 1))
@@ -22,6 +24,9 @@ def main() -> None:
         "makespan": ("The order of a pass", lambda: makespan.page((50, 200, 1000, 5000)[:end])),
         "calls": ("Calls and bytes", lambda: calls.page((0, 100, 1000, 10000)[:end])),
         "processes": ("Processes", lambda: processes.page((100, 400, 5000)[:end])),
+        # The largest of these pools takes minutes by itself: only who asks for it waits so long.
+        "commands": ("Commands that read", lambda: commands.page((1000, 5000)[: end if args.only else 1])),
+        "forecast": ("The forecast of room and chains", lambda: forecast.page(quick=args.quick)),
     }
     for name, (title, page) in parts.items():
         if args.only in (None, name):

@@ -27,9 +27,11 @@ from tests.test_readme_commands import environment
 from vmss.cli.main import COMMANDS as OURS
 from vmss.core.coverage import DISABLED, EMPTY, LEFT_BEHIND, LEFT_OUT, UNSCHEDULED, Row
 from vmss.core.records import FROZEN_PREFIX, NULL
+from vmss.edges.chain_notes import all_wait, waiting_of
 from vmss.edges.lock import LockDirectory
-from vmss.insight import coverage
+from vmss.insight import coverage, state
 from vmss.insight.findings import Finding
+from vmss.insight.lock_and_log import read_local
 from vmss.insight.reading import reading
 from vmss.installation.install import example
 from vmss.passes.journal import LEFT_OVER
@@ -84,6 +86,7 @@ NO_REMEDY = "it is no remedy: it says what is wrong, or what belongs to the rest
 # Not followed, and why.
 NOT_FOLLOWED = {
     "The snapshots %s on %s: %s. See what occupies it…": LOOK,
+    "See what keeps them from being coalesced: vmss doctor": LOOK,
     "See to the VM whose uuid is in the error first…": LOOK,
     "the line of /var/log/VMSSlog says why; metrics_file…": LOOK,
     "the check receivers of vmss doctor says…": LOOK,
@@ -798,6 +801,50 @@ def test_chains_that_grow(ward: Ward, tmp_path: Path) -> None:
     pool.simulator.set_time(pool.simulator.now() + timedelta(hours=2))
     pool.call("SR.remove_from_sm_config", sr, "gc_no_space")  # as the collector does when it has room
     assert not [finding for finding in ward.bad() if finding.check == "chains"]
+
+
+@mends("start it: xe sr-scan…")
+def test_coalescing_that_has_stopped(ward: Ward, tmp_path: Path) -> None:
+    """Somebody has switched it off, and on again later, which starts no collector."""
+    pool, hands = ward.pool, Hands(ward.pool, tmp_path)
+    (vbd,) = pool.call("VM.get_VBDs", ward.vms[0])
+    disk = pool.call("VBD.get_VDI", vbd)
+    sr = pool.call("VDI.get_SR", disk)
+    pool.call("SR.add_to_other_config", sr, "gc", "false")
+    for hour in (11, 12, 23):  # twelve hours after the first note of what is in use comes the next
+        pool.call("simulator.write", disk, 1 << 20)
+        pool.at(hour, 15)
+        pool.tick()
+    noted = waiting_of(pool.call("SR.get_other_config", sr))
+    assert noted is not None and len(noted.images) == 2 and all_wait(pool.xapi, noted)
+    pool.at(22, 0, day=3)
+    assert [found.text for found in told(ward)] == [
+        "coalescing is switched off on the storage repository 'sr 0': what is deleted there frees nothing"
+    ]
+    pool.at(22, 15, day=3)
+    pool.tick()  # it deletes one more, and the note stays
+    assert waiting_of(pool.call("SR.get_other_config", sr)) == noted
+    pool.call("SR.remove_from_other_config", sr, "gc")
+    assert told(ward) == []  # it is not yet a day
+    pool.at(23, 20, day=3)
+    (found,) = told(ward)
+    assert found.text == "the storage repository 'sr 0' has coalesced nothing for 1 d"
+    assert found.evidence == "2 images that waited then wait still: " + " and ".join(noted.images)
+    assert found in said_by_status(ward)
+    hands.do(commands(found.remedy)[0])
+    pool.at(23, 40, day=3)
+    assert told(ward) == []
+
+
+def told(ward: Ward) -> List[Finding]:
+    """What is wrong with chains, as doctor and status say it."""
+    return [finding for finding in ward.bad() if finding.check == "chains"]
+
+
+def said_by_status(ward: Ward) -> List[Finding]:
+    """What `vmss status` finds."""
+    with reading(ward.pool.surroundings()) as session:
+        return state.examine(session, read_local(ward.pool.place, session, session.now()), session.now()).findings
 
 
 # What the alert of a run that failed says

@@ -90,7 +90,7 @@ def test_what_it_costs_does_not_grow_with_the_vms(pool: TestPool, tmp_path: Path
     front = Front(path, pool.socket)
     assert Said(pool, xapi="unix:" + path).status == 0
     assert len(without_srs(front.calls)) <= 6 + 2, front.calls  # two for each policy that ran
-    assert len(front.calls) - len(without_srs(front.calls)) == 1 + 3  # three for each storage repository
+    assert len(front.calls) - len(without_srs(front.calls)) == 1 + 4  # four for each storage repository
     assert not [call for call in front.calls if call.startswith("VM.") and call != "VM.get_all_where"]
 
 

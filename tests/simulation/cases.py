@@ -23,6 +23,7 @@ CHECKS: Dict[str, str] = {
     "11 told": "a broken promise is told by status, also while a pass runs",
     "11 left told": "what is left over is told by status until it is gone",
     "11 room": "storage repositories that are nearly full are told, and no others",
+    "11 chains": "storage repositories are said to coalesce nothing only if something waits there",
     "11 calm": "where all is well, status says OK",
     "11 made good": "also where a run has failed, and nothing of what it failed in is left",
     "11 tried again": "a VM that missed its slot has its snapshot soon after it is well again (rule 11)",

@@ -8,7 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from random import Random
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from tests.simulation.conduct import DESTROYS
 from tests.simulation.faults import Fault, Listed
@@ -483,18 +483,32 @@ class Weeks(World):
         if code and given_up and not self._depth:
             self._try_remedies(verdict.missing, text)
 
+    def _uncoalesced(self) -> Set[str]:
+        """The names of the storage repositories where images wait to be coalesced."""
+        names = set()
+        for sr, row in self.sim.db.tables["SR"].rows.items():
+            images = self.sim.storage.manager.repository(sr).images
+            merged = (image for image in images.values() if image.hidden and image.parent is not None)
+            if any(len(images[str(image.parent)].children) == 1 for image in merged):
+                names.add(str(row["name_label"]))
+        return names
+
     def _without_room(self, code: int, text: str) -> Tuple[int, str]:
-        """What status says, without what it says of storage repositories that are nearly full: that breaks no promise
-        yet. It is so said as it is."""
+        """What status says, without what it says of storage repositories that are nearly full or do not coalesce: that
+        breaks no promise yet. It is so said as it is."""
         srs = [row for row in self.sim.db.tables["SR"].rows.values() if row["type"] not in ("iso", "udev")]
         full = {row["name_label"] for row in srs if row["physical_utilisation"] >= 0.9 * row["physical_size"] > 0}
         told = set(re.findall(r"(?m)^(?:WARNING|CRITICAL): storage: the storage repository '([^']*)' is", text))
         if "\nOK: licence" in text or told:  # else there was no session
             self._check("11 room", told == full, "nearly full are %s, but status says %s" % (full, told))
-        if not told:
+        idle = set(re.findall(r"(?m)^WARNING: chains: the storage repository '([^']*)' has coalesced nothing", text))
+        self._check("11 chains", idle <= self._uncoalesced(), "nothing waits on %s, but status says so" % idle)
+        if not told and not idle:
             return code, text
-        first, *others = re.sub(r"(?:; )?the storage repository '[^']*' is [0-9]+ % full", "", text).splitlines()
-        others = [line for line in others if not line.startswith(("WARNING: storage", "CRITICAL: storage"))]
+        said = r"(?:; )?the storage repository '[^']*' (?:is [0-9]+ % full|has coalesced nothing for [0-9a-z ]*)"
+        first, *others = re.sub(said, "", text).splitlines()
+        of_storage = ("WARNING: storage", "CRITICAL: storage", "WARNING: chains")
+        others = [line for line in others if not line.startswith(of_storage)]
         states = {line.partition(":")[0] for line in others} & set(_STATES)
         code = max((_STATES.index(state) for state in states), default=0)
         first = re.sub(r"^VMSS [A-Z]+: (?:; )?", "VMSS %s: " % _STATES[code], first)

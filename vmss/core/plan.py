@@ -46,13 +46,6 @@ class Need(NamedTuple):
     thin: int
     thick: int
 
-    def __add__(self, other: "Need") -> "Need":  # type: ignore[override]
-        """Both together."""
-        return Need(self.thin + other.thin, self.thick + other.thick)
-
-
-NOTHING = Need(0, 0)
-
 
 class Expiry(NamedTuple):
     """The decision about one VM: whether it has its snapshot of the slot already; what expires, and what of that only

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Iterable, List
+from typing import List, Mapping
 
 from vmss.core.datetimes import EPOCH
 from vmss.core.room import Note
@@ -13,6 +13,8 @@ _KEY = "vmss:used"
 # A note is written if the last one is older than this, in seconds; so many are kept, which is two weeks.
 _EVERY = 12 * 3600.0
 _NOTES_MAX = 28
+# How a note ends that was made while VMs got their first snapshots.
+_FILLING = ":filling"
 
 
 def read_notes(xapi: Xapi, sr: str) -> List[Note]:
@@ -23,20 +25,26 @@ def read_notes(xapi: Xapi, sr: str) -> List[Note]:
         return []
 
 
-def note_use(xapi: Xapi, srs: Iterable[str], now: datetime) -> None:
-    """Write down how much of each of these SRs is in use now, unless that was done lately. What is no SR any more is
-    left out."""
+def note_use(xapi: Xapi, srs: Mapping[str, bool], now: datetime) -> List[str]:
+    """Write down how much of each of these SRs is in use now, and whether it is filling, unless that was done lately;
+    return those where it was written. What is no SR any more is left out."""
     seconds = (now - EPOCH).total_seconds()
-    for sr in srs:
+    written = []
+    for sr, filling in srs.items():
         with suppress(Refused, *MISREAD):
             # After the clock was set back the last one lies ahead.
-            notes = [note for note in _read(xapi, sr) if note[0] <= seconds]
-            if notes and seconds - notes[-1][0] < _EVERY:
+            notes = [note for note in _read(xapi, sr) if note.at <= seconds]
+            if notes and seconds - notes[-1].at < _EVERY:
                 continue
-            notes.append((seconds, int_of(xapi.call("SR.get_physical_utilisation", sr))))
+            notes.append(Note(seconds, int_of(xapi.call("SR.get_physical_utilisation", sr)), filling))
             xapi.call("SR.remove_from_other_config", sr, _KEY)
-            text = " ".join("%d:%d" % note for note in notes[-_NOTES_MAX:])
-            xapi.call("SR.add_to_other_config", sr, _KEY, text)
+            xapi.call("SR.add_to_other_config", sr, _KEY, " ".join(map(_text, notes[-_NOTES_MAX:])))
+            written.append(sr)
+    return written
+
+
+def _text(note: Note) -> str:
+    return "%d:%d%s" % (note.at, note.used, _FILLING if note.filling else "")
 
 
 def _read(xapi: Xapi, sr: str) -> List[Note]:
@@ -44,6 +52,7 @@ def _read(xapi: Xapi, sr: str) -> List[Note]:
     found: List[Note] = []
     for word in text.split()[-_NOTES_MAX:]:
         at, _, used = word.partition(":")
+        filling = used.endswith(_FILLING)
         with suppress(ValueError):
-            found.append((float(int(at)), int(used)))
+            found.append(Note(float(int(at)), int(used[: -len(_FILLING)] if filling else used), filling))
     return sorted(found)

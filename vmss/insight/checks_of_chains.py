@@ -1,6 +1,6 @@
 """Checks of the chains of images that disks are made of: how long they are, and what stops coalescing."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from vmss.core.chain import LIMIT, Chain, chains
@@ -15,13 +15,15 @@ from vmss.edges.sizes import read_bases
 from vmss.edges.storage import named, read_disks
 from vmss.edges.xapi import MISREAD, Refused, Xapi
 from vmss.insight.case import Case
+from vmss.insight.coalescing import stalled, switched_off
 from vmss.insight.findings import CRITICAL, OK, WARNING, Finding
 from vmss.insight.names import first_names
 
 # A chain that is as long may reach the limit before the storage has coalesced it: a schedule makes it longer each time.
 _LONG = 24
-# Upper limits on what is examined: VMs, and findings.
+# Upper limits on what is examined: VMs, storage repositories, and findings.
 _VMS_MAX = 200
+_SRS_MAX = 200
 _FINDINGS_MAX = 20
 # A snapshot that somebody has made is told of when it is older.
 _OLD = timedelta(days=30)
@@ -41,7 +43,7 @@ def lengths(case: Case) -> Iterator[Finding]:
     long = sorted((uuid for uuid in found if found[uuid].length >= _LONG), key=lambda uuid: -found[uuid].length)
     for uuid in long[:_FINDINGS_MAX]:
         yield _too_long(xapi, mine[uuid][0], mine[uuid][1], found[uuid])
-    stopped = list(_stopped(xapi, sorted({disk.sr for disk, _ in mine.values()})))
+    stopped = list(_stopped(xapi, sorted({disk.sr for disk, _ in mine.values()}), case.now))
     yield from stopped
     yield from _made_by_hand(case)
     if not long and not stopped:
@@ -93,35 +95,32 @@ def _too_long(xapi: Xapi, disk: Disk, vm: _Vm, chain: Chain) -> Finding:
 # What stops coalescing
 
 
-def _stopped(xapi: Xapi, srs: Sequence[str]) -> Iterator[Finding]:
+def _stopped(xapi: Xapi, srs: Sequence[str], now: datetime) -> Iterator[Finding]:
+    """What keeps these storage repositories from coalescing, and where none of what waits goes, whatever it is."""
+    told = []
     for sr in srs:
-        try:
-            switches, marks = xapi.call("SR.get_other_config", sr), xapi.call("SR.get_sm_config", sr)
-        except Refused:
-            continue  # it is gone
-        for key in ("gc", "coalesce"):
-            if isinstance(switches, Mapping) and switches.get(key) == "false":
-                yield _off(xapi, sr, key)
-        if isinstance(marks, Mapping) and "gc_no_space" in marks:
-            name, uuid = named(xapi, sr)
-            yield Finding(
-                WARNING,
-                "chains",
-                "the storage repository %s has too little room to coalesce" % quoted(name),
-                "gc_no_space in its sm-config",
-                "free space on it, then let it try again: xe sr-scan uuid=%s" % uuid,
-            )
+        found = list(_reasons(xapi, sr))
+        told += [sr] if found else []
+        yield from found
+    every = [str(sr) for sr in xapi.call("SR.get_all")][:_SRS_MAX]
+    yield from stalled(xapi, [sr for sr in every if sr not in told], now)
 
 
-def _off(xapi: Xapi, sr: str, key: str) -> Finding:
-    name, uuid = named(xapi, sr)
-    return Finding(
-        WARNING,
-        "chains",
-        "coalescing is switched off on the storage repository %s: what is deleted there frees nothing" % quoted(name),
-        "other-config:%s=false" % key,
-        "switch it on: xe sr-param-remove param-name=other-config param-key=%s uuid=%s" % (key, uuid),
-    )
+def _reasons(xapi: Xapi, sr: str) -> Iterator[Finding]:
+    try:
+        switches, marks = xapi.call("SR.get_other_config", sr), xapi.call("SR.get_sm_config", sr)
+    except Refused:
+        return  # it is gone
+    yield from switched_off(xapi, sr, switches)
+    if isinstance(marks, Mapping) and "gc_no_space" in marks:
+        name, uuid = named(xapi, sr)
+        yield Finding(
+            WARNING,
+            "chains",
+            "the storage repository %s has too little room to coalesce" % quoted(name),
+            "gc_no_space in its sm-config",
+            "free space on it, then let it try again: xe sr-scan uuid=%s" % uuid,
+        )
 
 
 # Snapshots that somebody has made

@@ -11,12 +11,13 @@ no other.
 
 from bisect import bisect_right
 from datetime import datetime, timedelta, tzinfo
-from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.frequencies import HOUR_KEY, MINUTES, Schedule
 from vmss.core.plan import Need
 from vmss.core.policy import Policy
 from vmss.core.schedule import next_slot, next_tick
+from vmss.core.vms import Disk
 
 # Upper limit on the policies for which another time is sought.
 _MOVES_MAX = 20
@@ -27,18 +28,25 @@ _REACH = timedelta(days=1)
 Interval = Tuple[datetime, datetime]
 
 
+class Piece(NamedTuple):
+    """What the snapshot of a VM makes on a storage repository: of a `disk`, or of memory, if that is None. `need`: the
+    room that it may need there at once; `snapshots`: how many the VM has."""
+
+    sr: str
+    need: Need
+    disk: Optional[Disk]
+    snapshots: int
+
+
 class Load(NamedTuple):
     """A policy with the duration of its runs in seconds, more than zero; the number of past runs that tell it (zero: it
-    is an estimate); and the resources that the runs work on. `needs`: by storage repository, the room that the
-    snapshots of one run may need; `freed`: how much of that expiry gives back, for VMs that have as many as are
-    kept."""
+    is an estimate); and the resources that the runs work on. `pieces`: what the snapshots of one run are made of."""
 
     policy: Policy
     seconds: float
     runs: int
     resources: FrozenSet[str]
-    needs: Mapping[str, Need] = {}
-    freed: Mapping[str, Need] = {}
+    pieces: Tuple[Piece, ...] = ()
 
     @property
     def length(self) -> timedelta:

@@ -1,18 +1,19 @@
 """How long the run of each policy usually lasts, and on which storage repositories and hosts: what a forecast needs."""
 
 from datetime import datetime
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from itertools import chain, repeat
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from vmss.core import plan
 from vmss.core.job import Job
-from vmss.core.plan import NOTHING, Expiry, Need
+from vmss.core.plan import Expiry
 from vmss.core.policy import Policy
 from vmss.core.turn import Turn
-from vmss.core.vms import Vm
+from vmss.core.vms import Disk, Vm
 from vmss.edges import storage
 from vmss.edges.vms import read_vms
 from vmss.insight import history, policies
-from vmss.insight.forecast import Load
+from vmss.insight.forecast import Load, Piece
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading
 
@@ -51,16 +52,18 @@ def read_work(session: Reading, active: Sequence[Policy], now: datetime) -> List
                 work[resource] = work.get(resource, 0.0) + job.seconds
         past = _durations(session, policy, now)
         seconds = history.median_duration(past) if past else max(work.values(), default=0.0)
-        needs: Dict[str, Need] = {}
-        freed: Dict[str, Need] = {}
-        for expiry, job in zip(expiries, jobs):
-            for sr, need in plan.needs(expiry, job, disks.of.get(job.vm, ()), suspend_sr):
-                needs[sr] = needs.get(sr, NOTHING) + need
-                if len(expiry.vm.snapshot_refs) >= policy.retained:
-                    freed[sr] = freed.get(sr, NOTHING) + need
-        load = Load(policy, max(1.0, seconds), len(past), frozenset(work), needs, freed)
+        pieces = [piece for expiry, job in zip(expiries, jobs) for piece in _pieces(expiry, job, disks.of, suspend_sr)]
+        load = Load(policy, max(1.0, seconds), len(past), frozenset(work), tuple(pieces))
         found.append(Work(load, tuple((expiry.vm, job) for expiry, job in zip(expiries, jobs))))
     return found
+
+
+def _pieces(expiry: Expiry, job: Job, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Iterator[Piece]:
+    """What the snapshot of a VM makes: of each of its disks that is not left out, and of its memory."""
+    taken = [disk for disk in disks.get(job.vm, ()) if disk.ref not in job.left_out]
+    needs = plan.needs(expiry, job, taken, suspend_sr)
+    for (sr, need), disk in zip(needs, chain(taken, repeat(None))):
+        yield Piece(sr, need, disk, len(expiry.vm.snapshot_refs))
 
 
 def _runs_until(session: Reading, policy: Policy, until: datetime) -> bool:

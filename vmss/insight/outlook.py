@@ -4,14 +4,14 @@ from datetime import timedelta
 from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence
 
 from vmss.core import words
-from vmss.core.plan import NOTHING, Need
+from vmss.core.chain import LIMIT
 from vmss.core.policy import Policy
-from vmss.core.room import AFTER_EXPIRY, FITS, Room, amount, parse_reserve, rate
+from vmss.core.room import AFTER_EXPIRY, FITS, Room
 from vmss.core.text import one_line
-from vmss.edges.room_notes import read_notes
-from vmss.edges.storage import named, read_space
+from vmss.edges.storage import named
 from vmss.edges.xapi import Refused
 from vmss.insight import forecast, policies
+from vmss.insight.demands import Coming, Long, read_coming
 from vmss.insight.forecast import Expected, Load, Move
 from vmss.insight.loads import read_loads
 from vmss.insight.policies import Entry
@@ -22,15 +22,15 @@ _DAY = timedelta(days=1)
 
 class Outlook(NamedTuple):
     """The runs to come, in order; loads and moves by the uuids of their policies; the names of storage repositories
-    and hosts by their references; the schedules that will not run, for they cannot be understood; and the room on the
-    storage repositories that the runs touch, by reference."""
+    and hosts by their references; the schedules that will not run, for they cannot be understood; and what comes of the
+    runs on their storage."""
 
     runs: List[Expected]
     loads: Mapping[str, Load]
     moves: Mapping[str, Move]
     names: Mapping[str, str]
     unreadable: List[Entry]
-    rooms: Mapping[str, Room] = {}
+    coming: Coming = Coming()
 
     def behind(self, run: Expected) -> List[str]:
         """The names of the policies that are at work when a run begins."""
@@ -62,36 +62,14 @@ def read_outlook(session: Reading, hours: int) -> Outlook:
     expected = forecast.expect(loads, session.zone, now, until)
     moves = forecast.moves(loads, session.zone, now, max(until, now + _DAY))
     by_policy = {load.policy.uuid: load for load in loads}
-    rooms = _rooms(session, expected, by_policy, hours)
     return Outlook(
         expected,
         by_policy,
         {move.policy.uuid: move for move in moves},
         read_names(session, frozenset().union(*[run.common for run in expected])),
         [entry for entry in entries if entry.policy is None],
-        rooms,
+        read_coming(session, expected, by_policy, hours),
     )
-
-
-def _rooms(session: Reading, runs: Sequence[Expected], loads: Mapping[str, Load], hours: int) -> Dict[str, Room]:
-    """The room for all snapshots of these runs, which begin within so many hours, on each storage repository that they
-    touch."""
-    needs: Dict[str, Need] = {}
-    freed: Dict[str, Need] = {}
-    for run in runs:
-        load = loads[run.policy.uuid]
-        for total, of_run in ((needs, load.needs), (freed, load.freed)):
-            for sr, need in of_run.items() if not run.missed else ():
-                total[sr] = total.get(sr, NOTHING) + need
-    reserve = parse_reserve(session.settings.room_reserve)
-    rooms = {}
-    for sr, need in needs.items():
-        space = read_space(session.xapi, sr)
-        if space is not None and space.size > 0:
-            back = amount(freed.get(sr, NOTHING), space)
-            growth = max(0, round((rate(read_notes(session.xapi, sr)) or 0.0) * hours * 3600))
-            rooms[sr] = Room(space, amount(need, space), growth, back, reserve.of(space.size))
-    return rooms
 
 
 def read_names(session: Reading, resources: FrozenSet[str]) -> Dict[str, str]:
@@ -130,9 +108,12 @@ def warnings(session: Reading, outlook: Outlook) -> Iterator[str]:
         too_long = next((run for run in runs if run.too_long), None)
         if too_long is not None:
             yield _overrun(session, outlook, too_long)
-    for sr, room in sorted(outlook.rooms.items()):
+    for sr, room in sorted(outlook.coming.rooms.items()):
         if room.verdict != FITS:
             yield _short_of_room(session, sr, room)
+    long = [one for one in outlook.coming.chains if one.expected >= LIMIT]
+    if long:
+        yield _long_chains(long)
     for move in outlook.moves.values():
         at_once = move.policy._replace(schedule=move.schedule).late(session.zone, session.now())
         yield "Move %s to %s%s: %s" % (
@@ -167,6 +148,18 @@ def _short_of_room(session: Reading, sr: str, room: Room) -> str:
         one_line(name or sr, 60),
         room.sentence,
         uuid,
+    )
+
+
+def _long_chains(long: Sequence[Long]) -> str:
+    """Chains will have as many images as are possible before these runs are over."""
+    longest = max(long, key=lambda one: one.chain.length)
+    return "The chains of %s may have %d images by then, at which no snapshot can be taken: that of %s has %d. %s" % (
+        words.counted(len(long), "disk"),
+        LIMIT,
+        longest.disk.uuid,
+        longest.chain.length,
+        "See what keeps them from being coalesced: vmss doctor",
     )
 
 

@@ -11,7 +11,6 @@ from vmss.core.assignment import Member
 from vmss.core.coverage import DISABLED, EMPTY, LEFT_BEHIND, PARTLY, UNABLE, UNSCHEDULED, Row
 from vmss.core.fate import Fate
 from vmss.core.policy import Policy
-from vmss.core.room import Note
 from vmss.core.vms import Vm
 from vmss.core.words import agree, counted
 from vmss.edges.room_notes import read_notes
@@ -100,14 +99,15 @@ class Course(NamedTuple):
 
 
 class Repository(NamedTuple):
-    """A storage repository: its room in bytes, past notes of what was in use, by how many bytes a second that grows,
-    and when it is full if it goes on so; the longest chain of images, and what waits to be coalesced."""
+    """A storage repository: its room in bytes, what was in use in the past (seconds since the epoch, and bytes), by how
+    many bytes a second that grows, and when it is full if it goes on so; the longest chain of images, and what waits to
+    be coalesced."""
 
     name: str
     uuid: str
     size: int
     used: int
-    notes: Tuple[Note, ...]
+    notes: Tuple[Tuple[float, int], ...]
     rate: Optional[float]
     full_at: Optional[datetime]
     longest: Optional[int]
@@ -338,7 +338,7 @@ def _storage(session: Reading, known: Sequence[Policy], now: datetime) -> Iterat
     chains = checks_of_chains.by_storage(xapi, known)
     found = []
     for one in rooms.read(xapi):
-        notes, mine = tuple(read_notes(xapi, one.ref)), chains.get(one.ref)
+        notes, mine = read_notes(xapi, one.ref), chains.get(one.ref)
         rate = room.rate(notes)
         name, uuid = named(xapi, one.ref)
         found.append(
@@ -347,7 +347,7 @@ def _storage(session: Reading, known: Sequence[Policy], now: datetime) -> Iterat
                 uuid,
                 one.space.size,
                 one.space.used,
-                notes,
+                tuple((note.at, note.used) for note in notes),
                 rate,
                 room.full_at(one.space, rate, now),
                 max(chain.length for chain in mine) if mine else None,

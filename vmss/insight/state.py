@@ -13,6 +13,7 @@ from vmss.core.text import one_line, quoted
 from vmss.edges.settings import Place, Settings, SettingsError, of_pool
 from vmss.edges.shell import shell_word
 from vmss.insight import (
+    coalescing,
     coverage,
     excuses,
     left_over,
@@ -86,6 +87,7 @@ def examine(session: Reading, local: Local, now: datetime) -> Tally:
     findings += left_over.findings(left, session.moment, now)
     repositories = rooms.read(session.xapi)
     findings += rooms.full(session.xapi, repositories, session.settings, now)
+    findings += coalescing.stalled(session.xapi, [one.ref for one in repositories], now)
     numbers: Dict[str, Any] = {
         "policies": len(entries),
         "vms": sum(len(policy.vms) for policy in known),

@@ -8,7 +8,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from vmss.core import plan
 from vmss.core.job import Job
 from vmss.core.plan import Expiry, Need, Space
-from vmss.core.room import FITS, Room, amount, parse_reserve
+from vmss.core.room import Room, amount, parse_reserve
 from vmss.core.text import quoted
 from vmss.core.vms import Disk
 from vmss.edges import storage
@@ -57,18 +57,18 @@ class Rooms:
         self._after[sr] = space
 
     def short(self) -> Dict[str, str]:
-        """What is said of the SRs that are nearly full, or whose snapshots do not fit, by reference."""
+        """What is said of the SRs that are nearly full, as `vmss status` has it, by reference."""
         said = {}
         reserve = parse_reserve(self._settings.room_reserve)
         for sr, after in self._after.items():
             found = self._found[sr]
-            if found is None or found.size <= 0:
+            if found is None or found.size <= 0 or 100 * found.used // found.size < self._settings.room_warning:
                 continue
             room = Room(found, after.used - found.used, 0, self._freed.get(sr, 0), reserve.of(found.size))
-            full = 100 * found.used >= self._settings.room_warning * found.size
-            if full or room.verdict != FITS:
-                text = "Little room on the storage repository %s: this run %s. Before it, %s."
-                said[sr] = text % (self._name(sr), room.verdict, room.sentence)
+            said[sr] = "Little room on the storage repository %s, before this run: %s." % (
+                self._name(sr),
+                room.sentence,
+            )
         return said
 
     def _name(self, sr: str) -> str:

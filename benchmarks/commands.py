@@ -1,0 +1,71 @@
+"""What the commands that read cost in large pools: calls, bytes, and the time and memory of their processes."""
+
+import os
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Sequence
+
+from benchmarks.processes import ROOT, Usage, measured
+from tests.simulator.test_simulator_large import SNAPSHOTS, large_pool
+from vmss.simulator import Simulator
+from vmss.simulator.server import Server
+
+COMMANDS = ("list", "status", "next", "doctor", "coverage", "plan", "metrics", "report --json")
+
+# What the command finds wrong is no failure of the benchmark; a command that asks the server nothing is.
+_RUN = "import sys; from vmss.cli.main import main; main()"
+
+
+class Cost(NamedTuple):
+    """What a command cost: its calls, the bytes of requests and answers, and its process."""
+
+    calls: int
+    size: int
+    usage: Usage
+
+
+def costs(vms: int) -> Dict[str, Cost]:
+    """The cost of each command in a pool of so many VMs, each with two disks and ten scheduled snapshots."""
+    simulator = Simulator(seed=1, now=datetime(2026, 3, 2, 10, 0, tzinfo=timezone.utc), clock="virtual")
+    large_pool(simulator, vms)
+    with tempfile.TemporaryDirectory() as folder, Server(simulator, socket=os.path.join(folder, "x.sock")):
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "VMSS_XAPI": "unix:%s/x.sock" % folder,
+            "VMSS_LOG": str(Path(folder) / "log"),
+            "VMSS_LOCK_DIR": str(Path(folder) / "lock"),
+            "TZ": "UTC",
+        }
+        return {command: _cost(simulator, environment, command) for command in COMMANDS}
+
+
+def _cost(simulator: Simulator, environment: Dict[str, str], command: str) -> Cost:
+    simulator.reset_counts()
+    usage = measured(environment, "-c", _RUN, *command.split())
+    traffic = simulator.traffic().values()
+    calls = sum(one.calls for one in traffic)
+    if calls < 3:
+        raise SystemExit("vmss %s asked the server nothing" % command)
+    return Cost(calls, sum(one.bytes_in + one.bytes_out for one in traffic), usage)
+
+
+def page(sizes: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of this part of the page."""
+    found: List[Dict[str, Cost]] = [costs(vms) for vms in sizes]
+    yield "Each VM has two disks and %d scheduled snapshots." % SNAPSHOTS
+    yield ""
+    yield "| command              |   VMs |  calls |    MiB | processor, s | peak, MB |"
+    yield "|----------------------|------:|-------:|-------:|-------------:|---------:|"
+    for command in COMMANDS:
+        for vms, of in zip(sizes, found):
+            cost = of[command]
+            yield "| %-20s | %5d | %6d | %6.1f | %12.1f | %8.0f |" % (
+                "vmss " + command,
+                vms,
+                cost.calls,
+                cost.size / (1 << 20),
+                cost.usage.cpu,
+                cost.usage.memory,
+            )
