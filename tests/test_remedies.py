@@ -89,6 +89,7 @@ NOT_FOLLOWED = {
     "See what keeps them from being coalesced: vmss doctor": LOOK,
     "See to the VM whose uuid is in the error first…": LOOK,
     "the line of /var/log/VMSSlog says why; metrics_file…": LOOK,
+    "the line of /var/log/VMSSlog says why; to make it…": LOOK,
     "the check receivers of vmss doctor says…": LOOK,
     "What vmss status says of the schedule…": NO_REMEDY,
     "Find the task that hangs…": LOOK,

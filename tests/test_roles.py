@@ -140,6 +140,7 @@ def test_what_works_in_the_file_only_has_no_effect_from_the_pool() -> None:
     values = {"login_limit": "1", "call_limit": "11", "verify_tls": "no", "ca_file": "/etc/shadow"}
     values.update(hooks_dir="/tmp", hook_limit="9", hook_error="skip", sync_hook="yes")
     values.update(sync_secret_file="/etc/shadow", sync_ca_file="/etc/shadow", metrics_file="/etc/x")
+    values.update(report_file="/etc/x", report_mail="yes", report_hour="3")
     values.update(ping_url="https://h/x", webhook_url="https://h/x", notify_ca_file="/etc/x", notify_proxy="http://h:1")
     settings, mistakes = of_pool(Settings(), {POOL_PREFIX + name: text for name, text in values.items()})
     assert settings == Settings() and len(mistakes) == len(values)

@@ -1,4 +1,4 @@
-"""The file with metrics, which another program reads: written aside and renamed, never through a link.
+"""A file for others to read, with metrics or a report: written aside and renamed, never through a link.
 
 Its directory may belong to that program's user. So everything is done relative to the directory, and what stands there
 is read only if it is a file of our own.
@@ -30,8 +30,9 @@ class Content(NamedTuple):
 class MetricsFile:
     """The file at a path. Use it as a context manager; raise MetricsFileError where its directory cannot be used."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mode: int = _MODE) -> None:
         self._path = path
+        self._mode = mode
         folder, self._name = os.path.split(path)
         try:
             # A directory that became a link would have root write into any other one.
@@ -88,10 +89,10 @@ class MetricsFile:
 
     def _write(self, name: str, text: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, _MODE, dir_fd=self._folder)
+        descriptor = os.open(name, flags, self._mode, dir_fd=self._folder)
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode("utf-8", "replace"))
-            os.fchmod(descriptor, _MODE)  # whatever the umask of who started the pass
+            os.fchmod(descriptor, self._mode)  # whatever the umask of who started the pass
 
     def _is(self, content: Content) -> bool:
         status = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)

@@ -103,6 +103,9 @@ class Settings(NamedTuple):
     keep_days: int = 0
     keep_halted: bool = False
     metrics_file: str = ""
+    report_file: str = ""
+    report_mail: bool = False
+    report_hour: int = 7
     ping_url: str = ""
     webhook_url: str = ""
     notify_ca_file: str = ""

@@ -227,6 +227,24 @@ SETTINGS: Tuple[Setting, ...] = (
         False,
     ),
     Setting(
+        "report_file",
+        forms.path,
+        "File into which a pass writes the page of vmss report, once a day. Empty: none.",
+        False,
+    ),
+    Setting(
+        "report_mail",
+        forms.boolean,
+        "Whether a pass hands the report in short to the pool's mail, once a day, also if nothing ran.",
+        False,
+    ),
+    Setting(
+        "report_hour",
+        forms.number(0, 23),
+        "The hour of the day, on the clock of the schedules, after which the first pass makes the report.",
+        False,
+    ),
+    Setting(
         "ping_url",
         forms.https_url,
         "The https address of a dead-man's switch, such as a check of Healthchecks: each tick on the coordinator asks "

@@ -122,6 +122,12 @@ COMPLAINTS: Tuple[Complaint, ...] = (
         "the line of /var/log/VMSSlog says why; metrics_file is set in /etc/vmss.conf",
     ),
     _text(
+        "report not made",
+        "The report is not (written|mailed): ",
+        "The daily report was not made",
+        "the line of /var/log/VMSSlog says why; to make it by hand: vmss report",
+    ),
+    _text(
         "receiver not told",
         "The ping was not taken: |The webhook has not taken all documents: |Receivers are not told: ",
         "A receiver of pings or documents has not taken what it was sent",

@@ -1,4 +1,4 @@
-"""A pass, and after its end what others are to know of it: the file with metrics, and receivers elsewhere.
+"""A pass, and after its end what others are to know of it: metrics, receivers elsewhere, and the daily report.
 
 By then the lock is given back and the session closed: whatever becomes of these, no snapshot fails or waits for them.
 """
@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Optional
 
 from vmss.core.problem import EXIT_FAILED, EXIT_OK, Problem
+from vmss.edges import stop
 from vmss.edges.clock import Clock
 from vmss.edges.surroundings import Surroundings
 from vmss.passes import run as passes
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 def run(request: Request, around: Surroundings) -> Report:
     """Carry out one pass. Raise a Problem if it could not begin."""
     settings = around.settings
-    if request.dry_run or not (settings.metrics_file or settings.ping_url or settings.webhook_url):
+    reports = settings.report_file or settings.report_mail
+    if request.dry_run or not (settings.metrics_file or settings.ping_url or settings.webhook_url or reports):
         return passes.run(request, around)
     publisher = _Publisher(request, around)
     try:
@@ -45,6 +47,10 @@ class _Publisher:
             from vmss.insight import metrics_writer  # most pools have no such file
 
             self._metrics = metrics_writer
+        if around.settings.report_file or around.settings.report_mail:
+            from vmss.insight import daily_report  # most pools have none
+
+            self._daily_report = daily_report
         if around.settings.webhook_url or (around.settings.ping_url and request.kicked):
             from vmss.insight import notifying  # most pools have no receiver
 
@@ -55,6 +61,12 @@ class _Publisher:
         """Tell how it ended."""
         if self._notifier is not None:
             self._notifier.finish(status)
+        self._publish_metrics(status, report)
+        settings = self.around.settings
+        if (settings.report_file or settings.report_mail) and status in (EXIT_OK, EXIT_FAILED) and not stop.requested():
+            self._daily_report.make(self.around)
+
+    def _publish_metrics(self, status: int, report: Optional[Report]) -> None:
         if self.around.settings.metrics_file:
             told = report is not None and status in (EXIT_OK, EXIT_FAILED)  # else another pass is at work, and tells
             idle = report is not None and report.idle
