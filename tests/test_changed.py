@@ -75,6 +75,28 @@ def test_one_that_is_moved_waits_too_and_one_that_was_not_makes_up_for_what_it_m
     assert names(pool, moved) == 2
 
 
+def test_its_first_slot_after_the_change_is_made_up_for_as_any_other(pool: TestPool, weekly: str) -> None:
+    pool.call("VMSS.set_enabled", weekly, True)
+    tick_at(pool, WEDNESDAY)
+    tick_at(pool, datetime(2026, 3, 15, 9, 0, tzinfo=UTC))  # the host was off on Sunday night
+    assert names(pool, weekly) == 2
+
+
+def test_a_slot_that_was_served_is_not_served_again_because_its_schedule_has_changed(pool: TestPool) -> None:
+    pool.settings = Settings(timezone="UTC", catch_up_changed=False)
+    policy = pool.policy([pool.vm("vm", [pool.sr()])], "hourly")
+    pool.at(12, 15)
+    pool.tick()
+    pool.call("VMSS.set_retained_snapshots", policy, "3")
+    pool.call("VMSS.set_type", policy, "checkpoint")
+    pool.at(12, 20)  # somebody starts a pass
+    pool.tick()
+    assert names(pool, policy) == 1
+    pool.at(13, 15)
+    pool.tick()
+    assert names(pool, policy) == 2
+
+
 def test_where_the_notes_are_lost_nothing_is(pool: TestPool, weekly: str) -> None:
     (ref,) = pool.call("pool.get_all")
     pool.call("VMSS.set_enabled", weekly, True)
