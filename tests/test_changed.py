@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.pool import TestPool
 from tests.test_late import findings
+from tests.test_owed import fail
 from vmss.core import changes
 from vmss.core.changes import Known
 from vmss.core.frequencies import Schedule
@@ -95,6 +96,22 @@ def test_a_slot_that_was_served_is_not_served_again_because_its_schedule_has_cha
     pool.at(13, 15)
     pool.tick()
     assert names(pool, policy) == 2
+
+
+@pytest.mark.parametrize("catch_up", [True, False])
+def test_a_vm_that_had_failed_is_not_tried_again_either(pool: TestPool, catch_up: bool) -> None:
+    pool.settings = Settings(timezone="UTC", catch_up_changed=catch_up)
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm], "daily", frequency="daily", schedule={"hour": "10", "min": "15"})
+    fail(pool, vm)
+    for minute in (15, 30):
+        pool.at(10, minute)
+        assert pool.tick().status == 1
+    pool.call("simulator.clear_faults")
+    pool.call("VMSS.set_type", policy, "checkpoint")
+    pool.at(10, 45)
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == catch_up
 
 
 def test_where_the_notes_are_lost_nothing_is(pool: TestPool, weekly: str) -> None:
