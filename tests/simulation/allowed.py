@@ -203,6 +203,13 @@ class Allowed:
             return False
         return vm in self._unchanged if not it.quiet else self._is_unchanged(vm, self._sim.now())
 
+    def is_excused(self, policy: Row, vm: str) -> bool:
+        """Whether a VM would get no snapshot now."""
+        row = self._vms()[vm]
+        if ONLY_RUNNING in row["tags"] and row["power_state"] != "Running":
+            return True
+        return self.values(policy).keep_halted and self._is_unchanged(vm, self._sim.now())
+
     def run_is_over(self, policy: str, excused: Set[str]) -> None:
         """These VMs got no snapshot in the run of a policy, and are excused."""
         self._excused[policy] = excused
@@ -328,6 +335,15 @@ class Allowed:
         good = self._settings.assign_by_tag and row["snapshot_schedule"] == NULL and to is not None
         if not good or names != [to["name_label"] if to else ""] or NONE in row["tags"]:
             yield 6, "%s is to be put on %s, by the tags %s" % (row["name_label"], policy, sorted(row["tags"]))
+
+    def is_misplaced(self) -> bool:
+        """Whether any VM is on another schedule than its tags name, or these contradict each other."""
+        names = {ref: row["name_label"] for ref, row in self._rows("VMSS").items()}
+        return any(
+            self._names(row) not in ([], [names.get(row["snapshot_schedule"], "")])
+            or (bool(self._names(row)) and NONE in row["tags"])
+            for row in self._vms().values()
+        )
 
     def unassigned(self) -> Iterator[str]:
         """The VMs that are on no schedule, and that a tag puts on one."""

@@ -614,7 +614,11 @@ class Observer:
             self._check(
                 9, all(runs.count(run) == 1 for run in runs), "%s is told twice of one run: %s", row["name_label"], runs
             )
-        if policy not in self._members or self._jumped:
+        if policy not in self._members:
+            return
+        if self._jumped or (said and "was tried again" in said[-1][1]):
+            self._note_excused(policy, row)
+        if self._jumped:
             return
         if said and "was tried again" in said[-1][1]:
             return  # it is about the VMs that had failed, and not about those that have joined the policy since
@@ -629,6 +633,11 @@ class Observer:
             )
         by_hand = bool(said) and "started by hand" in said[-1][1]
         self._each_has_its_own(policy, row, "".join(body for _, body in said), by_hand)
+
+    def _note_excused(self, policy: str, row: Row) -> None:
+        """A run is over of which not all is known: note the VMs that need no snapshot."""
+        excuses = {vm for vm in self._vms_of(policy) if self.allowed.excuses(row, vm, self._moment())}
+        self.allowed.run_is_over(policy, excuses)
 
     def _each_has_its_own(self, policy: str, row: Row, bodies: str, by_hand: bool) -> None:
         """A run is over: each of its VMs has its snapshot, or its alerts name it, or it needs none and they say so. Who

@@ -14,7 +14,7 @@ from tests.simulation.cases import CASES, MARKED
 from tests.simulation.faults import Drawn, Fault, Listed, parse
 from tests.simulation.invariants import OUTCOMES, Broken
 from tests.simulation.ledger import Lapse
-from tests.simulation.switches import SWITCHES, switched
+from tests.simulation.switches import SWITCHES, switched, switched_for_weeks
 from tests.simulation.troubles import Trouble, parse_troubles
 from tests.simulation.weeks import Weeks, WeeksShape, draw_weeks
 from tests.simulation.world import Shape, World, draw, thinning
@@ -117,10 +117,17 @@ class WeeksOutcome(NamedTuple):
 
 
 def live_weeks(
-    seed: int, troubles: Optional[Sequence[Trouble]] = None, weeks: float = 0.0, shape: Optional[WeeksShape] = None
+    seed: int,
+    troubles: Optional[Sequence[Trouble]] = None,
+    weeks: float = 0.0,
+    shape: Optional[WeeksShape] = None,
+    switches: Optional[Sequence[str]] = None,
 ) -> WeeksOutcome:
-    """Run the world of weeks of a seed; with these troubles, or those that the seed draws."""
-    shape = shape or draw_weeks(seed, weeks)
+    """Run the world of weeks of a seed; with these troubles, or those that the seed draws; and with these things
+    switched on, or those that the seed draws."""
+    if shape is None:
+        shape = draw_weeks(seed, weeks)
+        shape = shape._replace(pool=switched_for_weeks(shape.pool, seed, switches))
     if troubles is not None:
         shape = shape._replace(troubles=tuple(troubles))
     with _folder() as folder:
@@ -137,20 +144,29 @@ def report_weeks(seed: int, outcome: WeeksOutcome, weeks: float = 0.0) -> str:
     """What broke, the fewest troubles with which it does, and the command that shows it again."""
     first = outcome.surprises[0]
 
-    def breaks(some: List[Trouble]) -> bool:
-        return any(_kind(it) == _kind(first) for it in live_weeks(seed, some, weeks).surprises)
+    def breaks(some: List[Trouble], on: Sequence[str]) -> bool:
+        return any(_kind(it) == _kind(first) for it in live_weeks(seed, some, weeks, switches=on).surprises)
 
-    fewest = shrink(list(outcome.shape.troubles), breaks)
-    again = live_weeks(seed, fewest, weeks)
+    on = outcome.shape.pool.switched
+    fewest = shrink(list(outcome.shape.troubles), lambda some: breaks(some, on))
+    least = shrink(list(on), lambda some: breaks(fewest, some))
+    again = live_weeks(seed, fewest, weeks, switches=least)
     lines = [
         "seed %d breaks %s" % (seed, first),
-        "with %d of its %d troubles: %s"
-        % (len(fewest), len(outcome.shape.troubles), "; ".join(str(found) for found in again.surprises)),
+        "with %d of its %d troubles, switched on: %s (of %s): %s"
+        % (
+            len(fewest),
+            len(outcome.shape.troubles),
+            ", ".join(least) or "nothing",
+            ", ".join(on) or "nothing",
+            "; ".join(str(found) for found in again.surprises),
+        ),
     ]
     words = "--weeks %s --seed %d" % ("%g" % weeks if weeks else "", seed)
-    command = 'python -m tests.simulation %s --faults "%s" --show' % (
+    command = 'python -m tests.simulation %s --faults "%s" --switches "%s" --show' % (
         " ".join(words.split()),
         " ".join(map(str, fewest)),
+        " ".join(least),
     )
     return "\n".join(lines + [command])
 
@@ -292,7 +308,8 @@ def _weeks(args: argparse.Namespace) -> int:
     known: Dict[str, int] = {}
     for seed in _seeds(args):
         troubles = None if args.faults is None else parse_troubles(args.faults)
-        outcome = live_weeks(seed, troubles, args.weeks)
+        switches = None if args.switches is None else args.switches.split()
+        outcome = live_weeks(seed, troubles, args.weeks, switches=switches)
         seeds.append(seed)
         ticks, jumped = ticks + outcome.ticks, jumped + outcome.jumped
         for trouble in outcome.shape.troubles:

@@ -29,6 +29,17 @@ def switched(shape: Shape, seed: int, names: Optional[Sequence[str]] = None) -> 
     return shape._replace(switched=tuple(names))
 
 
+def switched_for_weeks(shape: Shape, seed: int, names: Optional[Sequence[str]] = None) -> Shape:
+    """The same of a world of weeks: there troubles shut VMs down, and go by the names of disks. A VM of which a disk is
+    left out cannot be checkpointed: it gets a plain snapshot, for else it would fail at each slot."""
+    shape = switched(shape, seed, names)
+    marks = tuple(tuple(mark and KEYED for mark in of_vm) for of_vm in shape.marks)
+    people = tuple(person for person in shape.people if person != POWER)
+    if marks:
+        shape = shape._replace(settings=shape.settings._replace(checkpoint_fallback="snapshot"))
+    return shape._replace(marks=marks, people=people)
+
+
 def drawn(seed: int) -> List[str]:
     """What a seed switches on."""
     random = Random("switches %d" % seed)
