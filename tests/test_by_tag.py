@@ -1,5 +1,6 @@
 """The setting assign_by_tag: which VMs a tick puts on schedules, what it leaves alone and says, and what it costs."""
 
+from pathlib import Path
 from typing import Any, List
 
 import pytest
@@ -62,6 +63,21 @@ def test_a_vm_with_the_tag_comes_on_the_schedule_and_is_served_in_the_same_tick(
     assert (schedule_of(pool, vm), schedule_of(pool, other)) == ("nightly", "") and len(pool.snapshots(vm)) == 1
     uuids = pool.uuid("VM", vm), pool.uuid("VMSS", policy)
     assert "VM %s (web) is put on policy %s by its tag" % uuids in pool.log() and len(told(pool)) == 1
+
+
+def test_a_full_disk_keeps_no_vm_from_its_snapshot(pool: TestPool) -> None:
+    vm = tagged(pool, "web", "vmss:nightly")
+    tagged(pool, "lost", "vmss:absent")
+    pool.policy(name="nightly")
+    pool.at(10, 15)
+    pool.tick()
+    pool.settings = pool.settings._replace(timezone="UTC")
+    name = pool.uuid("pool", pool.call("pool.get_all")[0]) + ".tags"
+    Path(pool.place.lock_dir, name).unlink()
+    Path(pool.place.lock_dir, name + ".new").mkdir()  # so it cannot be written
+    pool.at(11, 15)
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == 2 and len(told(pool)) == 2
 
 
 def test_it_takes_none_off_moves_none_and_deletes_nothing(pool: TestPool) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.pool import TestPool
 from tests.test_late import findings
+from tests.test_owed import fail
 from vmss.core import changes
 from vmss.core.changes import Known
 from vmss.core.frequencies import Schedule
@@ -73,6 +74,44 @@ def test_one_that_is_moved_waits_too_and_one_that_was_not_makes_up_for_what_it_m
     assert not [text for text in findings(pool) if "missed" in text and "moved" in text]
     tick_at(pool, pool.simulator.now().replace(hour=6, minute=0) + timedelta(days=1))
     assert names(pool, moved) == 2
+
+
+def test_its_first_slot_after_the_change_is_made_up_for_as_any_other(pool: TestPool, weekly: str) -> None:
+    pool.call("VMSS.set_enabled", weekly, True)
+    tick_at(pool, WEDNESDAY)
+    tick_at(pool, datetime(2026, 3, 15, 9, 0, tzinfo=UTC))  # the host was off on Sunday night
+    assert names(pool, weekly) == 2
+
+
+def test_a_slot_that_was_served_is_not_served_again_because_its_schedule_has_changed(pool: TestPool) -> None:
+    pool.settings = Settings(timezone="UTC", catch_up_changed=False)
+    policy = pool.policy([pool.vm("vm", [pool.sr()])], "hourly")
+    pool.at(12, 15)
+    pool.tick()
+    pool.call("VMSS.set_retained_snapshots", policy, "3")
+    pool.call("VMSS.set_type", policy, "checkpoint")
+    pool.at(12, 20)  # somebody starts a pass
+    pool.tick()
+    assert names(pool, policy) == 1
+    pool.at(13, 15)
+    pool.tick()
+    assert names(pool, policy) == 2
+
+
+@pytest.mark.parametrize("catch_up", [True, False])
+def test_a_vm_that_had_failed_is_not_tried_again_either(pool: TestPool, catch_up: bool) -> None:
+    pool.settings = Settings(timezone="UTC", catch_up_changed=catch_up)
+    vm = pool.vm("vm", [pool.sr()])
+    policy = pool.policy([vm], "daily", frequency="daily", schedule={"hour": "10", "min": "15"})
+    fail(pool, vm)
+    for minute in (15, 30):
+        pool.at(10, minute)
+        assert pool.tick().status == 1
+    pool.call("simulator.clear_faults")
+    pool.call("VMSS.set_type", policy, "checkpoint")
+    pool.at(10, 45)
+    assert pool.tick().status == 0
+    assert len(pool.snapshots(vm)) == catch_up
 
 
 def test_where_the_notes_are_lost_nothing_is(pool: TestPool, weekly: str) -> None:

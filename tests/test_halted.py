@@ -53,6 +53,18 @@ def test_without_the_setting_it_does_and_monitoring_would_miss_it(pool: TestPool
     assert len(pool.snapshots(halted)) == 2
 
 
+def test_a_disk_that_is_left_out_keeps_it_no_less_equal(pool: TestPool, halted: str) -> None:
+    sr = pool.call("SR.get_by_name_label", "sr")[0]
+    left_out = pool.vdi(sr, name="[NOSNAP] scratch")
+    pool.vbd(halted, left_out, 5)
+    pool.settings = Settings(timezone="UTC", keep_halted=True, skip_disks="[NOSNAP]")
+    next_hours(pool, 11, 12)
+    assert len(pool.snapshots(halted)) == 1
+    pool.settings = Settings(timezone="UTC", keep_halted=True)
+    next_hours(pool, 13, 14)
+    assert len(pool.snapshots(halted)) == 2
+
+
 def started(pool: TestPool, vm: str) -> None:
     pool.call("VM.start", vm, False, False)
     pool.call("VM.hard_shutdown", vm)

@@ -54,6 +54,56 @@ MUTATIONS: List[Mutation] = [
         ("a halted VM is checkpointed", 'if vm.power_state == "Halted" else', 'if vm.power_state == "" else', "run"),
         ("a disk that is to be left out is taken", "if disk.skip or", "if", "ways"),
         ("a VM that cannot be checkpointed gets nothing", "return [ended] if job.fallback and", "return [] if", "ways"),
+        (
+            "a VM that is to have no memory saved is checkpointed",
+            "and NO_MEMORY in vm.tags",
+            'and "" in vm.tags',
+            "ways",
+        ),
+    ),
+    *_of(
+        "vmss/edges/halted.py",
+        (
+            "a halted VM that ran meanwhile gets no snapshot",
+            "started < snapshot - _CLOCKS_DIFFER",
+            "started is not None",
+            "halted",
+        ),
+        (
+            "a halted VM always gets one more",
+            "return {\n        vm.ref\n",
+            "return set() and {\n        vm.ref\n",
+            "halted",
+        ),
+    ),
+    *_of(
+        "vmss/edges/excused.py",
+        ("a VM that runs gets no snapshot", "not _ran(xapi, vm, slot))", "_ran(xapi, vm, slot))", "ways"),
+        ("a VM gets a snapshot only if it runs", "if ONLY_RUNNING in vm.tags and not", "if not", "run"),
+    ),
+    *_of(
+        "vmss/core/served.py",
+        (
+            "which VMs got no snapshot is not told",
+            "sorted(set(self.excused))",
+            "sorted(set(self.excused[:0]))",
+            "halted",
+        ),
+    ),
+    *_of(
+        "vmss/core/policy.py",
+        ("a slot is too late at once", "slot + max(self.late_limit, TICK_INTERVAL)", "slot", "late"),
+        ("no slot is too late", "return self.late_limit is not None and", "return False and", "late"),
+        ("a schedule that has changed makes up", "self.last_run, self.changed\n", "self.last_run, None\n", "changed"),
+    ),
+    *_of("vmss/passes/lapsed.py", ("what is too late is not told", "in due.lapsed:", "in due.lapsed[:0]:", "late")),
+    *_of(
+        "vmss/core/by_tag.py",
+        ("a tag puts no VM on a schedule", "one.vm.schedule != one.to.ref]", "one.obstacle]", "by_tag"),
+        ("one of several tags counts", "if NONE in vm.tags or len(names) > 1:", "if NONE in vm.tags:", "by_tag"),
+    ),
+    *_of(
+        "vmss/passes/planning.py", ("a VM is excused from runs by hand", "and not turn.forced]", "and True]", "halted")
     ),
     *_of(
         "vmss/core/plan.py",

@@ -11,7 +11,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional
 
 from tests.simulation.cases import CASES
 from tests.simulation.faults import Fault, parse
-from tests.simulation.once import ONCE
+from tests.simulation.once import ONCE, Once
 from tests.simulation.run import live, live_weeks
 from tests.simulation.small import SEED, SmallWorld, small, worlds
 
@@ -41,8 +41,8 @@ def _passes(seed: int) -> Piece:
     return Piece("seed %d" % seed, lambda: [str(broken) for broken in live(seed).found])
 
 
-def _once(name: str, seed: int, faults: str) -> Piece:
-    return Piece(name, lambda: [str(broken) for broken in live(seed, parse(faults)).found])
+def _once(name: str, it: Once) -> Piece:
+    return Piece(name, lambda: list(map(str, live(it.seed, parse(it.faults), switches=it.switches.split()).found)))
 
 
 def _struck(call: int, kind: str, seconds: float) -> Piece:
@@ -76,7 +76,7 @@ def _weeks(seed: int) -> Piece:
 def pieces() -> Iterator[Piece]:
     """What is run, what tells most for its time first; without an end."""
     yield from map(_passes, range(1, 9))
-    yield from (_once(name, seed, faults) for name, (seed, faults) in ONCE.items())
+    yield from (_once(name, it) for name, it in ONCE.items())
     yield from (_small(name, it) for name, it in worlds().items() if it.telling)
     yield from (_struck(call, kind, 100.0) for call in range(3, 60, 12) for kind in ("killed_after", "xapi_killed"))
     yield from map(_case, CASES)

@@ -19,6 +19,7 @@ UTC = timezone.utc
 
 # What each check asks; the number is the invariant's, or the rule's where there is a word with it.
 CHECKS: Dict[str, str] = {
+    "1 assigned": "in the end each VM is on the schedule that its tag names, if it can be",
     "9 told": "a run is told soon after its limits, whatever hangs",
     "11 told": "a broken promise is told by status, also while a pass runs",
     "11 left told": "what is left over is told by status until it is gone",

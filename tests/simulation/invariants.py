@@ -8,13 +8,12 @@ import fcntl
 import json
 import re
 from contextlib import suppress
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from math import inf
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from dateutil import tz
-
+from tests.simulation.allowed import Allowed, Moment
 from tests.simulation.conduct import TAKES, Conduct, Found, Limits
 from tests.simulation.power import Power
 from tests.simulation.slots import latest_slot
@@ -86,13 +85,15 @@ class Observer:
         steady: Callable[[], float],
         stop_limit: float,
         limits: Limits,
+        allowed: Allowed,
     ) -> None:
-        """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to."""
+        """`lock_dirs` are those of all hosts. `steady` gives seconds that pass whatever the clock is set to; `allowed`
+        knows what is switched on."""
         self.sim = sim
         self._limits = limits
         self._conduct = Conduct(sim, limits, steady)
         self.found: List[Broken] = []
-        self.days_kept = 0  # the setting keep: of so many days the newest snapshot stays
+        self.allowed = allowed
         self.checked: Dict[int, int] = dict.fromkeys([*range(1, 11), 14, 15], 0)
         self.power = Power(sim)
         self._lock_dirs = lock_dirs
@@ -157,6 +158,7 @@ class Observer:
         self._pruning = False  # this pass was asked to delete what exceeds retention, and to take nothing
         self.first_holds_the_lock = False  # while a second pass runs
         self._forced = 0  # runs that somebody asked for: they take a snapshot more of a slot
+        self._by_hand = False  # somebody has asked for one in this pass
         self._peace_since = self._latest
         self._last_runs: Dict[str, datetime] = {}  # then
         self._counts: Dict[str, int] = {}  # then: how many snapshots each VM had that retention counts
@@ -209,11 +211,16 @@ class Observer:
         (pool,) = self._rows("pool").values()
         return bool(pool["restrictions"].get("restrict_vmss") == "true")
 
+    def _moment(self) -> Moment:
+        return Moment(self._began, self._steady_began, self._by_hand, self._quiet, self._jumped, self._restarted)
+
     # During a pass
 
     def begin(self) -> None:
         """A pass begins."""
         self.power.begin()
+        self.allowed.begin(self.sim.now())
+        self._by_hand = False
         self._conduct = Conduct(self.sim, self._limits, self._steady)
         now = self._began = self._latest = self.sim.now()
         self._steady_began = self._steady()
@@ -264,6 +271,7 @@ class Observer:
     def changed(self) -> None:
         """Somebody else has changed something, or may have."""
         self._quiet = False
+        self.allowed.changed()
         if self.sim.now() < self._latest:
             self._jumped = True
         self._now()
@@ -300,6 +308,7 @@ class Observer:
         """xapi has ended and begun."""
         self._restarted = self._restarted_in_pass = self._disturbed = True
         self._saved = set(self.scheduled())  # it has read them from there
+        self.allowed.restarted()
         self.changed()
 
     def asked(self, method: str, params: List[Any]) -> None:
@@ -316,6 +325,7 @@ class Observer:
         elif method == "event.from" and self._stop_asked is not None:
             self._stop_seen = True
         if method in TAKES:
+            self._hold(self.allowed.takes(method, str(params[1]), self._moment()))
             self._is_named(str(params[1]), str(params[2]))
             self._names.setdefault(str(params[1]), set()).add(str(params[2]))
             policy = self._rows("VM").get(params[1], {}).get("snapshot_schedule", NULL)
@@ -343,6 +353,8 @@ class Observer:
             self._disk_goes(str(params[1]))
         elif method == "message.create":
             self._told_of.add((str(params[1]), str(params[4])))
+        elif method == "VM.set_snapshot_schedule":
+            self._hold(self.allowed.assigns(str(params[1]), str(params[2]), self._moment()))
         elif method == "VMSS.set_last_run_time":
             self._run_is_over(str(params[1]), str(params[2]))
 
@@ -359,11 +371,20 @@ class Observer:
                 self._excused.add(answer["Value"])
         elif method == "pool.sync_database":
             self._saved = set(self.scheduled())
+        elif method == "VM.set_snapshot_schedule":
+            self._is_assigned(str(params[1]), str(params[2]))
         elif method == "VMSS.get_all_records":
             self._read_on |= {ref for ref, row in self._rows("VMSS").items() if row["enabled"]}
         elif method == "message.create" and params[1] in OUTCOMES:
             self._said.setdefault(str(params[4]), []).append((str(params[1]), str(params[5])))
             self._says_what_is_deleted(str(params[5]))
+
+    def _is_assigned(self, vm: str, policy: str) -> None:
+        """The pass has put a VM on a schedule."""
+        self._on_since[vm] = policy, self._steady()
+        self._members.setdefault(policy, set()).add(vm)
+        if policy in self._rows("VMSS"):
+            self._retained.setdefault(vm, set()).add(self._rows("VMSS")[policy]["retained_snapshots"])
 
     def heard(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
         """The answer has come to the code under test."""
@@ -408,7 +429,9 @@ class Observer:
             if row["name_label"] == label:
                 on = policy in self._read_on
                 self._check(1, on or bool(self._forced), "%s is taken, and its schedule is off", name)
-                is_slot = self.latest_slot(row, when) == when
+                slot = self.latest_slot(row, when)
+                is_slot = slot == when
+                self._hold(self.allowed.is_in_time(policy, row, when, slot, self._moment()))
                 self._check(
                     1, is_slot or began <= when or self._jumped, "%s: this is no slot, nor when a run began", name
                 )
@@ -475,8 +498,10 @@ class Observer:
             and other not in self._tried | self._stuck  # what could not be deleted is passed over
             and not it["current_operations"]  # somebody copies it
         ]
-        if self.days_kept:
-            self._of_a_day(ref, vm, mine, allowed)
+        policy = self._rows("VMSS").get(self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL))
+        if self.allowed.thins and (policy is None or self.allowed.rule(policy, vm)[0]):
+            if policy is not None:  # else nobody knows by which rule it goes
+                self._goes_by_rule(ref, vm, policy, mine, allowed)
         else:
             self._check(2, not older, "%s goes before the older %s", name, older)
         # xapi gives the times of snapshots in whole seconds.
@@ -496,19 +521,19 @@ class Observer:
                 if it["type"] == "suspend" or users == {ref}:
                     self._doomed_disks[it["uuid"]] = row["uuid"], it["SR"]
 
-    def _of_a_day(self, ref: str, vm: str, mine: Dict[str, Row], allowed: int) -> None:
-        """A snapshot is to go, of a VM of which the newest of each of some days are to stay: it is none of these."""
-        policy = self._rows("VMSS").get(self._rows("VM").get(vm, {}).get("snapshot_schedule", NULL))
-        if policy is None or not self._quiet or self._taken_away or self._jumped:
+    def _goes_by_rule(self, ref: str, vm: str, policy: Row, mine: Dict[str, Row], allowed: int) -> None:
+        """A snapshot is to go, of a VM of which not the newest are to stay: it is none of those that are."""
+        if not self._quiet or self._taken_away or self._jumped:
             return
-        newest: Dict[date, str] = {}
-        for other, it in sorted(mine.items(), key=lambda item: (item[1]["snapshot_time"], item[1]["uuid"])):
-            if it["snapshot_time"] <= self._latest:
-                slot = latest_slot(self._zone, policy, it["snapshot_time"].replace(tzinfo=UTC))
-                newest[slot.astimezone(tz.gettz(self._zone)).date()] = other
-        stay = [newest[day] for day in sorted(newest, reverse=True)[: min(self.days_kept, allowed)]]
+        times = {
+            other: it["snapshot_time"].replace(tzinfo=UTC)
+            for other, it in mine.items()
+            if it["snapshot_time"] <= self._latest
+        }
+        # Nobody knows when it was decided: those that are young enough to stay are fewer with each moment.
+        stays = all(ref in self.allowed.stay(policy, vm, times, allowed, now) for now in (self._began, self._latest))
         name = mine[ref]["name_label"] if ref in mine else ref
-        self._check(2, ref not in stay, "%s goes, the newest of one of the last %d days", name, self.days_kept)
+        self._check(2, not stays, "%s goes, and by the rule %s it stays", name, self.allowed.rule(policy, vm))
 
     def _few_go(self, ref: str, vm: str, name: str) -> None:
         """A snapshot of a VM is to go: not more than a run may delete."""
@@ -589,7 +614,11 @@ class Observer:
             self._check(
                 9, all(runs.count(run) == 1 for run in runs), "%s is told twice of one run: %s", row["name_label"], runs
             )
-        if policy not in self._members or self._jumped:
+        if policy not in self._members:
+            return
+        if self._jumped or (said and "was tried again" in said[-1][1]):
+            self._note_excused(policy, row)
+        if self._jumped:
             return
         if said and "was tried again" in said[-1][1]:
             return  # it is about the VMs that had failed, and not about those that have joined the policy since
@@ -602,22 +631,40 @@ class Observer:
                 row["name_label"],
                 earlier,
             )
-        bodies = "".join(body for _, body in said)
+        by_hand = bool(said) and "started by hand" in said[-1][1]
+        self._each_has_its_own(policy, row, "".join(body for _, body in said), by_hand)
+
+    def _note_excused(self, policy: str, row: Row) -> None:
+        """A run is over of which not all is known: note the VMs that need no snapshot."""
+        excuses = {vm for vm in self._vms_of(policy) if self.allowed.excuses(row, vm, self._moment())}
+        self.allowed.run_is_over(policy, excuses)
+
+    def _each_has_its_own(self, policy: str, row: Row, bodies: str, by_hand: bool) -> None:
+        """A run is over: each of its VMs has its snapshot, or its alerts name it, or it needs none and they say so. Who
+        runs a schedule by hand wants one of each."""
+        excused: Set[str] = set()
         for vm in sorted(self._members[policy] & self._vms_of(policy)):
             it = self._rows("VM")[vm]
             has = any(
                 snapshot["snapshot_of"] == vm and snapshot["snapshot_time"].replace(tzinfo=UTC) >= self._slots[policy]
                 for snapshot in self.scheduled().values()
             )
+            named = "UUID:%s " % it["uuid"] in bodies
+            if not has and not named and not by_hand and self.allowed.excuses(row, vm, self._moment()):
+                excused.add(vm)
             # Somebody may have deleted it since; and xapi may have forgotten it.
             if not self._disturbed:
                 self._check(
                     6,
-                    has or "UUID:%s " % it["uuid"] in bodies,
+                    has or named or vm in excused,
                     "%s has no snapshot, and the alert of %s does not name it",
                     it["name_label"],
                     row["name_label"],
                 )
+        self.allowed.run_is_over(policy, excused)
+        told = self.allowed.told(bodies)
+        if not self._disturbed:
+            self._check(9, told >= len(excused), "%d VMs are left out, and %d are told", len(excused), told)
 
     def about_to_change(self) -> Dict[str, str]:
         """Others are about to change something. Return the scheduled snapshots that there are, with their uuids."""
@@ -687,6 +734,7 @@ class Observer:
     def forced(self) -> None:
         """Somebody asks for a run of a policy whatever its schedule."""
         self._forced += 1
+        self._by_hand = True
         self._quiet = False
 
     def pruned(self) -> None:
@@ -718,6 +766,7 @@ class Observer:
     def end(self, status: str) -> None:
         """A pass has ended."""
         quiet = self._quiet
+        self._hold(self.allowed.ended(status, self._kept, self._moment()))
         self.changed()
         lasted = self._steady() - self._steady_began
         self._check(7, lasted < LONGEST_PASS, "the pass lasted for %d s", lasted)
@@ -762,6 +811,8 @@ class Observer:
             slot = self.latest_slot(row, self._began)
             last = row["last_run_time"].replace(tzinfo=UTC)
             if not row["enabled"] or not self._members[ref] or last.year == 1970 or last >= slot:
+                continue
+            if self.allowed.is_not_due(ref, row, slot, self._began):
                 continue
             told = [
                 it
@@ -831,7 +882,10 @@ class Observer:
             # One that never ran, as far as anybody can tell, is due only in the tick of its slot.
             if not row["enabled"] or not members or last.year == 1970 or last > now:
                 continue
-            self._check(9, slot <= last, "%s of %s was not served", slot, row["name_label"])
+            unserved = slot > last and self.allowed.may_be_unserved(policy, row, slot, messages)
+            self._check(9, slot <= last or unserved, "%s of %s was not served", slot, row["name_label"])
+            if unserved:
+                continue
             mine = [
                 it
                 for it in messages
@@ -843,6 +897,7 @@ class Observer:
             bodies = "".join(it["body"] for it in mine)
             if slot < self._peace_since or last == self._last_runs.get(policy):
                 continue  # it was served before the end of the faults: somebody may have deleted its snapshot since
+            excused = 0
             # What was dated in the future may have got a date of this slot by now.
             for vm in sorted(members - self._ahead):
                 count = sum(
@@ -852,22 +907,32 @@ class Observer:
                 )
                 it = self._rows("VM")[vm]
                 named = "UUID:%s " % it["uuid"] in bodies
+                spared = not count and not named and self._was_excused(policy, row, vm)
+                excused += spared
                 # Where the clock was set back, the slot may have come before: then somebody may have asked for a run by
                 # hand since, and somebody may have deleted what was taken.
                 most = 1 + self._forced if self._jumped else 1
                 taken_away = self._jumped and any(of == vm and time >= slot for of, time in self._deleted)
                 self._check(
                     1,
-                    1 <= count <= most or ((named or taken_away) and not count),
+                    1 <= count <= most or ((named or taken_away or spared) and not count),
                     "%s has %d snapshots of %s",
                     it["name_label"],
                     count,
                     slot,
                 )
                 self._keeps_no_more(vm, row, len(mine), named)
+            told = self.allowed.told(bodies)
+            self._check(9, told >= excused, "%d VMs are left out, and %d are told", excused, told)
+        unassigned = list(self.allowed.unassigned())
+        self._check(1, not unassigned, "VMs that their tags put on a schedule are on none: %s", unassigned)
         self._nothing_left()
         down = list(self.power.down())
         self._check(14, not down, "VMs that nobody else has suspended are not running: %s", down)
+
+    def _was_excused(self, policy: str, row: Row, vm: str) -> bool:
+        """Whether the last run of a policy may have left a VM out; where the clock was set back, nobody has looked."""
+        return self.allowed.was_excused(policy, vm) or (self._jumped and self.allowed.excuses(row, vm, self._moment()))
 
     def _counted(self, now: datetime) -> Dict[str, int]:
         """How many snapshots each VM has that retention counts at some time."""

@@ -8,6 +8,7 @@ import json
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from tests.simulation.allowed import Allowed
 from tests.simulation.slots import latest_slot
 from vmss.simulator import Simulator
 
@@ -117,9 +118,10 @@ class Verdict(NamedTuple):
 class Ledger:
     """The account of one world. `lapses` are the checks that did not hold; `asked` counts how often each was made."""
 
-    def __init__(self, sim: Simulator, zone: str, snapshot_limit: int, checkpoint_limit: int) -> None:
-        """The limits are the product's settings, in seconds."""
+    def __init__(self, sim: Simulator, zone: str, snapshot_limit: int, checkpoint_limit: int, allowed: Allowed) -> None:
+        """The limits are the product's settings, in seconds; `allowed` knows what is switched on."""
         self.sim = sim
+        self._allowed = allowed
         self.snapshot_limit = snapshot_limit
         self.checkpoint_limit = checkpoint_limit
         self._told_asked: Dict[str, datetime] = {}  # by policy, the last slot of which it was asked whether it was told
@@ -415,7 +417,7 @@ class Ledger:
             member.before = self._had.get(vm, frozenset())
             member.served_asked = member.again_asked = member.kept_asked = False
         newest = self._newest(rows, now)
-        served = newest is not None and newest >= slot
+        served = (newest is not None and newest >= slot) or self._is_excused(vm, member, slot)
         if now < slot + SERVED_WITHIN:
             self.pending = True
             return
@@ -432,10 +434,18 @@ class Ledger:
             if not early and not self._touched(vm, slot - SERVED_WITHIN, now, deleting=True):
                 self._retention(vm, member, rows, policy, now)
 
+    def _is_excused(self, vm: str, member: _Member, slot: datetime) -> bool:
+        """Whether a VM needed no snapshot of a slot, by what is switched on: in the run of it, or if that were now."""
+        policy = self._rows("VMSS")[member.policy]
+        has_run = slot <= self._last_run(member) <= self.sim.now() + A_MINUTE
+        return (has_run and self._allowed.was_excused(member.policy, vm)) or self._allowed.is_excused(policy, vm)
+
     def _tried_again(self, vm: str, member: _Member, slot: datetime, now: datetime) -> None:
         """A VM that missed its slot for a reason that has passed has its snapshot some ticks later."""
         since = now - TRIED_AGAIN_WITHIN
-        if since - SETTLED_AFTER > slot + TRIED_AGAIN_UNTIL or self._failed_for_good(vm, slot):
+        limit = self._allowed.limit(self._rows("VMSS")[member.policy])
+        too_late = limit is not None and now >= slot + limit
+        if too_late or since - SETTLED_AFTER > slot + TRIED_AGAIN_UNTIL or self._failed_for_good(vm, slot):
             member.again_asked = True
             return
         if not self._has_run(member, now):
@@ -453,7 +463,7 @@ class Ledger:
 
     def _retention(self, vm: str, member: _Member, rows: Dict[str, Row], policy: Row, now: datetime) -> None:
         """What has to go has gone after a run without trouble, and not more at once than people expect."""
-        kept = self._kept()
+        kept = self._kept() & set(rows)  # one that is gone could be deleted after all
         before = member.before - self._taken_away
         label = "%s of %s" % (self._rows("VM")[vm]["name_label"], policy["name_label"])
         retained = max(member.retained, int(policy["retained_snapshots"]))
@@ -624,6 +634,8 @@ class Ledger:
         (pool,) = self._rows("pool").values()
         if pool["restrictions"].get("restrict_vmss") == "true":
             broken.append("the licence does not allow it")
+        if self._allowed.is_misplaced():
+            doubt.append("a tag names another schedule")
         doubt.extend(self._dated_in_the_future(snapshots, now))
         return verdict
 
@@ -639,6 +651,10 @@ class Ledger:
         if len(counted) > int(policy["retained_snapshots"]):
             verdict.doubt.append("%s has more snapshots than are to be kept" % name)
         if newest is not None and newest >= latest:
+            return
+        if self._is_excused(vm, member, over):
+            if not self._allowed.is_excused(policy, vm):
+                verdict.doubt.append("%s needed no snapshot of %s" % (name, over))
             return
         text = "%s of %s has no snapshot of %s"
         # One that never ran waits for a slot that it can be served at: what it had promised before is not certain.

@@ -14,9 +14,10 @@ from tests.simulation.cases import CASES, MARKED
 from tests.simulation.faults import Drawn, Fault, Listed, parse
 from tests.simulation.invariants import OUTCOMES, Broken
 from tests.simulation.ledger import Lapse
+from tests.simulation.switches import SWITCHES, switched, switched_for_weeks
 from tests.simulation.troubles import Trouble, parse_troubles
 from tests.simulation.weeks import Weeks, WeeksShape, draw_weeks
-from tests.simulation.world import Shape, World
+from tests.simulation.world import Shape, World, draw, thinning
 
 MEMORY = Path("/dev/shm")  # the log and the lock: files that need no disk
 TRIES_MAX = 400
@@ -26,7 +27,7 @@ Item = TypeVar("Item")
 
 class Outcome(NamedTuple):
     """How a world went. `failures` are the bodies of alerts that tell of VMs that failed, `twice` of those that tell of
-    a run again, `never_ran` the policies without a run at its end."""
+    a run again, `never_ran` the policies without a run at its end; `switched` is what was switched on."""
 
     passes: int
     calls: int
@@ -38,12 +39,20 @@ class Outcome(NamedTuple):
     failures: List[str]
     twice: List[str]
     never_ran: List[str]
+    switched: Sequence[str] = ()
 
 
-def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Shape] = None) -> Outcome:
-    """Run the world of a seed; with these faults, or those that the seed draws."""
+def live(
+    seed: int,
+    faults: Optional[Sequence[Fault]] = None,
+    shape: Optional[Shape] = None,
+    switches: Optional[Sequence[str]] = None,
+) -> Outcome:
+    """Run the world of a seed; with these faults, or those that the seed draws; and with these things switched on, or
+    those that the seed draws."""
     with _folder() as folder:
         plan = Drawn("faults %d" % seed) if faults is None else Listed(faults)
+        shape = switched(thinning(draw(seed), seed), seed, switches) if shape is None else shape
         world = World(seed, folder, plan, shape)
         world.live()
         logs = [Path(place.log) for place in world.places.values()]
@@ -63,6 +72,7 @@ def live(seed: int, faults: Optional[Sequence[Fault]] = None, shape: Optional[Sh
                 for row in world.sim.db.tables["VMSS"].rows.values()
                 if row["last_run_time"].year == 1970
             ],
+            shape.switched,
         )
 
 
@@ -107,10 +117,17 @@ class WeeksOutcome(NamedTuple):
 
 
 def live_weeks(
-    seed: int, troubles: Optional[Sequence[Trouble]] = None, weeks: float = 0.0, shape: Optional[WeeksShape] = None
+    seed: int,
+    troubles: Optional[Sequence[Trouble]] = None,
+    weeks: float = 0.0,
+    shape: Optional[WeeksShape] = None,
+    switches: Optional[Sequence[str]] = None,
 ) -> WeeksOutcome:
-    """Run the world of weeks of a seed; with these troubles, or those that the seed draws."""
-    shape = shape or draw_weeks(seed, weeks)
+    """Run the world of weeks of a seed; with these troubles, or those that the seed draws; and with these things
+    switched on, or those that the seed draws."""
+    if shape is None:
+        shape = draw_weeks(seed, weeks)
+        shape = shape._replace(pool=switched_for_weeks(shape.pool, seed, switches))
     if troubles is not None:
         shape = shape._replace(troubles=tuple(troubles))
     with _folder() as folder:
@@ -127,20 +144,29 @@ def report_weeks(seed: int, outcome: WeeksOutcome, weeks: float = 0.0) -> str:
     """What broke, the fewest troubles with which it does, and the command that shows it again."""
     first = outcome.surprises[0]
 
-    def breaks(some: List[Trouble]) -> bool:
-        return any(_kind(it) == _kind(first) for it in live_weeks(seed, some, weeks).surprises)
+    def breaks(some: List[Trouble], on: Sequence[str]) -> bool:
+        return any(_kind(it) == _kind(first) for it in live_weeks(seed, some, weeks, switches=on).surprises)
 
-    fewest = shrink(list(outcome.shape.troubles), breaks)
-    again = live_weeks(seed, fewest, weeks)
+    on = outcome.shape.pool.switched
+    fewest = shrink(list(outcome.shape.troubles), lambda some: breaks(some, on))
+    least = shrink(list(on), lambda some: breaks(fewest, some))
+    again = live_weeks(seed, fewest, weeks, switches=least)
     lines = [
         "seed %d breaks %s" % (seed, first),
-        "with %d of its %d troubles: %s"
-        % (len(fewest), len(outcome.shape.troubles), "; ".join(str(found) for found in again.surprises)),
+        "with %d of its %d troubles, switched on: %s (of %s): %s"
+        % (
+            len(fewest),
+            len(outcome.shape.troubles),
+            ", ".join(least) or "nothing",
+            ", ".join(on) or "nothing",
+            "; ".join(str(found) for found in again.surprises),
+        ),
     ]
     words = "--weeks %s --seed %d" % ("%g" % weeks if weeks else "", seed)
-    command = 'python -m tests.simulation %s --faults "%s" --show' % (
+    command = 'python -m tests.simulation %s --faults "%s" --switches "%s" --show' % (
         " ".join(words.split()),
         " ".join(map(str, fewest)),
+        " ".join(least),
     )
     return "\n".join(lines + [command])
 
@@ -169,16 +195,32 @@ def shrink(faults: List[Item], breaks: Callable[[List[Item]], bool]) -> List[Ite
 
 
 def report(seed: int, outcome: Outcome) -> str:
-    """What broke, the fewest faults that break it, and the command that shows it again."""
-    broken = outcome.found[0]
-    fewest = shrink(outcome.struck, lambda some: any(it.number == broken.number for it in live(seed, some).found))
-    again = live(seed, fewest)
+    """What broke, the fewest faults that break it, with the least that is switched on, and the command that shows it
+    again."""
+    number = outcome.found[0].number
+
+    def breaks(some: Sequence[Fault], on: Sequence[str]) -> bool:
+        return any(it.number == number for it in live(seed, some, switches=on).found)
+
+    fewest = shrink(outcome.struck, lambda some: breaks(some, outcome.switched))
+    least = shrink(list(outcome.switched), lambda on: breaks(fewest, on))
+    again = live(seed, fewest, switches=least)
     lines = [
-        "seed %d breaks %s" % (seed, broken),
-        "with %d of its %d faults: %s"
-        % (len(fewest), len(outcome.struck), "; ".join(str(found) for found in again.found)),
+        "seed %d breaks %s" % (seed, outcome.found[0]),
+        "with %d of its %d faults, switched on: %s (of %s): %s"
+        % (
+            len(fewest),
+            len(outcome.struck),
+            ", ".join(least) or "nothing",
+            ", ".join(outcome.switched) or "nothing",
+            "; ".join(str(found) for found in again.found),
+        ),
     ]
-    command = 'python -m tests.simulation --seed %d --faults "%s" --show' % (seed, " ".join(map(str, fewest)))
+    command = 'python -m tests.simulation --seed %d --faults "%s" --switches "%s" --show' % (
+        seed,
+        " ".join(map(str, fewest)),
+        " ".join(least),
+    )
     return "\n".join(lines + [command])
 
 
@@ -189,6 +231,9 @@ def main(words: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--count", type=int, default=0, help="so many seeds")
     parser.add_argument("--seconds", type=float, default=0.0, help="as many seeds as fit into so many seconds")
     parser.add_argument("--faults", help="these faults, or troubles, instead of those that the seed draws")
+    parser.add_argument(
+        "--switches", help="switch these on (tests/simulation/switches.py), and not what the seed draws"
+    )
     parser.add_argument("--show", action="store_true", help="print what happened, and the log")
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
     parser.add_argument(
@@ -196,6 +241,9 @@ def main(words: Optional[Sequence[str]] = None) -> int:
     )
     parser.add_argument("--case", help="the world of weeks of tests/simulation/cases.py with this in its name")
     args = parser.parse_args(words)
+    unknown = set((args.switches or "").split()) - set(SWITCHES)
+    if unknown:
+        parser.error("no switches: %s; there are %s" % (", ".join(sorted(unknown)), ", ".join(sorted(SWITCHES))))
     if args.case is not None:
         return _show_case(args.case, args.show)
     return _passes(args) if args.weeks is None else _weeks(args)
@@ -222,12 +270,15 @@ def _passes(args: argparse.Namespace) -> int:
     seeds: List[int] = []
     kinds: Dict[str, int] = {}
     checked: Dict[Any, int] = {}
+    switches: Dict[str, int] = {}
     for seed in _seeds(args):
-        outcome = live(seed, None if args.faults is None else parse(args.faults))
+        faults = None if args.faults is None else parse(args.faults)
+        outcome = live(seed, faults, switches=None if args.switches is None else args.switches.split())
         seeds.append(seed)
         passes, calls = passes + outcome.passes, calls + outcome.calls
         for fault in outcome.struck:
             _add(kinds, {fault.kind: 1})
+        _add(switches, dict.fromkeys(outcome.switched, 1))
         _add(checked, outcome.checked)
         if args.show:
             print("\n".join(outcome.history))
@@ -243,6 +294,7 @@ def _passes(args: argparse.Namespace) -> int:
         % (len(seeds), seeds[0], passes, passes / seconds, calls, sum(kinds.values()), bad)
     )
     print("faults by kind: " + ", ".join("%s %d" % item for item in sorted(kinds.items())))
+    print("worlds by what is switched on: " + ", ".join("%s %d" % item for item in sorted(switches.items())))
     print("checks by invariant: " + ", ".join("%d: %d" % item for item in sorted(checked.items())))
     return 1 if bad else 0
 
@@ -256,7 +308,8 @@ def _weeks(args: argparse.Namespace) -> int:
     known: Dict[str, int] = {}
     for seed in _seeds(args):
         troubles = None if args.faults is None else parse_troubles(args.faults)
-        outcome = live_weeks(seed, troubles, args.weeks)
+        switches = None if args.switches is None else args.switches.split()
+        outcome = live_weeks(seed, troubles, args.weeks, switches=switches)
         seeds.append(seed)
         ticks, jumped = ticks + outcome.ticks, jumped + outcome.jumped
         for trouble in outcome.shape.troubles:

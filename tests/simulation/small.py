@@ -9,6 +9,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple
 from tests.simulation.conduct import TAKES
 from tests.simulation.faults import OPERATION_ERRORS, Fault
 from tests.simulation.run import live
+from tests.simulation.switches import SWITCHES, switched
 from tests.simulation.world import PolicyShape, Shape
 from vmss.edges.settings import Settings
 from vmss.simulator.durations import Durations
@@ -200,7 +201,30 @@ def _deletions() -> Iterator[SmallWorld]:
     yield SmallWorld(small(), [Fault(1, ended, "newest_gone", 0)], fails=True)
 
 
+def _roomy() -> Shape:
+    """Eight VMs, some of which run, under three schedules that keep several, and passes that skip some slots."""
+    policies = (
+        HOURLY._replace(retained=3),
+        HOURLY._replace(type="checkpoint", schedule={"min": "15"}, retained=2),
+        HOURLY._replace(retained=2),
+    )
+    return small()._replace(
+        policies=policies,
+        vms=tuple(((0, 1) if number % 2 else (0,), number % 3 == 0, number % 3) for number in range(8)),
+        start=datetime(2026, 1, 5, tzinfo=timezone.utc),
+        steps=(60, 75, 180, 60, 15, 1440, 60),
+    )
+
+
+def _switched_on() -> Iterator[SmallWorld]:
+    """Each thing that can be switched on, and all of them: nothing fails, and what is left undone is excused."""
+    for name in SWITCHES:
+        yield SmallWorld(switched(_roomy(), 2, [name]), [])
+    yield SmallWorld(switched(_roomy(), 2, sorted(SWITCHES)), [])
+
+
 def _worlds() -> Iterator[SmallWorld]:
+    yield from _switched_on()
     yield from _answers_lost()
     yield from _waiting()
     yield from _checkpoints()
@@ -225,4 +249,7 @@ def _worlds() -> Iterator[SmallWorld]:
 @lru_cache(maxsize=None)
 def worlds() -> Dict[str, SmallWorld]:
     """The small worlds, by name."""
-    return {"%d: %s" % (number, " ".join(map(str, it.faults)) or "no fault"): it for number, it in enumerate(_worlds())}
+    return {
+        "%d: %s" % (number, " ".join(it.shape.switched + tuple(map(str, it.faults))) or "no fault"): it
+        for number, it in enumerate(_worlds())
+    }

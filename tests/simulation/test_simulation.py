@@ -173,8 +173,8 @@ def test_a_snapshot_of_a_dead_pass_that_has_not_begun_yet_is_not_taken_twice(see
 
 @pytest.mark.parametrize("name", ONCE)
 def test_what_a_seed_broke_once_is_kept(name: str) -> None:
-    seed, faults = ONCE[name]
-    assert not live(seed, parse(faults)).found
+    it = ONCE[name]
+    assert not live(it.seed, parse(it.faults), switches=it.switches.split()).found
 
 
 def test_small_worlds_in_which_something_is_certain_to_happen() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Se
 from tests.simulation.conduct import DESTROYS
 from tests.simulation.faults import Fault, Listed
 from tests.simulation.ledger import Lapse, Ledger, Touch
+from tests.simulation.people import PEOPLE
 from tests.simulation.troubles import DAY, UNTIL_THE_END, Trouble, begin, draw_troubles
 from tests.simulation.wire import Answer, Serve, SimulatedClock
 from tests.simulation.world import ZONES, PolicyShape, Shape, World, chance
@@ -98,6 +99,22 @@ def _vm(random: Random, srs: int, policy: int) -> Tuple[Tuple[int, ...], bool, i
     return (first, both)[:disks], random.random() < 0.6, policy
 
 
+def _as_file(settings: Settings) -> str:
+    """The configuration file of these settings, as far as they are not the defaults."""
+    ordinary, lines = Settings(), ["[vmss]"]
+    for name, value in settings._asdict().items():
+        if name != "schedules" and value != getattr(ordinary, name):
+            lines.append(_as_line(name, value))
+    for one in settings.schedules:
+        lines.append("[vmss:%s]" % one.schedule)
+        lines += [_as_line(name, value) for name, value in one.values]
+    return "\n".join(lines) + "\n"
+
+
+def _as_line(name: str, value: Any) -> str:
+    return "%s = %s" % (name, {True: "yes", False: "no"}[value] if isinstance(value, bool) else value)
+
+
 class _Strikes(Listed):
     """Faults that wait for a call of a certain number in any pass."""
 
@@ -142,12 +159,16 @@ class Weeks(World):
         self.weeks = shape
         World.__init__(self, seed, folder, self.strikes, shape.pool)
         limits = shape.pool.settings
-        self.ledger = Ledger(self.sim, shape.pool.zone, limits.snapshot_limit, limits.checkpoint_limit)
+        self.ledger = Ledger(
+            self.sim, shape.pool.zone, limits.snapshot_limit, limits.checkpoint_limit, self.observer.allowed
+        )
         self.ticks = self.jumped = self.asked_status = 0
         self._steady_start = self._start
         self._socket = str(folder / "xapi")
         self._config = folder / "vmss.conf"
-        self._config.write_text("[vmss]\ntimezone = %s\n" % shape.pool.zone)
+        self._config.write_text(_as_file(limits))
+        self._people = Random("people %d" % seed)
+        self._acted = 0.0  # the quarter in which people last acted
         self._chance = Random("hands %d" % seed)
         self._whim = Random("asked %d" % seed)
         self._ended = ""  # how the last tick ended
@@ -355,6 +376,8 @@ class Weeks(World):
             self._row = JUMPED_MAX  # the last tick is a real one
             self._step()
             self.observer.check_left()
+            unassigned = list(self.observer.allowed.unassigned())
+            self._check("1 assigned", not unassigned, "on no schedule, whatever their tags say: %s" % unassigned)
             self._ask()
         for domain in ("xapi", "simulator", STORAGE, COLLECTOR):
             self.sim.kernel.kill(domain)  # what still waits would wait for its turn in Python's own garbage collection
@@ -446,6 +469,11 @@ class Weeks(World):
             self._stirred = True
         while self._waiting and self._waiting[-1].at <= quarters:
             self._begin(self._waiting.pop())
+        if self.weeks.pool.people and quarters >= self._acted + DAY / 2 and not self._depth:
+            self._acted = quarters
+            for person in self.weeks.pool.people:
+                PEOPLE[person](self, self._people)
+            self._stirred = True
         self._delay()
 
     def _begin(self, trouble: Trouble) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
+from tests.simulation.allowed import Allowed
 from tests.simulation.conduct import TAKES, Limits
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Drawn, Fault, Listed, meet
 from tests.simulation.invariants import Observer, lock_is_held
+from tests.simulation.people import PEOPLE
 from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
 from vmss.core.problem import Problem
 from vmss.core.pruning import Prune
@@ -57,7 +59,8 @@ class Shape(NamedTuple):
     """What a world is made of. `vms`: for each the SRs of its disks, whether it runs, its policy (-1: none).
     `steps`: minutes from pass to pass; nothing goes wrong in the first `calm` passes. `start`: when its time begins;
     None: some time in January. `older`: for each VM how many scheduled snapshots it has from before, which may be more
-    than its policy keeps."""
+    than its policy keeps. What is `switched` on, by its names (switches.py): beside settings `tags` of each VM, `marks`
+    of each of its disks, and `people` who act between passes."""
 
     zone: str
     srs: Tuple[str, ...]
@@ -70,6 +73,10 @@ class Shape(NamedTuple):
     hosts: int = 1
     start: Optional[datetime] = None
     older: Tuple[int, ...] = ()
+    switched: Tuple[str, ...] = ()
+    tags: Tuple[Tuple[str, ...], ...] = ()
+    marks: Tuple[Tuple[str, ...], ...] = ()
+    people: Tuple[str, ...] = ()
 
 
 def draw(seed: int) -> Shape:
@@ -192,9 +199,9 @@ def chance(seed: int) -> Iterator[None]:
 class World:
     """One world. `struck` are the faults that it has met, `history` what happened, in lines."""
 
-    def __init__(self, seed: int, folder: Path, plan: Union[Drawn, Listed], shape: Optional[Shape] = None) -> None:
+    def __init__(self, seed: int, folder: Path, plan: Union[Drawn, Listed], shape: Shape) -> None:
         self.seed = seed
-        self.shape = shape or thinning(draw(seed), seed)
+        self.shape = shape
         self.plan = plan
         self.struck: List[Fault] = []
         self.history: List[str] = []
@@ -234,8 +241,8 @@ class World:
             self.clock.monotonic,
             self.shape.settings.stop_limit,
             _limits(self.shape.settings),
+            Allowed(self.sim, self.shape.settings, self.shape.zone, self.clock.monotonic),
         )
-        self.observer.days_kept = int(self.shape.settings.keep.partition(":")[2] or 0)
 
     @property
     def place(self) -> Place:
@@ -333,12 +340,19 @@ class World:
                 ),
             )
             for device, sr in enumerate(disks):
-                vdi = self.call("VDI.create", session, vdi_record("disk on sr %d" % sr, self.srs[sr], GIB))
-                self.call("VBD.create", session, vbd_record(vm, vdi, str(device)))
+                record = vdi_record("disk on sr %d" % sr, self.srs[sr], GIB)
+                mark = self.shape.marks[number][device] if self.shape.marks else ""
+                if mark.startswith("["):
+                    record["name_label"] = "%s %s" % (mark, record["name_label"])
+                elif mark:
+                    record["other_config"] = {mark: "yes"}
+                self.call("VBD.create", session, vbd_record(vm, self.call("VDI.create", session, record), str(device)))
             if running:
                 self.call("VM.start", session, vm, False, False)
             if policy_number >= 0:
                 self.call("VM.set_snapshot_schedule", session, vm, self.policies[policy_number])
+            for tag in sorted(set(self.shape.tags[number])) if self.shape.tags else ():
+                self.call("VM.add_tags", session, vm, tag)
             self.vms.append(str(vm))
         self._take_older()
         for policy_ref in upgraded:
@@ -434,9 +448,11 @@ class World:
         """All of it: passes with faults, the end of the faults, two quiet ticks; the invariants after each."""
         with chance(self.seed), self.disk.in_place():
             random, status = Random("hands %d" % self.seed), "0"
-            prunes = Random("prunes %d" % self.seed)
+            prunes, people = Random("prunes %d" % self.seed), Random("people %d" % self.seed)
             for step in self.shape.steps:
                 # After a run that failed somebody may start another by hand, while its operations are under way.
+                for person in self.shape.people:
+                    PEOPLE[person](self, people)
                 self.wait(1 if status[0] != "0" and random.random() < 0.5 else step)
                 status = self.tick(random.choice(self.policies) if random.random() < 0.05 else "")
                 if prunes.random() < 0.1:

@@ -61,10 +61,13 @@ class Policy(NamedTuple):
         if not self.enabled or not self.vms:
             return None
         last_run, changed = self.last_run, self.changed
-        if changed is not None:  # it waits for a slot of its own, as if it had never run
-            last_run = last_run if last_run is not None and last_run >= changed else None
-            since = None if since is None else max(since, changed)
-        return due_slot(self.schedule, zone, last_run, now, since)
+        if changed is None or (last_run is not None and last_run >= changed):
+            return due_slot(self.schedule, zone, last_run, now, since)
+        # It waits for a slot of its own, as if it had never run. That one is late, not lost, if no tick came to it.
+        slot = due_slot(self.schedule, zone, None, now, None if since is None else max(since, changed))
+        slot = slot if slot is not None or last_run is None else due_slot(self.schedule, zone, changed, now)
+        served = self.ran(now)
+        return slot if slot is None or served is None or slot > served else None
 
     def late(self, zone: tzinfo, now: datetime) -> bool:
         """Whether the next tick is to serve a slot that has passed. It is never so for a policy that never ran: only

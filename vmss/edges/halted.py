@@ -6,6 +6,7 @@ from typing import List, Optional, Sequence, Set
 from vmss.core.datetimes import in_future, parse_datetime
 from vmss.core.retention import Snapshot
 from vmss.core.vms import Disk, Vm
+from vmss.core.ways import Ways, left_out
 from vmss.edges import storage
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 
@@ -14,12 +15,13 @@ from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
 _CLOCKS_DIFFER = timedelta(hours=1)
 
 
-def unchanged(xapi: Xapi, vms: Sequence[Vm], now: datetime) -> Set[str]:
-    """The references of those of these VMs, read with their snapshots, that need no further one.
+def unchanged(xapi: Xapi, vms: Sequence[Vm], now: datetime, ways: Ways) -> Set[str]:
+    """The references of those of these VMs, read with their snapshots, that need no further one. `ways` tells which
+    disks the next one would leave out.
 
     xapi tells it by four things together (docs/xapi-facts.md, What a halted VM tells): the snapshot was taken of the VM
     when it was halted; it is the VM's parent, so it was not reverted since; the VM was not started since; and its disks
-    are those that the snapshot is of, and no other VM has them.
+    are those that the snapshot is of, but for those that are left out, and no other VM has them.
     """
     last = {vm.ref: one for vm in vms for one in [_last(vm, now)] if one is not None}
     halted = [vm for vm in vms if vm.ref in last and _started_before(xapi, vm, last[vm.ref].time)]
@@ -31,7 +33,7 @@ def unchanged(xapi: Xapi, vms: Sequence[Vm], now: datetime) -> Set[str]:
         for vm in halted
         if vm.ref not in disks.misread
         and last[vm.ref].ref not in disks.misread
-        and _same(disks.of.get(vm.ref, []), disks.of.get(last[vm.ref].ref, []))
+        and _same(_taken(disks.of.get(vm.ref, []), ways), disks.of.get(last[vm.ref].ref, []))
     }
 
 
@@ -42,6 +44,12 @@ def _last(vm: Vm, now: datetime) -> Optional[Snapshot]:
     if newest is None or not newest.of_halted or vm.parent != newest.ref:
         return None
     return newest if vm.power_state == "Halted" and not vm.task else None
+
+
+def _taken(disks: List[Disk], ways: Ways) -> List[Disk]:
+    """The disks that a snapshot of a VM with these has."""
+    without = left_out(disks, ways)
+    return [disk for disk in disks if disk not in without]
 
 
 def _same(mine: List[Disk], theirs: List[Disk]) -> bool:

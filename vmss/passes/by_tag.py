@@ -9,7 +9,7 @@ from vmss.core.policy import Policy
 from vmss.core.tags import NONE, named
 from vmss.core.text import one_line
 from vmss.edges import world
-from vmss.edges.lock import LockDirectory
+from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.members import NO_SCHEDULE, TAGGED, read_members
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Xapi
@@ -64,4 +64,7 @@ def _tell(context: Context, directory: LockDirectory, obstacles: Sequence[Tagged
     if lines and directory.read(name) != {"day": day, "lines": lines}:
         for line in lines:
             context.log(line)
-        directory.keep(name, {"day": day, "lines": lines})
+        try:
+            directory.keep(name, {"day": day, "lines": lines})
+        except LockError as error:  # a full disk: it is told again
+            context.log(str(error))

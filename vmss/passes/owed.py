@@ -11,7 +11,7 @@ from typing import Dict, FrozenSet, Optional, Sequence, Tuple
 from vmss.core.datetimes import EPOCH, format_datetime, parse_reading
 from vmss.core.policy import Policy
 from vmss.core.records import OWED_PREFIX
-from vmss.core.schedule import latest_slot, next_tick
+from vmss.core.schedule import TICK_INTERVAL, latest_slot, next_tick
 from vmss.core.text import is_uuid
 from vmss.core.turn import Turn
 from vmss.edges.xapi import MISREAD, Refused
@@ -43,6 +43,8 @@ class Owed:
             return None
         if slot != latest_slot(policy.schedule, self._context.log.zone, now):
             return None  # what missed its slot is not made up for after the next one
+        if policy.changed is not None and slot <= policy.changed - TICK_INTERVAL:
+            return None  # nor by a schedule that has become another one, and waits for its next slot
         if now >= slot + _TRIED_FOR if policy.late_limit is None else policy.lapsed(slot, now):
             return None
         if policy.uuid in self._tried and now < next_tick(self._tried[policy.uuid]):
