@@ -817,7 +817,7 @@ def test_coalescing_that_has_stopped(ward: Ward, tmp_path: Path) -> None:
         pool.at(hour, 15)
         pool.tick()
     noted = waiting_of(pool.call("SR.get_other_config", sr))
-    assert noted is not None and len(noted.images) == 2 and all_wait(pool.xapi, noted)
+    assert noted is not None and len(noted.images) == 2 and all_wait(pool.xapi, sr, noted)
     pool.at(22, 0, day=3)
     assert [found.text for found in told(ward)] == [
         "coalescing is switched off on the storage repository 'sr 0': what is deleted there frees nothing"

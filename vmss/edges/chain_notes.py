@@ -11,7 +11,8 @@ from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from vmss.core.chain import waiting
 from vmss.core.datetimes import EPOCH
 from vmss.core.text import is_uuid
-from vmss.edges.chains import read_images
+from vmss.edges.access import refs_where
+from vmss.edges.chains import images_of, read_images
 from vmss.edges.query import where
 from vmss.edges.storage import read_disks
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi
@@ -20,6 +21,10 @@ _KEY = "vmss:waiting"
 # So many VMs are looked at, and so many images are noted.
 _VMS_MAX = 8
 _IMAGES_MAX = 8
+# An SR with more images is not looked at as a whole: a record has up to 3 kB on the wire.
+_LOOKED_AT_MAX = 20000
+# Images that have been noted for so long are looked at more closely.
+_OLD = timedelta(days=1)
 
 
 class Waiting(NamedTuple):
@@ -41,9 +46,22 @@ def waiting_of(other_config: Any) -> Optional[Waiting]:
         return None
 
 
-def all_wait(xapi: Xapi, noted: Waiting) -> bool:
-    """Whether all of these images still wait: then nothing of them has been coalesced since."""
+def _all_exist(xapi: Xapi, noted: Waiting) -> bool:
+    """Whether all of these images are there: then none of them has been coalesced since."""
     return len(list(where(xapi, "VDI", "uuid", noted.images, 'field "managed" = "false"'))) == len(noted.images)
+
+
+def all_wait(xapi: Xapi, sr: str, noted: Waiting) -> bool:
+    """Whether all of these images of an SR still wait. What has come to build on the image that they would be merged
+    into, or a disk that a dying xapi has left there, keeps them from it rightly: so all images of the SR are looked at,
+    unless they are very many. Few SRs have images that wait for so long that this is asked."""
+    if not _all_exist(xapi, noted):
+        return False
+    asked = 'field "SR" = "%s"' % sr
+    if len(refs_where(xapi, "VDI", asked)) > _LOOKED_AT_MAX:
+        return True
+    images = images_of(xapi.call("VDI.get_all_records_where", asked).items())
+    return set(noted.images) <= set(waiting(noted.images, images))
 
 
 def note_waiting(xapi: Xapi, sr: str, vms: Sequence[str], now: datetime) -> None:
@@ -51,8 +69,10 @@ def note_waiting(xapi: Xapi, sr: str, vms: Sequence[str], now: datetime) -> None
     with suppress(Refused, Misunderstood, *MISREAD):
         noted = waiting_of(xapi.call("SR.get_other_config", sr))
         # After the clock was set back the note lies ahead.
-        if noted is not None and noted.since <= now and all_wait(xapi, noted):
-            return
+        if noted is not None and noted.since <= now:
+            old = now - noted.since >= _OLD
+            if all_wait(xapi, sr, noted) if old else _all_exist(xapi, noted):
+                return
         found = _read(xapi, sr, vms)
         if found or noted is not None:
             xapi.call("SR.remove_from_other_config", sr, _KEY)

@@ -15,17 +15,18 @@ def read_images(xapi: Xapi, disks: Sequence[Disk], snapshots: bool = False) -> D
     query has fifty uuids, whatever the number of disks."""
     images = {disk.uuid: Image(disk.uuid, disk.parent) for disk in disks}
     if snapshots:
-        images.update(_images(where(xapi, "VDI", "snapshot_of", [disk.ref for disk in disks])))
+        images.update(images_of(where(xapi, "VDI", "snapshot_of", [disk.ref for disk in disks])))
     for _ in range(LIMIT):
         wanted = sorted({image.parent for image in images.values()} - set(images) - {""})
-        found = _images(where(xapi, "VDI", "uuid", wanted)) if wanted else {}
+        found = images_of(where(xapi, "VDI", "uuid", wanted)) if wanted else {}
         if not found:
             return images
         images.update(found)
     return images
 
 
-def _images(records: Any) -> Dict[str, Image]:
+def images_of(records: Any) -> Dict[str, Image]:
+    """The images of these records of disks, each with its reference, by their uuids."""
     found: List[Image] = [_image(record) for _, record in records]
     return {image.uuid: image for image in found}
 

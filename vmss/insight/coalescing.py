@@ -41,7 +41,7 @@ def _stalled(xapi: Xapi, sr: str, now: datetime) -> Iterator[Finding]:
     except Refused:
         return  # it is gone
     noted = waiting_of(other_config)
-    if noted is None or now - noted.since < _LONG or not all_wait(xapi, noted):
+    if noted is None or now - noted.since < _LONG or not all_wait(xapi, sr, noted):
         return
     name, uuid = named(xapi, sr)
     off, count = _switches(other_config), len(noted.images)
