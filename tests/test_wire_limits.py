@@ -64,7 +64,7 @@ class Server:
         connection, _ = self._listener.accept()
         with connection:
             received = b""
-            while b"</methodCall>" not in received and b'"id":1}' not in received:
+            while b"</methodCall>" not in received and b'"id":' not in received:
                 received += connection.recv(65536)
             try:
                 for part in self._parts():

@@ -25,7 +25,7 @@ def serve(path: Path, answers: List[bytes]) -> List[bytes]:
         for answer in answers:
             connection, _ = listener.accept()
             head = b""
-            while b"</methodCall>" not in head and b'"id":1}' not in head:
+            while b"</methodCall>" not in head and b'"id":' not in head:
                 head += connection.recv(65536)
             requests.append(head)
             connection.sendall(answer)
@@ -147,6 +147,7 @@ def test_an_answer_to_the_login_that_is_not_xapis_is_no_answer(tmp_path: Path, a
         http(b"{}"),
         http(b'{"jsonrpc":"2.0","id":1}'),
         http(b'{"jsonrpc":"2.0","error":"no","id":1}'),
+        http(b'{"jsonrpc":"2.0","result":"of another call","id":7}'),
         http(b'{"jsonrpc":"2.0","error":{"code":1},"id":1}'),
         http(b'{"jsonrpc":"2.0","error":{"message":"X","data":null},"id":1}'),
     ],
@@ -160,11 +161,11 @@ def test_an_answer_that_is_not_xapis_is_no_answer(tmp_path: Path, answer: bytes)
 
 @pytest.mark.parametrize(
     "error",
-    [b'{"code":1,"message":"HANDLE_INVALID","data":["VM","x"]}', b'["HANDLE_INVALID","VM","x"]'],
+    [b'{"code":1,"message":"HANDLE_INVALID","data":["VM","x"]},"id":1', b'["HANDLE_INVALID","VM","x"],"id":0'],
     ids=["as usual", "before the call is looked at"],
 )
 def test_the_error_of_an_answer_has_two_forms(tmp_path: Path, error: bytes) -> None:
-    serve(tmp_path / "s", [http(b'{"jsonrpc":"2.0","error":%s,"id":0}' % error)])
+    serve(tmp_path / "s", [http(b'{"jsonrpc":"2.0","error":%s}' % error)])
     with pytest.raises(Refused) as caught:
         Xapi("unix:" + str(tmp_path / "s")).call("VM.get_uuid", "x")
     assert caught.value.error == ("HANDLE_INVALID", "VM", "x")
@@ -181,6 +182,14 @@ def test_a_server_without_json_rpc_gets_all_calls_through_the_client(tmp_path: P
     xapi = Xapi("unix:" + str(tmp_path / "s"))
     assert xapi.call("VM.snapshot", "x", "name") == xapi.call("VM.snapshot", "x", "name") == "done"
     assert [request.split(b" ")[1] for request in requests] == [b"/jsonrpc", b"/", b"/"], requests
+
+
+def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
+    serve(
+        tmp_path / "s", [http(b'{"jsonrpc":"2.0","result":{"a\\ud800":["\\udFff","\\ud83d\\udcf7","\\u0001"]},"id":1}')]
+    )
+    read = Xapi("unix:" + str(tmp_path / "s")).call("VM.get_record", "x")
+    assert read == {"a?": ["?", "\U0001f4f7", "\x01"]}
 
 
 def test_any_text_is_carried(pool: TestPool) -> None:

@@ -454,12 +454,13 @@ class Liar:
 
     def __init__(self, path: Path, value: Any) -> None:
         in_xml = xmlrpc.client.dumps(({"Status": "Success", "Value": value},), methodresponse=True)
-        in_json = json.dumps({"jsonrpc": "2.0", "result": value, "id": 1})
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                body = in_json if self.path == "/jsonrpc" else in_xml
+                body, asked = in_xml, self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path == "/jsonrpc":
+                    number = json.loads(asked.decode("utf-8"))["id"]
+                    body = json.dumps({"jsonrpc": "2.0", "result": value, "id": number})
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

@@ -1,5 +1,6 @@
 """Hostile answers: an honest one made into another, by a kind and by chance."""
 
+import json
 import xmlrpc.client
 from random import Random
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -140,6 +141,12 @@ KINDS: List[str] = sorted(CHANGES) + list(WAYS)
 
 def told(body: bytes, kind: str, chance: Random) -> bytes:
     """The body of an answer, made into another one. One that says no is left as it is."""
+    if body.startswith(b"{"):
+        said = json.loads(body.decode("utf-8"))
+        if "result" in said:
+            said["result"] = CHANGES[kind](said["result"], chance)
+        # What JSON has no form for becomes a text.
+        return json.dumps(said, default=str).encode("utf-8")
     ((answer,), _) = xmlrpc.client.loads(body)
     if not isinstance(answer, dict) or answer.get("Status") != "Success":
         return body

@@ -7,6 +7,7 @@ JSON-RPC gets all calls through the client.
 
 import http.client
 import json
+import re
 import ssl
 import xmlrpc.client
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ class Misunderstood(Unanswered):
 # How HTTP says that there is nothing at the path of JSON-RPC: the call was not carried out.
 _NOT_THERE = (403, 404, 405, 501)
 _JSON_PATH = "/jsonrpc"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 Post = Callable[[str, str, bytes], bytes]
 
 # The errors of code that reads an answer which does not have the form of xapi's.
@@ -70,6 +72,15 @@ def understood(what: str) -> Iterator[None]:
         yield
     except MISREAD as error:
         raise Misunderstood("%s: not an answer of xapi: %s" % (what, one_line(repr(error), 200)))
+
+
+def _read(text: str) -> Any:
+    """The value of a text in JSON. Half of a surrogate pair, which only JSON's own form can bring, is no text: nothing
+    could be written that has it."""
+    value = json.loads(text)
+    if _SURROGATE.search(text) is None:
+        return value
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8"))
 
 
 class Xapi:
@@ -93,6 +104,7 @@ class Xapi:
         self._client = XenAPI.Session(uri, transport=transport)
         self._host = "localhost" if self.unix else address[len("https://") :].rstrip("/")
         self._post: Optional[Post] = getattr(transport, "post", None)
+        self._number = 0  # of the last call
         self._close = transport.close
 
     def login(self, user: str, password: str, originator: str = ORIGINATOR) -> None:
@@ -125,15 +137,19 @@ class Xapi:
         return self._guarded(method, lambda: self._client.xenapi_request(method, params))
 
     def _by_json(self, post: Post, method: str, params: Sequence[Any]) -> Any:
-        asked = {"jsonrpc": "2.0", "method": method, "params": [self.session, *params], "id": 1}
+        self._number += 1
+        asked = {"jsonrpc": "2.0", "method": method, "params": [self.session, *params], "id": self._number}
         # No text of xapi's can have what UTF-8 cannot, and whoever types it is told before.
         text = json.dumps(asked, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        answer = json.loads(post(self._host, _JSON_PATH, text).decode("utf-8"))
+        answer = _read(post(self._host, _JSON_PATH, text).decode("utf-8"))
         error = answer.get("error")
+        if isinstance(error, list):  # what is refused before the call is looked at has the older form, and no number
+            raise Refused(error)
+        if answer["id"] != self._number:
+            raise ValueError("it is the answer to another call")
         if error is None:
             return answer["result"]
-        # What is refused before the call is looked at has the older form.
-        raise Refused(error if isinstance(error, list) else [error["message"], *error["data"]])
+        raise Refused([error["message"], *error["data"]])
 
     def logout(self, session: Optional[str] = None) -> None:
         """Close the session, or that of an earlier pass."""
