@@ -12,6 +12,7 @@ import pytest
 
 from tests.simulation.cases import CASES, CHECKS, DAILY, HOURLY, MARKED, TWO, world_of
 from tests.simulation.run import live_weeks
+from tests.simulation.share import share
 from tests.simulation.test_simulation import printed_by_two_processes
 from tests.simulation.troubles import DAY, KINDS, Trouble, parse_troubles
 from tests.simulation.weeks import Weeks
@@ -32,7 +33,7 @@ def _keeps_the_promises(seed: int) -> None:
     assert not found, "python -m tests.simulation --weeks --seed %d" % seed
 
 
-@pytest.mark.parametrize("seed", FIXED)
+@pytest.mark.parametrize("seed", share(FIXED))
 def test_the_promises_are_kept_for_a_fixed_seed(seed: int) -> None:
     _keeps_the_promises(seed)
 
