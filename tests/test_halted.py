@@ -8,6 +8,8 @@ from tests.pool import TestPool
 from tests.test_late import findings
 from tests.test_plan import planned, whys
 from vmss.edges.settings import Settings
+from vmss.insight.outlook import read_outlook
+from vmss.insight.reading import reading
 
 
 @pytest.fixture(name="halted")
@@ -42,6 +44,18 @@ def test_it_gets_no_further_snapshot_and_counts_as_served(pool: TestPool, halted
     # By hand it gets one all the same.
     assert pool.tick(policy=pool.uuid("VMSS", pool.call("VM.get_snapshot_schedule", halted))).status == 0
     assert len(pool.snapshots(halted)) == 2
+
+
+def test_the_forecast_knows_it(pool: TestPool, halted: str) -> None:
+    with reading(pool.surroundings()) as session:
+        outlook = read_outlook(session, 1)
+        (run,) = outlook.runs
+        assert list(outlook.remarks(run)) == ["without 1 VM, as it is now: vmss plan tells why"]
+        assert outlook.loads[run.policy.uuid].pieces == () and outlook.coming.rooms == {}
+    pool.settings = Settings(timezone="UTC")
+    with reading(pool.surroundings()) as session:
+        outlook = read_outlook(session, 1)
+        assert list(outlook.remarks(outlook.runs[0])) == [] and len(outlook.coming.rooms) == 1
 
 
 def test_without_the_setting_it_does_and_monitoring_would_miss_it(pool: TestPool, halted: str) -> None:

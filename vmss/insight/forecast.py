@@ -40,13 +40,15 @@ class Piece(NamedTuple):
 
 class Load(NamedTuple):
     """A policy with the duration of its runs in seconds, more than zero; the number of past runs that tell it (zero: it
-    is an estimate); and the resources that the runs work on. `pieces`: what the snapshots of one run are made of."""
+    is an estimate); and the resources that the runs work on. `pieces`: what the snapshots of one run are made of.
+    `excused`: the number of VMs of which none is taken if they stay as they are."""
 
     policy: Policy
     seconds: float
     runs: int
     resources: FrozenSet[str]
     pieces: Tuple[Piece, ...] = ()
+    excused: int = 0
 
     @property
     def length(self) -> timedelta:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from itertools import chain, repeat
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from vmss.core import plan
 from vmss.core.job import Job
@@ -10,8 +10,9 @@ from vmss.core.plan import Expiry
 from vmss.core.policy import Policy
 from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
+from vmss.core.ways import ONLY_RUNNING
 from vmss.edges import storage
-from vmss.edges.vms import read_vms
+from vmss.edges.vms import read_vms, with_snapshots
 from vmss.insight import history, policies
 from vmss.insight.forecast import Load, Piece
 from vmss.insight.policies import Entry
@@ -46,16 +47,29 @@ def read_work(session: Reading, active: Sequence[Policy], now: datetime) -> List
         expiries = [Expiry(vm, Turn(policy, now), False, ()) for vm in vms.get(policy.ref, ())]
         ways, suspend_sr = session.settings.ways(policy), session.pool.suspend_sr
         jobs = [plan.job(expiry, disks.of, suspend_sr, ways) for expiry in expiries]
+        excused = _excused(session, policy, vms.get(policy.ref, ()), now)
+        served = [(expiry, job) for expiry, job in zip(expiries, jobs) if job.vm not in excused]
         work: Dict[str, float] = {}  # seconds, by resource, each of which serves one job at a time
-        for job in jobs:
+        for _, job in served:
             for resource in job.tokens:
                 work[resource] = work.get(resource, 0.0) + job.seconds
         past = _durations(session, policy, now)
         seconds = history.median_duration(past) if past else max(work.values(), default=0.0)
-        pieces = [piece for expiry, job in zip(expiries, jobs) for piece in _pieces(expiry, job, disks.of, suspend_sr)]
-        load = Load(policy, max(1.0, seconds), len(past), frozenset(work), tuple(pieces))
+        pieces = [piece for expiry, job in served for piece in _pieces(expiry, job, disks.of, suspend_sr)]
+        load = Load(policy, max(1.0, seconds), len(past), frozenset(work), tuple(pieces), len(excused))
         found.append(Work(load, tuple((expiry.vm, job) for expiry, job in zip(expiries, jobs))))
     return found
+
+
+def _excused(session: Reading, policy: Policy, vms: Sequence[Vm], now: datetime) -> Set[str]:
+    """The VMs, by reference, of which a run takes no snapshot if they stay as they are."""
+    keeps = session.settings.of(policy).keep_halted
+    asked = [vm for vm in vms if ONLY_RUNNING in vm.tags or (keeps and vm.power_state == "Halted")]
+    if not asked:
+        return set()
+    from vmss.edges.excused import excused  # few pools have any
+
+    return set(excused(session.xapi, session.settings, policy, with_snapshots(session.xapi, asked), now))
 
 
 def _pieces(expiry: Expiry, job: Job, disks: Mapping[str, Sequence[Disk]], suspend_sr: str) -> Iterator[Piece]:

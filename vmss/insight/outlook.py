@@ -42,6 +42,12 @@ class Outlook(NamedTuple):
 
     def remarks(self, run: Expected) -> Iterator[str]:
         """What is remarkable about a run."""
+        excused = self.loads[run.policy.uuid].excused
+        if excused:
+            yield "without %s, as %s now: vmss plan tells why" % (
+                words.counted(excused, "VM"),
+                "it is" if excused == 1 else "they are",
+            )
         if run.missed:
             yield "missed: its previous run is not over"
         if run.late:
