@@ -124,6 +124,7 @@ class Observer:
         self._doomed_disks: Dict[str, Tuple[str, str]] = {}  # uuids, with the uuids of their snapshots and the SR
         self._jumped = False  # the clock was set back at some time
         self._restarted = self._restarted_in_pass = False
+        self._is_down = False  # by the answer to the last call, or that there was none
         self._latest = datetime(1970, 1, 1, tzinfo=UTC)
         self._began = self._latest
         self._kept: Dict[str, Kept] = {}
@@ -313,6 +314,7 @@ class Observer:
 
     def asked(self, method: str, params: List[Any]) -> None:
         """The code under test is about to make a call."""
+        self._is_down = True
         self._now()
         if self._stop_asked is None:
             self._hold(self._conduct.asked(method, params))
@@ -389,6 +391,7 @@ class Observer:
     def heard(self, method: str, params: List[Any], answer: Dict[str, Any]) -> None:
         """The answer has come to the code under test."""
         self._conduct.heard(method, params, answer)
+        self._is_down = answer.get("ErrorDescription", [""])[0] == "HOST_STILL_BOOTING"
         if method == "session.login_with_password":
             self._unheard.discard(str(answer.get("Value")))  # from here on it is written down
         elif method == "message.create" and answer.get("Value") in (None, NULL):
@@ -794,7 +797,8 @@ class Observer:
         if status[:1] in "01" and self._stop_asked is None:
             if not self._restarted_in_pass and "stopped before the end" not in status:
                 self._hold(self._conduct.ended())
-            unsaid = list(self.power.unsaid())
+            # To a xapi that is down, nothing can be said.
+            unsaid = [] if self._is_down else list(self.power.unsaid())
             self._check(14, not unsaid, "the pass has left VMs suspended, and says nothing of it: %s", unsaid)
         for session in self._open():
             self._check(

@@ -64,6 +64,16 @@ ONCE: Dict[str, Once] = {
     "a VM is deleted, and its schedule right after, in the same run": Once(
         3076176352, "3.15:vm_deleted:2967622499 3.18:policy_deleted:344899583"
     ),
+    "a checkpoint ends with its xapi, between the last look at the VM and the alert": Once(
+        50458,
+        "2.11:vm_snapshotted:3915508331 2.13:clock_back:332789817 2.65:clock_back:2219336514 2.69:stop_asked:373290656 "
+        "4.16:vm_snapshotted:935432482 4.22:vm_snapshotted:1076686870 5.63:coordinator_changed:571151564",
+    ),
+    "a VM is down again because xapi dies in the last call of a pass, and has forgotten that it was resumed": Once(
+        1795855054095,
+        "0.2:killed_before:194932045 1.4:vm_power:2276210545 1.32:snapshot_deleted:3232664769 "
+        "3.100:killed_before:3937948414 4.25:xapi_killed:961017837",
+    ),
     "a full disk ends no pass that tells of tags which name no schedule": Once(
         3044, "4.1:disk_full:1201332840", "assign_by_tag only_running"
     ),
