@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
@@ -114,7 +115,7 @@ def test_a_login_that_failed_raises_its_alert_when_the_next_pass_gets_in(pool: T
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read the socket")
-def test_a_socket_nobody_may_read(pool: TestPool) -> None:
+def test_a_socket_nobody_may_read() -> None:
     # The modules are loaded before, for the interpreter may lie where only root can read.
     code = (
         "import contextlib, io, os, sys\n"
@@ -127,29 +128,29 @@ def test_a_socket_nobody_may_read(pool: TestPool) -> None:
         "os.setuid(65534)\n"
         "sys.exit(main(['run']))\n"
     )
-    os.chmod(pool.socket, 0o600)
-    for folder in [pool.folder] + list(pool.folder.parents):
-        if folder.stat().st_mode & 0o777 == 0o700:
-            os.chmod(str(folder), 0o755)
-    (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\n")
-    mine = pool.folder / "mine"
-    mine.mkdir()
-    os.chown(str(mine), 65534, 65534)
-    words = [sys.executable, "-c", code, pool.place.xapi, str(mine)]
-    done = subprocess.run(
-        words,
-        cwd="/",
-        stderr=subprocess.PIPE,
-        env=dict(
-            os.environ,
-            PYTHONPATH=str(ROOT),
-            VMSS_XAPI="unix:/absent",
-            VMSS_LOG=str(pool.folder / "log"),
-            VMSS_LOCK_DIR=str(pool.folder / "lock"),
-            VMSS_CONFIG=str(pool.folder / "conf"),
-        ),
-    )
-    one_line(Ended(done.returncode, "", done.stderr.decode()), 3, pool.socket, "Permission denied")
+    # Another pytest that starts meanwhile closes the folder of all temporary ones again.
+    with tempfile.TemporaryDirectory() as folder, TestPool(Path(folder)) as pool:
+        os.chmod(folder, 0o755)
+        os.chmod(pool.socket, 0o600)
+        (pool.folder / "conf").write_text("[vmss]\nlogin_limit = 0\n")
+        mine = pool.folder / "mine"
+        mine.mkdir()
+        os.chown(str(mine), 65534, 65534)
+        words = [sys.executable, "-c", code, pool.place.xapi, str(mine)]
+        done = subprocess.run(
+            words,
+            cwd="/",
+            stderr=subprocess.PIPE,
+            env=dict(
+                os.environ,
+                PYTHONPATH=str(ROOT),
+                VMSS_XAPI="unix:/absent",
+                VMSS_LOG=str(pool.folder / "log"),
+                VMSS_LOCK_DIR=str(pool.folder / "lock"),
+                VMSS_CONFIG=str(pool.folder / "conf"),
+            ),
+        )
+        one_line(Ended(done.returncode, "", done.stderr.decode()), 3, pool.socket, "Permission denied")
 
 
 @pytest.mark.parametrize("address", ["x", "http://host", "unix:"])
