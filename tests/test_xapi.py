@@ -40,6 +40,17 @@ def http(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
+# No answers in whatever form a call has.
+NO_ANSWERS = [
+    b"",
+    b"garbage",
+    b"HTTP/1.1 500 Internal Error\r\nContent-Length: 0\r\n\r\n",
+    http(b""),
+    http(b"<html>no</html>"),
+    http(b"\xff\xfe"),
+]
+
+
 @pytest.mark.parametrize("address", ["", "unix:", "http://host", "https://", "https://host/path", "tcp:x", "/var/x"])
 def test_an_address_that_is_none_is_one_clear_line(address: str) -> None:
     with pytest.raises(AddressError, match="VMSS_XAPI"):
@@ -102,14 +113,9 @@ def test_a_request_whose_answer_is_lost_is_not_sent_again(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "answer",
     [
-        b"",
-        b"garbage",
-        b"HTTP/1.1 500 Internal Error\r\nContent-Length: 0\r\n\r\n",
-        http(b""),
-        http(b"<html>no</html>"),
+        *NO_ANSWERS,
         http(b"<?xml version='1.0'?><methodResponse><params><param><value>x</value></param></params></methodResponse>"),
         http(b"<methodResponse><params></params></methodResponse>"),
-        http(b"\xff\xfe"),
         http(
             b"<methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>"
             b"</struct></value></param></params></methodResponse>"
@@ -134,12 +140,7 @@ def test_an_answer_to_the_login_that_is_not_xapis_is_no_answer(tmp_path: Path, a
 @pytest.mark.parametrize(
     "answer",
     [
-        b"",
-        b"garbage",
-        b"HTTP/1.1 500 Internal Error\r\nContent-Length: 0\r\n\r\n",
-        http(b""),
-        http(b"<html>no</html>"),
-        http(b"\xff\xfe"),
+        *NO_ANSWERS,
         http(b"[" * 100000),
         http(b'"text"'),
         http(b"[]"),

@@ -62,8 +62,8 @@ def written(disk: str, images: Mapping[str, Image], snapshots: int) -> Optional[
 
 
 def waiting(disks: Sequence[str], images: Mapping[str, Image]) -> List[str]:
-    """The uuids of the images in the chains of these disks that wait to be merged, each once. An image that waits goes
-    on waiting until its storage has merged it: then there is none of its uuid any more."""
+    """The uuids of the images in the chains of these disks that wait to be merged, each once. Once its storage has
+    merged an image, there is none of its uuid any more."""
     children = _children(images)
     found = {image.uuid for disk in disks for image in _merged(_line(disk, images), images, children)}
     return sorted(found)

@@ -1,7 +1,7 @@
 """Notes of images that wait to be coalesced: in their SR's other_config, so that one can see when none of them goes.
 
-An image that waits goes on waiting until its storage has merged it; then it is gone. So a few of them, and since when
-they are noted, tell whether an SR coalesces at all, without a look at all of its disks.
+An image that its storage has merged is gone. So a few that wait, and since when they are noted, mostly tell whether an
+SR coalesces at all, without a look at all of its disks. Before it is said that it does not, all are looked at.
 """
 
 from contextlib import suppress
@@ -23,8 +23,9 @@ _VMS_MAX = 8
 _IMAGES_MAX = 8
 # An SR with more images is not looked at as a whole: a record has up to 3 kB on the wire.
 _LOOKED_AT_MAX = 20000
-# Images that have been noted for so long are looked at more closely.
-_OLD = timedelta(days=1)
+# So long something may wait: the collector of a busy repository may take hours. What has waited longer is looked at
+# more closely.
+LONG = timedelta(days=1)
 
 
 class Waiting(NamedTuple):
@@ -70,8 +71,8 @@ def note_waiting(xapi: Xapi, sr: str, vms: Sequence[str], now: datetime) -> None
         noted = waiting_of(xapi.call("SR.get_other_config", sr))
         # After the clock was set back the note lies ahead.
         if noted is not None and noted.since <= now:
-            old = now - noted.since >= _OLD
-            if all_wait(xapi, sr, noted) if old else _all_exist(xapi, noted):
+            long = now - noted.since >= LONG
+            if all_wait(xapi, sr, noted) if long else _all_exist(xapi, noted):
                 return
         found = _read(xapi, sr, vms)
         if found or noted is not None:

@@ -1,18 +1,16 @@
 """Coalescing on storage repositories: where it is switched off, and where none of what waits has gone for a day."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Iterator, List, Mapping, Sequence
 
 from vmss.core import words
 from vmss.core.text import quoted
-from vmss.edges.chain_notes import all_wait, waiting_of
+from vmss.edges.chain_notes import LONG, all_wait, waiting_of
 from vmss.edges.storage import named
 from vmss.edges.xapi import Refused, Xapi
 from vmss.insight.findings import WARNING, Finding
 from vmss.insight.names import first_names
 
-# So long something may wait: the collector of a busy repository may take hours.
-_LONG = timedelta(days=1)
 _SWITCHES = ("gc", "coalesce")
 
 
@@ -41,7 +39,7 @@ def _stalled(xapi: Xapi, sr: str, now: datetime) -> Iterator[Finding]:
     except Refused:
         return  # it is gone
     noted = waiting_of(other_config)
-    if noted is None or now - noted.since < _LONG or not all_wait(xapi, sr, noted):
+    if noted is None or now - noted.since < LONG or not all_wait(xapi, sr, noted):
         return
     name, uuid = named(xapi, sr)
     off, count = _switches(other_config), len(noted.images)

@@ -59,10 +59,10 @@ def _tell(context: Context, policy: Policy, since: datetime, missing: bool) -> b
     """Tell what came of a run, as the pool shows it now: what it deleted, and how long it took, nobody knows. Return
     whether that is stored."""
     zone = context.log.zone
-    wanted = latest_slot(policy.schedule, zone, since) if missing else since
+    turn = Turn(policy, latest_slot(policy.schedule, zone, since), forced=True, begun=since, missing=missing)
     everyone = read_vms(context.xapi, [policy])
     vms = with_snapshots(context.xapi, [vm for vm in everyone if not vm.misread])
-    served = {vm.uuid for vm in vms if any(snapshot.time >= wanted for snapshot in vm.snapshots)}
+    served = {vm.uuid for vm in vms if any(snapshot.time >= turn.counts_from for snapshot in vm.snapshots)}
     victims = [Victim(vm.name, vm.uuid, (STOPPED, "VM.snapshot")) for vm in everyone if vm.uuid not in served]
     text = (
         "%s: the run that was started by hand at %s was cut off: its pass was killed, or lost xapi. %d of %s %s it."
