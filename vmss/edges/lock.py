@@ -165,13 +165,17 @@ class LockDirectory:
 
     def keep(self, name: str, value: Dict[str, Any]) -> None:
         """Keep a value under a name, for the next pass; an empty value removes it."""
+        self.keep_text(name, json.dumps(value) if value else "")
+
+    def keep_text(self, name: str, text: str) -> None:
+        """Keep a value, given as its text in JSON; an empty text removes it."""
         try:
-            if not value:
+            if not text:
                 os.unlink(name, dir_fd=self._descriptor)
                 return
             descriptor = self._open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
-                _write_all(descriptor, json.dumps(value).encode("ascii"))
+                _write_all(descriptor, text.encode("ascii"))
             finally:
                 os.close(descriptor)
             os.rename(name + ".new", name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)

@@ -6,6 +6,7 @@ dies with its host only its sign (passes/at_work.py) is left, which tells since 
 """
 
 import json
+from collections import OrderedDict
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -24,7 +25,8 @@ from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Unanswered, Xapi
 # xapi writes its database every five minutes: what ended before that can no longer be lost
 # (docs/xapi-facts.md, When xapi writes its database).
 _WRITTEN_AFTER = timedelta(minutes=10)
-# Upper limit on the finished snapshots in the notes; the newest stay. The file is written anew for every snapshot.
+# Upper limit on the finished snapshots in the notes; the newest stay. The file is written anew for every snapshot, so
+# what stays as it was is kept as text.
 _FINISHED_MAX = 1000
 # Upper limit on the snapshots in the pool's database; the newest stay. The pool's record is read at every tick.
 _SHARED_MAX = 100
@@ -77,12 +79,15 @@ class Notes:
         self.earlier += [it for it in shared if (it.vm, it.since) not in known]
         self.begun = {attempt.vm: attempt.disks for attempt in self.earlier if attempt.vm and attempt.ended is None}
         self.disks = _disks(kept)
+        self._disks_text = _disk_texts(self.disks)
         self._mine: Dict[str, Attempt] = {}  # by VM
+        self._mine_text: Dict[str, str] = {}
+        self._finished: OrderedDict[str, datetime] = OrderedDict()  # the VMs of those that ended well, oldest first
         self._seen: Dict[str, Dict[str, List[str]]] = {}  # like `disks`
+        self._seen_text: Dict[str, str] = {}
         self._unread: Dict[str, str] = {}  # VMs, by new snapshots whose disks were not read yet
         self._full = False
-        # Of the notes, which are written anew each time, most are as they were.
-        self._text = lru_cache(maxsize=2 * _FINISHED_MAX)(_written)
+        self._earlier_text = lru_cache(maxsize=2 * _FINISHED_MAX)(_attempt_text)
 
     def adopt(self, vms: Sequence[str], since: datetime) -> None:
         """A pass that was at work since then has died, and its notes with it: it may have begun a snapshot of each of
@@ -105,13 +110,14 @@ class Notes:
 
     def began(self, vm: str, now: datetime, disks: int) -> None:
         """A snapshot of a VM that has so many disks is about to be started."""
-        ended = [old for old in self._mine.values() if old.ended]
-        for number, old in enumerate(ended):
-            if number < len(ended) - _FINISHED_MAX or (old.ended and old.ended < now - _WRITTEN_AFTER):
-                self._forget(old.vm)
+        while self._finished:
+            oldest, ended = next(iter(self._finished.items()))
+            if len(self._finished) <= _FINISHED_MAX and ended >= now - _WRITTEN_AFTER:
+                break
+            self._forget(oldest)
         if vm in self._mine and self._mine[vm].ended is None:
             self.earlier.append(self._mine[vm])  # this one does not undo what that may have left
-        self._mine[vm] = Attempt(vm, now.replace(microsecond=0), disks=disks)
+        self._note(Attempt(vm, now.replace(microsecond=0), disks=disks))
         self.keep()
 
     def ended(self, vm: str, now: datetime, outcome: Outcome) -> None:
@@ -120,15 +126,16 @@ class Notes:
         if vm not in self._mine:
             return
         if code == TIMED_OUT:
-            self._mine[vm] = self._mine[vm]._replace(cancelled=True)
+            self._note(self._mine[vm]._replace(cancelled=True))
         elif code in _UNDECIDED:
             return
         elif code == _HOST_LOST:
-            self._mine[vm] = self._mine[vm]._replace(until=now)
+            self._note(self._mine[vm]._replace(until=now))
         elif code:
             self._forget(vm)
         else:
-            self._mine[vm] = self._mine[vm]._replace(ended=now)
+            self._note(self._mine[vm]._replace(ended=now))
+            self._finished[vm] = now
             self._unread[outcome.value] = vm
 
     def read_disks(self, xapi: Xapi, now: datetime) -> None:
@@ -144,12 +151,13 @@ class Notes:
                 if snapshot in unread and record["type"] != "CD" and record["VDI"] != NULL:
                     disks = self._seen.setdefault(unread[snapshot], {}).setdefault(snapshot, [])
                     disks.append(str(record["VDI"]))
+        self._seen_text.update(_disk_texts({vm: self._seen[vm] for vm in unread.values() if vm in self._seen}))
         self.keep()
 
     def database_written(self) -> None:
         """xapi has written its database: snapshots that ended can no longer be lost."""
-        for attempt in [attempt for attempt in self._mine.values() if attempt.ended]:
-            self._forget(attempt.vm)
+        for vm in list(self._finished):
+            self._forget(vm)
         self.keep()
 
     def searched(self, again: Sequence[Attempt]) -> None:
@@ -157,19 +165,26 @@ class Notes:
         self.earlier = list(again)
         vms = {attempt.vm for attempt in again if attempt.until is None}
         self.disks = {vm: disks for vm, disks in self.disks.items() if vm in vms}
+        self._disks_text = _disk_texts(self.disks)
         self.keep()
 
+    def _note(self, attempt: Attempt) -> None:
+        self._mine[attempt.vm] = attempt
+        self._mine_text[attempt.vm] = _attempt_text(attempt)
+        self._finished.pop(attempt.vm, None)
+
     def _forget(self, vm: str) -> None:
-        del self._mine[vm]
-        self._seen.pop(vm, None)
+        for noted in (self._mine, self._mine_text, self._finished, self._seen, self._seen_text):
+            noted.pop(vm, None)
         self._unread = {snapshot: of for snapshot, of in self._unread.items() if of != vm}
 
     def keep(self) -> None:
         """Write them, also where somebody has removed what was written before."""
-        attempts = self.earlier + list(self._mine.values())
-        value = {"operations": [self._text(attempt) for attempt in attempts], "disks": {**self.disks, **self._seen}}
+        attempts = [*map(self._earlier_text, self.earlier), *self._mine_text.values()]
+        disks = {**self._disks_text, **self._seen_text}.values()
+        text = '{"operations": [%s], "disks": {%s}}' % (", ".join(attempts), ", ".join(disks))
         try:
-            self._directory.keep(self._name, value if attempts else {})
+            self._directory.keep_text(self._name, text if attempts else "")
         except LockError as error:  # a full disk: then nothing is searched for
             if not self._full:
                 self._log(str(error))
@@ -199,6 +214,10 @@ def _written(attempt: Attempt) -> Dict[str, str]:
     return dict(value, vm=attempt.vm)
 
 
+def _attempt_text(attempt: Attempt) -> str:
+    return json.dumps(_written(attempt))
+
+
 def _attempt(value: Any) -> Optional[Attempt]:
     """An attempt as `_written` gives it; None for anything else."""
     if not isinstance(value, Mapping) or not (value.get("vm") == "" or is_uuid(value.get("vm"))):
@@ -210,6 +229,10 @@ def _attempt(value: Any) -> Optional[Attempt]:
         return Attempt(value["vm"], parse_reading(value.get("since")), ended, until, disks, cancelled)
     except MISREAD:
         return None
+
+
+def _disk_texts(by_vm: Mapping[str, Mapping[str, Sequence[str]]]) -> Dict[str, str]:
+    return {vm: "%s: %s" % (json.dumps(vm), json.dumps(disks)) for vm, disks in by_vm.items()}
 
 
 def _disks(kept: Mapping[str, Any]) -> Dict[str, Dict[str, List[str]]]:
