@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 import xmlrpc.client
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Mapping, Optional
 
 from vmss.core.problem import Problem
 from vmss.core.text import one_line, quoted
@@ -89,12 +89,24 @@ class _Connection(http.client.HTTPConnection):
     """A connection that keeps to the limit of the current call."""
 
     limit: _Limit
+    _parts: Optional[List[bytes]] = None
+
+    def post(self, handler: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a request in one write: http.client makes one of its head and one of its body."""
+        parts: List[bytes] = []
+        self._parts = parts
+        self.request("POST", handler, body, headers)
+        self._parts = None
+        self.send(b"".join(parts))
 
     def connect(self) -> None:
         self.timeout = self.limit.seconds()
         http.client.HTTPConnection.connect(self)
 
     def send(self, data: Any) -> None:
+        if self._parts is not None:
+            self._parts.append(data)
+            return
         if self.sock is None:
             self.connect()
         self.sock.settimeout(self.limit.seconds())
@@ -171,7 +183,7 @@ class Transport(xmlrpc.client.Transport):
 
         def send() -> http.client.HTTPConnection:
             connection = self.make_connection(host)
-            connection.request("POST", handler, body, {"Content-Type": "application/json"})
+            connection.post(handler, body, {"Content-Type": "application/json"})
             return connection
 
         return bytes(self._answered(host, handler, send, _whole))
