@@ -13,7 +13,7 @@ from vmss.core.datetimes import wall_clock, wall_to_instants
 from vmss.core.frequencies import FREQUENCIES, HOUR_KEY, MINUTE_KEY, Frequency, Schedule
 from vmss.core.policy import PolicyError, from_record
 from vmss.core.schedule import due_slot, latest_slot, next_slot
-from vmss.edges.zones import time_zone
+from vmss.edges.zones import Dom0Zone, time_zone
 from vmss.xe import classes
 
 UTC = timezone.utc
@@ -130,3 +130,34 @@ def test_a_policy_of_an_unknown_frequency_is_never_served_and_said_to_be_wrong(p
     assert ask(pool, "next") == []
     assert ask(pool, "history") == []
     assert rule in told(pool, "show", "the policy")
+
+
+class Counting(Dom0Zone):
+    """A zone with a fixed offset that counts how often it is asked."""
+
+    def __init__(self, hours: int) -> None:
+        self.asked = 0
+        self._offset = timedelta(hours=hours)
+
+    def fromutc(self, instant: datetime) -> datetime:
+        self.asked += 1
+        return (instant + self._offset).replace(tzinfo=timezone(self._offset))
+
+
+def test_schedules_with_the_same_times_ask_the_zone_once() -> None:
+    now = datetime(2026, 3, 2, 10, 7, tzinfo=timezone.utc)
+    asked = []
+    for times in (1, 100):
+        zone = Counting(0)
+        for number in range(96 * times):
+            latest_slot(Schedule("daily", minute=15 * (number % 4), hour=number // 4 % 24), zone, now)
+        asked.append(zone.asked)
+    assert asked[0] == asked[1] > 96
+
+
+def test_the_latest_slot_is_that_of_the_zone_and_the_instant_asked_for() -> None:
+    daily, now = Schedule("daily", hour=9), datetime(2026, 3, 2, 10, tzinfo=timezone.utc)
+    for _ in range(2):
+        assert latest_slot(daily, Counting(0), now) == datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
+        assert latest_slot(daily, Counting(-3), now) == datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+        assert latest_slot(daily, Counting(0), now - timedelta(hours=2)) == datetime(2026, 3, 1, 9, tzinfo=timezone.utc)

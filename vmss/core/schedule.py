@@ -5,7 +5,7 @@ and the zone is any `tzinfo` (see vmss.edges.zones).
 """
 
 from datetime import datetime, timedelta, tzinfo
-from typing import Optional
+from typing import Dict, Optional
 
 from vmss.core.datetimes import UTC, in_future
 from vmss.core.frequencies import Schedule
@@ -16,7 +16,24 @@ TICK_INTERVAL = timedelta(minutes=15)
 
 def latest_slot(schedule: Schedule, zone: tzinfo, instant: datetime) -> datetime:
     """Given a schedule, its zone and an instant, return the latest slot at or before the instant."""
-    return max(slot for slot in schedule.slots_around(zone, instant) if slot <= instant)
+    if not (_latest.zone is zone and _latest.instant == instant):
+        _latest.zone, _latest.instant, _latest.slots = zone, instant, {}
+    slot = _latest.slots.get(schedule)
+    if slot is None:
+        slot = max(slot for slot in schedule.slots_around(zone, instant) if slot <= instant)
+        _latest.slots[schedule] = slot
+    return slot
+
+
+class _Latest:
+    """The latest slots for one instant: a tick asks for those of all policies, of which many have the same times."""
+
+    zone: Optional[tzinfo] = None
+    instant: Optional[datetime] = None
+    slots: Dict[Schedule, datetime] = {}
+
+
+_latest = _Latest()
 
 
 def next_slot(schedule: Schedule, zone: tzinfo, instant: datetime) -> datetime:
