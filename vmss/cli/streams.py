@@ -8,7 +8,6 @@ import errno
 import io
 import os
 import sys
-import tempfile
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -92,6 +91,8 @@ def write_whole(path: str, text: str) -> None:
                 file.write(text)
             return
         # Of another name each time, and never one that somebody else has made there.
+        import tempfile  # slow to load
+
         descriptor, aside = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".vmss-")
         try:
             with open(descriptor, "w", encoding="utf-8") as file:

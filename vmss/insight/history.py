@@ -6,7 +6,6 @@ are what XenCenter reads (xenadmin: XenAdmin/Alerts/Types/PolicyAlert.cs).
 
 import re
 from datetime import datetime, tzinfo
-from statistics import median_high
 from typing import Any, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import messages
@@ -234,7 +233,7 @@ def durations(past: Sequence[Run], late: bool = True) -> List[int]:
 def median_duration(seconds: Sequence[float]) -> float:
     """The median of these durations, of an even number the longer of the two in the middle: one run that met a slow
     storage repository does not count."""
-    return float(median_high(seconds))
+    return float(sorted(seconds)[len(seconds) // 2])
 
 
 def _vm_line(line: str) -> Optional[Match[str]]:
