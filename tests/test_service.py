@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime, timezone
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 import pytest
 
@@ -63,6 +63,44 @@ def test_a_policy_that_hangs_keeps_its_own_place_and_no_other(pool: TestPool) ->
     assert batches(pool) == [uuids[:2]] + [[uuid] for uuid in uuids[2:]]
     assert all(taken_at(pool, vm) < datetime(2026, 3, 2, 10, 16, tzinfo=UTC) for vm in vms[1:])
     assert pool.names(policies[0]) == ["VMSS_SNAPSHOT_FAILED"]
+
+
+def behind_one_that_hangs(pool: TestPool, **other: str) -> Tuple[str, str]:
+    """One policy at a time; of two, a daily one hangs for an hour. Return the other, an hourly one, and its VM."""
+    pool.settings = Settings(timezone="UTC", max_policies=1)
+    hanging, waiting = pool.vm("hanging", [pool.sr("one")]), pool.vm("waiting", [pool.sr("other")])
+    pool.policy([hanging], name="daily", frequency="daily", schedule=dict({"hour": "10"}, **other))
+    policy = pool.policy([waiting], name="hourly", schedule={"min": "15"})
+    hang(pool, hanging)
+    return policy, waiting
+
+
+def test_a_slot_that_passes_while_its_policy_waits_for_another_is_missed_and_said_so(pool: TestPool) -> None:
+    policy, vm = behind_one_that_hangs(pool, min="15")
+    pool.at(10, 15)
+    pool.tick()
+    eleven = datetime(2026, 3, 2, 11, 15, tzinfo=UTC)
+    assert pool.simulator.now() > eleven
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_MISSED_EVENT", "VMSS_SNAPSHOT_SUCCEEDED"]
+    missed, served = pool.alerts(policy)
+    assert (
+        "Missed: 2026-03-02 10:15:00 (UTC)." in missed["body"] and "snapshot of 2026-03-02 11:15:00" in served["body"]
+    )
+    assert pool.last_run(policy) > eleven and taken_at(pool, vm) > eleven
+
+
+def test_what_is_tried_again_does_not_take_the_place_of_the_next_slot(pool: TestPool) -> None:
+    policy, vm = behind_one_that_hangs(pool, min="30")
+    fault = {"method": "VM.snapshot", "object": vm, "when": "before", "action": "error", "error": '["SR_FULL","1","2"]'}
+    pool.call("simulator.add_fault", fault)
+    pool.at(10, 15)
+    pool.tick()
+    pool.at(10, 30)
+    pool.tick()
+    eleven = datetime(2026, 3, 2, 11, 15, tzinfo=UTC)
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_FAILED", "VMSS_SNAPSHOT_SUCCEEDED"]
+    assert "snapshot of 2026-03-02 11:15:00" in pool.alerts(policy)[-1]["body"]
+    assert pool.last_run(policy) > eleven and taken_at(pool, vm) > eleven
 
 
 def test_policies_that_are_refused_at_once_do_not_keep_those_behind_them_from_being_admitted(pool: TestPool) -> None:

@@ -26,6 +26,7 @@ A_MINUTE = timedelta(seconds=60)
 SLOT_NAME = re.compile(r"policy \d+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 DELETED = re.compile(r"(\d+) expired snapshots? deleted")
 JOURNAL = "vmss-destroying:"
+OWED = "vmss-owed:"
 # No pass may last longer than this: all operations of the largest world hanging one after another end earlier.
 LONGEST_PASS = 5 * 86400.0
 # What a pass still does that was asked to stop, besides waiting for what is in flight.
@@ -332,10 +333,12 @@ class Observer:
             self._names.setdefault(str(params[1]), set()).add(str(params[2]))
             policy = self._rows("VM").get(params[1], {}).get("snapshot_schedule", NULL)
             row = self._rows("VMSS").get(policy)
+            named = instant_of(str(params[2]))
             # Else VMs that failed are tried again, or somebody asks for a run.
-            if row is not None and row["last_run_time"].replace(tzinfo=UTC) < self.latest_slot(row, self._latest):
+            due = row is not None and row["last_run_time"].replace(tzinfo=UTC) < self.latest_slot(row, self._latest)
+            if row is not None and due and not self._is_owed(row, named):
                 self._first_taken.setdefault(policy, self.sim.now())
-            self._named_at[policy] = max(self._named_at.get(policy, self._began), instant_of(str(params[2])))
+            self._named_at[policy] = max(self._named_at.get(policy, self._began), named)
             halted = self._steady() - self._halted_since.get(str(params[1]), inf)
             self._check(
                 1,
@@ -567,6 +570,13 @@ class Observer:
                     for snapshot, disks in json.loads(text)["destroying"].items():
                         recorded.setdefault(snapshot, []).extend(disks)
         return recorded
+
+    def _is_owed(self, row: Row, named: datetime) -> bool:
+        """Whether a snapshot with this time in its name is that of a VM that is tried again for an earlier slot: a pass
+        that is late may come to it only after the next slot."""
+        notes = [pool["other_config"].get(OWED + row["uuid"]) for pool in self._rows("pool").values()]
+        slots = [json.loads(note)["slot"] for note in notes if note]
+        return self.latest_slot(row, named).strftime("%Y%m%dT%H:%M:%SZ") in slots
 
     def _others(self, disk: str) -> Set[str]:
         """Who uses a disk, and has done so for longer than a look at it may be old."""

@@ -24,6 +24,7 @@ from vmss.passes.hold import PAUSE_S, Hold
 from vmss.passes.in_hand import InHand
 from vmss.passes.journal import Journal
 from vmss.passes.kept import Kept
+from vmss.passes.line import Line
 from vmss.passes.loaded import load_all
 from vmss.passes.measures import note_measures
 from vmss.passes.operations import Operations
@@ -73,7 +74,7 @@ class Service:
         self._hooks = kept.hooks
         self._operations = Operations(context, self._engine, notes, kept.frozen, kept.unplaced, kept.hooks)
         self._read_back = ReadBack(context, self._engine, notes)
-        self._waiting: Deque[Turn] = deque()  # due, and not yet in hand
+        self._waiting = Line()
         self._next: Dict[str, Turn] = {}  # by policy in hand: its next slot, which has come meanwhile
         self._plans: Deque[Iterator[Planned]] = deque()  # of policies in hand, not yet at their end
         self.interrupted: List[Served] = []  # the runs that were not over when the pass was told to stop
@@ -114,7 +115,7 @@ class Service:
 
         `settled`: the operations of earlier passes have all ended.
         """
-        self._waiting.extend(turns)
+        self._line_up(turns)
         if on_request is not None:
             self._plans.append(iter(on_request))
         self._operations.resuming.see_to_earlier()
@@ -186,7 +187,7 @@ class Service:
         most = self._context.settings.max_policies
         while self._waiting and len(self._in_hand.policies) < most and self._hooks.may_admit():
             room = most - len(self._in_hand.policies)
-            turns = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            turns = self._waiting.take(room)
             self._batches.next()
             self._note_in_hand(turns)
             self._sign.show(lasting=True)  # before the first snapshot
@@ -195,13 +196,14 @@ class Service:
         return admitted
 
     def _line_up(self, turns: Sequence[Turn]) -> None:
-        waiting = {turn.policy.ref for turn in self._waiting}
         for turn in turns:
             slot = self._in_hand.slot(turn.policy.ref)
             if slot is not None and turn.slot > slot:
                 self._next[turn.policy.ref] = turn
-            elif slot is None and turn.policy.ref not in waiting:
-                self._waiting.append(turn)
+            elif slot is None:
+                replaced = self._waiting.add(turn)
+                if replaced is not None:
+                    self._teller.missed_in_line(replaced, turn.slot)
 
     def _take_over_requests(self) -> None:
         """Put runs by hand that other processes ask for first in the line."""
@@ -212,12 +214,12 @@ class Service:
                 self._inbox.answer(asked.id, Answer(problem.status, str(problem)))
                 continue
             ref = turn.policy.ref
-            if self._in_hand.slot(ref) is not None or any(waiting.policy.ref == ref for waiting in self._waiting):
+            if self._in_hand.slot(ref) is not None or ref in self._waiting:
                 self._inbox.answer(asked.id, Answer(EXIT_LOCKED, "the schedule is being served at this moment"))
             else:
                 self._context.log("Asked for by hand: policy %s is served by this pass" % asked.policy)
                 self._asked[ref] = asked.id
-                self._waiting.appendleft(turn)
+                self._waiting.add_first(turn)
 
     def _pass_by(self) -> None:
         """Let nothing wait for what hangs: neither operations on other SRs and hosts, nor the alert of a run for its
@@ -234,7 +236,7 @@ class Service:
                 self._tell(self._in_hand.overtake(policy, turn.slot))
                 self._engine.withdraw(waiting, (OVERTAKEN, "VM.snapshot"))
                 self._end_hopeless()
-                self._waiting.append(turn)
+                self._waiting.add(turn)
 
     def _take_in_hand(self, turns: Sequence[Turn]) -> None:
         now = self._context.now()

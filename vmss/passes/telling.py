@@ -80,7 +80,7 @@ class Teller:
         self._tell_receivers(served, ended, bool(served.victims), [of_frozen] + remarks + reasons, left_over)
         if served.degraded:
             self._not_quiesced(served, ended)
-        self._missed(served, ended)
+        self._missed(served.turn.policy, served.started, ended)
         if not raised:
             self.owing = True
         elif not served.dropped:  # it has served no slot
@@ -198,11 +198,17 @@ class Teller:
         day = ended - timedelta(days=1)
         self._alerts.create_once(messages.NOT_QUIESCED, self._context.pool.uuid, body, day, line)
 
-    def _missed(self, served: "Served", ended: datetime) -> None:
-        """Slots of the policy that passed while it was running are missed."""
-        policy = served.turn.policy
+    def missed_in_line(self, turn: Turn, until: datetime) -> None:
+        """A turn has waited for other runs until the next slot of its policy, `until`: its slot is missed. Of one that
+        tries again the run was told already; and what is too late by the policy's `late_limit` was told when it was."""
+        if not turn.again and not turn.policy.lapsed(turn.slot, until):
+            before = timedelta(seconds=1)
+            self._missed(turn.policy, turn.slot - before, until - before)
+
+    def _missed(self, policy: Policy, after: datetime, ended: datetime) -> None:
+        """The slots of a policy after an instant, up to the end of a run, are missed."""
         slots: List[str] = []
-        slot = next_slot(policy.schedule, self._log.zone, served.started)
+        slot = next_slot(policy.schedule, self._log.zone, after)
         while slot <= ended and policy.enabled and len(slots) <= _MISSED_NAMED:
             slots.append(stated(slot, self._log.zone))
             slot = next_slot(policy.schedule, self._log.zone, slot)
