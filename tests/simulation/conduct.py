@@ -50,8 +50,16 @@ class Taking(NamedTuple):
 class Conduct:
     """One pass. Each method yields the invariants that its conduct breaks, by their numbers."""
 
-    def __init__(self, sim: Simulator, limits: Limits, steady: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sim: Simulator,
+        limits: Limits,
+        steady: Callable[[], float],
+        is_owed: Callable[[Dict[str, Any], str], bool],
+    ) -> None:
+        """`is_owed`: whether a snapshot with this name, of a VM of this policy, is that of one that is tried again."""
         self._sim = sim
+        self._is_owed = is_owed
         self._limits = limits
         self._steady = steady
         self._began = steady()
@@ -87,7 +95,7 @@ class Conduct:
         elif method in TAKES or method in DESTROYS or method == "Async.VM.hard_shutdown":
             self._worked_since_read = True
             if method in TAKES:
-                yield from self._takes(method, str(params[1]))
+                yield from self._takes(method, str(params[1]), str(params[2]))
             pending = sum(1 for task in self._started if task not in self._cancelled and self._is_pending(task))
             if pending >= self._limits.operations:
                 yield 7, "%s is started while %d operations are under way" % (method, pending)
@@ -98,12 +106,13 @@ class Conduct:
             if trouble:
                 yield 9, "XenCenter: %s" % trouble
 
-    def _takes(self, method: str, vm: str) -> Found:
+    def _takes(self, method: str, vm: str, name: str) -> Found:
         """A snapshot of a VM is about to be asked for."""
         self._taken[vm] = self._taken.get(vm, 0) + 1
         tables = self._sim.db.tables
         policy = tables["VM"].rows.get(vm, {}).get("snapshot_schedule")
-        if policy in tables["VMSS"].rows:
+        # VMs that are tried again make no run, and no alert before the last of them has its snapshot.
+        if policy in tables["VMSS"].rows and not self._is_owed(tables["VMSS"].rows[policy], name):
             uuid = str(tables["VMSS"].rows[policy]["uuid"])
             self._untold[uuid] = self._untold.get(uuid, (set(), 0.0))[0] | {vm}, self._steady()
         tasks = self._sim.db.tables["task"].rows

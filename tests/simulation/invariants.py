@@ -92,7 +92,7 @@ class Observer:
         knows what is switched on."""
         self.sim = sim
         self._limits = limits
-        self._conduct = Conduct(sim, limits, steady)
+        self._conduct = Conduct(sim, limits, steady, self._is_owed)
         self.found: List[Broken] = []
         self.allowed = allowed
         self.checked: Dict[int, int] = dict.fromkeys([*range(1, 11), 14, 15], 0)
@@ -223,7 +223,7 @@ class Observer:
         self.power.begin()
         self.allowed.begin(self.sim.now())
         self._by_hand = False
-        self._conduct = Conduct(self.sim, self._limits, self._steady)
+        self._conduct = Conduct(self.sim, self._limits, self._steady, self._is_owed)
         now = self._began = self._latest = self.sim.now()
         self._steady_began = self._steady()
         self._kept = {
@@ -336,7 +336,7 @@ class Observer:
             named = instant_of(str(params[2]))
             # Else VMs that failed are tried again, or somebody asks for a run.
             due = row is not None and row["last_run_time"].replace(tzinfo=UTC) < self.latest_slot(row, self._latest)
-            if row is not None and due and not self._is_owed(row, named):
+            if row is not None and due and not self._is_owed(row, str(params[2])):
                 self._first_taken.setdefault(policy, self.sim.now())
             self._named_at[policy] = max(self._named_at.get(policy, self._began), named)
             halted = self._steady() - self._halted_since.get(str(params[1]), inf)
@@ -571,12 +571,12 @@ class Observer:
                         recorded.setdefault(snapshot, []).extend(disks)
         return recorded
 
-    def _is_owed(self, row: Row, named: datetime) -> bool:
-        """Whether a snapshot with this time in its name is that of a VM that is tried again for an earlier slot: a pass
-        that is late may come to it only after the next slot."""
+    def _is_owed(self, row: Row, name: str) -> bool:
+        """Whether a snapshot with this name, of a VM of this policy, is that of one that is tried again: a pass that is
+        late may come to it only after the next slot."""
         notes = [pool["other_config"].get(OWED + row["uuid"]) for pool in self._rows("pool").values()]
         slots = [json.loads(note)["slot"] for note in notes if note]
-        return self.latest_slot(row, named).strftime("%Y%m%dT%H:%M:%SZ") in slots
+        return self.latest_slot(row, instant_of(name)).strftime("%Y%m%dT%H:%M:%SZ") in slots
 
     def _others(self, disk: str) -> Set[str]:
         """Who uses a disk, and has done so for longer than a look at it may be old."""
