@@ -521,7 +521,17 @@ MUTATIONS: List[Mutation] = [
         ),
     ),
     *_of(
+        "vmss/passes/line.py",
+        ("who waits keeps its old slot", "waiting.slot >= turn.slot", "waiting.slot <= turn.slot", "service"),
+    ),
+    *_of(
         "vmss/passes/telling.py",
+        (
+            "what passed in the line is not told",
+            "if not turn.again and not turn.policy.lapsed",
+            "if 0 and not turn.policy.lapsed",
+            "service",
+        ),
         (
             "last-run-time is set before the alert",
             '        summary = "\\n".join([summary] + remarks)\n',
@@ -535,7 +545,12 @@ MUTATIONS: List[Mutation] = [
             "alerts trouble",
         ),
         ("a run that failed is told as a success", "        if served.victims:\n", "        if False:\n", "alerts run"),
-        ("missed slots are not told", "        self._missed(served, ended)\n", "", "alerts service run"),
+        (
+            "missed slots are not told",
+            "        self._missed(served.turn.policy, served.started, ended)\n",
+            "",
+            "alerts service run",
+        ),
         ("the licence is not told", "            if alert:\n", "            if False:\n", "alerts run"),
         (
             "VMs that failed are not noted for later ticks",
