@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pool import TestPool
-from vmss.core.datetimes import parse_datetime, wall_clock
+from vmss.core.datetimes import CLOCK_TOLERANCE, parse_datetime, wall_clock
 from vmss.core.frequencies import Schedule
 from vmss.core.pruning import Prune
-from vmss.core.retention import Keep, Snapshot, expired, votes
+from vmss.core.retention import Keep, Snapshot, expired, in_future, votes
 from vmss.core.thinning import Spread, of_tags, read
 from vmss.edges.zones import time_zone
 from vmss.insight import policies
@@ -65,9 +65,17 @@ def test_a_pinned_snapshot_stays_and_does_not_count() -> None:
 
 
 def test_a_snapshot_that_is_dated_in_the_future_stays_and_does_not_count() -> None:
-    future = [snapshot("tomorrow", -1), snapshot("in a moment", -0.00001)]
+    future = [snapshot("tomorrow", -1), snapshot("in a while", -0.00071)]
     assert names(expired(WEEK + future, Keep(6), NOW)) == ["day6"]
     assert names(expired(WEEK + future, Keep(7), NOW)) == []
+
+
+def test_what_is_younger_than_the_days_to_keep_stays_to_the_second() -> None:
+    keep = Keep(1, spread=read("weekly:1"), days=1)
+    for seconds, gone in ((-1, ["of an earlier week"]), (1, ["of yesterday"])):
+        yesterday = Snapshot("OpaqueRef:y", "of yesterday", NOW - DAY - timedelta(seconds=seconds))
+        weeks = [yesterday, snapshot("of an earlier week", 7)]
+        assert names(expired(weeks, keep._replace(retained=2), NOW, new=1)) == gone
 
 
 def test_a_snapshot_that_is_dated_now_counts() -> None:
@@ -129,7 +137,7 @@ class Case(NamedTuple):
         return expired(self.snapshots, keep, NOW, self.new)
 
     def counted(self) -> List[Snapshot]:
-        return [item for item in self.snapshots if not item.pinned and item.time <= NOW]
+        return [item for item in self.snapshots if not item.pinned and not in_future(item, NOW)]
 
 
 snapshots_of_a_vm = st.lists(
@@ -179,7 +187,7 @@ def test_what_expires_is_older_than_all_that_counts_and_stays_and_comes_oldest_f
 def test_what_expires_exists_once_and_is_neither_pinned_nor_of_the_future(case: Case) -> None:
     gone = case.expired()
     assert len(set(names(gone))) == len(gone)
-    assert all(item in case.snapshots and not item.pinned and item.time <= NOW for item in gone)
+    assert all(item in case.snapshots and not item.pinned and not in_future(item, NOW) for item in gone)
 
 
 @given(cases)
@@ -295,5 +303,6 @@ def test_the_tag_of_a_vm_wins_and_one_with_a_mistake_does_not() -> None:
 
 @given(simple)
 def test_the_new_one_counts_as_though_it_existed(case: Case) -> None:
-    taken = case.snapshots + [snapshot("new", 0)]  # the last of all, by its time and by its name
+    # The last of all, by its time and by its name.
+    taken = case.snapshots + [Snapshot("OpaqueRef:new", "new", NOW + CLOCK_TOLERANCE)]
     assert case._replace(snapshots=taken, new=0).expired() == case._replace(new=1).expired()

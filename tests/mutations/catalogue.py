@@ -37,13 +37,13 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "a pinned snapshot expires",
-            "if not snapshot.pinned and snapshot.time <= now),",
-            "if snapshot.time <= now),",
+            "if not snapshot.pinned and not in_future(snapshot, now)),",
+            "if not in_future(snapshot, now)),",
             "retention",
         ),
         (
             "a snapshot that is dated in the future counts",
-            "if not snapshot.pinned and snapshot.time <= now),",
+            "if not snapshot.pinned and not in_future(snapshot, now)),",
             "if not snapshot.pinned),",
             "retention",
         ),
@@ -107,21 +107,16 @@ MUTATIONS: List[Mutation] = [
     ),
     *_of(
         "vmss/core/plan.py",
-        (
-            "a VM that was served is served again",
-            "served = (turn.missing or not turn.forced) and any(",
-            "served = False and any(",
-            "run",
-        ),
+        ("a VM that was served is served again", "served = counts and any(", "served = False and any(", "run"),
         (
             "an old slot's snapshot counts for this slot",
-            "any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)",
-            "any(snapshot.time <= now for snapshot in vm.snapshots)",
+            "any(turn.slot <= snapshot.time <= latest for snapshot in vm.snapshots)",
+            "any(snapshot.time <= latest for snapshot in vm.snapshots)",
             "run",
         ),
         (
             "a snapshot of the future counts for this slot",
-            "any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)",
+            "any(turn.slot <= snapshot.time <= latest for snapshot in vm.snapshots)",
             "any(turn.slot <= snapshot.time for snapshot in vm.snapshots)",
             "wrong_clock run",
         ),

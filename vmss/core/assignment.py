@@ -4,7 +4,6 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.policy import Policy
 from vmss.core.retention import Keep, Snapshot, expired
 from vmss.core.text import quoted
@@ -71,7 +70,7 @@ class Change(NamedTuple):
 def change_to(vm: Member, to: Policy, keep: Keep, snapshots: Sequence[Snapshot], now: datetime) -> Change:
     """Given a VM with its scheduled snapshots, return what it means for it to be on a schedule that keeps so many."""
     # The new snapshot exists before anything is deleted, and one that is being read waits for a later run.
-    gone = [one.uuid for one in expired(snapshots, keep, now + CLOCK_TOLERANCE, new=1) if not one.operation]
+    gone = [one.uuid for one in expired(snapshots, keep, now, new=1) if not one.operation]
     first = keep.in_a_run(len(gone))
     return Change(vm, to, tuple(gone[:first]), len(gone) - first)
 

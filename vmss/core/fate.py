@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
-from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.retention import EXPIRED, FUTURE, NEWEST, PINNED, YOUNG, Keep, Snapshot, Vote, expired, in_future, votes
 from vmss.core.text import one_line
 from vmss.core.vms import Vm
@@ -46,7 +45,7 @@ def fates(vm: Vm, keep: Keep, now: datetime, runs: Iterable[datetime], new: int 
             why(vote, keep, now),
             deleted.get(vote.snapshot.ref),
         )
-        for vote in reversed(votes(vm.snapshots, keep, now + CLOCK_TOLERANCE, new))
+        for vote in reversed(votes(vm.snapshots, keep, now, new))
     ]
     damaged = "its records contradict each other: no run deletes it"
     return found + [Fate(uuid, now, STAYS, damaged) for uuid in vm.suspect]
@@ -89,7 +88,7 @@ def _deleted(snapshots: Sequence[Snapshot], keep: Keep, runs: Iterable[datetime]
         if not left - set(found) or number == RUNS_MAX:
             break
         # What is in progress on a snapshot now is taken to have ended by the run after the next.
-        gone = [one for one in expired(there, keep, run + CLOCK_TOLERANCE, 1) if number or not one.operation]
+        gone = [one for one in expired(there, keep, run, 1) if number or not one.operation]
         gone = gone[: keep.in_a_run(len(gone))]
         found.update((one.ref, run) for one in gone)
         there = [one for one in there if one not in gone]

@@ -72,8 +72,9 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime, excused: str = "") -> 
     """
     future = sum(1 for snapshot in vm.snapshots if not snapshot.pinned and in_future(snapshot, now))
     # An operation of that run may have ended after our clock was read; and xapi dates snapshots in whole seconds.
-    now += CLOCK_TOLERANCE
-    served = (turn.missing or not turn.forced) and any(turn.slot <= snapshot.time <= now for snapshot in vm.snapshots)
+    latest = now + CLOCK_TOLERANCE
+    counts = turn.missing or not turn.forced
+    served = counts and any(turn.slot <= snapshot.time <= latest for snapshot in vm.snapshots)
     excused = "" if served else excused
     served = served or bool(excused)
     surplus = expired(vm.snapshots, keep, now, new=0 if served else 1)

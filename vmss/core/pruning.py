@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.messages import Victim
 from vmss.core.retention import Keep, Snapshot, expired, in_future
 from vmss.core.vms import Vm
@@ -46,7 +45,7 @@ def going(vm: Vm, prune: Prune, keep: Keep, now: datetime) -> Going:
     retention asks), return what goes. Pinned snapshots stay."""
     last = None
     if prune.what == SURPLUS:
-        chosen = list(expired(vm.snapshots, keep, now + CLOCK_TOLERANCE))
+        chosen = list(expired(vm.snapshots, keep, now))
     else:
         chosen = _by_age([snapshot for snapshot in vm.snapshots if not snapshot.pinned])
         if prune.what == FUTURE:

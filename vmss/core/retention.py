@@ -75,11 +75,11 @@ def votes(snapshots: Sequence[Snapshot], keep: Keep, now: datetime, new: int = 0
     never how many: `keep.retained`, as far as there are so many.
 
     `new` of those that stay do not exist yet, but will before anything is deleted. A pinned snapshot stays and does not
-    count; neither does one that is dated in the future, because its age is unknown.
+    count; neither does one that is dated in the future, by more than clocks differ, because its age is unknown.
     """
     found = [Vote(snapshot, True, PINNED if snapshot.pinned else FUTURE) for snapshot in _uncounted(snapshots, now)]
     counted = sorted(
-        (snapshot for snapshot in snapshots if not snapshot.pinned and snapshot.time <= now),
+        (snapshot for snapshot in snapshots if not snapshot.pinned and not in_future(snapshot, now)),
         key=lambda snapshot: (snapshot.time, snapshot.uuid),
         reverse=True,
     )
@@ -101,7 +101,7 @@ _TO_COME = Snapshot("", "", EPOCH)
 
 
 def _uncounted(snapshots: Sequence[Snapshot], now: datetime) -> List[Snapshot]:
-    return [snapshot for snapshot in snapshots if snapshot.pinned or snapshot.time > now]
+    return [snapshot for snapshot in snapshots if snapshot.pinned or in_future(snapshot, now)]
 
 
 def _kept(newest_first: Sequence[Snapshot], keep: Keep, now: datetime) -> Dict[int, Tuple[str, int]]:

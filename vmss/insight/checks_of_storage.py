@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import AbstractSet, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
-from vmss.core.datetimes import CLOCK_TOLERANCE, in_future, parse_datetime
+from vmss.core.datetimes import in_future, parse_datetime
 from vmss.core.failures import failure_of
 from vmss.core.policy import Policy
 from vmss.core.retention import Keep, Snapshot, expired
@@ -119,7 +119,7 @@ def beyond(
 ) -> Optional[Finding]:
     """Whether a VM has more scheduled snapshots than its policy keeps. Pinned ones do not count; those of `told`, by
     uuid, are told of elsewhere."""
-    gone = [snapshot for snapshot in expired(snapshots, keep, now + CLOCK_TOLERANCE) if snapshot.uuid not in told]
+    gone = [snapshot for snapshot in expired(snapshots, keep, now) if snapshot.uuid not in told]
     if not gone:
         return None
     return Finding(

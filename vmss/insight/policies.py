@@ -162,7 +162,7 @@ def vms(session: Reading, policy: Policy) -> List[Vm]:
 
 def surplus(session: Reading, policy: Policy) -> List[Surplus]:
     """The VMs of one schedule, with their scheduled snapshots, and what of these exceeds retention."""
-    now = session.now() + CLOCK_TOLERANCE
+    now = session.now()
     return [
         Surplus(vm, *retention.surplus(vm.snapshots, session.settings.keep_of(policy, session.zone, vm.tags), now))
         for vm in vms(session, policy)

@@ -3,7 +3,6 @@
 from typing import Iterator, List, Optional, Sequence
 
 from vmss.core import plan
-from vmss.core.datetimes import CLOCK_TOLERANCE
 from vmss.core.job import Job
 from vmss.core.policy import Policy
 from vmss.core.retention import Snapshot, expired
@@ -46,7 +45,7 @@ def _surplus(context: Context, vm: Vm, policy: Optional[Policy]) -> Sequence[Sna
     if policy is None or vm.misread:
         return ()
     keep = context.settings.keep_of(policy, context.log.zone, vm.tags)
-    return expired(vm.snapshots, keep, context.now() + CLOCK_TOLERANCE)
+    return expired(vm.snapshots, keep, context.now())
 
 
 def _job(context: Context, vm: Vm, snapshots: Sequence[Snapshot]) -> Iterator[Job]:
