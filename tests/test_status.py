@@ -617,6 +617,21 @@ def test_what_cannot_be_deleted_is_a_warning_until_it_is_gone(pool: TestPool) ->
     assert said.status == 0 and "left_over=0" in said.numbers
 
 
+def test_a_snapshot_that_could_not_be_deleted_and_is_kept_by_now_is_not_told_of(pool: TestPool) -> None:
+    (vm,) = served(pool, vms=1, retained_snapshots="1")
+    (snapshot,) = pool.call("VM.get_snapshots", vm)
+    error = '["INTERNAL_ERROR", "no"]'
+    rule = {"method": "VM.destroy", "object": snapshot, "action": "error", "count": "0", "error": error}
+    pool.call("simulator.add_fault", rule)
+    pool.at(11, 15)
+    pool.tick()
+    assert "1 expired snapshot could not be deleted" in str(Said(pool).lines) and "left_over=1" in Said(pool).numbers
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("VMSS.set_retained_snapshots", policy, "2")
+    said = Said(pool)
+    assert "could not be deleted" not in str(said.lines) and "left_over=0" in said.numbers
+
+
 def test_what_is_left_over_costs_a_query_for_fifty(pool: TestPool, tmp_path: Path) -> None:
     vms = served(pool, vms=30)
     disks = [pool.call("VDI.snapshot", pool.call("VBD.get_VDI", pool.call("VM.get_VBDs", vm)[0]), {}) for vm in vms]

@@ -12,6 +12,7 @@ from vmss.insight.names import first_names
 from vmss.insight.reading import Reading
 from vmss.passes import left_over
 from vmss.passes.journal import LEFT_OVER
+from vmss.passes.retrying import with_surplus
 
 CHECK = "left over"
 
@@ -23,8 +24,16 @@ _VERBS = {DISK: "could not be destroyed with %s: %s", SNAPSHOT: "could not be de
 
 
 def read(session: Reading) -> List[Item]:
-    """What is on the list and is still there. No call is made if nothing is on it."""
-    return left_over.still_there(session.xapi, left_over.read(session.pool.other_config))
+    """What is on the list and is still there, without snapshots that retention keeps by now, which the next try takes
+    off the list. No call is made if nothing is on it."""
+    there = left_over.still_there(session.xapi, left_over.read(session.pool.other_config))
+    vms = sorted({item.of for item in there if item.kind == SNAPSHOT})
+    if not vms:
+        return there
+    read_vms = with_surplus(session.xapi, session.settings, session.zone, vms, session.now())
+    surplus = {snapshot.uuid for _, snapshots in read_vms for snapshot in snapshots}
+    misread = {vm.uuid for vm, _ in read_vms if vm.misread}
+    return [item for item in there if item.kind != SNAPSHOT or item.uuid in surplus or item.of in misread]
 
 
 def findings(items: Sequence[Item], moment: Moment, now: datetime) -> List[Finding]:

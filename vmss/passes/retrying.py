@@ -1,14 +1,16 @@
 """Expired snapshots that could not be deleted, and whose pause is over: they are tried again between runs, too."""
 
-from typing import Iterator, List, Optional, Sequence
+from datetime import datetime, tzinfo
+from typing import Iterator, List, Sequence, Set, Tuple
 
 from vmss.core import plan
 from vmss.core.job import Job
-from vmss.core.policy import Policy
 from vmss.core.retention import Snapshot, expired
 from vmss.core.vms import Vm
 from vmss.edges import world
+from vmss.edges.settings import Settings
 from vmss.edges.vms import read_vms_by_uuid, with_snapshots
+from vmss.edges.xapi import Xapi
 from vmss.passes.context import Context
 from vmss.passes.left_over import LeftOver
 from vmss.passes.planning import read_disks
@@ -25,13 +27,15 @@ def jobs_again(context: Context, left: LeftOver, due: Sequence[str]) -> List[Job
     ripe = left.ripe(context.clock.now())
     if not ripe:
         return []
-    policies = {policy.ref: policy for policy in world.read_policies(context.xapi)[0] if policy.enabled}
-    vms = with_snapshots(context.xapi, read_vms_by_uuid(context.xapi, sorted({item.of for item in ripe if item.of})))
     again = {item.uuid for item in ripe}
-    stays = {item.uuid for item in ripe if item.of in [vm.uuid for vm in vms if vm.misread]}
+    stays: Set[str] = set()
     jobs: List[Job] = []
-    for vm in vms:
-        mine = [snapshot for snapshot in _surplus(context, vm, policies.get(vm.policy)) if snapshot.uuid in again]
+    vms = sorted({item.of for item in ripe if item.of})
+    for vm, surplus in with_surplus(context.xapi, context.settings, context.log.zone, vms, context.now()):
+        if vm.misread:
+            stays.update(item.uuid for item in ripe if item.of == vm.uuid)
+            continue
+        mine = [snapshot for snapshot in surplus if snapshot.uuid in again]
         stays.update(snapshot.uuid for snapshot in mine)
         if vm.policy not in due:
             jobs += _job(context, vm, [snapshot for snapshot in mine if not snapshot.operation])
@@ -40,12 +44,18 @@ def jobs_again(context: Context, left: LeftOver, due: Sequence[str]) -> List[Job
     return jobs
 
 
-def _surplus(context: Context, vm: Vm, policy: Optional[Policy]) -> Sequence[Snapshot]:
-    """What retention does not keep of a VM."""
-    if policy is None or vm.misread:
-        return ()
-    keep = context.settings.keep_of(policy, context.log.zone, vm.tags)
-    return expired(vm.snapshots, keep, context.now())
+def with_surplus(
+    xapi: Xapi, settings: Settings, zone: tzinfo, uuids: Sequence[str], now: datetime
+) -> List[Tuple[Vm, Sequence[Snapshot]]]:
+    """The VMs with these uuids, and what retention does not keep of each: nothing that is known of one that was
+    misread, and nothing without a schedule that is enabled."""
+    policies = {policy.ref: policy for policy in world.read_policies(xapi)[0] if policy.enabled}
+    found: List[Tuple[Vm, Sequence[Snapshot]]] = []
+    for vm in with_snapshots(xapi, read_vms_by_uuid(xapi, uuids)):
+        policy = policies.get(vm.policy) if not vm.misread else None
+        surplus = () if policy is None else expired(vm.snapshots, settings.keep_of(policy, zone, vm.tags), now)
+        found.append((vm, surplus))
+    return found
 
 
 def _job(context: Context, vm: Vm, snapshots: Sequence[Snapshot]) -> Iterator[Job]:
