@@ -6,11 +6,11 @@ Values in rows are never changed in place, so they may be handed out without cop
 from collections import OrderedDict, deque
 from contextlib import suppress
 from random import Random
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, Iterator, List, Optional, Tuple
 
 from .datamodel import Class, Field, Model
 from .errors import XapiError
-from .table import DELETED_KEPT, WRITE_SECONDS, Deletion, Row, Table, Undo, no_garbage
+from .table import DELETED_KEPT, WRITE_SECONDS, Deletion, Row, Table, Undo, column_text, no_garbage
 from .values import NULL, read_map, read_stored, stored_text
 
 
@@ -128,9 +128,13 @@ class Database:
 
     def metadata_text(self, cls: str, ref: str) -> str:
         """The whole row as one S-expression: what VM.snapshot_metadata holds."""
-        columns = {field.column: self.get(cls, ref, field.name) for field in self.tables[cls].cls.fields.values()}
-        columns["_ref"] = ref
-        return stored_text({name: stored_text(columns[name]) for name in sorted(columns, reverse=True)})
+        table, row, pairs = self.tables[cls], self.row(cls, ref), []
+        for column, field, default in table.columns():
+            value = ref if field is None else self.derived(field, ref) if field.derived else row[field.name]
+            # Most values are the defaults.
+            is_default = field is not None and value is table.defaults.get(field.name)
+            pairs.append(default if is_default else column_text(column, value))
+        return "(%s)" % " ".join(pairs)
 
     # --- writing ---
 
@@ -158,7 +162,8 @@ class Database:
             table.labels.setdefault(row["name_label"], {})[ref] = None
         self._log(table.cls, ref)
         for name in table.back:
-            self._point(table, ref, name, row[name])
+            if row[name] != NULL:
+                self._point(table, ref, name, row[name])
 
     def set(self, cls: str, ref: str, field: str, value: Any) -> None:
         """Change one stored field. Writing the value it already has is no change."""
@@ -205,7 +210,8 @@ class Database:
             self.changes.pop((cls, ref), None)
             self.deletions.append(Deletion(cls, ref, created, self.generation))
         for name in table.back:
-            self._unpoint(table, ref, name, row[name])
+            if row[name] != NULL:
+                self._unpoint(table, ref, name, row[name])
         self.listener()
 
     def touch(self, cls: str, ref: str) -> int:
@@ -289,12 +295,24 @@ class Database:
 
     # --- events ---
 
-    def changed_since(self, generation: int) -> Iterator[Tuple[str, str, int]]:
-        """Living objects changed after `generation`, the latest first: class, reference, generation."""
+    def changed_since(
+        self, generation: int, among: Optional[FrozenSet[Tuple[str, str]]] = None
+    ) -> Iterator[Tuple[str, str, int]]:
+        """Living objects changed after `generation`, of all or of these, the latest first: class, reference,
+        generation."""
+        if among is not None:
+            found = [(self.changes.get(key, 0), *key) for key in among]
+            found = sorted((one for one in found if one[0] > generation), reverse=True)
+            # In which order objects have changed that changed together, only the log knows.
+            if len({changed for changed, _, _ in found}) == len(found):
+                for changed, cls, ref in found:
+                    yield cls, ref, changed
+                return
         for (cls, ref), changed in reversed(self.changes.items()):
             if changed <= generation:
                 return
-            yield cls, ref, changed
+            if among is None or (cls, ref) in among:
+                yield cls, ref, changed
 
     def deleted_since(self, generation: int) -> Iterator[Deletion]:
         """Objects that existed at `generation` and have been deleted since, the latest first."""

@@ -42,12 +42,14 @@ class Parameter(NamedTuple):
 
 
 class Method(NamedTuple):
-    """One method of a class, as the data model declares it."""
+    """One method of a class, as the data model declares it. `required`: the number of parameters without a default."""
 
     cls: str
     name: str
+    wire_name: str
     kind: str
     parameters: List[Parameter]
+    required: int
     result: Optional[str]
     roles: FrozenSet[str]
     role_names: List[str]
@@ -58,9 +60,10 @@ class Method(NamedTuple):
     removed: bool
     internal: bool
 
-    @property
-    def wire_name(self) -> str:
-        return "%s.%s" % (self.cls, self.name)
+
+def required(parameters: List[Parameter]) -> int:
+    """The number of parameters that a client has to send."""
+    return sum(1 for parameter in parameters if not parameter.optional)
 
 
 class Class(NamedTuple):
@@ -89,6 +92,8 @@ class Model:
         self.roles: Dict[str, List[str]] = data["role_sets"]
         self.classes: Dict[str, Class] = {item["name"]: self._class(item) for item in data["classes"].values()}
         self.others: Dict[str, List[str]] = {cls: names.split() for cls, names in others.items()}
+        # Clients name the classes of their events in any case.
+        self.names: Dict[str, str] = {name.lower(): name for name in (*self.classes, *self.others)}
 
     def _class(self, item: Dict[str, Any]) -> Class:
         fields = {field["name"]: self._field(item["name"], field) for field in item["fields"]}
@@ -133,11 +138,14 @@ class Model:
     def _method(self, cls: str, item: Dict[str, Any]) -> Method:
         parameters = [self._parameter(parameter) for parameter in item["params"]]
         has_session = bool(parameters) and parameters[0].name == "session_id"
+        parameters = parameters[1:] if has_session else parameters
         return Method(
             cls=cls,
             name=item["name"],
+            wire_name="%s.%s" % (cls, item["name"]),
             kind=item["kind"],
-            parameters=parameters[1:] if has_session else parameters,
+            parameters=parameters,
+            required=required(parameters),
             result=item["result"],
             roles=frozenset(self._roles(item["roles"])),
             role_names=self._roles(item["roles"]),

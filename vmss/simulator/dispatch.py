@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
 from . import unimplemented
 from .accessors import accessor
 from .call import Call, Origin, Steps
-from .datamodel import Method, Model, Parameter
+from .datamodel import Method, Model, Parameter, required
 from .errors import Dropped, XapiError, internal_error, type_failure
 from .hosts import EMERGENCY_CALLS
 from .kernel import Sleep
@@ -55,9 +55,10 @@ class Methods:
         cls, _, short = name.partition(".")
         convert = self.model.types.converter
         admins = self.model.roles["POOL_ADMIN"]
+        wanted = [Parameter(n, t, False, None, convert(t)) for n, t in parameters]
         return Method(
-            cls, short, "explicit", [Parameter(n, t, False, None, convert(t)) for n, t in parameters], None,
-            frozenset(admins), admins, {}, [], True, False, False, False,
+            cls, short, name, "explicit", wanted, len(wanted), None, frozenset(admins), admins, {}, [],
+            True, False, False, False,
         )  # fmt: skip
 
 
@@ -153,12 +154,11 @@ class Dispatcher:
         return method
 
     def _arguments(self, method: Method, params: List[Any]) -> List[Any]:
-        parameters = self._parameters(method)
+        parameters, needed = self._parameters(method)
         received = len(params) - (1 if method.has_session else 0)
-        required = sum(1 for parameter in parameters if not parameter.optional)
-        surplus = received > len(parameters) and required == len(parameters)
-        if received < required or surplus:
-            raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", method.wire_name, str(required), str(received))
+        surplus = received > len(parameters) and needed == len(parameters)
+        if received < needed or surplus:
+            raise XapiError("MESSAGE_PARAMETER_COUNT_MISMATCH", method.wire_name, str(needed), str(received))
         if method.has_session:
             to_string(params[0])
             params = params[1:]
@@ -166,15 +166,18 @@ class Dispatcher:
             # Only the session of a removed call is read.
             return []
         args = [parameter.convert(value) for parameter, value in zip(parameters, params)]
-        args.extend(parameter.default for parameter in method.parameters[len(args) :])
+        if len(args) < len(method.parameters):
+            args.extend(parameter.default for parameter in method.parameters[len(args) :])
         if method.constructor:
             args[-1] = constructor_fields(method, args[-1])
         return args
 
-    def _parameters(self, method: Method) -> List[Parameter]:
+    def _parameters(self, method: Method) -> Tuple[List[Parameter], int]:
+        """The parameters of a method, and how many of them a client has to send."""
         if not self.withheld:
-            return method.parameters
-        return [one for one in method.parameters if "%s.%s" % (method.wire_name, one.name) not in self.withheld]
+            return method.parameters, method.required
+        left = [one for one in method.parameters if "%s.%s" % (method.wire_name, one.name) not in self.withheld]
+        return left, required(left)
 
     def check_session(self, session: str) -> None:
         if not self.db.exists("session", session):

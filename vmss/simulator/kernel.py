@@ -97,6 +97,8 @@ class Condition:
 
     def notify_all(self) -> None:
         """Wake all waiters, the oldest first."""
+        if not self.waiters:
+            return
         waiters = list(self.waiters)
         self.waiters.clear()
         for process in waiters:

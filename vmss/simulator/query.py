@@ -6,7 +6,7 @@ database.
 """
 
 import re
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from .database import Database
 from .datamodel import Field
@@ -21,33 +21,29 @@ _TOKEN = re.compile(r'[ \t\n]*(?:"([^"]*)"|(field|and|or|not|true|false)|([()=])
 _BLANK = re.compile(r"[ \t\n]*$")
 
 
-class Token(NamedTuple):
-    """A lexeme: kind is `literal`, a keyword or a sign."""
-
-    kind: str
-    text: str
+# A lexeme: its kind, which is `literal`, a keyword or a sign, and its text.
+Token = Tuple[str, str]
 
 
 class _ParseError(Exception):
     """The text is not an expression; the message is OCaml's."""
 
 
-END = Token("", "")
+END: Token = ("", "")
 
 
 def _tokens(text: str) -> Iterator[Token]:
     """The lexemes, read as the parser asks for them: what it does not reach is not looked at."""
     position = 0
-    while True:
-        match = _TOKEN.match(text, position)
-        if match is None:
-            if not _BLANK.match(text, position):
-                raise _ParseError('Failure("lexing: empty token")')
-            yield END
-            return
+    match = _TOKEN.match(text)
+    while match is not None:
         literal, keyword, sign = match.groups()
-        yield Token("literal", literal) if literal is not None else Token(keyword or sign, "")
+        yield ("literal", literal) if literal is not None else (keyword or sign, "")
         position = match.end()
+        match = _TOKEN.match(text, position)
+    if not _BLANK.match(text, position):
+        raise _ParseError('Failure("lexing: empty token")')
+    yield END
 
 
 class Member(NamedTuple):
@@ -55,7 +51,7 @@ class Member(NamedTuple):
 
     column: str
     read: Reader
-    texts: FrozenSet[str]
+    texts: Set[str]
 
 
 class Expression(NamedTuple):
@@ -77,13 +73,15 @@ class _Parser:
     def peek(self) -> str:
         if self.next is None:
             self.next = next(self.tokens)
-        return self.next.kind
+        return self.next[0]
 
-    def take(self, *kinds: str) -> Token:
-        if self.peek() not in kinds or self.next is None:
+    def take(self, *kinds: str) -> str:
+        """Go on after a lexeme, which has to be of one of these kinds; return its text."""
+        token = self.next or next(self.tokens)
+        if token[0] not in kinds:
             raise _ParseError("Stdlib.Parsing.Parse_error")
-        token, self.next = self.next, None
-        return token
+        self.next = None
+        return token[1]
 
     def whole(self) -> Expression:
         expression = self.expression()
@@ -99,7 +97,8 @@ class _Parser:
             return Expression(lambda ref, row: not inner(ref, row), [])
         left = self.operand()
         while self.peek() in ("and", "or"):
-            word = self.take("and", "or").kind
+            word = self.peek()
+            self.take(word)
             right = self.expression() if self.peek() == "not" else self.operand()
             left = _both(left, right) if word == "and" else _either(left, right)
         return left
@@ -121,17 +120,17 @@ class _Parser:
         self.take("=")
         right, right_field, right_text = self.value()
         if left_field is not None and right_field is None:
-            return _membership(Member(left_field, left, frozenset([right_text])))
+            return _membership(Member(left_field, left, {right_text}))
         if right_field is not None and left_field is None:
-            return _membership(Member(right_field, right, frozenset([left_text])))
+            return _membership(Member(right_field, right, {left_text}))
         return Expression(lambda ref, row: left(ref, row) == right(ref, row), [])
 
     def value(self) -> Tuple[Reader, Optional[str], str]:
         if self.peek() == "field":
             self.take("field")
-            name = self.take("literal").text
+            name = self.take("literal")
             return self.reader(name), name, ""
-        text = self.take("literal").text
+        text = self.take("literal")
         return (lambda ref, row: text), None, text
 
 
@@ -148,8 +147,8 @@ def _membership(member: Member) -> Expression:
 def _either(left: Expression, right: Expression) -> Expression:
     if left.alone and right.alone and left.required[0].column == right.required[0].column:
         # Clients ask for many objects by many equalities of one column: read the column once.
-        member = left.required[0]
-        return _membership(member._replace(texts=member.texts | right.required[0].texts))
+        left.required[0].texts.update(right.required[0].texts)
+        return left
     one, other = left.test, right.test
     return Expression(lambda ref, row: one(ref, row) or other(ref, row), [])
 

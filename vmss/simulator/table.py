@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from .datamodel import Class, Field
+from .values import quoted, stored_text
 
 Row = Dict[str, Any]
 DELETED_KEPT = 10000
@@ -42,6 +43,14 @@ def no_garbage() -> Iterator[None]:
             gc.enable()
 
 
+class Column(NamedTuple):
+    """A column of a row's text: its name, its field (that of the reference has none), and the text with the default."""
+
+    name: str
+    field: Optional[Field]
+    default: str
+
+
 # A field of the back side of a relation, and the index that holds it; None if this pool has no such objects.
 Back = Tuple[str, Optional[Dict[str, Dict[str, None]]]]
 
@@ -67,10 +76,25 @@ class Table:
             field.name: {} for field in cls.fields.values() if _is_indexed(field)
         }
         self.has_label = "name_label" in cls.fields
+        self._columns: List[Column] = []
+
+    def columns(self) -> List[Column]:
+        """The columns of a row, in the order of its text."""
+        if not self._columns:
+            fields: Dict[str, Optional[Field]] = {**self.cls.columns, "_ref": None}
+            for name in sorted(fields, reverse=True):
+                default = self.defaults.get(getattr(fields[name], "name", ""), "")
+                self._columns.append(Column(name, fields[name], column_text(name, default)))
+        return self._columns
 
     def forget_indexes(self) -> None:
         """Drop the indexes that are no relation's; they are made again when they are needed."""
         self.back = {name: index for name, index in self.back.items() if _is_indexed(self.cls.fields[name])}
+
+
+def column_text(name: str, value: Any) -> str:
+    """A column in the text of a row."""
+    return "(%s %s)" % (quoted(name), quoted(stored_text(value)))
 
 
 def _is_indexed(field: Field) -> bool:

@@ -75,7 +75,10 @@ def float_text(value: float) -> str:
 
 def date_text(value: datetime) -> str:
     """A datetime as xapi prints it: whole seconds, with Z, with the offset that it has, or with neither."""
-    text = "%04d%02d%02dT%02d:%02d:%02d" % value.timetuple()[:6]
+    day, time = (value.year, value.month, value.day), (value.hour, value.minute, value.second)
+    text = "%04d%02d%02dT%02d:%02d:%02d" % (*day, *time)
+    if value.tzinfo is timezone.utc:
+        return text + "Z"
     offset = value.utcoffset()
     if offset is None:
         return text

@@ -3,7 +3,7 @@
 Source: xapi: ocaml/xapi/xapi_vm_lifecycle.ml.
 """
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Generator, List, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Generator, Iterable, List, Set
 
 from .errors import XapiError
 from .kernel import Sleep
@@ -189,9 +189,13 @@ def check_disks(db: "Database", vm: str) -> None:
 def refresh(db: "Database", vm: str) -> None:
     """Recompute a VM's allowed_operations."""
     row = db.row("VM", vm)
-    # What the state or a running operation forbids is left out first: an exception for each takes most of the time.
-    names = POWER_STATES if row["is_control_domain"] else _IN_STATE[row["power_state"]]
-    free = [name for name in names if not _conflicts(row["current_operations"], name)]
+    # What the state, a running operation or the kind of the VM forbids is left out first: an exception for each takes
+    # most of the time.
+    names: Iterable[str] = POWER_STATES if row["is_control_domain"] else _IN_STATE[row["power_state"]]
+    if row["is_a_snapshot"]:
+        names = [name for name in names if name in _ON_SNAPSHOT]
+    running = row["current_operations"]
+    free = [name for name in names if not running or not _conflicts(running, name)]
     db.set_list("VM", vm, "allowed_operations", [name for name in free if _is_allowed(db, vm, name)])
 
 

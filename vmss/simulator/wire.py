@@ -275,6 +275,8 @@ def encode_json_early_failure(error: XapiError, request: Request) -> bytes:
     return _json_bytes({"result": None, "error": error.details, "id": 0})
 
 
+_json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_to_json).encode
+
+
 def _json_bytes(answer: Any) -> bytes:
-    text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"), default=_to_json)
-    return text.encode("utf-8", "surrogateescape")
+    return _json_text(answer).encode("utf-8", "surrogateescape")

@@ -1,16 +1,17 @@
 """Waiting for changes (xapi: ocaml/xapi/xapi_event.ml)."""
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Generator, List, NamedTuple, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Generator, Iterator, List, NamedTuple, Set, Tuple
 
 from ..errors import XapiError
 from ..kernel import Sleep, Wait
 from ..registry import method
-from ..table import no_garbage
+from ..table import Deletion, no_garbage
 from ..values import Count
 
 if TYPE_CHECKING:
     from ..call import Call
+    from ..database import Database
 
 Steps = Generator[Any, Any, Any]
 
@@ -19,7 +20,7 @@ TIMEOUT_MAX = 24 * 3600.0
 
 
 class Subscription(NamedTuple):
-    """The subscription of a client: everything, whole classes (in lower case), or single objects."""
+    """The subscription of a client: everything, whole classes, or single objects."""
 
     everything: bool
     classes: FrozenSet[str]
@@ -31,22 +32,35 @@ class Subscription(NamedTuple):
     def wants_class(self, cls: str) -> bool:
         return self.everything or cls in self.classes or any(name == cls for name, _ in self.objects)
 
+    def changed_since(self, db: "Database", generation: int) -> Iterator[Tuple[str, str, int]]:
+        """The objects of the subscription that have changed after a generation, the latest first: class, reference,
+        generation."""
+        if self.everything or self.classes:
+            changed = db.changed_since(generation)
+            return (change for change in changed if self.wants(change[0], change[1]))
+        return db.changed_since(generation, self.objects)
+
+    def deleted_since(self, db: "Database", generation: int) -> Iterator[Deletion]:
+        """The same of objects that have been deleted."""
+        return (gone for gone in db.deleted_since(generation) if self.wants(gone.cls, gone.ref))
+
     @property
     def only_tasks(self) -> bool:
         names = self.classes | {name for name, _ in self.objects}
         return not self.everything and names == {"task"}
 
 
-def parse_subscription(classes: List[str]) -> Subscription:
+def parse_subscription(classes: List[str], names: Dict[str, str]) -> Subscription:
+    """Read what a client subscribes to; `names` has those of the classes by their lower case."""
     whole, objects = set(), set()
     for text in classes:
         name, slash, ref = text.partition("/")
         if slash and (not ref or "/" in ref):
             raise XapiError("EVENT_SUBSCRIPTION_PARSE_FAILURE", text)
         if slash:
-            objects.add((name.lower(), ref))
+            objects.add((names.get(name.lower(), ""), ref))
         elif text != "*":
-            whole.add(name.lower())
+            whole.add(names.get(name.lower(), ""))
     return Subscription("*" in classes, frozenset(whole), frozenset(objects))
 
 
@@ -65,7 +79,7 @@ def parse_token(token: str) -> Tuple[int, int]:
 @method("event.from")
 def event_from(call: "Call", classes: List[str], token: str, timeout: float) -> Steps:
     """Answer with the changes since the token, at once or as soon as there are any."""
-    subscription = parse_subscription(classes)
+    subscription = parse_subscription(classes, call.sim.model.names)
     since, messages_since = parse_token(token)
     kernel = call.sim.kernel
     seconds = timeout if 0.0 <= timeout <= TIMEOUT_MAX else TIMEOUT_MAX
@@ -94,9 +108,9 @@ def event_from(call: "Call", classes: List[str], token: str, timeout: float) -> 
 
 def _relevant(call: "Call", subscription: Subscription, since: int, messages_since: int) -> bool:
     """Whether any change after `since` is one that the client has subscribed to."""
-    if any(subscription.wants(cls.lower(), ref) for cls, ref, _ in call.db.changed_since(since)):
+    for _ in subscription.changed_since(call.db, since):
         return True
-    if any(subscription.wants(gone.cls.lower(), gone.ref) for gone in call.db.deleted_since(since)):
+    for _ in subscription.deleted_since(call.db, since):
         return True
     newest = call.sim.messages.events[-1].generation if call.sim.messages.events else 0
     return newest > max(since, messages_since) and subscription.wants_class("message")
@@ -116,20 +130,18 @@ def _events(
                 newest_message = max(newest_message, entry.generation)
     added: List[Dict[str, Any]] = []
     changed: List[Dict[str, Any]] = []
-    for cls, ref, generation in call.db.changed_since(since):
-        if subscription.wants(cls.lower(), ref):
-            newest = max(newest, generation)
-            created = call.db.tables[cls].created[ref]
-            record = call.db.record(cls, ref)
-            if created > since:
-                added.append(_event(created, cls, "add", ref, record))
-            else:
-                changed.append(_event(generation, cls, "mod", ref, record))
+    for cls, ref, generation in subscription.changed_since(call.db, since):
+        newest = max(newest, generation)
+        created = call.db.tables[cls].created[ref]
+        record = call.db.record(cls, ref)
+        if created > since:
+            added.append(_event(created, cls, "add", ref, record))
+        else:
+            changed.append(_event(generation, cls, "mod", ref, record))
     gone: List[Dict[str, Any]] = []
-    for deletion in call.db.deleted_since(since):
-        if since and subscription.wants(deletion.cls.lower(), deletion.ref):
-            newest = max(newest, deletion.deleted)
-            gone.append(_event(deletion.deleted, deletion.cls, "del", deletion.ref, None))
+    for deletion in subscription.deleted_since(call.db, since) if since else ():
+        newest = max(newest, deletion.deleted)
+        gone.append(_event(deletion.deleted, deletion.cls, "del", deletion.ref, None))
     return fresh + added + changed + gone, (newest, newest_message)
 
 
@@ -141,9 +153,8 @@ def _event(number: int, cls: str, operation: str, ref: str, snapshot: Any) -> Di
 
 
 def _answer(call: "Call", events: List[Dict[str, Any]], token: Tuple[int, int]) -> Dict[str, Any]:
-    classes = (*call.sim.model.classes, *call.sim.model.others)
-    counts: Dict[str, Any] = {name.lower(): Count(0) for name in classes}
-    counts.update((name.lower(), Count(len(table.rows))) for name, table in call.db.tables.items())
+    counts = dict.fromkeys(call.sim.model.names, Count(0))
+    counts.update((name.lower(), Count(len(table.rows))) for name, table in call.db.tables.items() if table.rows)
     return {"events": events, "valid_ref_counts": counts, "token": "%020d,%020d" % token}
 
 
@@ -163,7 +174,7 @@ class Queue:
 
 @method("event.register")
 def register(call: "Call", classes: List[str]) -> None:
-    parse_subscription(classes)
+    parse_subscription(classes, call.sim.model.names)
     queue = call.sim.event_queues.setdefault(call.session, Queue(call.db.generation))
     queue.classes.update(classes)
 
@@ -190,7 +201,7 @@ def event_next(call: "Call") -> Steps:
         if queue is None:
             digest = hashlib.md5(call.session.encode("utf-8")).hexdigest()  # noqa: S324, xapi's way to name sessions
             raise XapiError("SESSION_NOT_REGISTERED", "trackid=" + digest)
-        subscription = parse_subscription(sorted(queue.classes))
+        subscription = parse_subscription(sorted(queue.classes), call.sim.model.names)
         events, _ = _events(call, subscription, queue.since, queue.messages_since)
         queue.since = queue.messages_since = call.db.generation
         if events:
