@@ -80,8 +80,10 @@ class Conduct:
 
     def asked(self, method: str, params: List[Any]) -> Found:
         """It is about to make a call."""
-        yield from self._overdue()
-        yield from self._unsaid()
+        if self._started:
+            yield from self._overdue()
+        if self._untold:
+            yield from self._unsaid()
         if method == "task.cancel":
             self._cancelled.add(str(params[1]))
         elif method == "task.destroy" and str(params[1]) in self._destroying:
@@ -155,9 +157,8 @@ class Conduct:
 
     def _members(self, policy: str) -> Set[str]:
         """The VMs of a policy, given by its uuid."""
-        tables = self._sim.db.tables
-        refs = {ref for ref, row in tables["VMSS"].rows.items() if row["uuid"] == policy}
-        return {ref for ref, row in tables["VM"].rows.items() if row["snapshot_schedule"] in refs}
+        ref = self._sim.db.tables["VMSS"].uuids.get(policy)
+        return set(self._sim.db.pointing_at("VM", "snapshot_schedule", ref)) if ref is not None else set()
 
     def _unsaid(self) -> Found:
         """A run is told when the snapshots of all of its VMs have ended, whatever its deletions do."""

@@ -1,4 +1,4 @@
-"""The way from the XenAPI client to the embedded xapi without a socket, and the clock of a simulated coordinator."""
+"""The way from the client to the embedded xapi without a socket, and the clock of a simulated coordinator."""
 
 import http.client
 import re
@@ -11,7 +11,7 @@ from vmss.simulator import Simulator
 from vmss.simulator.call import TRUSTED, Origin
 from vmss.simulator.errors import XapiError
 from vmss.simulator.values import Count, date_text
-from vmss.simulator.wire import decode_xml
+from vmss.simulator.wire import decode_json, decode_xml, encode_json_failure, encode_json_success
 
 Answer = Dict[str, Any]
 Serve = Callable[[], Answer]
@@ -35,19 +35,34 @@ class Lost(http.client.RemoteDisconnected):
 
 
 class DirectTransport(xmlrpc.client.Transport):
-    """Hands each call to the simulator in this process. Only the client's own encoding is read; the answer is made of
-    the values that the client would have read from it."""
+    """Hands each call to the simulator in this process.
 
-    def __init__(self, sim: Simulator, carry: Carry, here: Callable[[], str]) -> None:
-        """`here` tells the host in whose dom0 the client runs."""
+    In JSON, both texts are those of the socket. Of XML-RPC only the client's own encoding is read; the answer is made
+    of the values that the client would have read from it.
+    """
+
+    def __init__(self, sim: Simulator, carry: Carry, here: Callable[[], str], has_json: bool) -> None:
+        """`here` tells the host in whose dom0 the client runs. Without `has_json` the client finds no JSON-RPC, and
+        makes all calls in XML-RPC."""
         xmlrpc.client.Transport.__init__(self)
         self._sim = sim
         self._carry = carry
         self._here = here
+        self.post = self._post if has_json else None
 
     def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Tuple[Any, ...]:
-        method, params = _read(request_body)
-        return (self._carry(method, params, lambda: serve(self._sim, method, params, Origin(True, self._here()))),)
+        answer = self._answer(*_read(request_body))
+        return (dict(answer, Value=as_received(answer["Value"])) if "Value" in answer else answer,)
+
+    def _post(self, host: str, handler: str, body: bytes) -> bytes:
+        request = decode_json(body)
+        answer = self._answer(request.method, request.params)
+        if answer["Status"] == "Success":
+            return encode_json_success(answer["Value"], request)
+        return encode_json_failure(XapiError(*answer["ErrorDescription"]), request)
+
+    def _answer(self, method: str, params: List[Any]) -> Answer:
+        return self._carry(method, params, lambda: serve(self._sim, method, params, Origin(True, self._here())))
 
 
 _TEXTS = re.compile(
@@ -67,8 +82,8 @@ def _read(body: bytes) -> Tuple[str, List[Any]]:
 
 
 def serve(sim: Simulator, method: str, params: List[Any], origin: Origin = TRUSTED) -> Answer:
-    """Run one call to its end; the clock moves as far as it needs. Raise Lost where a client would see its connection
-    break."""
+    """Run one call to its end; the clock moves as far as it needs. Return its answer, whose values may be the server's
+    own. Raise Lost where a client would see its connection break."""
     ended: List[Tuple[Any, Any]] = []
     with sim.lock:
         sim.begin(method, params, origin, lambda result, error: ended.append((result, error)))
@@ -81,7 +96,7 @@ def serve(sim: Simulator, method: str, params: List[Any], origin: Origin = TRUST
         return failure(*error.details)
     if error is not None:
         raise Lost("the connection was closed")
-    return {"Status": "Success", "Value": as_received(result)}
+    return {"Status": "Success", "Value": "" if result is None else result}
 
 
 def failure(*details: str) -> Answer:
