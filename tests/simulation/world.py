@@ -15,12 +15,24 @@ from tests.simulation.disk import Disk
 from tests.simulation.faults import Drawn, Fault, Listed, meet
 from tests.simulation.invariants import Observer, lock_is_held
 from tests.simulation.people import PEOPLE
-from tests.simulation.wire import Answer, Died, DirectTransport, Lost, Serve, SimulatedClock, Stuck, serve
+from tests.simulation.wire import (
+    Answer,
+    Died,
+    DirectTransport,
+    Lost,
+    Serve,
+    SimulatedClock,
+    Stuck,
+    by_value,
+    serve,
+    way_of,
+)
 from vmss.core.problem import Problem
 from vmss.core.pruning import Prune
 from vmss.edges import stop, surroundings
 from vmss.edges.settings import Place, Settings
 from vmss.edges.surroundings import Surroundings
+from vmss.edges.xapi import Xapi
 from vmss.passes.request import Request
 from vmss.passes.run import run
 from vmss.simulator import Simulator
@@ -181,6 +193,7 @@ def chance(seed: int) -> Iterator[None]:
     """Let what comes from the machine come from the seed: the names of records, the process's number, the host's."""
     random = Random("machine %d" % seed)
     before = os.urandom, os.getpid, socket.gethostname, time.sleep, stop.install
+    in_text = Xapi._by_json
     role = surroundings.POOL_ROLE
     stop._requested = False
     os.urandom = lambda size: bytes(random.getrandbits(8) for _ in range(size))
@@ -188,10 +201,12 @@ def chance(seed: int) -> Iterator[None]:
     socket.gethostname = lambda: "dom0"
     time.sleep = lambda seconds: None  # whoever finds the lock taken looks again in a moment
     stop.install = lambda: None  # signals are this process's, and not that of a command in it
+    Xapi._by_json = by_value  # type: ignore[assignment]
     try:
         yield
     finally:
         os.urandom, os.getpid, socket.gethostname, time.sleep, stop.install = before
+        Xapi._by_json = in_text  # type: ignore[method-assign]
         surroundings.POOL_ROLE = role
         stop._requested = False
 
@@ -233,8 +248,7 @@ class World:
             for number, host in enumerate(self.hosts)
         }
         self.here = self.sim.this_host  # where our process runs
-        # One world in ten meets a xapi that has no JSON-RPC.
-        self._transport = DirectTransport(self.sim, self._carry, lambda: self.here, has_json=seed % 10 != 0)
+        self._transport = DirectTransport(self.sim, self._carry, lambda: self.here, way_of(seed))
         self.observer = Observer(
             self.sim,
             [Path(place.lock_dir) for place in self.places.values()],
