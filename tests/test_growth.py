@@ -81,10 +81,24 @@ class Life:
         # The garbage collectors of the SRs have their share.
         self.sim.set_time(self.sim.now() + timedelta(hours=4))
 
+    def wait(self) -> None:
+        """Operations of some VMs in the background, of which a client awaits many together."""
+        for start in range(0, SMALL, CHUNK):
+            tasks = [self.root("Async.VM.snapshot", vm, "one more", []) for vm in self.vms[start : start + CHUNK]]
+            pending, token = set(tasks), ""
+            while pending:
+                answer = self.root("event.from", ["task/" + task for task in sorted(pending)], token, 60.0)
+                token = answer["token"]
+                pending -= {it["ref"] for it in answer["events"] if it["snapshot"]["status"] != "pending"}
+            for task in tasks:
+                assert self.root("task.get_status", task) == "success"
+                self.root("task.destroy", task)
+
     def operations(self) -> Dict[str, float]:
         """The operations for one VM of each part, in their order."""
         parts = (self.build, self.snapshot, self.query, self.destroy)
-        return {part.__name__: operations(part) / self.count for part in parts}
+        each = {part.__name__: operations(part) / self.count for part in parts}
+        return {**each, "wait": operations(self.wait) / SMALL}
 
 
 def test_the_operations_of_the_embedded_xapi_for_one_vm_do_not_grow_with_the_pool() -> None:
