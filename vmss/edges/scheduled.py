@@ -48,19 +48,20 @@ def later_than(xapi: Xapi, snapshots: Sequence[str], instant: datetime) -> List[
     return found
 
 
-def without_schedule(xapi: Xapi, snapshots: Sequence[str]) -> List[Vm]:
+def without_schedule(xapi: Xapi, snapshots: Sequence[str], seen: AbstractSet[str] = frozenset()) -> List[Vm]:
     """The VMs of these snapshots, without their snapshots, that are on no schedule, or are gone.
 
-    A VM that is on any schedule, enabled or not, is left out, and with it whatever its list of snapshots names.
+    A VM that is on any schedule, enabled or not, is left out, and with it whatever its list of snapshots names. Of the
+    VMs in `seen` it is known that their lists name none of these.
     """
+    if not snapshots:
+        return []
     claimed: Set[str] = set()
     schedules = _schedules(xapi)
     for members in schedules.values():
         for vm in members:
-            try:
-                claimed.update(str(ref) for ref in xapi.call("VM.get_snapshots", vm))
-            except Refused:
-                continue  # it is gone
+            with suppress(Refused):  # it is gone
+                claimed.update(str(ref) for ref in (() if vm in seen else xapi.call("VM.get_snapshots", vm)))
     vms = owners(xapi, [ref for ref in snapshots if ref not in claimed])
     # Read again, and after the VMs: a VM may have been put on a schedule that was made meanwhile.
     schedules = _schedules(xapi)

@@ -31,18 +31,18 @@ class Planned(NamedTuple):
 def read_plan(session: Reading, entries: Sequence[Entry], whole: bool) -> Iterator[Planned]:
     """The plan for these schedules; `whole`: they are all of the pool, and what belongs to none of them follows."""
     now = session.now()
-    seen: Set[str] = set()
+    seen: Set[str] = set()  # VMs, and their snapshots
     for entry in entries:
         if entry.policy is None:
             continue
         vms = policies.vms(session, entry.policy)
-        seen.update(ref for vm in vms for ref in vm.snapshot_refs)
+        seen.update(ref for vm in vms if not vm.misread for ref in (vm.ref, *vm.snapshot_refs))
         for vm, found in of_vms(session, entry.policy, vms, now):
             for one in found:
                 yield Planned(entry.name, entry.uuid, vm.name, vm.uuid, one)
     if whole:
         others = [ref for ref in scheduled.scheduled_snapshots(session.xapi) if ref not in seen]
-        for vm in with_snapshots(session.xapi, scheduled.without_schedule(session.xapi, others)):
+        for vm in with_snapshots(session.xapi, scheduled.without_schedule(session.xapi, others, seen)):
             for one in fate.of_no_run(vm, now, "its VM is on no schedule: no run deletes it"):
                 yield Planned("", "", vm.name, vm.uuid, one)
 
