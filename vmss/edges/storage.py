@@ -1,7 +1,7 @@
 """Disks and storage repositories, as a pass reads them."""
 
 from contextlib import suppress
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core.plan import Space
 from vmss.core.records import NULL
@@ -23,9 +23,8 @@ class Disks(NamedTuple):
 
 
 class _Vbd(NamedTuple):
-    """A VBD: a disk of a VM. `vdi` is the reference of the disk, `device` its number in the VM."""
+    """A disk of a VM: `vdi` is its reference, `device` its number in the VM."""
 
-    ref: str
     vm: str
     device: str
     vdi: str
@@ -45,7 +44,7 @@ def read_disks(xapi: Xapi, vms: Sequence[str]) -> Disks:
                     vbds += _read_vbds(xapi, [vm])
                 except Misunderstood as error:
                     misread[vm] = str(error)
-    found, unread = _read_vdis(xapi, {vbd.ref: vbd.vdi for vbd in vbds})
+    found, unread = _read_vdis(xapi, sorted({vbd.vdi for vbd in vbds}))
     disks: Dict[str, List[Disk]] = {}
     for vbd in sorted(vbds, key=lambda vbd: (len(vbd.device), vbd.device)):
         if vbd.vdi in unread:
@@ -59,8 +58,8 @@ def read_disks(xapi: Xapi, vms: Sequence[str]) -> Disks:
 def _read_vbds(xapi: Xapi, vms: Sequence[str]) -> List[_Vbd]:
     """The VBDs of these VMs that have a disk."""
     found = []
-    for ref, record in where(xapi, "VBD", "VM", vms):
-        vbd = _Vbd(ref, text_of(record, "VM"), text_of(record, "userdevice"), text_of(record, "VDI"))
+    for _, record in where(xapi, "VBD", "VM", vms):
+        vbd = _Vbd(text_of(record, "VM"), text_of(record, "userdevice"), text_of(record, "VDI"))
         if vbd.vm not in vms:
             raise ValueError(vbd.vm)
         if not isinstance(record["empty"], bool):
@@ -164,17 +163,15 @@ def named(xapi: Xapi, sr: str) -> Tuple[str, str]:
         return sr, sr
 
 
-def _read_vdis(xapi: Xapi, vdis_by_vbd: Mapping[str, str]) -> Tuple[Dict[str, Disk], Dict[str, str]]:
-    """The disks of these VBDs by their references, and the reason for each disk whose record cannot be understood."""
-    # A table has no field for its own references, but xapi stores the back reference, a VDI's list of VBDs, as an
-    # S-expression. That finds a disk with one VBD; a disk with several is read by itself.
+def _read_vdis(xapi: Xapi, vdis: Collection[str]) -> Tuple[Dict[str, Disk], Dict[str, str]]:
+    """These disks by their references, and the reason for each whose record cannot be understood."""
     found: Dict[str, Disk] = {}
     misread: Dict[str, str] = {}
     with suppress(Misunderstood), understood("VDI"):
-        for ref, record in where(xapi, "VDI", "VBDs", ["('%s')" % vbd for vbd in vdis_by_vbd]):
+        for ref, record in where(xapi, "VDI", "_ref", vdis):
             with suppress(*MISREAD):
                 found[ref] = _disk(ref, record)
-    for vdi in set(vdis_by_vbd.values()) - set(found):
+    for vdi in set(vdis) - set(found):  # it is gone, or the query has failed for another's record
         try:
             found.update((disk.ref, disk) for disk in read_disk(xapi, vdi))
         except Misunderstood as error:
