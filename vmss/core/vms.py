@@ -36,8 +36,8 @@ class Vm(NamedTuple):
     `memory` is in bytes. `took` is the duration in seconds of the last scheduled snapshot, if it is known. `misread` is
     the reason why the VM's record cannot be understood; then only `ref`, `uuid`, `name` and `policy` are known. `tags`
     are what people and other products mark it with, ours begin with `vmss:`. `parent` is the snapshot that was taken of
-    the VM last, or that it was reverted to; it, `metrics` and `guest_metrics` (what its guest tools report) are
-    references.
+    the VM last, or that it was reverted to; it, `metrics`, `guest_metrics` (what its guest tools report) and `vbds`
+    (None: not known) are references.
     """
 
     ref: str
@@ -58,3 +58,4 @@ class Vm(NamedTuple):
     guest_metrics: str = NULL
     parent: str = ""
     metrics: str = ""
+    vbds: Optional[Tuple[str, ...]] = None

@@ -13,6 +13,8 @@ REAL = (
     '((field "is_a_snapshot" = "false") and (field "is_a_template" = "false")) and '
     '(field "is_control_domain" = "false")'
 )
+# What is on a schedule, also if it has become a template since.
+ON_SCHEDULE = '(field "is_a_snapshot" = "false") and (not (field "snapshot_schedule" = "%s"))' % NULL
 # A client that sets an empty reference has it stored as it is.
 NO_SCHEDULE = '(field "snapshot_schedule" = "%s") or (field "snapshot_schedule" = "")' % NULL
 # A set is stored as an S-expression, and this is the empty one. xapi cannot look for one of several tags.

@@ -10,12 +10,12 @@ from vmss.core.records import NULL
 from vmss.core.retention import Snapshot
 from vmss.core.text import is_reference, is_uuid
 from vmss.core.vms import Vm
+from vmss.edges.members import ON_SCHEDULE
 from vmss.edges.query import list_of, text_of
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
 _SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
-_ON_SCHEDULE = '(field "is_a_snapshot" = "false") and (not (field "snapshot_schedule" = "%s"))' % NULL
 
 # Upper limit on the VMs that are gone whose snapshots are looked for; of more, only the number of snapshots is told.
 _GONE_MAX = 200
@@ -30,7 +30,7 @@ def scheduled_snapshots(xapi: Xapi) -> List[str]:
 def scheduled_vms(xapi: Xapi) -> List[str]:
     """The uuids of all VMs that are on a schedule."""
     with understood("VM"):
-        records = xapi.call("VM.get_all_records_where", _ON_SCHEDULE).values()
+        records = xapi.call("VM.get_all_records_where", ON_SCHEDULE).values()
         return sorted(record["uuid"] for record in records if is_uuid(record["uuid"]))
 
 
@@ -97,9 +97,12 @@ class LeftBehind(NamedTuple):
     gone: bool = False
 
 
-def left_behind(xapi: Xapi, vms: Sequence[Member], schedules: Collection[str]) -> List[LeftBehind]:
-    """Given all VMs and the references of all schedules, return the snapshots that no run deletes."""
-    rest = set(scheduled_snapshots(xapi))
+def left_behind(
+    xapi: Xapi, vms: Sequence[Member], schedules: Collection[str], scheduled: Collection[str]
+) -> List[LeftBehind]:
+    """Given all VMs, the references of all schedules and those of all scheduled snapshots, return the snapshots that no
+    run deletes."""
+    rest = set(scheduled)
     for vm in vms:
         if vm.schedule in schedules:
             rest -= vm.snapshots

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import parse_datetime
 from vmss.core.policy import Policy
@@ -29,12 +29,17 @@ class _SnapshotRead(NamedTuple):
     snapshot: Optional[Snapshot]
 
 
-@understood("VM")
 def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
     """The VMs of these policies, without their snapshots."""
+    return vms_of(xapi, where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]), policies)
+
+
+@understood("VM")
+def vms_of(xapi: Xapi, records: Iterable[Tuple[str, Any]], policies: Sequence[Policy]) -> List[Vm]:
+    """The same, given the records of VMs, some of which may be on no schedule of these."""
     asked = {policy.ref for policy in policies}
     vms: List[Vm] = []
-    for ref, record in where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]):
+    for ref, record in records:
         try:
             vm = _vm(xapi, ref, record)
         except (Misunderstood,) + MISREAD as error:
@@ -109,6 +114,7 @@ def _vm(xapi: Xapi, ref: str, record: Mapping[str, Any]) -> Vm:
         guest_metrics=str(record["guest_metrics"]),
         parent=str(record.get("parent", "")),
         metrics=str(record.get("metrics", "")),
+        vbds=tuple(map(str, record["VBDs"])) if isinstance(record.get("VBDs"), list) else None,
     )
 
 

@@ -8,6 +8,7 @@ from vmss.core.datetimes import format_iso
 from vmss.core.policy import Policy
 from vmss.core.problem import Problem
 from vmss.edges.clock import Clock
+from vmss.edges.pool_vms import PoolVms
 from vmss.edges.settings import Place, Settings, SettingsError
 from vmss.edges.settings_file import load
 from vmss.edges.surroundings import Surroundings
@@ -44,6 +45,7 @@ class Case(NamedTuple):
     xapi_remedy: str = ""
     settings_error: str = ""
     settings_remedy: str = ""
+    pool_vms: Optional[PoolVms] = None
 
     @property
     def open(self) -> Reading:
@@ -51,6 +53,13 @@ class Case(NamedTuple):
         if self.session is None:
             raise LookupError("no session")
         return self.session
+
+    @property
+    def vms(self) -> PoolVms:
+        """The VMs of the pool, which are read once for all checks that need one."""
+        if self.pool_vms is None:
+            raise LookupError("no session")
+        return self.pool_vms
 
     @property
     def known(self) -> List[Policy]:
@@ -98,4 +107,5 @@ def _with_session(around: Surroundings, root: Root, dom0: bool, session: Reading
         entries = policies.read(session)
     except (Refused, Unanswered) as error:
         why, remedy = str(error), no_session.remedy_of(error, around.place)
-    return Case(around.place, session.settings, root, dom0, now, session.zone, local, entries, session, why, remedy)
+    case = Case(around.place, session.settings, root, dom0, now, session.zone, local, entries, session, why, remedy)
+    return case._replace(pool_vms=PoolVms(session.xapi))

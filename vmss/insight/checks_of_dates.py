@@ -1,14 +1,13 @@
 """The check of what is dated in the future: it proves nothing, so it is passed over, and has to be mended."""
 
 from datetime import datetime
-from typing import Dict, Iterator, List, Sequence, Set
+from typing import Dict, Iterator, List, Sequence
 
 from vmss.core.datetimes import in_future, parse_datetime
 from vmss.core.policy import Policy
 from vmss.core.schedule import next_slot
 from vmss.core.words import agree, counted
-from vmss.edges.query import where
-from vmss.edges.xapi import Refused, Xapi, understood
+from vmss.edges.xapi import Refused, Xapi
 from vmss.insight import policies
 from vmss.insight.case import Case
 from vmss.insight.checks_of_alerts import destruction
@@ -56,10 +55,9 @@ def _of_policy(case: Case, policy: Policy) -> Iterator[Finding]:
 def _snapshots(case: Case) -> List[Finding]:
     """The scheduled snapshots that retention leaves alone, because their age is unknown."""
     xapi = case.open.xapi
-    with understood("VM"):
-        scheduled = [str(ref) for ref in xapi.call("VM.get_all_where", 'field "is_vmss_snapshot" = "true"')]
+    scheduled = sorted(case.vms.scheduled())
     if len(scheduled) > _SNAPSHOTS_MAX:
-        scheduled = _of_vms_with_too_many(case, set(scheduled))
+        scheduled = _of_vms_with_too_many(case)
     ahead = _ahead(xapi, scheduled, case.now)
     if not ahead:
         return []
@@ -76,12 +74,12 @@ def _snapshots(case: Case) -> List[Finding]:
     ]
 
 
-def _of_vms_with_too_many(case: Case, scheduled: Set[str]) -> List[str]:
+def _of_vms_with_too_many(case: Case) -> List[str]:
     """Those of VMs that have more of them than their policies keep. Soon after the clock was put right, all are."""
     found: List[str] = []
     for policy in case.known:
-        for _, record in where(case.open.xapi, "VM", "snapshot_schedule", [policy.ref]):
-            mine = scheduled.intersection(map(str, record.get("snapshots", ())))
+        for _, record in case.vms.on(policy):
+            mine = case.vms.scheduled().intersection(map(str, record.get("snapshots", ())))
             if len(mine) > policy.retained:
                 found += sorted(mine)
     return found[:_SNAPSHOTS_MAX]

@@ -47,7 +47,7 @@ def _oddities(policy: Policy) -> Iterator[Finding]:
 def clashes(case: Case) -> Iterator[Finding]:
     """Runs of the next day that get in each other's way, or do not end in time."""
     session, until = case.open, case.now + _DAY
-    loads = read_loads(session, case.entries, case.now, until)
+    loads = read_loads(session, case.entries, case.now, until, case.vms)
     expected = forecast.expect(loads, session.zone, case.now, until)
     moves = forecast.moves(loads, session.zone, case.now, until)
     found = _clashes(expected, {move.policy.uuid: move for move in moves}, case.moment)

@@ -1,7 +1,7 @@
 """Checks of VMs and their storage: what keeps snapshots from being taken, and what should be deleted and is not."""
 
 from datetime import datetime, timedelta
-from typing import AbstractSet, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, Iterator, List, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import in_future, parse_datetime
 from vmss.core.failures import failure_of
@@ -11,9 +11,9 @@ from vmss.core.schedule import latest_slot
 from vmss.core.text import one_line, quoted
 from vmss.core.words import counted
 from vmss.edges.access import refs_where
-from vmss.edges.query import where
+from vmss.edges.query import CHUNK
 from vmss.edges.vms import read_snapshots
-from vmss.edges.xapi import Refused, Xapi, understood
+from vmss.edges.xapi import Refused, understood
 from vmss.insight import left_over, lock_and_log, rooms, unfit
 from vmss.insight.case import Case
 from vmss.insight.checks_of_access import unattached
@@ -35,10 +35,7 @@ def vms(case: Case) -> Iterator[Finding]:
     """Whether a snapshot can be taken of each VM."""
     xapi, bad = case.open.xapi, 0
     examined = {
-        ref: Examined(policy, record)
-        for policy in case.known
-        if policy.enabled
-        for ref, record in _records(xapi, policy)
+        ref: Examined(policy, record) for policy in case.known if policy.enabled for ref, record in case.vms.on(policy)
     }
     for ref, found in unfit.read(xapi, examined, case.open.settings).items():
         policy, record = examined[ref]
@@ -61,13 +58,6 @@ def vms(case: Case) -> Iterator[Finding]:
         yield Finding(OK, "VMs", text if seen else "no enabled schedule has a VM")
 
 
-def _records(xapi: Xapi, policy: Policy) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """The VMs of one policy; those whose records make no sense are left out."""
-    for ref, record in where(xapi, "VM", "snapshot_schedule", [policy.ref]):
-        if isinstance(record, Mapping) and isinstance(record.get("name_label"), str):
-            yield ref, dict(record)
-
-
 # Room
 
 
@@ -81,8 +71,7 @@ def storage(case: Case) -> Iterator[Finding]:
 
 def retention(case: Case) -> Iterator[Finding]:
     """Whether VMs have more scheduled snapshots than their policies keep."""
-    xapi, found, ahead = case.open.xapi, 0, False
-    scheduled = set(refs_where(xapi, "VM", 'field "is_vmss_snapshot" = "true"'))
+    found, ahead = 0, False
     busy = lock_and_log.in_hand(case.local.holder, case.known)
     told = {item.uuid for item in left_over.read(case.open)}  # which no ordinary run will delete
     for policy in case.known:
@@ -90,23 +79,36 @@ def retention(case: Case) -> Iterator[Finding]:
             continue
         if policy.last_run < latest_slot(policy.schedule, case.zone, case.now):
             continue  # its run may be under way: the new snapshot comes before the old one goes
-        for ref, record in _records(xapi, policy):
-            keep = case.settings.keep_of(policy, case.zone, frozenset(record.get("tags", ())))
-            if found < _MAX and keep.may_expire(len(scheduled.intersection(record.get("snapshots", ())))):
-                snapshots = list(read_snapshots(xapi, [ref]).get(ref, {}).values())
-                ahead = ahead or any(in_future(snapshot.time, case.now) for snapshot in snapshots)
-                finding = beyond(policy, keep, record["name_label"], snapshots, case.now, told)
-                if finding is not None:
-                    found += 1
-                    yield finding
+        for name, keep, snapshots in _with_too_many(case, policy):
+            if found >= _MAX:
+                break
+            ahead = ahead or any(in_future(snapshot.time, case.now) for snapshot in snapshots)
+            finding = beyond(policy, keep, name, snapshots, case.now, told)
+            if finding is not None:
+                found += 1
+                yield finding
     if not found:
         yield Finding(
             OK,
             "retention",
             "no VM has more scheduled snapshots than its schedule keeps%s"
             % (", but for those dated in the future" if ahead else ""),
-            "scheduled snapshots: %d" % len(scheduled),
+            "scheduled snapshots: %d" % len(case.vms.scheduled()),
         )
+
+
+def _with_too_many(case: Case, policy: Policy) -> Iterator[Tuple[str, Keep, List[Snapshot]]]:
+    """The VMs on a schedule of whose scheduled snapshots any can have expired: the name, the rule, and these."""
+    suspects = []
+    for ref, record in case.vms.on(policy):
+        keep = case.settings.keep_of(policy, case.zone, frozenset(record.get("tags", ())))
+        if keep.may_expire(len(case.vms.scheduled().intersection(record.get("snapshots", ())))):
+            suspects.append((ref, record["name_label"], keep))
+    for start in range(0, len(suspects), CHUNK):
+        some = suspects[start : start + CHUNK]
+        read = read_snapshots(case.open.xapi, [ref for ref, _, _ in some])
+        for ref, name, keep in some:
+            yield name, keep, list(read.get(ref, {}).values())
 
 
 def beyond(

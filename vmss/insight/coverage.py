@@ -9,10 +9,11 @@ from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.retention import Snapshot
 from vmss.core.tags import NONE
 from vmss.edges.access import asked, blocked, refs_where
-from vmss.edges.members import NO_SCHEDULE, TAGGED, expression, member_of, read_members
+from vmss.edges.members import NO_SCHEDULE, TAGGED, expression, read_members
+from vmss.edges.pool_vms import PoolVms
 from vmss.edges.scheduled import LeftBehind, left_behind
 from vmss.edges.sizes import read_sizes
-from vmss.edges.xapi import Xapi, understood
+from vmss.edges.xapi import Xapi
 from vmss.insight import left_out, policies, unfit
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading
@@ -35,29 +36,26 @@ class Unscheduled(NamedTuple):
 
 def read(session: Reading) -> Coverage:
     """What is covered and what is not."""
-    return read_with_members(session)[0]
+    return examine(session, policies.read(session), PoolVms(session.xapi))[0]
 
 
-def read_with_members(session: Reading) -> Tuple[Coverage, List[Member]]:
-    """The same, and all VMs that can be on a schedule, by name: their records are the largest part of what is read."""
+def examine(session: Reading, entries: Sequence[Entry], pool_vms: PoolVms) -> Tuple[Coverage, List[Member]]:
+    """The same, given all schedules and all VMs of the pool; and the VMs that can be on a schedule, by name."""
     xapi, now = session.xapi, session.now()
-    entries = policies.read(session)
     known = {entry.policy.ref: entry.policy for entry in entries if entry.policy is not None}
     examined: Dict[str, Examined] = {}
     members = []
-    with understood("VM"):
-        for ref, record in xapi.call("VM.get_all_records_where", expression()).items():
-            member = member_of(ref, record)
-            members.append(member)
-            policy = known.get(member.schedule)
-            if policy is not None and policy.enabled:
-                examined[ref] = Examined(policy, record)
+    for member, record in pool_vms.members():
+        members.append(member)
+        policy = known.get(member.schedule)
+        if policy is not None and policy.enabled:
+            examined[member.ref] = Examined(policy, record)
     members.sort(key=lambda vm: (vm.name, vm.uuid))
     numbers: Dict[str, int] = {}
     for vm in members:
         numbers[vm.schedule] = numbers.get(vm.schedule, 0) + 1
     schedules = {entry.ref: _known(entry, numbers.get(entry.ref, 0)) for entry in entries}
-    left = _sized(xapi, left_behind(xapi, members, schedules))
+    left = _sized(xapi, left_behind(xapi, members, schedules, pool_vms.scheduled()))
     without = left_out.read(xapi, examined, session.settings)
     return coverage.judge(members, schedules, _unfit(session, examined), left, now, without), members
 

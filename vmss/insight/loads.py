@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from itertools import chain, repeat
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core import plan
 from vmss.core.job import Job
@@ -12,6 +12,7 @@ from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
 from vmss.core.ways import ONLY_RUNNING
 from vmss.edges import storage
+from vmss.edges.pool_vms import PoolVms
 from vmss.edges.vms import read_vms, with_snapshots
 from vmss.insight import history, policies
 from vmss.insight.forecast import Load, Piece
@@ -29,19 +30,25 @@ class Work(NamedTuple):
     jobs: Tuple[Tuple[Vm, Job], ...]
 
 
-def read_loads(session: Reading, entries: Sequence[Entry], now: datetime, until: datetime) -> List[Load]:
-    """The load of each policy that runs until then: its duration by past runs, or else estimated from its VMs."""
+def read_loads(
+    session: Reading, entries: Sequence[Entry], now: datetime, until: datetime, pool_vms: Optional[PoolVms] = None
+) -> List[Load]:
+    """The load of each policy that runs until then: its duration by past runs, or else estimated from its VMs, which
+    need not be read if all VMs of the pool were."""
     known = [entry.policy for entry in entries if entry.policy is not None]
-    return [work.load for work in read_work(session, [one for one in known if _runs_until(session, one, until)], now)]
+    active = [one for one in known if _runs_until(session, one, until)]
+    return [work.load for work in read_work(session, active, now, pool_vms)]
 
 
-def read_work(session: Reading, active: Sequence[Policy], now: datetime) -> List[Work]:
+def read_work(
+    session: Reading, active: Sequence[Policy], now: datetime, pool_vms: Optional[PoolVms] = None
+) -> List[Work]:
     """The load of each of these policies, with the jobs of a run of it that would begin now."""
     vms: Dict[str, List[Vm]] = {}
-    for vm in read_vms(session.xapi, active):
+    for vm in read_vms(session.xapi, active) if pool_vms is None else pool_vms.of(active):
         if not vm.misread:
             vms.setdefault(vm.policy, []).append(vm)
-    disks = storage.read_disks(session.xapi, [vm.ref for of_policy in vms.values() for vm in of_policy])
+    disks = storage.read_disks_of(session.xapi, [vm for of_policy in vms.values() for vm in of_policy])
     found = []
     for policy in active:
         expiries = [Expiry(vm, Turn(policy, now), False, ()) for vm in vms.get(policy.ref, ())]

@@ -1,13 +1,14 @@
 """The outlook of `vmss next`: the runs to come, what is wrong with them, and how to move schedules that overlap."""
 
 from datetime import timedelta
-from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from vmss.core import words
 from vmss.core.chain import LIMIT
 from vmss.core.policy import Policy
 from vmss.core.room import AFTER_EXPIRY, FITS, Room
 from vmss.core.text import one_line
+from vmss.edges.pool_vms import PoolVms
 from vmss.edges.storage import named
 from vmss.edges.xapi import Refused
 from vmss.insight import forecast, policies
@@ -58,13 +59,16 @@ class Outlook(NamedTuple):
             yield "cannot end before its next slot"
 
 
-def read_outlook(session: Reading, hours: int) -> Outlook:
-    """The outlook for this number of hours."""
+def read_outlook(
+    session: Reading, hours: int, entries: Optional[Sequence[Entry]] = None, pool_vms: Optional[PoolVms] = None
+) -> Outlook:
+    """The outlook for this number of hours. The schedules, and the VMs of the pool, are those that were read already,
+    if they were."""
     now = session.now()
     until = now + timedelta(hours=hours)
-    entries = policies.read(session)
+    entries = policies.read(session) if entries is None else entries
     # Another time of the day has to be free in the whole day.
-    loads = read_loads(session, entries, now, max(until, now + _DAY))
+    loads = read_loads(session, entries, now, max(until, now + _DAY), pool_vms)
     expected = forecast.expect(loads, session.zone, now, until)
     moves = forecast.moves(loads, session.zone, now, max(until, now + _DAY))
     by_policy = {load.policy.uuid: load for load in loads}

@@ -13,10 +13,11 @@ from vmss.core.fate import Fate
 from vmss.core.policy import Policy
 from vmss.core.vms import Vm
 from vmss.core.words import agree, counted
+from vmss.edges.pool_vms import PoolVms
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Place
 from vmss.edges.storage import named
-from vmss.edges.vms import read_vms_by_uuid, with_snapshots
+from vmss.edges.vms import with_snapshots
 from vmss.edges.xapi import Xapi, understood
 from vmss.insight import (
     calendar,
@@ -180,7 +181,8 @@ def read(session: Reading, where: Place, time: timedelta, timelines: int) -> Rep
     tally = state.examine(session, local, now)
     entries = policies.read(session)
     known = [entry.policy for entry in entries if entry.policy is not None]
-    covered, members = coverage.read_with_members(session)
+    pool_vms = PoolVms(session.xapi)
+    covered, members = coverage.examine(session, entries, pool_vms)
     runs = {policy.uuid: policies.runs(session, policy.uuid, since - 2 * policy.schedule.distance) for policy in known}
     lacks = {policy.uuid: tally.lacks.get(policy.uuid, Lack()) for policy in known}
     cells = {
@@ -189,7 +191,7 @@ def read(session: Reading, where: Place, time: timedelta, timelines: int) -> Rep
     }
     busy = {policy.uuid for policy in lock_and_log.in_hand(local.holder, known)}
     seen = {policy.ref: _Seen(policy, cells[policy.uuid], lacks[policy.uuid], policy.uuid in busy) for policy in known}
-    found = outlook.read_outlook(session, HOURS)
+    found = outlook.read_outlook(session, HOURS, entries, pool_vms)
     recent = [run for of_policy in runs.values() for run in of_policy if run.at >= since]
     return Report(
         pool=_name(session.xapi, session),
@@ -201,7 +203,7 @@ def read(session: Reading, where: Place, time: timedelta, timelines: int) -> Rep
         well=tally.well,
         headline=covered.headline(now),
         opted_out=covered.opted_out,
-        vms=tuple(_vms(session, seen, covered.rows, members, timelines, now)),
+        vms=tuple(_vms(session, seen, covered.rows, members, pool_vms, timelines, now)),
         schedules=tuple(_course(session, entry, cells, now) for entry in entries),
         others=tuple(row for row in covered.rows if row.what in (EMPTY, LEFT_BEHIND)),
         storage=tuple(_storage(session, known, now)),
@@ -258,6 +260,7 @@ def _vms(
     seen: Mapping[str, _Seen],
     covered: Sequence[Row],
     members: Sequence[Member],
+    pool_vms: PoolVms,
     timelines: int,
     now: datetime,
 ) -> Iterator[Guarded]:
@@ -268,7 +271,9 @@ def _vms(
     on = [vm for vm in members if vm.schedule in seen]
     first = sorted(on, key=lambda vm: vm.uuid not in lacking and vm.uuid not in rows)[:timelines]
     drawn: Dict[str, List[Vm]] = {}
-    for vm in with_snapshots(session.xapi, read_vms_by_uuid(session.xapi, [vm.uuid for vm in first])):
+    refs = {vm.ref for vm in first}
+    chosen = [vm for vm in pool_vms.of([one.policy for one in seen.values()]) if vm.ref in refs]
+    for vm in with_snapshots(session.xapi, chosen):
         drawn.setdefault(vm.policy, []).append(vm)
     marks = {
         vm.uuid: tuple(_marks(vm, told))

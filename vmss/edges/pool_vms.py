@@ -1,0 +1,87 @@
+"""The VMs of a whole pool that can be on a schedule, or are on one: read once in a command, for all of its parts."""
+
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from vmss.core.assignment import Member
+from vmss.core.policy import Policy
+from vmss.core.vms import Vm
+from vmss.edges.members import ON_SCHEDULE, REAL, member_of
+from vmss.edges.scheduled import scheduled_snapshots
+from vmss.edges.vms import vms_of
+from vmss.edges.xapi import Xapi, understood
+
+# What the parts of a command ask for. The rest of a record, two thirds of it, is dropped as soon as it has come.
+_FIELDS = (
+    "VBDs",
+    "VUSBs",
+    "allowed_operations",
+    "attached_PCIs",
+    "blocked_operations",
+    "current_operations",
+    "guest_metrics",
+    "is_a_template",
+    "is_control_domain",
+    "memory_dynamic_max",
+    "metrics",
+    "name_label",
+    "other_config",
+    "parent",
+    "power_state",
+    "resident_on",
+    "snapshot_schedule",
+    "snapshots",
+    "suspend_SR",
+    "suspend_VDI",
+    "tags",
+    "uuid",
+)
+
+
+class PoolVms:
+    """The VMs as they were when a part of the command first asked for any. Its methods raise Misunderstood, besides
+    what calls raise."""
+
+    def __init__(self, xapi: Xapi) -> None:
+        self._xapi = xapi
+        self._records: Optional[Dict[str, Any]] = None
+        self._on: Dict[Any, List[str]] = {}  # by schedule
+        self._scheduled: Optional[FrozenSet[str]] = None
+
+    def on(self, policy: Policy) -> Iterator[Tuple[str, Mapping[str, Any]]]:
+        """The records of the VMs on a schedule, without those that make no sense."""
+        records = self._all()
+        for ref in self._on.get(policy.ref, ()):
+            if isinstance(records[ref].get("name_label"), str):
+                yield ref, records[ref]
+
+    def of(self, policies: Sequence[Policy]) -> List[Vm]:
+        """The same as read_vms."""
+        records = self._all()
+        mine = {ref for policy in policies for ref in (*self._on.get(policy.ref, ()), *policy.vms)}
+        return vms_of(self._xapi, [(ref, records[ref]) for ref in mine if ref in records], policies)
+
+    def members(self) -> Iterator[Tuple[Member, Mapping[str, Any]]]:
+        """The VMs that can be on a schedule, with their records."""
+        for ref, record in self._all().items():
+            if record.get("is_a_template") is False and record.get("is_control_domain") is False:
+                yield member_of(ref, record), record
+
+    def scheduled(self) -> FrozenSet[str]:
+        """The references of all scheduled snapshots of the pool, also of VMs that are gone."""
+        if self._scheduled is None:
+            self._scheduled = frozenset(scheduled_snapshots(self._xapi))
+        return self._scheduled
+
+    @understood("VM")
+    def _all(self) -> Mapping[str, Mapping[str, Any]]:
+        if self._records is None:
+            records = self._xapi.call("VM.get_all_records_where", "(%s) or (%s)" % (REAL, ON_SCHEDULE))
+            self._records = {ref: _kept(record) for ref, record in records.items()}
+            for ref, record in self._records.items():
+                self._on.setdefault(record.get("snapshot_schedule"), []).append(ref)
+        return self._records
+
+
+def _kept(record: Any) -> Mapping[str, Any]:
+    """What is kept of a record; nothing of one that is none."""
+    return {name: record[name] for name in _FIELDS if name in record} if isinstance(record, Mapping) else {}
