@@ -1,9 +1,10 @@
 """The numbers that `vmss metrics` prints: of VMs and their snapshots, of schedules and runs, of storage."""
 
 from datetime import datetime
-from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from vmss.core import exposition, messages
+from vmss.core.assignment import Member
 from vmss.core.chain import LIMIT, chains
 from vmss.core.datetimes import in_future
 from vmss.core.exposition import Family, Sample, labels_of
@@ -11,12 +12,14 @@ from vmss.core.left_over import Item
 from vmss.core.policy import Policy
 from vmss.core.room import full_at, parse_reserve, rate
 from vmss.edges.chains import read_images
-from vmss.edges.kept_fields import KeptFields, finished
+from vmss.edges.kept_times import KeptTimes, finished
 from vmss.edges.lock import existing
+from vmss.edges.members import member_of
+from vmss.edges.query import where
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Place
 from vmss.edges.storage import named, read_disks
-from vmss.edges.xapi import Refused, Xapi
+from vmss.edges.xapi import Xapi, understood
 from vmss.insight import coverage, left_over, policies, rooms, state, suspended
 from vmss.insight.findings import worst
 from vmss.insight.history import RUN_SUCCEEDED, Run
@@ -35,36 +38,27 @@ Value = Union[int, datetime, None]
 Values = List[Tuple[Mapping[str, str], Value]]
 
 
-class _Vm(NamedTuple):
-    """A VM on a schedule, with the references of its snapshots, of whatever kind."""
-
-    ref: str
-    uuid: str
-    name: str
-    snapshots: FrozenSet[str]
-
-
 def text(session: Reading, where: Place) -> str:
     """All numbers, in the format of Prometheus. Nothing is written."""
     now = session.now()
     local = read_local(where, session, now)
     if local.hidden or local.lock_error:
-        kept = KeptFields(session.xapi, session.pool.uuid)
+        kept = KeptTimes(session.xapi, session.pool.uuid)
     else:
         with existing(where.lock_dir) as directory:
-            kept = KeptFields(session.xapi, session.pool.uuid, directory)
+            kept = KeptTimes(session.xapi, session.pool.uuid, directory)
     families = read(session, local, now, kept)
     if local.log is not None and local.log.tick is not None and not in_future(local.log.tick, now):
         families.append(exposition.last_tick(local.log.tick, labels_of(session.pool.uuid)))
     return exposition.text_of(families)
 
 
-def read(session: Reading, local: Local, now: datetime, kept: KeptFields) -> List[Family]:
+def read(session: Reading, local: Local, now: datetime, kept: KeptTimes) -> List[Family]:
     """Read all but the last tick."""
     entries = policies.read(session)
     known = [entry.policy for entry in entries if entry.policy is not None]
     pool = labels_of(session.pool.uuid)
-    vms = {policy.uuid: list(_vms(session.xapi, policy, kept)) for policy in known}
+    vms = _vms(session.xapi, known)
     left = left_over.read(session)
     families = list(_of_pool(session, local, entries, left, now))
     families += _of_schedules(session, local, entries, left, now)
@@ -74,15 +68,15 @@ def read(session: Reading, local: Local, now: datetime, kept: KeptFields) -> Lis
     return families
 
 
-def _vms(xapi: Xapi, policy: Policy, kept: KeptFields) -> Iterator[_Vm]:
-    """The VMs of a policy. Fields are read, for the records of a large schedule would fill the memory of a small
-    dom0."""
-    for ref in policy.vms:
-        try:
-            name, snapshots = xapi.call("VM.get_name_label", ref), xapi.call("VM.get_snapshots", ref)
-            yield _Vm(ref, kept.uuid(ref), str(name), frozenset(map(str, snapshots)))
-        except Refused:
-            continue  # it is gone
+def _vms(xapi: Xapi, known: Sequence[Policy]) -> Dict[str, List[Member]]:
+    """The VMs of the policies, by the uuids of these. What is not asked of a VM's record is dropped at once."""
+    found: Dict[str, List[Member]] = {policy.ref: [] for policy in known}
+    with understood("VM"):
+        for ref, record in where(xapi, "VM", "snapshot_schedule", list(found)):
+            vm = member_of(ref, record)
+            if vm.schedule in found:
+                found[vm.schedule].append(vm)
+    return {policy.uuid: sorted(found[policy.ref], key=lambda vm: (vm.name, vm.uuid)) for policy in known}
 
 
 def _family(name: str, told: str, values: Values) -> Family:
@@ -211,18 +205,19 @@ def _as_they_ran(found: Sequence[_Schedule], now: datetime) -> Iterator[Family]:
 
 
 def _of_vms(
-    session: Reading, known: Sequence[Policy], vms: Mapping[str, Sequence[_Vm]], kept: KeptFields, now: datetime
+    session: Reading, known: Sequence[Policy], vms: Mapping[str, Sequence[Member]], kept: KeptTimes, now: datetime
 ) -> Iterator[Family]:
     scheduled = set(finished(session.xapi))
+    times = kept.read({vm.ref: vm.snapshots & scheduled for of_policy in vms.values() for vm in of_policy})
     number: Values = []
     newest: Values = []
     oldest: Values = []
     for policy in known:
         for vm in vms[policy.uuid]:
             labels = dict(_labels_of(session, policy), vm=vm.name, vm_uuid=vm.uuid)
-            mine = [kept.time(ref) for ref in vm.snapshots & scheduled]
+            mine = [times[ref] for ref in vm.snapshots & scheduled if ref in times]
             # One that is dated in the future proves nothing.
-            dated = [time for time in mine if time is not None and not in_future(time, now)]
+            dated = [time for time in mine if not in_future(time, now)]
             number.append((labels, len(dated)))
             newest.append((labels, max(dated, default=None)))
             oldest.append((labels, min(dated, default=None)))
@@ -235,7 +230,7 @@ def _of_vms(
 # Storage
 
 
-def _longest_chains(xapi: Xapi, known: Sequence[Policy], vms: Mapping[str, Sequence[_Vm]]) -> Dict[str, int]:
+def _longest_chains(xapi: Xapi, known: Sequence[Policy], vms: Mapping[str, Sequence[Member]]) -> Dict[str, int]:
     """The images of the longest chain on each storage repository that a disk of a VM on an enabled schedule has."""
     mine = [vm for policy in known if policy.enabled for vm in vms[policy.uuid]]
     mine.sort(key=lambda vm: (-len(vm.snapshots), vm.uuid))

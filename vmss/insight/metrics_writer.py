@@ -106,7 +106,7 @@ def _instant(seconds: int) -> datetime:
 def _read(around: Surroundings) -> Tuple[str, str]:
     """The numbers of the pool as text, and its uuid. What never changes is kept for the next time."""
     # Not needed by an idle tick.
-    from vmss.edges.kept_fields import KeptFields
+    from vmss.edges.kept_times import KeptTimes
     from vmss.edges.lock import existing
     from vmss.insight import metrics
     from vmss.insight.lock_and_log import read_local
@@ -116,7 +116,7 @@ def _read(around: Surroundings) -> Tuple[str, str]:
     quiet = around._replace(settings=settings, say=lambda text: None, waits=lambda text: None)
     with reading(quiet) as session, existing(around.place.lock_dir) as directory:
         now = session.now()
-        kept = KeptFields(session.xapi, session.pool.uuid, directory)
+        kept = KeptTimes(session.xapi, session.pool.uuid, directory)
         found = metrics.read(session, read_local(around.place, session, now), now, kept)
         if directory is not None:
             kept.keep(directory)

@@ -1,0 +1,80 @@
+"""The times of scheduled snapshots, which never change: each is asked for once, and kept beside the lock."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, Optional
+
+from vmss.core.datetimes import parse_datetime
+from vmss.core.records import TAKING
+from vmss.edges.lock import LockDirectory
+from vmss.edges.query import where
+from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
+
+_SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
+# A map is stored as an S-expression, and this is the empty one.
+_AT_REST = 'field "current_operations" = "()"'
+# What is kept beside the lock is read to 1 MiB: 15,000 times. So many files are enough for a large pool.
+_PARTS = 16
+
+
+def finished(xapi: Xapi) -> Iterable[str]:
+    """The references of all scheduled snapshots, without checkpoints in the making, which may yet fail."""
+    with understood("VM"):
+        yield from map(str, xapi.call("VM.get_all_where", "(%s) and (%s)" % (_SCHEDULED, _AT_REST)))
+        others = xapi.call("VM.get_all_where", "(%s) and (not (%s))" % (_SCHEDULED, _AT_REST))
+    for ref in others:
+        with suppress(Refused):  # it is gone
+            if not TAKING.intersection(xapi.call("VM.get_current_operations", ref).values()):
+                yield str(ref)
+
+
+class KeptTimes:
+    """The times of snapshots, by references. `directory` has those that are known from earlier, if there is one."""
+
+    def __init__(self, xapi: Xapi, pool: str, directory: Optional[LockDirectory] = None) -> None:
+        self._xapi = xapi
+        self._pool = pool
+        self._kept: Dict[int, Dict[str, Any]] = {part: {} for part in range(_PARTS)}
+        if directory is not None:
+            self._kept = {part: directory.read(self._name(part)) for part in range(_PARTS)}
+        self._used: Dict[int, Dict[str, str]] = {part: {} for part in range(_PARTS)}
+
+    def read(self, snapshots: Mapping[str, AbstractSet[str]]) -> Dict[str, datetime]:
+        """The times of snapshots, which are given by their VMs; without those that are gone, or have none."""
+        times: Dict[str, datetime] = {}
+        new: List[str] = []  # VMs, of a good part of whose snapshots the time is not known
+        for vm, refs in snapshots.items():
+            for ref in refs:
+                with suppress(*MISREAD):
+                    self._use(times, ref, self._kept[_part(ref)][ref])
+            if 3 * sum(ref not in times for ref in refs) > len(refs):
+                new.append(vm)
+        # To name a VM costs xapi as much as to name a snapshot, and brings all that it has.
+        wanted = {ref for refs in snapshots.values() for ref in refs}
+        with understood("VM"):
+            self._ask(times, wanted, "snapshot_of", new)
+            self._ask(times, wanted, "_ref", sorted(wanted.difference(times)))
+        return times
+
+    def keep(self, directory: LockDirectory) -> None:
+        """Keep what was asked for, for the next time, and nothing else: the rest is gone. Raise LockError."""
+        for part, times in self._used.items():
+            if times != self._kept[part]:
+                directory.keep(self._name(part), times)
+
+    def _ask(self, times: Dict[str, datetime], wanted: AbstractSet[str], field: str, values: Iterable[str]) -> None:
+        for ref, record in where(self._xapi, "VM", field, values, _SCHEDULED):
+            with suppress(*MISREAD):
+                if ref in wanted:
+                    self._use(times, ref, record["snapshot_time"])
+
+    def _use(self, times: Dict[str, datetime], ref: str, text: Any) -> None:
+        times[ref] = parse_datetime(text)
+        self._used[_part(ref)][ref] = text
+
+    def _name(self, part: int) -> str:
+        return "%s.fields-%x" % (self._pool, part)
+
+
+def _part(ref: str) -> int:
+    return ord(ref[-1:] or "0") % _PARTS
