@@ -1,14 +1,21 @@
 """Records of xapi: the objects that a question is about and no others, in few calls; and the forms of their fields.
 
-Records are large on the wire (a VM 9 kB, a snapshot 12 kB, a disk 3 kB): a query names the references it wants, as many
-as fit one expression.
+xapi sends whole records or single fields, nothing between. What is read in which way follows from what that costs. A
+call takes as long as 20 kB of records: 0.6 ms over the socket, and many times that over a network. In JSON a VM has
+3 kB, a snapshot 6, a disk or a VBD 1.5; an SR lists all its disks. And a query compares every row of its table with
+everything that it names, while a call for one reference finds its row at once. So
+
+- two objects or more are asked for by a query for their records, fifty to a query, and not field by field: that is less
+  than a third of the time, at ten times the bytes;
+- where most rows of a table are wanted, the query has a condition that they all meet, and names none;
+- single fields are for single objects, and for SRs.
 """
 
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple
 
 from vmss.edges.xapi import Refused, Xapi
 
-# References in one query. xapi compares every row of the table with every one of them.
+# References in one query.
 CHUNK = 50
 
 

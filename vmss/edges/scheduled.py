@@ -11,7 +11,7 @@ from vmss.core.retention import Snapshot
 from vmss.core.text import is_reference, is_uuid
 from vmss.core.vms import Vm
 from vmss.edges.members import ON_SCHEDULE
-from vmss.edges.query import list_of, text_of
+from vmss.edges.query import list_of, text_of, where
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
@@ -36,16 +36,18 @@ def scheduled_vms(xapi: Xapi) -> List[str]:
 
 def later_than(xapi: Xapi, snapshots: Sequence[str], instant: datetime) -> List[str]:
     """Those of these snapshots that are dated later than an instant; one whose time makes no sense is left out."""
-    found = []
-    for ref in snapshots:
-        try:
-            if parse_datetime(xapi.call("VM.get_snapshot_time", ref)) > instant:
-                found.append(ref)
-        except Refused:
-            continue  # it is gone
-        except MISREAD:
-            continue
-    return found
+    times = read_times(xapi, snapshots)
+    return [ref for ref in snapshots if ref in times and times[ref] > instant]
+
+
+@understood("VM")
+def read_times(xapi: Xapi, snapshots: Sequence[str]) -> Dict[str, datetime]:
+    """The times of these snapshots; one that is gone, or whose time makes no sense, is left out."""
+    times = {}
+    for ref, record in where(xapi, "VM", "_ref", snapshots):
+        with suppress(*MISREAD):
+            times[ref] = parse_datetime(record["snapshot_time"])
+    return times
 
 
 def without_schedule(xapi: Xapi, snapshots: Sequence[str], seen: AbstractSet[str] = frozenset()) -> List[Vm]:
