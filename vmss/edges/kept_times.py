@@ -7,7 +7,7 @@ from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, Optional
 from vmss.core.datetimes import parse_datetime
 from vmss.core.records import TAKING
 from vmss.edges.lock import LockDirectory
-from vmss.edges.query import where
+from vmss.edges.query import field_of_each, naming_pays, where
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
 _SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
@@ -42,18 +42,22 @@ class KeptTimes:
     def read(self, snapshots: Mapping[str, AbstractSet[str]]) -> Dict[str, datetime]:
         """The times of snapshots, which are given by their VMs; without those that are gone, or have none."""
         times: Dict[str, datetime] = {}
-        new: List[str] = []  # VMs, of a good part of whose snapshots the time is not known
+        together: List[str] = []  # VMs whose snapshots are asked for with one name
+        rows = sum(map(len, snapshots.values()))
         for vm, refs in snapshots.items():
             for ref in refs:
-                with suppress(*MISREAD):
-                    self._use(times, ref, self._kept[_part(ref)][ref])
-            if 3 * sum(ref not in times for ref in refs) > len(refs):
-                new.append(vm)
-        # To name a VM costs xapi as much as to name a snapshot, and brings all that it has.
+                text = self._kept[_part(ref)].get(ref)
+                if isinstance(text, str):
+                    self._use(times, ref, text)
+            if naming_pays(self._xapi, rows, len(refs), sum(ref not in times for ref in refs)):
+                together.append(vm)
         wanted = {ref for refs in snapshots.values() for ref in refs}
         with understood("VM"):
-            self._ask(times, wanted, "snapshot_of", new)
-            self._ask(times, wanted, "_ref", sorted(wanted.difference(times)))
+            for ref, record in where(self._xapi, "VM", "snapshot_of", together, _SCHEDULED):
+                if ref in wanted:
+                    self._use(times, ref, record["snapshot_time"])
+            for ref, time in field_of_each(self._xapi, "VM", sorted(wanted.difference(times)), "snapshot_time", rows):
+                self._use(times, ref, time)
         return times
 
     def keep(self, directory: LockDirectory) -> None:
@@ -62,15 +66,10 @@ class KeptTimes:
             if times != self._kept[part]:
                 directory.keep(self._name(part), times)
 
-    def _ask(self, times: Dict[str, datetime], wanted: AbstractSet[str], field: str, values: Iterable[str]) -> None:
-        for ref, record in where(self._xapi, "VM", field, values, _SCHEDULED):
-            with suppress(*MISREAD):
-                if ref in wanted:
-                    self._use(times, ref, record["snapshot_time"])
-
     def _use(self, times: Dict[str, datetime], ref: str, text: Any) -> None:
-        times[ref] = parse_datetime(text)
-        self._used[_part(ref)][ref] = text
+        with suppress(*MISREAD):
+            times[ref] = parse_datetime(text)
+            self._used[_part(ref)][ref] = str(text)
 
     def _name(self, part: int) -> str:
         return "%s.fields-%x" % (self._pool, part)

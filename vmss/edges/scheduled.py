@@ -11,7 +11,7 @@ from vmss.core.retention import Snapshot
 from vmss.core.text import is_reference, is_uuid
 from vmss.core.vms import Vm
 from vmss.edges.members import ON_SCHEDULE
-from vmss.edges.query import list_of, text_of, where
+from vmss.edges.query import field_of_each, list_of, text_of
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
@@ -36,17 +36,18 @@ def scheduled_vms(xapi: Xapi) -> List[str]:
 
 def later_than(xapi: Xapi, snapshots: Sequence[str], instant: datetime) -> List[str]:
     """Those of these snapshots that are dated later than an instant; one whose time makes no sense is left out."""
-    times = read_times(xapi, snapshots)
+    times = read_times(xapi, snapshots, len(snapshots))
     return [ref for ref in snapshots if ref in times and times[ref] > instant]
 
 
 @understood("VM")
-def read_times(xapi: Xapi, snapshots: Sequence[str]) -> Dict[str, datetime]:
-    """The times of these snapshots; one that is gone, or whose time makes no sense, is left out."""
+def read_times(xapi: Xapi, snapshots: Sequence[str], rows: int) -> Dict[str, datetime]:
+    """The times of these snapshots, of so many that there are; one that is gone, or whose time makes no sense, is left
+    out."""
     times = {}
-    for ref, record in where(xapi, "VM", "_ref", snapshots):
+    for ref, time in field_of_each(xapi, "VM", snapshots, "snapshot_time", rows):
         with suppress(*MISREAD):
-            times[ref] = parse_datetime(record["snapshot_time"])
+            times[ref] = parse_datetime(time)
     return times
 
 

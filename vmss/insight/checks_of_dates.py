@@ -57,9 +57,9 @@ def _snapshots(case: Case) -> List[Finding]:
     """The scheduled snapshots that retention leaves alone, because their age is unknown."""
     xapi = case.open.xapi
     scheduled = sorted(case.vms.scheduled())
-    if len(scheduled) > _SNAPSHOTS_MAX:
-        scheduled = _of_vms_with_too_many(case)
-    ahead = {ref: time for ref, time in read_times(xapi, scheduled).items() if in_future(time, case.now)}
+    suspects = scheduled if len(scheduled) <= _SNAPSHOTS_MAX else _of_vms_with_too_many(case)
+    times = read_times(xapi, suspects, len(scheduled))
+    ahead = {ref: time for ref, time in times.items() if in_future(time, case.now)}
     if not ahead:
         return []
     vms = sorted({_name_of(xapi, ref) for ref in ahead})

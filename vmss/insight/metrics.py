@@ -14,8 +14,7 @@ from vmss.core.room import full_at, parse_reserve, rate
 from vmss.edges.chains import read_images
 from vmss.edges.kept_times import KeptTimes, finished
 from vmss.edges.lock import existing
-from vmss.edges.members import member_of
-from vmss.edges.query import where
+from vmss.edges.members import ON_SCHEDULE, member_of
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Place
 from vmss.edges.storage import named, read_disks
@@ -72,7 +71,7 @@ def _vms(xapi: Xapi, known: Sequence[Policy]) -> Dict[str, List[Member]]:
     """The VMs of the policies, by the uuids of these. What is not asked of a VM's record is dropped at once."""
     found: Dict[str, List[Member]] = {policy.ref: [] for policy in known}
     with understood("VM"):
-        for ref, record in where(xapi, "VM", "snapshot_schedule", list(found)):
+        for ref, record in xapi.call("VM.get_all_records_where", ON_SCHEDULE).items():
             vm = member_of(ref, record)
             if vm.schedule in found:
                 found[vm.schedule].append(vm)
