@@ -103,6 +103,19 @@ def test_a_field_of_each_is_asked_for_in_the_way_that_costs_less(many: Many) -> 
     assert len(many.front.calls) == before + 2
 
 
+def test_records_are_cut_to_what_is_asked_of_them(many: Many) -> None:
+    pool = many.pool
+    pool.call("VM.add_to_other_config", many.vms[0], "name_label", "stays")
+    fields = ("snapshot_schedule", "name_label", "other_config", "no such field")
+    for xapi in (many.xapi, pool.xapi):  # over JSON-RPC and over XML-RPC
+        cut = xapi.records("VM", 'field "is_a_template" = "false"', fields)
+        whole = xapi.records("VM", 'field "is_a_template" = "false"', ())
+        assert set(cut) == set(whole) > set(many.vms)
+        assert cut == {ref: {name: record[name] for name in fields[:3]} for ref, record in whole.items()}
+        assert cut[many.vms[0]]["other_config"]["name_label"] == "stays"
+        assert len(whole[many.vms[0]]) > 50
+
+
 def test_the_vms_of_the_pool_are_those_of_its_schedules_and_the_rest(many: Many) -> None:
     pool = many.pool
     template, alone = many.vms[0], pool.vm("alone")

@@ -7,33 +7,18 @@ from vmss.core.policy import Policy
 from vmss.core.vms import Vm
 from vmss.edges.members import ON_SCHEDULE, REAL, member_of
 from vmss.edges.scheduled import scheduled_snapshots
-from vmss.edges.vms import vms_of
+from vmss.edges.vms import VM_FIELDS, vms_of
 from vmss.edges.xapi import Xapi, understood
 
-# What the parts of a command ask for. The rest of a record, two thirds of it, is dropped as soon as it has come.
+# What the parts of a command ask for, besides what a Vm is made of.
 _FIELDS = (
-    "VBDs",
+    *VM_FIELDS,
     "VUSBs",
     "allowed_operations",
     "attached_PCIs",
     "blocked_operations",
-    "current_operations",
-    "guest_metrics",
     "is_a_template",
     "is_control_domain",
-    "memory_dynamic_max",
-    "metrics",
-    "name_label",
-    "other_config",
-    "parent",
-    "power_state",
-    "resident_on",
-    "snapshot_schedule",
-    "snapshots",
-    "suspend_SR",
-    "suspend_VDI",
-    "tags",
-    "uuid",
 )
 
 
@@ -75,13 +60,9 @@ class PoolVms:
     @understood("VM")
     def _all(self) -> Mapping[str, Mapping[str, Any]]:
         if self._records is None:
-            records = self._xapi.call("VM.get_all_records_where", "(%s) or (%s)" % (REAL, ON_SCHEDULE))
-            self._records = {ref: _kept(record) for ref, record in records.items()}
+            records = self._xapi.records("VM", "(%s) or (%s)" % (REAL, ON_SCHEDULE), _FIELDS)
+            # What is no record has nothing that anybody asks for.
+            self._records = {ref: record if isinstance(record, Mapping) else {} for ref, record in records.items()}
             for ref, record in self._records.items():
                 self._on.setdefault(record.get("snapshot_schedule"), []).append(ref)
         return self._records
-
-
-def _kept(record: Any) -> Mapping[str, Any]:
-    """What is kept of a record; nothing of one that is none."""
-    return {name: record[name] for name in _FIELDS if name in record} if isinstance(record, Mapping) else {}

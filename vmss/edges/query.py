@@ -24,9 +24,10 @@ _CALL, _CALL_FROM_AFAR, _RECORD, _COMPARISON = 600, 5000, 200, 0.05
 
 
 def where(
-    xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str = ""
+    xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str = "", fields: Sequence[str] = ()
 ) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Records of a class in which a field has one of these values, and which meet the condition."""
+    """Records of a class in which a field has one of these values, and which meet the condition; with `fields`, as
+    Xapi.records gives them."""
     values = list(values)
     for start in range(0, len(values), CHUNK):
         # In xapi's query language `and` binds no tighter than `or`, so everything is in parentheses
@@ -34,8 +35,7 @@ def where(
         expression = " or ".join('(field "%s" = "%s")' % (field, value) for value in values[start : start + CHUNK])
         if condition:
             expression = "(%s) and (%s)" % (condition, expression)
-        answer: Dict[str, Dict[str, Any]] = xapi.call(cls + ".get_all_records_where", expression)
-        yield from answer.items()
+        yield from xapi.records(cls, expression, fields).items()
 
 
 def naming_pays(xapi: Xapi, rows: int, records: int, calls: int) -> bool:

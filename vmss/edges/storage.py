@@ -15,6 +15,21 @@ _IN_USE = '(field "is_a_snapshot" = "false") and (not (field "VBDs" = "()"))'
 # To name a disk takes the record of its VBD as well, which is as large as its own: so all are read where they are less
 # than twice as many as those that are asked for. So many in one answer, which is 3 MB.
 _MOST, _AT_ONCE = 2, 2000
+# What is read of a disk.
+_DISK_FIELDS = (
+    "VBDs",
+    "SR",
+    "is_a_snapshot",
+    "managed",
+    "name_label",
+    "other_config",
+    "physical_utilisation",
+    "sm_config",
+    "snapshot_of",
+    "type",
+    "uuid",
+    "virtual_size",
+)
 # Its key in the other_config of a disk that snapshots leave out; the value is for people.
 _SKIP_KEY = "vmss:skip"
 
@@ -98,7 +113,7 @@ def _disks_in_use(xapi: Xapi, number: int) -> Iterator[Tuple[str, Any]]:
         conditions = ['(field "SR" = "%s") and (%s)' % (sr, _IN_USE) for sr in srs]
     for condition in conditions:
         with understood("VDI"):
-            yield from xapi.call("VDI.get_all_records_where", condition).items()
+            yield from xapi.records("VDI", condition, _DISK_FIELDS).items()
 
 
 def _refs(xapi: Xapi, cls: str, condition: str) -> Set[str]:
@@ -220,7 +235,7 @@ def _read_vdis(xapi: Xapi, vdis: Collection[str]) -> Tuple[Dict[str, Disk], Dict
     found: Dict[str, Disk] = {}
     misread: Dict[str, str] = {}
     with suppress(Misunderstood), understood("VDI"):
-        for ref, record in where(xapi, "VDI", "_ref", vdis):
+        for ref, record in where(xapi, "VDI", "_ref", vdis, fields=_DISK_FIELDS):
             with suppress(*MISREAD):
                 found[ref] = _disk(ref, record)
     for vdi in set(vdis) - set(found):  # it is gone, or the query has failed for another's record

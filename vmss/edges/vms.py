@@ -15,6 +15,36 @@ from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 
 # The key of VM.other_config with the duration in seconds of the VM's last scheduled snapshot.
 _TOOK_KEY = "vmss:seconds"
+# What is read of a VM, and of a snapshot.
+VM_FIELDS = (
+    "snapshot_schedule",
+    "VBDs",
+    "current_operations",
+    "guest_metrics",
+    "memory_dynamic_max",
+    "metrics",
+    "name_label",
+    "other_config",
+    "parent",
+    "power_state",
+    "resident_on",
+    "snapshots",
+    "suspend_SR",
+    "suspend_VDI",
+    "tags",
+    "uuid",
+)
+_SNAPSHOT_FIELDS = (
+    "snapshot_time",
+    "blocked_operations",
+    "current_operations",
+    "name_label",
+    "power_state",
+    "snapshot_info",
+    "snapshot_of",
+    "suspend_VDI",
+    "uuid",
+)
 # The operations of a deletion. If a killed pass started it, the next one goes on with it.
 _DELETING = {"destroy", "hard_shutdown"}
 
@@ -31,7 +61,8 @@ class _SnapshotRead(NamedTuple):
 
 def read_vms(xapi: Xapi, policies: Sequence[Policy]) -> List[Vm]:
     """The VMs of these policies, without their snapshots."""
-    return vms_of(xapi, where(xapi, "VM", "snapshot_schedule", [policy.ref for policy in policies]), policies)
+    refs = [policy.ref for policy in policies]
+    return vms_of(xapi, where(xapi, "VM", "snapshot_schedule", refs, fields=VM_FIELDS), policies)
 
 
 @understood("VM")
@@ -53,7 +84,7 @@ def vms_of(xapi: Xapi, records: Iterable[Tuple[str, Any]], policies: Sequence[Po
 def read_vms_by_uuid(xapi: Xapi, uuids: Sequence[str]) -> List[Vm]:
     """The VMs with these uuids that still exist, without their snapshots."""
     vms = []
-    for ref, record in where(xapi, "VM", "uuid", uuids):
+    for ref, record in where(xapi, "VM", "uuid", uuids, fields=VM_FIELDS):
         try:
             vms.append(_vm(xapi, ref, record))
         except (Misunderstood,) + MISREAD as error:
@@ -186,7 +217,7 @@ def read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Dict[str, Dict[str, Snapsh
 def _read_snapshots(xapi: Xapi, vms: Sequence[str]) -> Iterator[_SnapshotRead]:
     """The scheduled snapshots whose records name these VMs."""
     marked = 'field "is_vmss_snapshot" = "true"'
-    for ref, record in where(xapi, "VM", "snapshot_of", vms, marked):
+    for ref, record in where(xapi, "VM", "snapshot_of", vms, marked, _SNAPSHOT_FIELDS):
         of, uuid, snapshot = "", one_line(str(ref), 100), None
         try:
             of, uuid = text_of(record, "snapshot_of"), one_line(str(record.get("uuid", ref)), 100)

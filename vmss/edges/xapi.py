@@ -11,7 +11,7 @@ import re
 import ssl
 import xmlrpc.client
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence
 from xml.parsers.expat import ExpatError
 
 import XenAPI
@@ -74,13 +74,20 @@ def understood(what: str) -> Iterator[None]:
         raise Misunderstood("%s: not an answer of xapi: %s" % (what, one_line(repr(error), 200)))
 
 
-def _read(text: str) -> Any:
+def _read(text: str, fields: Sequence[str]) -> Any:
     """The value of a text in JSON. Half of a surrogate pair, which only JSON's own form can bring, is no text: nothing
     could be written that has it."""
-    value = json.loads(text)
+    value = json.loads(text, object_hook=(lambda value: _cut(value, fields)) if fields else None)
     if _SURROGATE.search(text) is None:
         return value
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8"))
+
+
+def _cut(value: Any, fields: Sequence[str]) -> Any:
+    """A record with these fields only; what does not have the first of them is none."""
+    if isinstance(value, dict) and fields[0] in value:
+        return {name: value[name] for name in fields if name in value}
+    return value
 
 
 class Xapi:
@@ -127,21 +134,32 @@ class Xapi:
 
     def call(self, method: str, *params: Any) -> Any:
         """Call a method of the session and return its result."""
+        return self._call(method, params)
+
+    def records(self, cls: str, condition: str, fields: Sequence[str]) -> Dict[str, Any]:
+        """The records of a class that meet a condition, by reference, with these fields, or with all if none is named.
+        Others, which are most of a large answer, are dropped while it is read; the first one tells a record from a map.
+        """
+        found: Dict[str, Any] = self._call(cls + ".get_all_records_where", (condition,), fields)
+        # Over XML-RPC they have all come.
+        return {ref: _cut(one, fields) for ref, one in found.items()} if fields and self._post is None else found
+
+    def _call(self, method: str, params: Sequence[Any], fields: Sequence[str] = ()) -> Any:
         if self._post is not None:
             try:
-                return self._guarded(method, lambda: self._by_json(self._post, method, params))
+                return self._guarded(method, lambda: self._by_json(self._post, method, params, fields))
             except Unanswered as error:
                 if getattr(error.__cause__, "errcode", 0) not in _NOT_THERE:
                     raise
                 self._post = None
         return self._guarded(method, lambda: self._client.xenapi_request(method, params))
 
-    def _by_json(self, post: Post, method: str, params: Sequence[Any]) -> Any:
+    def _by_json(self, post: Post, method: str, params: Sequence[Any], fields: Sequence[str]) -> Any:
         self._number += 1
         asked = {"jsonrpc": "2.0", "method": method, "params": [self.session, *params], "id": self._number}
         # No text of xapi's can have what UTF-8 cannot, and whoever types it is told before.
         text = json.dumps(asked, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        answer = _read(post(self._host, _JSON_PATH, text).decode("utf-8"))
+        answer = _read(post(self._host, _JSON_PATH, text).decode("utf-8"), fields)
         error = answer.get("error")
         if isinstance(error, list):  # what is refused before the call is looked at has the older form, and no number
             raise Refused(error)

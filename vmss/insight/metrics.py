@@ -18,6 +18,7 @@ from vmss.edges.members import ON_SCHEDULE, member_of
 from vmss.edges.room_notes import read_notes
 from vmss.edges.settings import Place
 from vmss.edges.storage import named, read_disks
+from vmss.edges.vms import VM_FIELDS
 from vmss.edges.xapi import Xapi, understood
 from vmss.insight import coverage, left_over, policies, rooms, state, suspended
 from vmss.insight.findings import worst
@@ -71,7 +72,7 @@ def _vms(xapi: Xapi, known: Sequence[Policy]) -> Dict[str, List[Member]]:
     """The VMs of the policies, by the uuids of these. What is not asked of a VM's record is dropped at once."""
     found: Dict[str, List[Member]] = {policy.ref: [] for policy in known}
     with understood("VM"):
-        for ref, record in xapi.call("VM.get_all_records_where", ON_SCHEDULE).items():
+        for ref, record in xapi.records("VM", ON_SCHEDULE, VM_FIELDS).items():
             vm = member_of(ref, record)
             if vm.schedule in found:
                 found[vm.schedule].append(vm)
