@@ -39,7 +39,6 @@ setup(
     install_requires=["XenAPI", "python-dateutil>=2.7"],
     extras_require={
         "install": ["python-crontab"],  # what is run in dom0 every 15 minutes does without
-        "terminal": ["rich"],  # a progress bar
         "yaml": ["PyYAML"],  # `vmss apply` takes JSON without it
         "test": [
             "pytest",
@@ -51,7 +50,6 @@ setup(
             "PyYAML",
             "ansible-core; python_version >= '3.11'",
             "setuptools",
-            "rich; python_version >= '3.8'",
         ],
         "lint": [
             "pytest",

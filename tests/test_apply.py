@@ -91,7 +91,7 @@ def test_schedules_are_made_as_declared_and_a_second_time_there_is_nothing_to_do
     assert records(pool) == {}
     words = ("apply", file, "--dry-run", "--color", "never")
     where, conf = pool.place.xapi, pool.place.config
-    screen = on_terminal(*words, rich=False, width=80, VMSS_XAPI=where, VMSS_CONFIG=conf)
+    screen = on_terminal(*words, width=80, VMSS_XAPI=where, VMSS_CONFIG=conf)
     assert "every day at" in screen and "…" not in screen and max(map(len, screen.splitlines()[1:6])) <= 80
     assert told(vmss("apply", file, "--json")) == [row + ("done",) for row in made]
     assert records(pool) == {

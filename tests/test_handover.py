@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from tests.pool import TestPool
+from tests.terminal import Screen
 from tests.test_killed import wait_for_task
 from vmss.edges.lock import LockDirectory
 from vmss.passes.handover import Answer, Inbox, ask
@@ -26,12 +27,16 @@ def real(tmp_path: Path) -> Iterator[TestPool]:
         yield pool
 
 
+def environment(pool: TestPool) -> Dict[str, str]:
+    place = pool.place
+    files = {"VMSS_LOG": place.log, "VMSS_LOCK_DIR": place.lock_dir, "VMSS_CONFIG": place.config}
+    return dict(files, VMSS_XAPI=place.xapi, TZ="UTC")
+
+
 def start(pool: TestPool, *words: str) -> "subprocess.Popen[str]":
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), VMSS_XAPI=pool.place.xapi, VMSS_LOG=pool.place.log)
-    environment.update(VMSS_LOCK_DIR=pool.place.lock_dir, VMSS_CONFIG=pool.place.config, TZ="UTC")
     return subprocess.Popen(
         [sys.executable, "-m", "vmss", "run"] + list(words),
-        env=environment,
+        env=dict(os.environ, PYTHONPATH=str(ROOT), **environment(pool)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
@@ -61,12 +66,12 @@ def busy(real: TestPool) -> Dict[str, Any]:
 def test_another_schedule_is_run_by_the_pass_that_is_at_work(real: TestPool, busy: Dict[str, Any]) -> None:
     vm, gone = real.vm("vm", [real.sr("other")]), "11111111-2222-3333-4444-555555555555"
     policy = real.policy([vm], name="asked for", enabled=False)
-    asker = start(real, "--policy", real.uuid("VMSS", policy))
-    status, line = ends(asker)
-    assert (status, line) == (
-        "0",
+    asker = Screen(100, 24, "run", "--policy", real.uuid("VMSS", policy), **environment(real))
+    assert asker.rest() == 0 and asker.lines == [
+        "the pass that is at work has taken the run over",
         "schedules served: 1, VMs snapshotted: 1 of 1, expired snapshots deleted: 0, VMs with errors: 0",
-    )
+        "",
+    ]
     assert real.names(policy) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(real.snapshots(vm)) == 1
     # The one that is being served is refused, and so is one that does not exist.
     status, line = ends(start(real, "--policy", real.uuid("VMSS", busy["policy"])))

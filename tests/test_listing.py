@@ -5,16 +5,15 @@ import csv
 import io
 import json
 import re
-from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 
 from tests import test_commands
 from tests.front import Front, Once, lose
-from tests.pool import GIB, TestPool
+from tests.pool import TestPool
 from tests.terminal import on_terminal
 from tests.test_commands import one_line, tls, vmss
 from vmss.cli.main import COMMANDS
@@ -288,7 +287,7 @@ def test_what_is_not_so_far_back_is_refused(tmp_path: Path, last: str) -> None:
 
 
 def test_what_failed_is_explained_on_a_terminal(busy: TestPool) -> None:
-    shown = on_terminal("history", rich=False, VMSS_XAPI=busy.place.xapi, VMSS_CONFIG=str(config(busy)))
+    shown = on_terminal("history", VMSS_XAPI=busy.place.xapi, VMSS_CONFIG=str(config(busy)))
     assert "\nAn administrator has blocked the operation on this VM: Unblock it:\nxe vm-param-remove " in shown
 
 
@@ -478,7 +477,7 @@ def test_a_pool_without_policies(pool: TestPool, command: str) -> None:
             told(pool, "show", "x")
         return
     assert told(pool, command) == "" and ask(pool, command) == []
-    shown = on_terminal(command, rich=False, VMSS_XAPI=pool.place.xapi, VMSS_CONFIG=str(config(pool)))
+    shown = on_terminal(command, VMSS_XAPI=pool.place.xapi, VMSS_CONFIG=str(config(pool)))
     made = "\nvmss xe vmss-create name-label=nightly type=snapshot frequency=daily schedule:hour=2 schedule:min=30 "
     assert made in shown or shown == "Nothing will run in the next 24 hours: see vmss list.\n"
 
@@ -532,21 +531,14 @@ def config(pool: TestPool) -> Path:
     return path
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "rich"])
-def rich(request: Any) -> Iterator[bool]:
-    if request.param:
-        pytest.importorskip("rich")
-    yield bool(request.param)
-
-
-def test_a_terminal_shows_a_table(busy: TestPool, rich: bool) -> None:
+def test_a_terminal_shows_a_table(busy: TestPool) -> None:
     for command in LISTINGS:
-        shown = on_terminal(*words_of(command), rich=rich, VMSS_XAPI=busy.place.xapi, VMSS_CONFIG=str(config(busy)))
+        shown = on_terminal(*words_of(command), VMSS_XAPI=busy.place.xapi, VMSS_CONFIG=str(config(busy)))
         assert "\t" not in shown and "nightly" in shown and "2026-03-02 1" in shown
         assert "\x1b[" in shown
 
 
-def test_hostile_names_are_shown_as_they_are_and_do_nothing(pool: TestPool, rich: bool) -> None:
+def test_hostile_names_are_shown_as_they_are_and_do_nothing(pool: TestPool) -> None:
     name = "[red]\u202e=1+1\x85[/red][link=file:///x]"
     sr = pool.sr(name)
     vms = [pool.vm(name + str(number), [sr]) for number in range(2)]
@@ -556,32 +548,10 @@ def test_hostile_names_are_shown_as_they_are_and_do_nothing(pool: TestPool, rich
     pool.tick()
     uuid = ask(pool, "list")[0]["uuid"]
     for words in (["list"], ["show", uuid], ["history"], ["next"]):
-        shown = on_terminal(*words, rich=rich, width=250, VMSS_XAPI=pool.place.xapi, VMSS_CONFIG=str(config(pool)))
+        shown = on_terminal(*words, width=250, VMSS_XAPI=pool.place.xapi, VMSS_CONFIG=str(config(pool)))
         assert "[red]\\u202e=1+1\\x85[/red][link=file:///x]" in re.sub("\x1b\\[[0-9;]*m", "", shown)
         assert "\u202e" not in shown and "\x85" not in shown and "\x1b]" not in shown
         assert all(entry.get("name", name) == name for entry in ask(pool, *words))
-
-
-def test_a_pass_on_a_terminal_shows_how_far_it_is(pool: TestPool, rich: bool) -> None:
-    sr = pool.sr()
-    pool.policy([pool.vm("vm [b]%d[/b]" % number, [sr], size=GIB) for number in range(3)], name="now")
-    pool.simulator.set_time(pool.simulator.now() + timedelta(minutes=15))
-    shown = on_terminal(
-        "run",
-        rich=rich,
-        VMSS_XAPI=pool.place.xapi,
-        VMSS_CONFIG=str(config(pool)),
-        VMSS_LOG=pool.place.log,
-        VMSS_LOCK_DIR=pool.place.lock_dir,
-    )
-    # The bar's line is cleared before the next one is written in its place.
-    lines = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]|\r", "", shown.replace("\x1b[2K", "\n")).splitlines()
-    for number in range(1, 4):
-        assert len([line for line in lines if line.startswith("[%d/3] vm [b]" % number)]) == 1
-    assert lines[-1].startswith("schedules served: 1, VMs snapshotted: 3 of 3")
-    assert ("3 of 3 VMs" in " ".join(lines[:-1])) == rich
-    if rich:
-        assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1  # the cursor is there again
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_the_command_prints_it_into_a_pipe(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="the program man is not installed")
 def test_the_command_shows_it_on_a_terminal() -> None:
-    shown = on_terminal("manual", rich=False, MANPAGER="cat", MAN_KEEP_FORMATTING="", MANWIDTH="100", LC_ALL="C")
+    shown = on_terminal("manual", MANPAGER="cat", MAN_KEEP_FORMATTING="", MANWIDTH="100", LC_ALL="C")
     if "has been minimized" in shown:
         pytest.skip("man is only a note here")
     assert re.search(r"^ *.*VMSS\(8\)", shown)
@@ -146,7 +146,7 @@ def test_the_command_shows_it_on_a_terminal() -> None:
 
 def test_without_man_the_command_says_how_to_have_it(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="vmss: man -l -: cannot be started: No such file or directory"):
-        on_terminal("manual", rich=False, PATH=str(tmp_path))
+        on_terminal("manual", PATH=str(tmp_path))
 
 
 # Its roff

@@ -94,7 +94,7 @@ class Outputs:
                 )
             environment = {"VMSS_XAPI": pool.place.xapi, "VMSS_CONFIG": pool.place.config, "VMSS_LOG": pool.place.log}
             status = 1 if words[0] == "status" else 0
-            return on_terminal(*words, rich=False, width=120, status=status, NO_COLOR="1", **environment)
+            return on_terminal(*words, width=120, status=status, NO_COLOR="1", **environment)
 
 
 def build(pool: TestPool) -> None:

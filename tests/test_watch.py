@@ -1,16 +1,11 @@
 """`vmss watch`: the pass at work as it is seen from outside, and that the pass does not notice."""
 
-import errno
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import unicodedata
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.front import Front
 from tests.pool import START, TestPool
+from tests.terminal import Screen
 from tests.test_commands import tls, vmss  # noqa: F401
 from tests.test_killed import start, two_vms, wait_for_task
 from vmss.cli import watch_picture
@@ -483,51 +479,16 @@ def popen(pool: TestPool, words: List[str], **streams: Any) -> "subprocess.Popen
     )
 
 
-class Screen:
-    """A terminal, so wide and high, with a command on it; and what it has shown."""
-
-    def __init__(self, pool: TestPool, columns: int, lines: int, *words: str) -> None:
-        self._master, slave = pty.openpty()
-        self.resize(columns, lines)
-        self.process = popen(pool, list(words), stdout=slave, stderr=slave, start_new_session=True)
-        os.close(slave)
-        self.shown = ""
-
-    def resize(self, columns: int, lines: int) -> None:
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def read_until(self, text: str) -> str:
-        """What is shown until there is this text; the time limit of the test is that of the wait."""
-        since = len(self.shown)
-        while text not in self.shown[since:]:
-            self.shown += os.read(self._master, 65536).decode("utf-8")
-        return self.shown[since:]
-
-    def end(self, number: int) -> int:
-        """Send a signal; the exit status."""
-        self.process.send_signal(number)
-        try:
-            while True:
-                data = os.read(self._master, 65536)
-                if not data:
-                    break
-                self.shown += data.decode("utf-8")
-        except OSError as error:
-            assert error.errno == errno.EIO
-        os.close(self._master)
-        return self.process.wait(60)
-
-
 def test_on_a_terminal_it_is_drawn_in_its_place_until_somebody_ends_it(tmp_path: Path) -> None:
     with TestPool(tmp_path, clock="real") as pool:
         vm = pool.vm(HOSTILE.replace("\x1b", ""), [pool.sr()])
         pool.policy([vm], "nightly")
         (ref,) = pool.call("pool.get_all")
         pool.call("pool.add_to_other_config", ref, AT_WORK, sign_of(pool))
-        screen = Screen(pool, 60, 20, "--color", "never")
+        screen = Screen(60, 20, "watch", "--color", "never", **environment(pool))
         screen.read_until("\x1b[J")
         again = screen.read_until("\x1b[J")  # one second later
-        assert re.match("\x1b\\[[0-9]+A\rA pass is at work for ", again), again
+        assert re.match("\x1b\\[[0-9]+A\r\x1b\\[KA pass is at work for ", again), again
         assert set(re.findall("\x1b\\[[0-9]*[A-Za-z]", screen.shown)) <= {"\x1b[K", "\x1b[J"} | set(
             re.findall("\x1b\\[[0-9]+A", screen.shown)
         )
@@ -548,7 +509,7 @@ def sign_of(pool: TestPool) -> str:
 def test_a_session_that_is_lost_is_asked_for_again_for_a_while(tmp_path: Path) -> None:
     with TestPool(tmp_path, clock="real") as pool:
         several(pool)
-        screen = Screen(pool, 80, 24)
+        screen = Screen(80, 24, "watch", **environment(pool))
         screen.read_until("No pass is at work")
         pool.call("simulator.restart", "kill", 0.0)
         screen.read_until("; asked again in 2 s")

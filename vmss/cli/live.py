@@ -32,6 +32,7 @@ class Live:
         if size() != self._size:
             self._size, self._drawn = size(), 0
         up = "\x1b[%dA" % self._drawn if self._drawn else ""
-        lines = "".join("%s\x1b[K\r\n" % line for line in above + picture)
+        # Each place is emptied before it is written: after a line as wide as the terminal its end would be.
+        lines = "".join("\x1b[K%s\r\n" % line for line in above + picture)
         self._drawn = len(picture)
         emit("%s\r%s\x1b[J" % (up, lines), self._out)

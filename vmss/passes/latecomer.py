@@ -43,7 +43,12 @@ class Latecomer:
         load_all()  # it may wait for long, and then have to do it itself
         self._agenda.by_hand(wanted, self._missing)  # what does not exist is refused here
         limit_s = self._context.settings.pass_limit
-        return handover.ask(self._directory, pool.uuid, self._context.clock, wanted, self._missing, started, limit_s)
+
+        def taken() -> None:
+            started()
+            self._context.say("the pass that is at work has taken the run over")
+
+        return handover.ask(self._directory, pool.uuid, self._context.clock, wanted, self._missing, taken, limit_s)
 
     def put_off(self, held: Held) -> str:
         """The policies that are due, and that the other pass has not in hand, are told that they are late. Return a
