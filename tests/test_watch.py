@@ -234,6 +234,30 @@ def test_a_pass_is_seen_from_its_begin_to_its_end_with_what_waits_and_what_faile
         assert report.status == 1 and observer.watch.seen is None
 
 
+def test_why_a_vm_failed_shows_at_once_also_to_who_looks_once_in_a_second(pool: TestPool) -> None:
+    there = several(pool)
+    pool.at(10, 15)
+    disk = pool.call("VBD.get_VDI", pool.call("VM.get_VBDs", there["db1"])[0])
+    rule = {"method": "VDI.snapshot", "object": disk, "action": "error", "count": "0", "error": FULL}
+    pool.call("simulator.add_fault", rule)
+
+    class Seldom(Observer):
+        last = START
+
+        def look(self, method: str = "") -> None:
+            if (self.session.now() - self.last).total_seconds() >= 1.0:
+                self.last = self.session.now()
+                Observer.look(self)
+
+    with reading(pool.surroundings()) as session:
+        observer = Seldom(session, pool)
+        tick(pool, observer)
+    # Once the run is over, its alert tells that in other words.
+    failed = re.compile("nightly: \\[[0-3]/3\\] db1: failed: The storage repository is full .SR_BACKEND_FAILURE_44.")
+    assert any(failed.match(line) for line in observer.told), observer.told
+    assert pool.tasks() == []
+
+
 def test_who_comes_in_the_middle_sees_how_far_it_is(pool: TestPool) -> None:
     several(pool)
     pool.at(10, 15)

@@ -55,8 +55,8 @@ class SeenJob(NamedTuple):
         return self.state == AT_WORK and self.elapsed(now) > max(_LONG, 2 * self.seconds)
 
     def is_without(self, now: datetime) -> bool:
-        """Whether its task is over, and no snapshot has come of it. Why, the alert of the run tells: xapi tells it only
-        as long as there is the task, which the pass destroys at once."""
+        """Whether its task is over, and no snapshot has come of it, and nothing tells why: it was not seen how the task
+        ended. The alert of the run will tell."""
         return self.state == ENDED and self.elapsed(now) >= _SHOWS
 
 

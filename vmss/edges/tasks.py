@@ -2,7 +2,8 @@
 
 import re
 from contextlib import suppress
-from typing import Any, Dict, Mapping, Optional
+from math import inf
+from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 from vmss.core.outcome import RESULT_LOST, Outcome
 from vmss.core.text import is_reference
@@ -12,10 +13,21 @@ from vmss.edges.xapi import Refused, Xapi, understood
 # After this time without an event, the records of the tasks are read: an event may be lost, or a record collected
 # (docs/xapi-facts.md, Task records are collected).
 _SILENCE_S = 60.0
+# For so many seconds the record of an operation that failed stays: why it did, others see there alone (`vmss watch`),
+# which ask once in a second. It costs no call.
+_SHOWS_FAILURE = 3.0
+
+
+class _Ended(NamedTuple):
+    """A task that has ended: its method, and when its record is to be destroyed, on the monotonic clock."""
+
+    method: str
+    at: float
 
 
 class Tasks:
-    """Asynchronous operations in flight. All are awaited together, and the task record of each that ended is destroyed.
+    """Asynchronous operations in flight. All are awaited together, and the task record of each that ended is destroyed:
+    at once, or soon after a failure; at the latest by `finish`.
 
     `waits_per_second` is the upper limit on event.from calls per second.
     """
@@ -25,15 +37,20 @@ class Tasks:
         self._clock = clock
         self._waits_per_second = waits_per_second
         self._methods: Dict[str, str] = {}  # by task
-        self._ended: Dict[str, str] = {}  # like it: tasks that have ended, and whose records are to be destroyed
+        self._ended: Dict[str, _Ended] = {}
         self._token = ""
         self._next_wait = clock.monotonic()
         self._last_event = clock.monotonic()
 
     @property
     def pending(self) -> Mapping[str, str]:
-        """The tasks that have not ended, or whose records could not be destroyed, and the method of each."""
-        return {**self._methods, **self._ended}
+        """The tasks that have not ended, or whose records are not destroyed, and the method of each."""
+        return {**self._methods, **{task: ended.method for task, ended in self._ended.items()}}
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether any has not ended."""
+        return bool(self._methods)
 
     @property
     def is_time(self) -> bool:
@@ -93,10 +110,21 @@ class Tasks:
                         ended[str(event["ref"])] = outcome
         if not ended and self._clock.monotonic() - self._last_event >= _SILENCE_S:
             ended = self._read_records()
-        self._ended.update((task, self._methods.pop(task)) for task in ended)
-        for task in list(self._ended):
-            self._destroy(task)
+        now = self._clock.monotonic()
+        for task, outcome in ended.items():
+            shows = outcome.error and outcome.error[0] != RESULT_LOST
+            self._ended[task] = _Ended(self._methods.pop(task), now + _SHOWS_FAILURE if shows else now)
+        self._destroy_until(now)
         return ended
+
+    def finish(self) -> None:
+        """Destroy the records of all that have ended."""
+        self._destroy_until(inf)
+
+    def _destroy_until(self, at: float) -> None:
+        for task, ended in list(self._ended.items()):
+            if ended.at <= at:
+                self._destroy(task)
 
     def _throttle(self) -> None:
         # The calls are spread evenly. After a burst, the end of an operation would be learnt up to a second late.
@@ -138,7 +166,7 @@ class Tasks:
             self._xapi.call("task.destroy", task)
         except Refused as refused:
             if refused.code != "HANDLE_INVALID":
-                return  # tried again after the next wait, else by a later pass
+                return  # tried again after the next wait and at the end, else by a later pass
         del self._ended[task]
 
 

@@ -46,9 +46,7 @@ class Operations:
     def __init__(
         self, context: Context, engine: Engine, notes: Notes, frozen: FrozenVms, unplaced: Unplaced, hooks: Hooks
     ) -> None:
-        self._worked = False
-        self._changed = False
-        self.lost = False
+        self._worked = self._changed = self.lost = self.over = False
         self.took: Dict[int, float] = {}
         self._context = context
         self._log = context.log
@@ -58,7 +56,6 @@ class Operations:
         self._notes = notes
         self._unplaced = unplaced
         self._hooks = hooks
-        self.over = False
         self._tasks = Tasks(context.xapi, context.clock, context.settings.waits_per_second)
         self.resuming = Resuming(context, self._tasks, frozen)
         self._flights: Dict[str, Flight] = {}
@@ -92,6 +89,10 @@ class Operations:
     def pending(self) -> List[str]:
         """The tasks of ours that have not ended."""
         return list(self._tasks.pending)
+
+    def finish(self) -> None:
+        """Leave no record of a task that has ended."""
+        self._tasks.finish()
 
     def slow(self, seconds: float, most: float = inf) -> Set[Operation]:
         """The operations in flight that take more than so many seconds, and twice as long as expected; or longer than
@@ -199,7 +200,7 @@ class Operations:
             timeout_s = self._hooks.wait(timeout_s)
             if self._hooks.are_prepared and not self._tasks.is_time:
                 return {}  # their guests wait
-        if self._tasks.pending:
+        if self._tasks.in_flight:
             return self._tasks.wait(timeout_s)
         self._clock.sleep(timeout_s)  # a VM waits for the next try to resume it
         return {}

@@ -124,6 +124,7 @@ class Service:
         if settled and on_request is None:
             self._engine.add(jobs_again(self._context, self._left, [turn.policy.ref for turn in turns]))
         complete = self._work_off()
+        self._operations.finish()
         if complete:
             note_measures(self._context, self._engine, self._operations.took)
         else:
