@@ -1,5 +1,6 @@
 """Receivers elsewhere: the ping of a dead-man's switch and the webhook. A real HTTPS server stands for both."""
 
+import base64
 import http.server
 import json
 import os
@@ -551,6 +552,7 @@ def test_they_are_reached_through_a_proxy(bench: Bench) -> None:
     proxy.bind(("127.0.0.1", 0))
     proxy.listen(8)
     refuses: List[int] = []
+    users: List[bytes] = []
 
     def carry(source: socket.socket, to: socket.socket) -> None:
         with suppress(OSError):
@@ -569,8 +571,9 @@ def test_they_are_reached_through_a_proxy(bench: Bench) -> None:
                 while b"\r\n\r\n" not in head:
                     head += client.recv(4096)
                 asked.append(head.split(b"\r\n")[0])
+                users.extend(line for line in head.split(b"\r\n") if line.lower().startswith(b"proxy-"))
                 if refuses:
-                    client.sendall(b"HTTP/1.0 407 %s\r\n\r\n" % TOKEN.encode())
+                    client.sendall(b"HTTP/1.0 %d %s\r\n\r\n" % (refuses[-1], TOKEN.encode()))
                     client.close()
                     continue
                 host, port = receiver.at.split(":")
@@ -585,9 +588,20 @@ def test_they_are_reached_through_a_proxy(bench: Bench) -> None:
     bench.run()
     assert bench.complaints() == [] and receiver.pings == [""]
     assert asked == [b"CONNECT %s HTTP/1.0" % receiver.at.encode()] or b"CONNECT " + receiver.at.encode() in asked[0]
-    refuses.append(1)
+    assert users == []
+    refuses.append(403)
     bench.run()
     assert bench.complaints() == ["The ping was not taken: the connection ended, or the proxy has refused it"]
+    bench.set(webhook=False, notify_proxy="http://us%%3Aer:%s@127.0.0.1:%d" % (TOKEN, proxy.getsockname()[1]))
+    receiver.looks = True
+    refuses[:] = []
+    bench.run()
+    assert len(bench.complaints()) == 1 and receiver.pings == ["", ""] and receiver.leaks == []
+    assert users == [b"Proxy-Authorization: Basic " + base64.b64encode(b"us:er:" + TOKEN.encode())]
+    refuses.append(407)
+    bench.run()
+    complaint = "The ping was not taken: the proxy asks for a user and a password, or for others"
+    assert bench.complaints()[1:] == [complaint] and TOKEN not in "\n".join(bench.pool.log())
     proxy.close()
 
 
@@ -612,6 +626,20 @@ def test_only_an_https_address_is_taken_and_a_mistake_does_not_repeat_it(tmp_pat
         assert str(caught.value) == "%s: line 2: %s %s" % (path, name, RULE)
     path.write_text("[vmss]\nping_url = https://[fd00::1]:8443/a%20b/?c=d&e=%7e\nwebhook_url =\n")
     assert load(str(path)).ping_url.endswith("%7e")
+
+
+@pytest.mark.parametrize(
+    "address", ["https://h:1", "http://h", "http://a@h:1", "http://a:b@@h:1", "http://a:b c@h:1", "http://a:b%4@h:1"]
+)
+def test_only_the_address_of_an_http_proxy_is_taken_and_a_mistake_does_not_repeat_it(
+    tmp_path: Path, address: str
+) -> None:
+    path = tmp_path / "conf"
+    path.write_text("[vmss]\nnotify_proxy = %s\n" % address)
+    with pytest.raises(SettingsError) as caught:
+        load(str(path))
+    rule = "notify_proxy is not http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
+    assert str(caught.value) == "%s: line 2: %s" % (path, rule)
 
 
 def test_in_the_pool_they_have_no_effect_and_are_not_repeated(pool: TestPool) -> None:

@@ -9,6 +9,9 @@ from vmss.edges.zones import time_zone
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)"
 # No user before the host, no blank, no fragment, nothing that is not ASCII.
 _HTTPS = re.compile(r"https://%s(:[0-9]{1,5})?([/?][!\"$-~]*)?\Z" % _HOST)
+# What stands in a URL for another character is %XX, a colon and an @ in a password for instance (RFC 3986, 3.2.1).
+_USER = r"([0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+"
+_PROXY = re.compile(r"http://(%s:%s@)?%s:[0-9]{1,5}/?\Z" % (_USER, _USER, _HOST))
 
 
 def number(low: int, high: int) -> Callable[[str], int]:
@@ -82,9 +85,9 @@ def https_url(text: str) -> str:
 
 
 def proxy(text: str) -> str:
-    """The address of an HTTP proxy, or nothing."""
-    if text and not re.match(r"http://%s:[0-9]{1,5}/?\Z" % _HOST, text):
-        raise ValueError("is not http://HOST:PORT")
+    """The address of an HTTP proxy, or nothing. The rule repeats none of it: it may carry a password."""
+    if text and not _PROXY.match(text):
+        raise ValueError("is not http://HOST:PORT or http://USER:PASSWORD@HOST:PORT")
     return text
 
 

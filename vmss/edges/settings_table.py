@@ -270,8 +270,10 @@ SETTINGS: Tuple[Setting, ...] = (
     Setting(
         "notify_proxy",
         forms.proxy,
-        "The HTTP proxy through which they are reached: http://HOST:PORT. Empty: they are reached directly.",
+        "The HTTP proxy through which they are reached: http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT. Empty: "
+        "they are reached directly.",
         False,
+        secret=True,
     ),
 )
 
