@@ -398,6 +398,40 @@ def test_a_run_whose_pass_lost_xapi_after_its_alert_is_told_once(bench: Bench) -
     assert [document["slot"] for document in bench.receiver.documents] == ["2026-03-02T10:15:00Z"]
 
 
+def cut_off(bench: Bench, method: str) -> None:
+    """A run by hand whose pass loses xapi in a call, when nothing else is due."""
+    pool = bench.pool
+    bench.vms("one", "two")
+    pool.call("VMSS.set_last_run_time", bench.policy, "20260302T10:00:00Z")
+    pool.call("simulator.add_fault", {"method": method, "action": "drop"})
+    pool.at(10, 1)
+    with pytest.raises(NoSession):
+        bench.run(policy=pool.uuid("VMSS", bench.policy))
+    for minute in (5, 10):
+        pool.at(10, minute)
+        assert bench.run().status == 0
+
+
+def test_a_run_by_hand_that_was_cut_off_is_told_by_the_next_pass_and_fails_its_ping(bench: Bench) -> None:
+    cut_off(bench, "Async.VM.snapshot")
+    pool, receiver = bench.pool, bench.receiver
+    assert pool.names() == ["VMSS_SNAPSHOT_FAILED"] and receiver.pings == ["/fail", ""]
+    (document,) = receiver.documents
+    assert_fits(document)
+    assert (document["start"], document["started"]) == ("by hand", "2026-03-02T10:01:00Z")
+    taken = sum(len(pool.snapshots(vm)) for vm in pool.call("VMSS.get_VMs", bench.policy))
+    assert document["counts"]["taken"] == taken < 2 == document["counts"]["vms"]
+    assert document["result"] == "failed" and len(document["failures"]) == 2 - taken
+    assert "was cut off: its pass was killed, or lost xapi" in document["remarks"][0]
+
+
+def test_a_run_by_hand_that_was_cut_off_after_its_alert_is_told_once(bench: Bench) -> None:
+    cut_off(bench, "VMSS.set_last_run_time")
+    assert bench.pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 2  # the second says that it was cut off
+    (document,) = bench.receiver.documents
+    assert document["remarks"] == [] and bench.receiver.pings == ["", ""]
+
+
 def test_what_cannot_be_noted_as_told_is_not_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.vms("one")
     directory = Path(bench.pool.place.lock_dir)

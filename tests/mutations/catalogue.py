@@ -782,8 +782,8 @@ MUTATIONS: List[Mutation] = [
         "vmss/core/notices.py",
         (
             "a run is told twice",
-            "if told.get(notice.key) == notice.slot:",
-            "if told.get(notice.key) == 0:",
+            "else before == notice.instant and not notice.by_hand:",
+            "else False:",
             "receivers",
         ),
         ("a tick that was put off pings", "if status == EXIT_LOCKED:", "if status == -1:", "receivers"),

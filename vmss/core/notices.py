@@ -1,7 +1,7 @@
 """What receivers elsewhere are told: the ping of a tick, and the document of a run (docs/webhook.schema.json)."""
 
 from datetime import datetime, timedelta
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from vmss.core.datetimes import format_iso
 from vmss.core.failures import failure_of
@@ -22,7 +22,8 @@ START, SUCCESS, FAIL = "/start", "", "/fail"
 
 class Notice(NamedTuple):
     """A run, as its alert tells it. `ended`: when it did; `remarks`: what the alert says beside the summary;
-    `left_over`: what it says about what is left over; `failed`: whether the run has not done all that it should."""
+    `left_over`: what it says about what is left over; `failed`: whether the run has not done all that it should.
+    `cut_off`: it was by hand, and its pass has not come to its end; a later one tells of it."""
 
     served: Served
     ended: datetime
@@ -30,40 +31,53 @@ class Notice(NamedTuple):
     failed: bool
     remarks: Tuple[str, ...] = ()
     left_over: str = ""
+    cut_off: bool = False
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether it was started by hand."""
+        return self.served.start == BY_HAND
 
     @property
     def key(self) -> str:
-        """What all notices of one kind about one schedule share: that of a slot, and that of the VMs tried again."""
-        return self.served.turn.policy.uuid + ("/again" if self.served.turn.again else "")
+        """What all notices of one kind about one schedule share: that of a slot, that of the VMs tried again, and that
+        of runs by hand."""
+        end = "/by-hand" if self.by_hand else "/again" if self.served.turn.again else ""
+        return self.served.turn.policy.uuid + end
 
     @property
-    def slot(self) -> str:
-        """The slot that is told of. Empty of a run by hand: each is one of its own."""
-        return "" if self.served.start == BY_HAND else format_iso(self.served.turn.slot)
+    def instant(self) -> str:
+        """What tells it from others of its key, and later ones are greater: the slot, or when a run by hand began."""
+        return format_iso(self.served.started if self.by_hand else self.served.turn.slot)
 
     @property
     def run(self) -> str:
         """A name of the run that no other one has: it is the same if a pass that was killed is repeated."""
-        if self.served.start == BY_HAND:
-            return "%s/by-hand/%s" % (self.key, self.served.started.strftime("%Y%m%dT%H%M%S.%fZ"))
-        return "%s/%s" % (self.key, self.slot)
+        if self.by_hand:
+            return "%s/%s" % (self.key, self.served.started.strftime("%Y%m%dT%H%M%S.%fZ"))
+        return "%s/%s" % (self.key, self.instant)
 
 
-def ping_of(status: int) -> Optional[str]:
-    """The end of the address that a tick with this exit status pings; None if it pings nothing: then another pass is
-    at work, and whether that comes to its end nobody knows."""
+def ping_of(status: int, told: Iterable[Notice] = ()) -> Optional[str]:
+    """The end of the address that a tick pings, with this exit status, that has told of these runs; None if it pings
+    nothing: then another pass is at work, and whether that comes to its end nobody knows."""
     if status == EXIT_LOCKED:
         return None
-    return SUCCESS if status == EXIT_OK else FAIL
+    # A run that was cut off is none of this tick, but none has pinged for it either.
+    cut_off = any(notice.cut_off and notice.failed for notice in told)
+    return SUCCESS if status == EXIT_OK and not cut_off else FAIL
 
 
 def is_new(notice: Notice, told: Dict[str, str]) -> bool:
-    """Whether a run was not told before, by the slots that were told, by keys; and add it to them."""
-    if not notice.slot:
-        return True
-    if told.get(notice.key) == notice.slot:
+    """Whether a run was not told before, by the instants that were told, by keys; and add it to them.
+
+    Each run by hand is one of its own. One that was cut off may have been told before that, or by a pass that was
+    killed then. What is known of its begin is at most earlier than that was.
+    """
+    before = told.get(notice.key, "")
+    if before >= notice.instant if notice.cut_off else before == notice.instant and not notice.by_hand:
         return False
-    told[notice.key] = notice.slot
+    told[notice.key] = notice.instant
     return True
 
 

@@ -43,8 +43,7 @@ class Notifier:
 
     def surroundings(self) -> Surroundings:
         """The surroundings for the pass."""
-        notice = self._notices.append if self._settings.webhook_url else None
-        return self._around._replace(works=self._works, notice=notice)
+        return self._around._replace(works=self._works, notice=self._notices.append)
 
     def _works(self) -> None:
         if self._pings and self._start is None:
@@ -88,7 +87,7 @@ class Notifier:
     def _last_ping(self, status: int, until: float) -> Optional[Sending]:
         """The ping of the end of a tick, after that of its start; None if it pings nothing. If the receiver has let the
         time pass with the first one, that is the last."""
-        end = notices.ping_of(status)
+        end = notices.ping_of(status, self._notices)
         if not self._pings or end is None or (self._around.place.local and not on_coordinator()):
             return None
         if self._start is not None:
@@ -105,7 +104,7 @@ class Notifier:
     def _documents(self) -> Optional[Sending]:
         """The documents of the runs that were not told before. That they are told is noted first: whatever happens to
         this process, none is sent twice. Raise LockError."""
-        if not self._notices:
+        if not self._notices or not self._settings.webhook_url:
             return None
         pool, directory = self._notices[0].pool.uuid, LockDirectory(self._around.place.lock_dir)
         try:

@@ -5,14 +5,16 @@ stands there for the next one.
 """
 
 from datetime import datetime
-from typing import Any, Dict, Iterable, Mapping, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, parse_reading, stated
 from vmss.core.messages import Victim
+from vmss.core.notices import Notice
 from vmss.core.outcome import STOPPED
 from vmss.core.policy import Policy
 from vmss.core.schedule import latest_slot
+from vmss.core.served import Served
 from vmss.core.text import quoted
 from vmss.core.turn import Turn
 from vmss.core.words import agree, counted
@@ -32,9 +34,11 @@ def notes_of(turns: Iterable[Turn]) -> Dict[str, Any]:
     }
 
 
-def tell(context: Context, notes: Mapping[str, Any]) -> Dict[str, Any]:
-    """Raise an alert for each of these runs, which says what VMs have their snapshot all the same. Return the notes of
-    those that are still to be told. Of a policy that is gone, nobody wants to know it."""
+def tell(
+    context: Context, notes: Mapping[str, Any], notice: Optional[Callable[[Notice], None]] = None
+) -> Dict[str, Any]:
+    """Raise an alert for each of these runs, which says what VMs have their snapshot all the same, and give it to
+    `notice`. Return the notes of those that are still to be told. Of a policy that is gone, nobody wants to know it."""
     left = {}
     for policy in read_policies(context.xapi)[0]:
         try:
@@ -42,7 +46,11 @@ def tell(context: Context, notes: Mapping[str, Any]) -> Dict[str, Any]:
         except (LookupError, TypeError, ValueError):
             continue  # it was not run; or the note is damaged, or of another version
         try:
-            raised = _tell(context, policy, since, missing)
+            served, text = _served(context, policy, since, missing)
+            raised = _raise(context, served, text)
+            if notice is not None:
+                now, failed = context.clock.now(), bool(served.victims)
+                notice(Notice(served, now, context.pool, failed, (text,), cut_off=True))
         except (Refused, Misunderstood) as error:
             context.log("What came of the run of policy %s by hand cannot be read: %s" % (policy.uuid, error))
             raised = False
@@ -55,28 +63,35 @@ def _parse(note: Any) -> Tuple[datetime, bool]:
     return parse_reading(note["since"]), note["missing"] is True
 
 
-def _tell(context: Context, policy: Policy, since: datetime, missing: bool) -> bool:
-    """Tell what came of a run, as the pool shows it now: what it deleted, and how long it took, nobody knows. Return
-    whether that is stored."""
+def _served(context: Context, policy: Policy, since: datetime, missing: bool) -> Tuple[Served, str]:
+    """What came of a run, as the pool shows it now, and the same in words: what it deleted, and how long it took,
+    nobody knows."""
     zone = context.log.zone
     turn = Turn(policy, latest_slot(policy.schedule, zone, since), forced=True, begun=since, missing=missing)
     everyone = read_vms(context.xapi, [policy])
     vms = with_snapshots(context.xapi, [vm for vm in everyone if not vm.misread])
-    served = {vm.uuid for vm in vms if any(snapshot.time >= turn.counts_from for snapshot in vm.snapshots)}
-    victims = [Victim(vm.name, vm.uuid, (STOPPED, "VM.snapshot")) for vm in everyone if vm.uuid not in served]
+    taken = {vm.uuid for vm in vms if any(snapshot.time >= turn.counts_from for snapshot in vm.snapshots)}
+    victims = tuple(Victim(vm.name, vm.uuid, (STOPPED, "VM.snapshot")) for vm in everyone if vm.uuid not in taken)
     text = (
         "%s: the run that was started by hand at %s was cut off: its pass was killed, or lost xapi. %d of %s %s it."
         % (
             quoted(policy.name),
             stated(since, zone),
-            len(served),
+            len(taken),
             counted(len(everyone), "VM"),
-            agree(len(served), "has a snapshot of", "have a snapshot of"),
+            agree(len(taken), "has a snapshot of", "have a snapshot of"),
         )
     )
-    context.log("Cut off: the run of policy %s that was started by hand at %s" % (policy.uuid, format_datetime(since)))
+    served = Served(turn, since, len(everyone), len(taken), victims=victims, without=victims, stopped=True)
+    return served, text
+
+
+def _raise(context: Context, served: Served, text: str) -> bool:
+    """Raise the alert. Return whether it is stored."""
+    policy, since = served.turn.policy, format_datetime(served.started)
+    context.log("Cut off: the run of policy %s that was started by hand at %s" % (policy.uuid, since))
     alerts = Alerts(context.xapi, context.clock, context.log)
-    if not victims:
+    if not served.victims:
         return alerts.create(messages.SUCCEEDED, policy.uuid, messages.body(messages.SUCCEEDED, text))
-    body = messages.failed_body(victims, text, policy.uuid, pool=context.pool.uuid)
+    body = messages.failed_body(served.victims, text, policy.uuid, pool=context.pool.uuid)
     return alerts.create(messages.FAILED, policy.uuid, body)

@@ -142,7 +142,7 @@ class Pass:
             if self.lock.cut_off and settled:
                 from vmss.passes import cut_off  # few passes have any
 
-                self.lock.cut_off = cut_off.tell(self.context, self.lock.cut_off)
+                self.lock.cut_off = cut_off.tell(self.context, self.lock.cut_off, self.around.notice)
             if self.request.prune is not None:
                 self.unserved = self.agenda.waiting_since < since
                 complete = self._prune(self.request.prune, settled)
