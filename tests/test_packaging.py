@@ -20,6 +20,7 @@ import pytest
 
 from tests.dom0 import PYTHONS, Dom0, need
 from tests.pool import UTC, TestPool
+from tests.sshd import Sshd
 from tests.test_plugin import lay_traps, trodden
 from vmss.core.datetimes import format_datetime
 from vmss.edges.settings import Place, Settings
@@ -633,7 +634,8 @@ def test_ansible_installs_upgrades_and_sets_up_two_pools_and_the_second_time_cha
             pools[name] = stack.enter_context(pool_of(tmp_path / name, dom0s[name]))
             (dom0s[name].path / "etc" / "xensource" / "pool.conf").write_text("master")
         pools["london"].call("VM.add_tags", pools["london"].vm("web"), "production")
-        play = Play(tmp_path, dom0s, packages.newer)
+        sshds = {name: stack.enter_context(Sshd(tmp_path / name / "ssh")) for name in dom0s}
+        play = Play(tmp_path, dom0s, sshds, packages.newer)
 
         # To look at it changes nothing.
         before = [contents(dom0) for dom0 in dom0s.values()]
@@ -682,9 +684,10 @@ def recap(said: str) -> Dict[str, bool]:
 
 
 class Play:
-    """The playbook, on these roots, each the coordinator of a pool; its call gives the exit status and what it says."""
+    """The playbook, over ssh, on these roots, each the coordinator of a pool; its call gives the exit status, and what
+    the playbook says."""
 
-    def __init__(self, folder: Path, dom0s: Dict[str, Dom0], package: str) -> None:
+    def __init__(self, folder: Path, dom0s: Dict[str, Dom0], sshds: Dict[str, Sshd], package: str) -> None:
         self._folder = folder
         nightly: Dict[str, Any] = {"type": "snapshot", "frequency": "daily", "schedule": {"hour": 2, "min": 30}}
         hosts = {}
@@ -693,6 +696,7 @@ class Play:
             rpm = enter[: enter.index("chroot")] + ["rpm", "--root", str(dom0.path), "--dbpath", "/var/lib/rpm"]
             vms = {"tags": ["production"]} if name == "london" else {}
             hosts[name] = {
+                **sshds[name].variables,
                 "vmss_root": str(dom0.path),
                 "vmss_rpm_command": rpm,
                 "vmss_command": enter,
@@ -704,7 +708,6 @@ class Play:
         self._common = {
             "vmss_rpm": package,
             "vmss_serial": 2,
-            "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "vmss_settings_of_schedules": {"nightly": {"keep_days": 3}},
             "vmss_status_dir": str(folder / "states"),

@@ -780,12 +780,7 @@ MUTATIONS: List[Mutation] = [
     ),
     *_of(
         "vmss/core/notices.py",
-        (
-            "a run is told twice",
-            "else before == notice.instant and not notice.by_hand:",
-            "else False:",
-            "receivers",
-        ),
+        ("a run is told twice", "else before == notice.instant and not notice.by_hand:", "else False:", "receivers"),
         ("a tick that was put off pings", "if status == EXIT_LOCKED:", "if status == -1:", "receivers"),
     ),
     *_of(
