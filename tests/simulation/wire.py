@@ -85,11 +85,12 @@ class DirectTransport(xmlrpc.client.Transport):
 _by_text = Xapi._by_json
 
 
-def by_value(xapi: Xapi, post: Any, method: str, params: Sequence[Any]) -> Any:
-    """Make a call like Xapi in JSON, in whose place this is; but hand the values over, if the transport does."""
+def by_value(xapi: Xapi, post: Any, method: str, params: Sequence[Any], fields: Sequence[str]) -> Any:
+    """Make a call like Xapi in JSON, in whose place this is; but hand the values over, if the transport does, and all
+    fields of records."""
     transport = getattr(post, "__self__", None)
     if not isinstance(transport, DirectTransport) or not transport.hands_over:
-        return _by_text(xapi, post, method, params)
+        return _by_text(xapi, post, method, params, fields)
     answer = transport.answer(method, [xapi.session, *(as_read(value) for value in params)])
     if answer["Status"] == "Success":
         return as_read(answer["Value"])

@@ -17,8 +17,8 @@ from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
 _TOOK_KEY = "vmss:seconds"
 # What is read of a VM, and of a snapshot.
 VM_FIELDS = (
-    "snapshot_schedule",
     "VBDs",
+    "snapshot_schedule",
     "current_operations",
     "guest_metrics",
     "memory_dynamic_max",
@@ -35,8 +35,8 @@ VM_FIELDS = (
     "uuid",
 )
 _SNAPSHOT_FIELDS = (
-    "snapshot_time",
     "blocked_operations",
+    "snapshot_time",
     "current_operations",
     "name_label",
     "power_state",

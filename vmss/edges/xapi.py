@@ -84,8 +84,8 @@ def _read(text: str, fields: Sequence[str]) -> Any:
 
 
 def _cut(value: Any, fields: Sequence[str]) -> Any:
-    """A record with these fields only; what does not have the first of them is none."""
-    if isinstance(value, dict) and fields[0] in value:
+    """A record with these fields only. The first tells it from a map of xapi's, in which every value is a text."""
+    if isinstance(value, dict) and isinstance(value.get(fields[0]), (list, dict)):
         return {name: value[name] for name in fields if name in value}
     return value
 
@@ -138,7 +138,7 @@ class Xapi:
 
     def records(self, cls: str, condition: str, fields: Sequence[str]) -> Dict[str, Any]:
         """The records of a class that meet a condition, by reference, with these fields, or with all if none is named.
-        Others, which are most of a large answer, are dropped while it is read; the first one tells a record from a map.
+        Others, which are most of a large answer, are dropped while it is read. The first has to be a list or a map.
         """
         found: Dict[str, Any] = self._call(cls + ".get_all_records_where", (condition,), fields)
         # Over XML-RPC they have all come.
