@@ -707,6 +707,8 @@ class Observer:
         self._disturbed = self._disturbed or bool(gone)
         for policy in self._members:
             self._members[policy] &= self._vms_of(policy)  # the pass may not have seen who went and came back
+        # A second pass, which nobody watches, may have taken a snapshot and begun to delete it.
+        self._scheduled_disks.update(disk for disks in self._recorded().values() for disk in disks)
         # What is left of those is left by others, also if we had destroyed them before, and xapi forgot it.
         theirs = {before[snapshot] for snapshot in gone}
         # xapi deletes the alerts of a policy with it. They are files: if xapi dies, only the policy may come back.
