@@ -31,6 +31,7 @@ RESUMED_WITHIN = timedelta(minutes=75)
 # What is left over is gone so long after everything works again, or is told. What could not be destroyed is tried again
 # at growing pauses, each as long as the tries have gone on, and the longest of them a day (rule 13).
 LEFT_FOR = timedelta(minutes=75)
+LEFT_OVER = "vmss-left-over:"
 LONGEST_PAUSE = timedelta(days=1)
 # The alert of a run may be raised so long after the limit on its snapshots: one that is cancelled may end late, the
 # alert waits some minutes for deletions, and the tick of the slot may have come late.
@@ -307,7 +308,16 @@ class Ledger:
         for it in self._troubles:
             if it.until is None or it.until + SETTLED_AFTER + _pause_after(it, it.until) >= now:
                 found |= it.touch.kept
+                if it.touch.refused and it.touch.srs:
+                    found |= {ref for ref in self._listed() if it.touch.srs & self.srs_of(ref)}
         return found
+
+    def _listed(self) -> Set[str]:
+        """The snapshots that a pass has listed because they could not be deleted: they wait for their pause."""
+        (pool,) = self._rows("pool").values()
+        lists = [json.loads(text) for key, text in pool["other_config"].items() if key.startswith(LEFT_OVER)]
+        uuids = {item["uuid"] for items in lists for item in items}
+        return {ref for ref, row in self._rows("VM").items() if row["uuid"] in uuids}
 
     def _counted(self, rows: Dict[str, Row], now: datetime) -> FrozenSet[str]:
         """Those of a VM's scheduled snapshots that retention counts."""
