@@ -65,8 +65,8 @@ MUTATIONS: List[Mutation] = [
         "vmss/edges/halted.py",
         (
             "a halted VM that ran meanwhile gets no snapshot",
-            "started < snapshot - _CLOCKS_DIFFER",
-            "started is not None",
+            "if vm.ref in started and started[vm.ref] < last[vm.ref].time - _CLOCKS_DIFFER]",
+            "if vm.ref in started]",
             "halted",
         ),
         (
