@@ -21,7 +21,7 @@ _KEY = "vmss:waiting"
 # So many VMs are looked at, and so many images are noted.
 _VMS_MAX = 8
 _IMAGES_MAX = 8
-# An SR with more images is not looked at as a whole: a record has up to 3 kB on the wire.
+# An SR with more images is not looked at as a whole: a record has 1.5 kB on the wire.
 _LOOKED_AT_MAX = 20000
 # So long something may wait: the collector of a busy repository may take hours. What has waited longer is looked at
 # more closely.

@@ -134,7 +134,7 @@ SETTINGS: Tuple[Setting, ...] = (
         "Whether each tick puts VMs on schedules by their tags: a VM that is on none and has the tag vmss:NAME comes "
         "on the schedule of that name. It takes none off, moves none, and puts none on a schedule that keeps fewer "
         "scheduled snapshots than the VM has. It costs a tick one query, which reads the VMs on no schedule that have "
-        "tags, 9 kB each.",
+        "tags, 3 kB each.",
     ),
     Setting(
         "login_limit", forms.number(0, 600), "Seconds for which the login is retried while xapi does not answer.", False

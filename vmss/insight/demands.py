@@ -12,7 +12,7 @@ from vmss.edges.storage import read_space
 from vmss.insight.forecast import Expected, Load, Piece
 from vmss.insight.reading import Reading
 
-# Of so many disks the chains are read, at least one on each storage repository: an image's record has 3 kB on the wire.
+# Of so many disks the chains are read, at least one on each storage repository: the record of an image is 1.5 kB.
 _DISKS_READ = 40
 
 

@@ -30,7 +30,7 @@ from vmss.insight.state import Course
 from vmss.version import VERSION
 
 _ENDS = (messages.SUCCEEDED, messages.FAILED)
-# Of so many VMs the chains are read, of those with the most snapshots: an image's record has 3 kB on the wire.
+# Of so many VMs the chains are read, of those with the most snapshots: an image's record has 1.5 kB on the wire.
 _CHAINS_OF = 200
 
 # Of each sample of a family the labels, and the number or instant; None if it is not known.

@@ -49,7 +49,7 @@ _ORDER = (LATE, AT_RISK, UNABLE, PARTLY, DISABLED, UNSCHEDULED, NEW, PROTECTED)
 # What becomes of a snapshot, as it is drawn.
 KEPT, PINNED, GOES = "kept", "pinned", "goes next"
 
-# The snapshots of so many VMs are read and drawn, if nobody asks for another number: a record is 12 kB on the wire.
+# The snapshots of so many VMs are read and drawn, if nobody asks for another number: a record is 6 kB on the wire.
 TIMELINES = 500
 
 

@@ -1,6 +1,6 @@
 """Which VMs of a policy lack a scheduled snapshot since a slot.
 
-A snapshot's record is 12 kB on the wire, and a monitoring system asks every minute. So first it is seen whether what
+A snapshot's record is 6 kB on the wire, and a monitoring system asks every minute. So first it is seen whether what
 the alerts of the runs since the slot claim is all there: they name the VMs that failed, and say how many did not; and
 as many scheduled snapshots have the names that these runs gave, and are dated within them. None of this is believed
 alone. Where it agrees, only the VMs that failed are looked at; else all.
@@ -20,7 +20,7 @@ from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight.history import AT_SLOT, Run
 from vmss.insight.promises import Late
 
-# Snapshots whose records are read in one call: 6 MB. Of more, two fields each.
+# Snapshots whose records are read in one call: 3 MB. Of more, two fields each.
 _RECORDS_MAX = 500
 # So many VMs without a snapshot are told apart; then nobody needs to know of more.
 _LATE_MAX = 100
