@@ -26,7 +26,7 @@ from vmss.passes.run import run
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
 
-SIZES = (100, 300, 1000)
+SIZES = (100, 200, 1000)
 # What is looked at of so many only, whatever the pool: so few that the smallest pool has as many.
 LIMITS = ((checks_of_chains, "_VMS_MAX"), (metrics, "_CHAINS_OF"), (checks_of_dates, "_SNAPSHOTS_MAX"))
 

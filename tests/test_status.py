@@ -430,9 +430,9 @@ def test_nor_beside_one_whose_snapshot_somebody_deleted_nor_with_runs_by_hand_an
 ) -> None:
     refs = served(pool, vms=vms, retained_snapshots="5")
     pool.call("VM.destroy", pool.call("VM.get_snapshots", refs[1])[0])
-    assert len(asked(pool, 1)) == 14
+    assert len(asked(pool, 1)) == 13
     by_hand(pool)
-    assert len(asked(pool, 0)) == 10
+    assert len(asked(pool, 0)) == 9
     pool.at(11, 50)
     pool.tick()
     assert len(asked(pool, 0)) == 8

@@ -20,8 +20,8 @@ from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.insight.history import AT_SLOT, Run
 from vmss.insight.promises import Late
 
-# Snapshots whose records are read in one call: 3 MB. Of more, two fields each.
-_RECORDS_MAX = 500
+# What is read of a snapshot.
+_FIELDS = ("snapshot_time", "snapshot_of", "current_operations")
 # So many VMs without a snapshot are told apart; then nobody needs to know of more.
 _LATE_MAX = 100
 # The dates of snapshots are asked for second by second: so many in one call, and in all. Longer runs are not believed.
@@ -127,8 +127,8 @@ def _any(field: str, values: Sequence[str]) -> str:
 
 def _served(xapi: Xapi, names: Sequence[str], slot: datetime, now: datetime) -> Set[str]:
     """The VMs that have a snapshot of one of these names, if it is of the slot by its date too."""
-    served, refs = set(), _named(xapi, names)
-    for of, time in _few(xapi, names) if len(refs) <= _RECORDS_MAX else _many(xapi, refs):
+    served = set()
+    for of, time in _taken(xapi, names):
         try:
             if slot <= parse_datetime(time) and not in_future(parse_datetime(time), now):
                 served.add(of)
@@ -137,19 +137,12 @@ def _served(xapi: Xapi, names: Sequence[str], slot: datetime, now: datetime) -> 
     return served
 
 
-def _few(xapi: Xapi, names: Sequence[str]) -> Iterator[Tuple[str, str]]:
-    for _, record in where(xapi, "VM", "name__label", names, 'field "is_vmss_snapshot" = "true"'):
+def _taken(xapi: Xapi, names: Sequence[str]) -> Iterator[Tuple[str, str]]:
+    marked = 'field "is_vmss_snapshot" = "true"'
+    for _, record in where(xapi, "VM", "name__label", names, marked, _FIELDS):
         with understood("VM"):
             if not record["current_operations"]:  # a checkpoint in the making may yet fail
                 yield str(record["snapshot_of"]), str(record["snapshot_time"])
-
-
-def _many(xapi: Xapi, refs: Sequence[str]) -> Iterator[Tuple[str, str]]:
-    for ref in refs:
-        try:
-            yield str(xapi.call("VM.get_snapshot_of", ref)), str(xapi.call("VM.get_snapshot_time", ref))
-        except Refused:
-            continue  # it is gone
 
 
 def _without(xapi: Xapi, policy: Policy, vms: Sequence[str], slot: datetime, now: datetime) -> List[Late]:
