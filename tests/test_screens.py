@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import pytest
 
+from tests import pictures
 from tests.documents import ROOT
 from tests.pool import GIB, UTC, TestPool
 from tests.terminal import on_terminal, stands
@@ -173,6 +174,13 @@ def watch_screens() -> str:
 
 def test_a_pass_is_shown_as_it_is_recorded() -> None:
     assert watch_screens() == (FOLDER / "watch.txt").read_text(encoding="utf-8")
+
+
+def test_the_picture_of_a_terminal_is_what_it_shows() -> None:
+    made = pictures.TERMINAL.read_text(encoding="utf-8")
+    assert made == pictures.terminal(), "python -m tests.pictures makes it anew"
+    words = re.findall(">([^<]+)</text>", made)
+    assert "db02: failed: The storage repository is full (SR_BACKEND_FAILURE_44)" in words and "succeeded" in words
 
 
 @pytest.fixture(scope="module")
