@@ -13,7 +13,8 @@ from tests.pool import VM, TestPool
 from tests.test_commands import tls
 from tests.test_commands import vmss as command
 from vmss.cli.main import main
-from vmss.core.assignment import Member, change_to
+from vmss.core import declared
+from vmss.core.assignment import Member, Selection, Selector, change_to
 from vmss.core.policy import from_record
 from vmss.core.records import NULL
 from vmss.core.retention import Keep, Snapshot
@@ -161,6 +162,19 @@ RECORD = {
     "uuid": "u", "name_label": "n", "enabled": True, "type": "snapshot", "retained_snapshots": "3",
     "frequency": "hourly", "schedule": {"min": "15"}, "last_run_time": "19700101T00:00:00Z", "VMs": []
 }  # fmt: skip
+
+
+NAMES = st.text("ab[]*?!", max_size=5)
+
+
+@given(st.lists(NAMES, max_size=6), NAMES, st.booleans())
+def test_names_are_found_as_their_patterns_match(names: List[str], wanted: str, exactly: bool) -> None:
+    vms = [Member(str(number), str(number), name) for number, name in enumerate(names)]
+    (selector,) = declared.exactly([wanted]) if exactly else (Selector(name=wanted),)
+    found = Selection(vms).of(selector)
+    assert found == [vm for vm in vms if selector.takes(vm)]
+    assert not exactly or found == [vm for vm in vms if vm.name == wanted]
+    assert Selection(vms).of(Selector(uuids=("1", "3", "9"))) == vms[1:2] + vms[3:4]
 
 
 @given(st.integers(0, 12), st.integers(1, 10), st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)))

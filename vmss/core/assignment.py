@@ -1,13 +1,17 @@
 """Putting VMs on schedules: which VMs are meant, what changes for each, and what the next run then deletes of it."""
 
+import re
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.policy import Policy
 from vmss.core.retention import Keep, Snapshot, expired
 from vmss.core.text import quoted
 from vmss.core.words import counted, listed
+
+# The special characters of a pattern of the shell's, and one of them that stands for itself.
+_SPECIAL, _IN_BRACKETS = re.compile(r"[*?\[]"), re.compile(r"\[([*?\[])\]")
 
 
 class Member(NamedTuple):
@@ -46,6 +50,27 @@ class Selector(NamedTuple):
         if self.name is not None:
             return fnmatchcase(vm.name, self.name)
         return not self.uuids or vm.uuid in self.uuids
+
+
+class Selection:
+    """VMs, in the order in which they are given, and which of them selectors mean: of thousands of selectors with whole
+    names, each is not compared with each VM."""
+
+    def __init__(self, vms: Sequence[Member]) -> None:
+        self._vms = vms
+        self._named: Dict[str, List[Member]] = {}
+        for vm in vms:
+            self._named.setdefault(vm.name, []).append(vm)
+
+    def of(self, selector: Selector) -> List[Member]:
+        """The VMs that a selector means."""
+        if selector.uuids:
+            wanted = frozenset(selector.uuids)
+            return [vm for vm in self._vms if vm.uuid in wanted]
+        # A special character in brackets stands for itself.
+        if selector.name is not None and not _SPECIAL.search(_IN_BRACKETS.sub("", selector.name)):
+            return self._named.get(_IN_BRACKETS.sub(r"\1", selector.name), [])
+        return [vm for vm in self._vms if selector.takes(vm)]
 
 
 class Change(NamedTuple):

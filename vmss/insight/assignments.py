@@ -72,7 +72,8 @@ def _meant(session: Reading, selector: Selector) -> List[Member]:
 
 def check_uuids(wanted: Sequence[str], found: Sequence[str]) -> None:
     """Raise BadInput for the first of these uuids that is not among those found, which are of VMs."""
-    missing = [uuid for uuid in wanted if uuid not in found]
+    known = frozenset(found)
+    missing = [uuid for uuid in wanted if uuid not in known]
     if missing:
         why = "is no uuid" if not is_uuid(missing[0]) else "is the uuid of no VM, or of a template, snapshot or dom0"
         raise BadInput("%s %s: nothing was changed" % (quoted(missing[0]), why))

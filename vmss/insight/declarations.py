@@ -3,7 +3,7 @@
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core import declared, differences
-from vmss.core.assignment import Change, Member, Selector, change_to
+from vmss.core.assignment import Change, Member, Selection, Selector, change_to
 from vmss.core.declared import Declared
 from vmss.core.differences import DELETE, LEFT, Present, Target
 from vmss.core.policy import Policy
@@ -80,14 +80,14 @@ def _meant(session: Reading, wanted: Sequence[Declared]) -> Tuple[Dict[str, List
     """The VMs that are meant, by the names of schedules, and what is said of selectors that mean none. Raise BadInput
     for a uuid of no VM, and for a VM that is to be on two schedules."""
     selectors = [selector for one in wanted for selector in one.vms]
-    vms = _candidates(session, selectors)
+    vms = Selection(_candidates(session, selectors))
     found: Dict[str, List[Member]] = {}
     remarks: List[str] = []
     on: Dict[str, str] = {}
     for one in wanted:
         mine: Dict[str, Member] = {}
         for selector in one.vms:
-            taken = [vm for vm in vms if selector.takes(vm)]
+            taken = vms.of(selector)
             try:
                 check_uuids(selector.uuids, [vm.uuid for vm in taken])
             except BadInput as mistake:
