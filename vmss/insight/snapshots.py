@@ -59,6 +59,18 @@ def count_since(xapi: Xapi, policy: Policy, slots: Iterable[datetime], since: da
     return sum(1 for ref in refs[:_SNAPSHOTS_MAX] if _is_since(xapi, ref, since))
 
 
+def taken_since(xapi: Xapi, since: datetime, now: datetime) -> Optional[List[str]]:
+    """The references of the scheduled snapshots that are dated since an instant, of whatever VM; None if that is so
+    long ago that it costs xapi less to be asked for each VM."""
+    seconds = _seconds(since, now + timedelta(seconds=1))
+    if not 0 < len(seconds) <= _SECONDS_AT_ONCE:
+        return None
+    dates = [format_datetime(EPOCH + timedelta(seconds=at)) for at in seconds]
+    wanted = '(field "is_vmss_snapshot" = "true") and (%s)' % _any("snapshot_time", dates)
+    with understood("VM"):
+        return [str(ref) for ref in xapi.call("VM.get_all_where", wanted)]
+
+
 # What the alerts claim
 
 
@@ -117,7 +129,7 @@ def _as_claimed(xapi: Xapi, names: Sequence[str], runs: Sequence[Tuple[datetime,
     return found == sum(run.counts.snapshotted for _, run in runs if run.counts)
 
 
-def _seconds(began: datetime, ended: datetime) -> Iterable[int]:
+def _seconds(began: datetime, ended: datetime) -> Sequence[int]:
     return range(int(began.timestamp()), int(ended.timestamp()) + 1)[: _SECONDS_MAX + 1]
 
 

@@ -27,6 +27,7 @@ from vmss.insight import lock_and_log, outlook, policies
 from vmss.insight.loads import Work, read_work
 from vmss.insight.policies import EARLIER, Entry
 from vmss.insight.reading import Reading
+from vmss.insight.snapshots import taken_since
 from vmss.passes import at_work, journal
 
 # The classes whose events are waited for: where no pass is at work, and where one is.
@@ -141,13 +142,16 @@ class Watch:
     def _take_in(self, runs: Sequence[Tuple[Policy, datetime]], since: datetime) -> None:
         """These policies are in hand, each with the instant from which on a snapshot counts."""
         now, counts = self._session.now(), {policy.uuid: at for policy, at in runs}
+        found: Dict[datetime, List[Vm]] = {}
         for work in read_work(self._session, [policy for policy, _ in runs], now):
             policy = work.load.policy
             run = SeenRun(policy.uuid, policy.name, since, counts[policy.uuid], work.load.seconds, work.load.runs)
             self._name(work.load.resources)
             self._happened(watched.RunSeen(run, self._jobs(work, now)))
-            for vm, at in self._served([vm for vm, _ in work.jobs], counts[policy.uuid]):
-                self._happened(watched.SnapshotSeen(vm, at))
+            found.setdefault(run.counts_from, []).extend(vm for vm, _ in work.jobs)
+        for counts_from, vms in found.items():
+            for ref, at in self._served(vms, counts_from):
+                self._happened(watched.SnapshotSeen(ref, at))
 
     def _jobs(self, work: Work, now: datetime) -> Tuple[SeenJob, ...]:
         """The VMs of which a run takes a snapshot: without those that somebody wants it to leave out."""
@@ -163,8 +167,21 @@ class Watch:
         )
 
     def _served(self, vms: Sequence[Vm], since: datetime) -> Iterable[Tuple[str, datetime]]:
-        """Those of these VMs that have a scheduled snapshot since then, with its time. The one that was taken last is
-        the parent of its VM: only where somebody else took that, all of the VM are looked at."""
+        """Those of these VMs that have a scheduled snapshot since then, with an instant since when it has one. The one
+        that was taken last is the parent of its VM: only where somebody else took that, the snapshot tells its VM."""
+        taken = taken_since(self._session.xapi, since, self._session.now())
+        last = frozenset(taken or ())
+        served = {vm.ref for vm in vms if vm.parent in last}
+        yield from ((ref, since) for ref in served)
+        more, lacking = last.difference(vm.parent for vm in vms), [vm for vm in vms if vm.ref not in served]
+        if taken is None or len(more) > len(lacking):
+            yield from self._served_one_by_one(lacking, since)
+            return
+        for ref in more:
+            with suppress(Refused):  # it is gone
+                yield str(self._session.xapi.call("VM.get_snapshot_of", ref)), since
+
+    def _served_one_by_one(self, vms: Sequence[Vm], since: datetime) -> Iterable[Tuple[str, datetime]]:
         others = []
         for vm in vms:
             with suppress(Refused, *MISREAD):  # it is gone
