@@ -13,22 +13,26 @@ from tests.front import Front
 from tests.pool import TestPool
 from tests.terminal import Screen, on_terminal
 from tests.test_killed import two_vms
+from vmss.passes.request import Request
+from vmss.passes.run import run
 
 LINES = ["policy: snapshot of 2 VMs", "[1/2] one: ok", "[2/2] two: ok"]
 END = "schedules served: 1, VMs snapshotted: 2 of 2, expired snapshots deleted: 0, VMs with errors: 0"
 
 
 class Halfway:
-    """A pool in which a pass halts halfway, before the snapshot of its second VM, until it is told to go on."""
+    """A pool in which a pass halts halfway, before the snapshot of its second VM or before its first deletion, until it
+    is told to go on."""
 
     def __init__(self, pool: TestPool) -> None:
-        self.pool, self.go_on, self._calls = pool, threading.Event(), 0
+        self.pool, self.go_on = pool, threading.Event()
+        self._halts = {"Async.VM.snapshot": 2, "Async.VM.destroy": 1}
         Path(pool.place.config).write_text("[vmss]\nlogin_limit = 0\ntimezone = UTC\n")
         Front(pool.socket + ".front", pool.socket, before=self._before)
 
     def _before(self, method: str) -> None:
-        self._calls += method == "Async.VM.snapshot"
-        if method == "Async.VM.snapshot" and self._calls == 2:
+        self._halts[method] = self._halts.get(method, 0) - 1
+        if self._halts[method] == 0:
             self.go_on.wait()
 
     @property
@@ -107,6 +111,20 @@ def test_if_who_draws_is_killed_the_lines_come_all_the_same(halfway: Halfway) ->
 
 def children(process: int) -> List[int]:
     return [int(word) for word in Path("/proc/%d/task/%d/children" % (process, process)).read_text().split()]
+
+
+def test_deletions_on_request_are_seen_before_the_first_line(halfway: Halfway) -> None:
+    pool = halfway.pool
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("VMSS.set_retained_snapshots", policy, 3)
+    for _ in range(2):
+        run(Request(policy=pool.uuid("VMSS", policy)), pool.surroundings(clock=None))
+    pool.call("VMSS.set_retained_snapshots", policy, 1)
+    screen = Screen(100, 24, "prune", **halfway.environment)
+    screen.read_until("deletions: expired snapshots listed to go: 2")
+    assert screen.lines[1].startswith("A pass is at work for ")
+    halfway.go_on.set()
+    assert screen.rest() == 0 and screen.lines[-2:] == ["snapshots deleted: 2, of 2 VMs; VMs with errors: 0", ""]
 
 
 def test_a_terminal_without_movements_of_the_cursor_gets_the_lines_and_where_nothing_is_due_there_is_no_picture(

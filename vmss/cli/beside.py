@@ -1,8 +1,9 @@
 """The lines of a pass on a terminal, and below them what `vmss watch` shows: drawn by a process beside the pass.
 
 A pass is one thread, which waits for xapi and for nothing else. So another process watches it as `vmss watch` does, and
-is given the lines. It is forked before the pass has a session or a lock, and looks at nothing before the first line,
-which no idle pass prints. If it dies, the pass prints its lines itself; if the pass dies, it lets the terminal be.
+is given the lines. It is forked before the pass has a session or a lock, and looks at nothing before the pass begins to
+work, which an idle one never does, or hands its work over. If it dies, the pass prints its lines itself; if the pass
+dies, it lets the terminal be.
 """
 
 import os
@@ -28,13 +29,13 @@ _DRAWS_S = 1.0
 # Those in which its session is closed, after the pass; and in which all of that has come to its end.
 _CLOSES_S, _SHOWS_S = 2.0, 10.0
 
-# What ends the lines of a pass that has ended by itself.
-_END = b"\n"
+# What ends the lines of a pass that has ended by itself; and a line that is not shown: the pass begins to work.
+_END, _BEGIN = b"\n", "\0"
 
 
 @contextmanager
-def drawn(around: Surroundings, out: TextIO) -> Iterator[Callable[[str], None]]:
-    """Give a function that shows a line of the pass in these surroundings, above the picture of it."""
+def drawn(around: Surroundings, out: TextIO) -> Iterator[Surroundings]:
+    """Give the pass in these surroundings others, in which its lines are shown above the picture of it."""
     ours, its = socket.socketpair()
     process = 0
     with suppress(OSError):
@@ -45,7 +46,7 @@ def drawn(around: Surroundings, out: TextIO) -> Iterator[Callable[[str], None]]:
             _beside(its, around, out)
     its.close()
     try:
-        yield lambda text: _tell(ours, text)
+        yield around._replace(say=lambda text: _tell(ours, one_line(text)), works=lambda: _tell(ours, _BEGIN))
     finally:
         with suppress(OSError):
             ours.sendall(_END)
@@ -58,9 +59,9 @@ def _tell(ours: socket.socket, text: str) -> None:
     """Give a line to the process; print it if there is none any more."""
     try:
         if takes(ours.fileno()):
-            ours.sendall(one_line(text).encode("utf-8") + b"\n")
+            ours.sendall(text.encode("utf-8") + b"\n")
     except OSError:
-        if takes(sys.stdout.fileno()):
+        if text != _BEGIN and takes(sys.stdout.fileno()):
             say(text)
 
 
@@ -108,7 +109,9 @@ def _draw(its: socket.socket, watcher: "_Watcher", out: TextIO) -> None:
             continue
         # One that is halted must not hold up the end of the pass.
         if select.select([], [out], [], TAKES_S if over else 0.0)[1]:
-            live.draw([line for line in lines if line], [] if over else watcher.picture(_paper(out)))
+            live.draw(
+                [line for line in lines if line not in ("", _BEGIN)], [] if over else watcher.picture(_paper(out))
+            )
             lines = []
         if over:
             return

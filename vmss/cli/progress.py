@@ -24,8 +24,8 @@ def carry_out(request: Request, around: Surroundings) -> Report:
         return run(request, around._replace(say=_if_it_is_taken, waits=_if_it_is_taken))
     from vmss.cli.beside import drawn  # not needed without a terminal
 
-    with drawn(around, sys.stdout) as tell:
-        return run(request, around._replace(say=tell, waits=_if_it_is_taken))
+    with drawn(around, sys.stdout) as others:
+        return run(request, others._replace(waits=_if_it_is_taken))
 
 
 def _if_it_is_taken(text: str) -> None:

@@ -46,6 +46,7 @@ class Notifier:
         return self._around._replace(works=self._works, notice=self._notices.append)
 
     def _works(self) -> None:
+        self._around.works()
         if self._pings and self._start is None:
             with suppress(Exception):  # whatever it is, snapshots are to be taken
                 self._start = self._ping(notices.START, notify.LIMIT_S)
