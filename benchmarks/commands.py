@@ -1,13 +1,16 @@
-"""What the commands that read cost in large pools: calls, bytes, and the time and memory of their processes."""
+"""What commands cost in large pools: calls, bytes, and the time and memory of their processes."""
 
+import json
 import os
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from benchmarks.processes import ROOT, Usage, measured
 from tests.simulator.test_simulator_large import SNAPSHOTS, large_pool
+from vmss.core.datetimes import format_datetime
+from vmss.core.records import AT_WORK, NULL
 from vmss.simulator import Simulator
 from vmss.simulator.server import Server
 
@@ -41,9 +44,38 @@ def costs(vms: int) -> Dict[str, Cost]:
             "TZ": "UTC",
         }
         found = {command: _cost(simulator, environment, *command.split()) for command in COMMANDS}
+        found["watch --once"] = _of_watch(simulator, environment)
         schedule = _put_together(simulator, session)
         found.update({command: _cost(simulator, environment, *command.split(), schedule) for command in OF_ONE})
+        found.update(_of_apply(simulator, environment, folder))
         return found
+
+
+def _of_watch(simulator: Simulator, environment: Dict[str, str]) -> Cost:
+    """While a pass that has just begun has all VMs in hand."""
+    (pool,) = simulator.db.tables["pool"].rows
+    config = dict(simulator.db.row("pool", pool)["other_config"])
+    now = format_datetime(simulator.now())
+    runs = {row["uuid"]: now for row in simulator.db.tables["VMSS"].rows.values()}
+    sign = json.dumps({"pid": 1, "started": "", "since": now, "runs": runs})
+    simulator.db.set("pool", pool, "other_config", {**config, AT_WORK: sign})
+    cost = _cost(simulator, environment, "watch", "--once")
+    simulator.db.set("pool", pool, "other_config", config)
+    return cost
+
+
+def _of_apply(simulator: Simulator, environment: Dict[str, str], folder: str) -> Iterator[Tuple[str, Cost]]:
+    """All VMs are put on one schedule, by their tag, then on another one by their names: and each once more."""
+    vms = {ref: row for ref, row in simulator.db.tables["VM"].rows.items() if row["snapshot_schedule"] != NULL}
+    for ref in vms:
+        simulator.db.set("VM", ref, "tags", ["production"])
+    for kind, values in (("tag", ["production"]), ("name", [row["name_label"] for row in vms.values()])):
+        schedule: Dict[str, Any] = {"type": "snapshot", "frequency": "daily", "schedule": {"hour": 2, "min": 30}}
+        schedule.update(retained_snapshots=10, vms={kind + "s": values})
+        path = Path(folder) / (kind + ".json")
+        path.write_text(json.dumps({"version": 1, "schedules": {"by " + kind: schedule}}))
+        for label in ("apply, %s" % kind, "apply, %s 2nd" % kind):
+            yield label, _cost(simulator, environment, "apply", str(path))
 
 
 def _put_together(simulator: Simulator, session: str) -> str:
@@ -71,7 +103,7 @@ def page(sizes: Sequence[int]) -> Iterator[str]:
     yield ""
     yield "| command              |   VMs |  calls |    MiB | processor, s | peak, MB |"
     yield "|----------------------|------:|-------:|-------:|-------------:|---------:|"
-    for command in COMMANDS + OF_ONE:
+    for command in found[0]:
         for vms, of in zip(sizes, found):
             cost = of[command]
             yield "| %-20s | %5d | %6d | %6.1f | %12.1f | %8.0f |" % (
