@@ -227,8 +227,9 @@ def test_the_start_is_told_while_a_pass_works_and_delays_no_snapshot(bench: Benc
         if line.startswith("[1/1]"):
             receiver.released.set()
 
-    assert bench.run(pool.surroundings(say=see)).status == 0
-    assert receiver.released.is_set() and len(pool.snapshots(vm)) == 1
+    works: List[int] = []  # who draws the pass is told that it works, too
+    assert bench.run(pool.surroundings(say=see, works=lambda: works.append(1))).status == 0
+    assert receiver.released.is_set() and len(pool.snapshots(vm)) == 1 and works
     assert receiver.pings == ["/start", ""] and bench.complaints() == []
 
 
