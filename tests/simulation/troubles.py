@@ -105,7 +105,7 @@ def sr_read_only(scene: Scene) -> Iterator[Touch]:
     """The file system of an SR can only be read."""
     sr = scene.random.choice(scene.world.srs)
     scene.world.call("simulator.set_read_only", "", sr, True)
-    yield Touch(srs=_these(sr))
+    yield Touch(srs=_these(sr), refused=True)
     scene.world.call("simulator.set_read_only", "", sr, False)
 
 
