@@ -6,7 +6,7 @@ Values in rows are never changed in place, so they may be handed out without cop
 from collections import OrderedDict, deque
 from contextlib import suppress
 from random import Random
-from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from .datamodel import Class, Field, Model
 from .errors import XapiError
@@ -187,9 +187,12 @@ class Database:
             table.uuids[value] = ref
         self.listener()
 
-    def set_list(self, cls: str, ref: str, field: str, value: List[str]) -> None:
+    def set_list(self, cls: str, ref: str, field: str, value: Sequence[str]) -> None:
         """Change a field whose lists are few for many objects, which share them."""
-        self.set(cls, ref, field, self._lists.setdefault(tuple(value), value))
+        key = tuple(value)
+        if key not in self._lists:
+            self._lists[key] = list(key)
+        self.set(cls, ref, field, self._lists[key])
 
     def update(self, cls: str, ref: str, **fields: Any) -> None:
         for name, value in fields.items():
@@ -246,7 +249,7 @@ class Database:
         # The clock may have been set back.
         if not self._next_write - WRITE_SECONDS <= now < self._next_write:
             self.written()
-        self._unwritten.append(Undo(table.cls.name, ref, field, old))
+        self._unwritten.append((table.cls.name, ref, field, old))
 
     def written(self) -> None:
         """Note that all changes so far are on disk."""
@@ -260,13 +263,13 @@ class Database:
         if self.clock() >= self._next_write:
             self.written()
         undos, self._unwritten = self._unwritten, []
-        for undo in reversed(undos):
-            if undo.field is not None:
-                self.set(undo.cls, undo.ref, undo.field, undo.old)
-            elif undo.old is not None:
-                self.create(undo.cls, undo.old, undo.ref)
+        for cls, ref, field, old in reversed(undos):
+            if field is not None:
+                self.set(cls, ref, field, old)
+            elif old is not None:
+                self.create(cls, old, ref)
             else:
-                self.delete(undo.cls, undo.ref)
+                self.delete(cls, ref)
         lost = self.generation - self._written_generation
         self.written()
         return lost

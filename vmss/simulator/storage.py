@@ -3,7 +3,8 @@
 Sources: xapi: ocaml/xapi/xapi_sr_operations.ml, xapi_vdi.ml, message_forwarding.ml.
 """
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, Optional
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, Optional, Sequence, Tuple
 
 from .errors import XapiError
 from .sr_types import features
@@ -173,25 +174,37 @@ class Storage:
         """Recompute allowed_operations of an SR or a VDI."""
         row = self.db.row(cls, ref)
         running = set(row["current_operations"].values())
-        allowed: List[str] = []
+        allowed: Sequence[str] = ()
         if not running:
             allowed = self._sr_allowed(ref, row) if cls == "SR" else self._vdi_allowed(ref, row)
         elif running == {"plug"}:
             allowed = ["plug"]
         self.db.set_list(cls, ref, "allowed_operations", allowed)
 
-    def _sr_allowed(self, sr: str, row: Dict[str, Any]) -> List[str]:
-        withheld = set() if "VDI_SNAPSHOT" in features(row["type"]) else {"vdi_snapshot"}
-        if self.is_plugged(sr):
-            withheld.add("forget")
-        return [name for name in SR_OPERATIONS if name not in withheld]
+    def _sr_allowed(self, sr: str, row: Dict[str, Any]) -> Sequence[str]:
+        return _operations_of_sr(row["type"], self.is_plugged(sr))
 
-    def _vdi_allowed(self, vdi: str, row: Dict[str, Any]) -> List[str]:
+    def _vdi_allowed(self, vdi: str, row: Dict[str, Any]) -> Sequence[str]:
         if not self.db.exists("SR", row["SR"]):
-            return []
-        able = ["", *features(self.db.row("SR", row["SR"])["type"])]
-        allowed = [name for name in VDI_OPERATIONS if _VDI_FEATURES.get(name, "") in able]
-        return [name for name in allowed if name in _WHEN_ATTACHED] if self.is_attached(vdi) else allowed
+            return ()
+        return _operations_of_vdi(self.db.row("SR", row["SR"])["type"], self.is_attached(vdi))
+
+
+@lru_cache(maxsize=None)
+def _operations_of_sr(kind: str, plugged: bool) -> Tuple[str, ...]:
+    """The operations that an SR of a type allows while none runs."""
+    withheld = set() if "VDI_SNAPSHOT" in features(kind) else {"vdi_snapshot"}
+    if plugged:
+        withheld.add("forget")
+    return tuple(name for name in SR_OPERATIONS if name not in withheld)
+
+
+@lru_cache(maxsize=None)
+def _operations_of_vdi(kind: str, attached: bool) -> Tuple[str, ...]:
+    """The operations that a disk on an SR of a type allows while none runs."""
+    able = ["", *features(kind)]
+    allowed = (name for name in VDI_OPERATIONS if _VDI_FEATURES.get(name, "") in able)
+    return tuple(name for name in allowed if not attached or name in _WHEN_ATTACHED)
 
 
 def _vdi_operation(sr_operation: str) -> str:

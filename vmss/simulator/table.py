@@ -22,13 +22,9 @@ class Deletion(NamedTuple):
     deleted: int
 
 
-class Undo(NamedTuple):
-    """How to undo a change that is not on disk yet: the old value of a field, or the old row of an object, or none."""
-
-    cls: str
-    ref: str
-    field: Optional[str]
-    old: Any
+# How to undo a change that is not on disk yet: the class, the reference and the field of an object, and the field's old
+# value; without a field the object's old row, or none. A tuple, because there are hundreds of thousands.
+Undo = Tuple[str, str, Optional[str], Any]
 
 
 @contextmanager

@@ -195,8 +195,9 @@ def refresh(db: "Database", vm: str) -> None:
     if row["is_a_snapshot"]:
         names = [name for name in names if name in _ON_SNAPSHOT]
     running = row["current_operations"]
-    free = [name for name in names if not running or not _conflicts(running, name)]
-    db.set_list("VM", vm, "allowed_operations", [name for name in free if _is_allowed(db, vm, name)])
+    if running:
+        names = [name for name in names if not _conflicts(running, name)]
+    db.set_list("VM", vm, "allowed_operations", [name for name in names if _is_allowed(db, vm, name)])
 
 
 def _is_allowed(db: "Database", vm: str, operation: str) -> bool:
