@@ -202,8 +202,9 @@ class Observer:
         }
 
     def _now(self) -> datetime:
-        self._latest = max(self._latest, self.sim.now())
-        return self.sim.now()
+        now = self.sim.now()
+        self._latest = max(self._latest, now)
+        return now
 
     def latest_slot(self, policy: Row, now: datetime) -> datetime:
         """The latest slot of a policy at or before an instant."""
@@ -872,9 +873,9 @@ class Observer:
 
     def _written(self) -> Set[str]:
         """The sessions that the next pass will find written down."""
-        found = {str(it.get("session")) for it in self._files("*.lock", self._lock_dirs)}
+        found = set()
         for it in self._files("*.lock", self._lock_dirs):
-            found |= set(it.get("died", []))
+            found |= {str(it.get("session")), *it.get("died", [])}
         found |= {str(it.get("session")) for it in self._files("login-*", self._lock_dirs)}
         for kept in self._files("*.sessions", self._lock_dirs):
             found |= {str(entry["session"]) for entry in kept["sessions"]}

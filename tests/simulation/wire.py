@@ -13,7 +13,7 @@ from vmss.edges.xapi import Refused, Xapi
 from vmss.simulator import Simulator
 from vmss.simulator.call import TRUSTED, Origin
 from vmss.simulator.errors import XapiError
-from vmss.simulator.values import Count, date_text
+from vmss.simulator.values import EPOCH, Count, date_text
 from vmss.simulator.wire import decode_json, decode_xml, encode_json_failure, encode_json_success
 
 Answer = Dict[str, Any]
@@ -189,13 +189,17 @@ class SimulatedClock(Clock):
     def __init__(self, sim: Simulator) -> None:
         self._sim = sim
         self._stepped = 0.0
+        self._seconds, self._shown = 0.0, EPOCH
         self.looks = 0
 
     def now(self) -> datetime:
         self._look()
         seconds = self._sim.kernel.now()
-        # Never early, as rounding would have it: xapi cuts what it notes down to seconds.
-        return datetime.fromtimestamp(int(seconds), timezone.utc).replace(microsecond=int(seconds % 1 * 1e6))
+        if seconds != self._seconds:  # it often stands still
+            whole = datetime.fromtimestamp(int(seconds), timezone.utc)
+            # Never early, as rounding would have it: xapi cuts what it notes down to seconds.
+            self._seconds, self._shown = seconds, whole.replace(microsecond=int(seconds % 1 * 1e6))
+        return self._shown
 
     def monotonic(self) -> float:
         self._look()

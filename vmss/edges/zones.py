@@ -5,6 +5,7 @@ import re
 import time
 from calendar import timegm
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Optional
 
 from vmss.core.datetimes import EPOCH, UTC
@@ -64,6 +65,12 @@ def time_zone(name: Optional[str]) -> tzinfo:
         return Dom0Zone()
     if len(name) > _NAME_MAX or not _NAME.match(name):
         raise ValueError("%s is not a known time zone" % quoted(name))
+    return _named(name)
+
+
+@lru_cache(maxsize=8)
+def _named(name: str) -> tzinfo:
+    """The zone of this name, which is read and tried once. Raise ValueError for an unknown one."""
     from dateutil import tz  # slow to load, and the zone is hardly ever named
 
     try:
