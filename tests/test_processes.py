@@ -150,6 +150,9 @@ class ProcessPool(TestPool):
         self.process.terminate()
         self.process.communicate(timeout=TIMEOUT_S)
 
+    def answer(self, method: str, params: Sequence[Any]) -> Any:
+        return self.xapi.call(method, *params)
+
     def build(self) -> None:
         self.srs = [self.sr("a"), self.sr("b")]
         self.call("pool.set_suspend_image_SR", self.pool, self.srs[1])

@@ -9,7 +9,7 @@ import tracemalloc
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from tests.pool import TestPool
 from tests.proof.rounds import Proof
@@ -74,6 +74,9 @@ class Client(TestPool):
         self.settings = Settings(timezone="UTC", login_limit=0)
         self.xapi = Xapi(self.place.xapi)
         self.xapi.login("root", "")
+
+    def answer(self, method: str, params: Sequence[Any]) -> Any:
+        return self.xapi.call(method, *params)
 
     def size(self) -> Size:
         gc.collect()
