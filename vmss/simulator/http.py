@@ -4,6 +4,7 @@ Source of the rules and headers: xapi: ocaml/libs/http-lib/http.ml, http_svr.ml,
 """
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
@@ -53,6 +54,7 @@ class BadHead(Exception):
     """Something that is not an HTTP request; the message goes onto the page of the answer."""
 
 
+@lru_cache(maxsize=64)  # a client's requests differ in little but their lengths
 def parse_head(data: bytes) -> Head:
     """The part of a request before its body; raises BadHead."""
     # xapi takes names and values of headers as bytes; those that it stores in its database must be UTF-8.
@@ -283,7 +285,7 @@ class Connection(asyncio.Protocol):
         except wire.Malformed as error:
             self._refuse(500, _escape(str(error)), head.version)
             return
-        bad_text = _invalid_utf8(request.params) if is_json else None
+        bad_text = wire.invalid_utf8(request.params) if is_json else None
         if bad_text is not None:
             refusal = XapiError("INVALID_VALUE", "Invalid UTF-8 string in parameter", "S(%s)" % bad_text)
             self._answer(head, request, None, refusal, early=True)
@@ -383,15 +385,3 @@ def encode(request: wire.Request, result: Any, error: Optional[XapiError]) -> by
     if error is not None:
         return wire.encode_json_failure(error, request)
     return wire.encode_json_success(list(result) if isinstance(result, BareList) else result, request)
-
-
-def _invalid_utf8(value: Any) -> Optional[str]:
-    """The first text that is invalid UTF-8; only JSON can contain one here."""
-    if isinstance(value, str):
-        return value if any("\udc80" <= char <= "\udcff" for char in value) else None
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for item in items:
-        found = _invalid_utf8(item)
-        if found is not None:
-            return found
-    return None

@@ -8,7 +8,7 @@ import io
 import json
 import re
 from datetime import datetime
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from xml.etree import ElementTree
 
 from .errors import XapiError
@@ -19,6 +19,8 @@ PROLOGUE = '<?xml version="1.0"?>'
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]')
 # Upper limit on the pieces of text before they are joined.
 PIECES_MAX = 4096
+# What stands for a byte that is not UTF-8.
+_NO_TEXT = re.compile("[\udc80-\udcff]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
@@ -242,6 +244,18 @@ def decode_json(body: bytes) -> Request:
     if not isinstance(params, list) or not isinstance(data.get("id"), (str, int)):
         raise Malformed("Jsonrpc.Malformed_method_request")
     return Request(data["method"], params, version, data["id"])
+
+
+def invalid_utf8(value: Any) -> Optional[str]:
+    """The first text that is invalid UTF-8; only JSON can contain one here."""
+    if isinstance(value, str):
+        return value if _NO_TEXT.search(value) else None
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in items:
+        found = invalid_utf8(item)
+        if found is not None:
+            return found
+    return None
 
 
 def _to_json(value: Any) -> Any:
