@@ -1,6 +1,7 @@
 """The state machine of a pass, driven by hand and at random, with books kept from outside."""
 
 import os
+from fractions import Fraction
 from random import Random
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -87,8 +88,10 @@ def leftover(name: str, srs: str) -> Job:
 class Hand:
     """An engine, and what it runs by what it does: ("VM.snapshot", "vm1"). `tight`: SRs with little room."""
 
-    def __init__(self, *jobs: Job, operations_max: int = 10, plain_instead: bool = True, tight: str = "") -> None:
-        self.engine = Engine(operations_max)
+    def __init__(
+        self, *jobs: Job, operations_max: int = 10, plain_instead: bool = True, tight: str = "", alone: bool = False
+    ) -> None:
+        self.engine = Engine(operations_max, alone)
         self.engine.add([job._replace(plain_instead=plain_instead) for job in jobs], tight)
 
     def start(self) -> List[Tuple[str, str]]:
@@ -206,6 +209,36 @@ def test_no_more_operations_run_than_are_allowed(operations_max: int) -> None:
     started = hand.start()
     assert len(started) == min(4, operations_max)
     assert len(hand.follow(started[0][1])) == (1 if operations_max < 4 else 0)
+
+
+# Disks on several SRs
+
+
+def test_a_snapshot_works_on_one_sr_at_a_time_so_others_use_the_rest_of_each() -> None:
+    hand = Hand(*[vm("two%d" % number, "AB") for number in range(3)])
+    assert hand.start() == [(TAKE_SNAPSHOT, "two0"), (TAKE_SNAPSHOT, "two1")]
+    assert hand.follow("two0") == [(TAKE_SNAPSHOT, "two2")]
+    hand.engine.add([vm("a", "A"), vm("three", "ABC"), vm("cd", "CD")])
+    assert hand.start() == [(TAKE_SNAPSHOT, "cd")]
+    assert hand.follow("two1") == [(TAKE_SNAPSHOT, "three")]  # a half of A, of B and of C was free
+    assert hand.follow("two2") == []  # a needs A all the time
+    assert hand.follow("three") == [(TAKE_SNAPSHOT, "a")]
+
+
+@pytest.mark.parametrize("take", [TAKE_CHECKPOINT, TAKE_QUIESCED])
+def test_what_a_guest_stands_still_for_waits_for_all_its_srs_and_has_them_alone(take: str) -> None:
+    hand = Hand(vm("plain", "AB"), vm("still", "AB", take=take), vm("another", "AB"))
+    assert hand.start() == [(TAKE_SNAPSHOT, "plain"), (TAKE_SNAPSHOT, "another")]
+    assert hand.follow("plain") == []
+    assert hand.follow("another") == [(take, "still")]
+    hand.engine.add([vm("late", "AB")])
+    assert hand.start() == []
+
+
+def test_where_guests_may_stand_still_no_snapshot_shares_an_sr() -> None:
+    hand = Hand(vm("one", "AB"), vm("two", "AB"), alone=True)
+    assert hand.start() == [(TAKE_SNAPSHOT, "one")]
+    assert hand.follow("one") == [(TAKE_SNAPSHOT, "two")]
 
 
 # What hangs
@@ -864,6 +897,11 @@ pools = st.builds(
 at_random = settings(max_examples=250 * EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+def part(operation: Operation) -> Fraction:
+    """For how much of its time an operation needs each of its tokens: a plain snapshot is on one SR at a time."""
+    return Fraction(1, len(operation.tokens)) if operation.action == TAKE_SNAPSHOT and operation.tokens else Fraction(1)
+
+
 class Books:
     """What an onlooker of a pass knows: what waits, what runs, what was done, and the seconds left for each token.
 
@@ -905,7 +943,7 @@ class Books:
     def start(self) -> None:
         for operation in self.engine.start():
             assert operation in self.waiting, "it must not start yet, or again"
-            assert not operation.tokens & self.taken, "a token is held twice"
+            assert self._fits(operation), "a token is held twice"
             self._check_order(operation)
             self.waiting.remove(operation)
             self.running.append(operation)
@@ -972,7 +1010,15 @@ class Books:
         return frozenset(token for operation in self.running for token in operation.tokens)
 
     def _could_start(self) -> List[Operation]:
-        return [operation for operation in self.waiting if not operation.tokens & self.taken]
+        return [operation for operation in self.waiting if self._fits(operation)]
+
+    def _fits(self, operation: Operation) -> bool:
+        """Whether no token of an operation would be held for more than all of the time."""
+        beside = [item for item in self.running if item.tokens & operation.tokens]
+        return all(
+            sum(map(part, (item for item in beside if token in item.tokens)), part(operation)) <= 1
+            for token in operation.tokens
+        )
 
     def _may_delete(self, number: int) -> bool:
         """Whether deletions of a job would hold no snapshot back, on one of its SRs at least."""

@@ -361,6 +361,19 @@ def test_output_is_bounded_and_a_program_that_cannot_be_started_is_a_failure(ben
 # Beside other VMs, and when a snapshot does not succeed
 
 
+@pytest.mark.parametrize("hook", [False, True])
+def test_no_guest_stands_still_while_xapi_lets_its_snapshot_wait_for_an_sr(bench: Bench, hook: bool) -> None:
+    pool = bench.pool
+    srs = [pool.sr("one"), pool.sr("two")]
+    pool.policy([pool.vm("vm %d" % number, srs) for number in range(3)])
+    pool.at(10, 15)
+    if hook:
+        bench.hook("before-vm")
+    assert pool.tick().status == 0
+    # Without hooks two VMs work on the two SRs at the same time.
+    assert bool(pool.simulator.waiting.total) is not hook
+
+
 def test_other_vms_go_on_while_a_hook_runs_and_xapi_is_not_asked_too_often(bench: Bench) -> None:
     pool = bench.pool
     pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(0.3, 0.3))

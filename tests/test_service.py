@@ -192,8 +192,10 @@ def test_a_note_that_makes_no_sense_is_none(pool: TestPool) -> None:
 @pytest.mark.parametrize("kind", ["snapshot", "checkpoint"])
 def test_no_operation_of_ours_has_to_wait_for_another_one_of_ours(pool: TestPool, kind: str) -> None:
     srs = [pool.sr("sr%d" % number) for number in range(5)]
-    mine = [[srs[number % 5], srs[(number + 1) % 5], srs[(2 * number + 2) % 5]] for number in range(15)]
-    vms = [pool.vm("vm%d" % number, disks, running=number % 3 > 0) for number, disks in enumerate(mine)]
+    # Where the guest stands still, no SR is shared.
+    still = kind == "checkpoint"
+    mine = [[srs[(number + disk * still) % 5] for disk in range(3)] for number in range(15)]
+    vms = [pool.vm("vm%d" % number, disks, running=still or number % 3 > 0) for number, disks in enumerate(mine)]
     pool.policy(vms, retained_snapshots="1", type=kind)
     waited = pool.simulator.waiting.total
     for hour in (10, 11, 12):
@@ -201,6 +203,19 @@ def test_no_operation_of_ours_has_to_wait_for_another_one_of_ours(pool: TestPool
         assert pool.tick().status == 0
     assert pool.simulator.waiting.total == waited
     assert [len(pool.snapshots(vm)) for vm in vms] == [1] * 15
+
+
+def test_snapshots_of_disks_on_several_srs_share_them(pool: TestPool) -> None:
+    srs = [pool.sr("sr%d" % number) for number in range(5)]
+    vms = [pool.vm("vm%d" % number, [srs[(number + disk) % 5] for disk in range(3)]) for number in range(15)]
+    pool.policy(vms)
+    pool.simulator.durations = pool.simulator.durations._replace(vdi_snapshot=(2.0, 2.0))
+    pool.at(10, 15)
+    began = pool.simulator.now()
+    assert pool.tick().status == 0
+    last = max(taken_at(pool, vm) for vm in vms)
+    # The disks alone need 18 s. VMs that had all their SRs to themselves would take 90 s: no two fit on five SRs.
+    assert 18 <= (last - began).total_seconds() < 60
 
 
 def refuse(pool: TestPool, method: str, thing: str, count: int, code: str = "OTHER_OPERATION_IN_PROGRESS") -> None:

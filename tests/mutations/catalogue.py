@@ -215,8 +215,8 @@ MUTATIONS: List[Mutation] = [
         ),
         (
             "two operations use one SR at a time",
-            "while tokens in waiting.queues and tokens.isdisjoint(self._running.in_use):",
-            "while tokens in waiting.queues:",
+            "while claim in waiting.queues and self._running.admits(claim):",
+            "while claim in waiting.queues:",
             "engine",
         ),
         (

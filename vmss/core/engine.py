@@ -5,7 +5,8 @@ its disks. The engine is told what has ended, and answers what to start, without
 
 Limits are tokens. An operation occupies its tokens from its start to its end: one for every SR that it touches, one for
 the host that a checkpoint runs on, and one out of `operations_max` for the whole pool. xapi runs one storage operation
-per SR at a time, pool-wide (docs/xapi-facts.md, One operation per SR).
+per SR at a time, pool-wide (docs/xapi-facts.md, One operation per SR). A plain snapshot whose disks are on several SRs
+occupies a part of each: it works on one after another. Where two meet, one waits inside xapi (benchmarks/README.md).
 
 The order:
 
@@ -33,11 +34,11 @@ from vmss.core.job import (
     TAKE_QUIESCED,
     TAKE_SNAPSHOT,
     TAKES,
+    Claim,
     ExpiredSnapshot,
     Job,
     Operation,
     State,
-    Tokens,
     already_gone,
     disks_of,
 )
@@ -59,12 +60,14 @@ from vmss.core.work import Work
 
 
 class Engine:
-    """Given jobs and an upper limit on operations in flight, says what to start."""
+    """Given jobs and an upper limit on operations in flight, says what to start. `alone`: guests may stand still for
+    plain snapshots too, so these share no SR."""
 
-    def __init__(self, operations_max: int) -> None:
+    def __init__(self, operations_max: int, alone: bool = False) -> None:
         self.jobs: List[Job] = []
         self.states: List[State] = []
         self._operations_max = operations_max
+        self._alone = alone
         self._running = Running()
         self._taken: Set[Operation] = set()  # snapshots that are to be read back
         self._hopeless: List[Tuple[Operation, Outcome]] = []
@@ -90,7 +93,7 @@ class Engine:
             if job.take:
                 self._expect(job, 1)
                 self._unsettled.add(number)
-                self._queue(self._snapshots, Operation(number, job.take, job.vm, job.tokens))
+                self._queue(self._snapshots, Operation(number, job.take, job.vm, job.tokens, self._alone))
             else:
                 self._expire(number, job.expired, replaced=1)
         return list(range(first, len(self.jobs)))
@@ -107,12 +110,12 @@ class Engine:
     def start(self) -> List[Operation]:
         """The operations that may start now. They count as running until `end` or `park` is called for them."""
         started: List[Operation] = []
-        for waiting, tokens in self._candidates():
-            while tokens in waiting.queues and tokens.isdisjoint(self._running.in_use):
+        for waiting, claim in self._candidates():
+            while claim in waiting.queues and self._running.admits(claim):
                 if len(self._running) >= self._operations_max:
                     return started  # the freed tokens are kept for the next time
-                operation = waiting.pop(tokens)
-                self._running.start(operation, tokens)
+                operation = waiting.pop(claim)
+                self._running.start(operation, claim.tokens)
                 started.append(operation)
         self._freed.clear()
         return started
@@ -230,18 +233,18 @@ class Engine:
 
     # The order
 
-    def _candidates(self) -> List[Tuple[Waiting, Tokens]]:
+    def _candidates(self) -> List[Tuple[Waiting, Claim]]:
         """The queues whose first operation may start, in the order in which they are served."""
-        slow, in_use = self._running.slow, self._running.in_use
+        slow, full = self._running.slow, self._running.full
         snapshots = [
-            (1, self._work.urgency(tokens, slow), tokens) for tokens in self._snapshots.startable(self._freed, in_use)
+            (1, self._work.urgency(claim.tokens, slow), claim) for claim in self._snapshots.startable(self._freed, full)
         ]
         deletions = [
-            (2 if tokens.isdisjoint(self._tight) else 0, self._work.urgency(tokens, slow), tokens)
-            for tokens in self._deletions.startable(self._freed, in_use)
+            (2 if claim.tokens.isdisjoint(self._tight) else 0, self._work.urgency(claim.tokens, slow), claim)
+            for claim in self._deletions.startable(self._freed, full)
         ]
         ranked = sorted(snapshots + deletions, key=lambda entry: entry[:2])
-        return [(self._snapshots if rank == 1 else self._deletions, tokens) for rank, _, tokens in ranked]
+        return [(self._snapshots if rank == 1 else self._deletions, claim) for rank, _, claim in ranked]
 
     def _may_delete(self, sr: str) -> bool:
         """Whether deletions on an SR delay no snapshot: none waits for it, or the SR is idle, or it is tight."""

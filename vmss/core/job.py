@@ -18,6 +18,16 @@ TAKES = (TAKE_SNAPSHOT, TAKE_QUIESCED, TAKE_CHECKPOINT)
 # What an operation occupies while it runs: references of SRs and, for a checkpoint, of a host.
 Tokens = FrozenSet[str]
 
+# The parts of a token. All numbers up to ten divide it.
+WHOLE = 5040
+
+
+class Claim(NamedTuple):
+    """What an operation occupies while it runs: so many parts of each of these tokens."""
+
+    tokens: Tokens
+    parts: int
+
 
 class ExpiredDisk(NamedTuple):
     """A VDI of an expired snapshot, and the reference of its SR."""
@@ -123,12 +133,22 @@ class State(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One XAPI operation: the number of its job, the method, the reference of its object, and what it occupies."""
+    """One XAPI operation: the number of its job, the method, the reference of its object, and the tokens that it needs.
+    `alone`: nothing else may use them meanwhile, even if it is a plain snapshot."""
 
     job: int
     action: str
     ref: str
     tokens: Tokens
+    alone: bool = False
+
+    @property
+    def claim(self) -> Claim:
+        """What it occupies. A plain snapshot works on one SR after another (docs/xapi-facts.md, VM.snapshot), so others
+        can use them in between. What a guest stands still for has its tokens whole, and so has all else."""
+        if self.action == TAKE_SNAPSHOT and self.tokens and not self.alone:
+            return Claim(self.tokens, -(-WHOLE // len(self.tokens)))
+        return Claim(self.tokens, WHOLE)
 
 
 def already_gone(operation: Operation, outcome: Outcome) -> bool:

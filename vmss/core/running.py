@@ -2,14 +2,14 @@
 
 from typing import Dict, Iterator, Set
 
-from vmss.core.job import Operation, Tokens
+from vmss.core.job import WHOLE, Claim, Operation, Tokens
 
 
 class Running:
-    """Operations from their start to their end. `in_use` are the tokens that they hold."""
+    """Operations from their start to their end, and what they hold: `in_use` has the parts of each token."""
 
     def __init__(self) -> None:
-        self.in_use: Set[str] = set()
+        self.in_use: Dict[str, int] = {}
         self._held: Dict[Operation, Tokens] = {}
         self._began: Dict[Operation, int] = {}  # the number of the start
         self._proven: Dict[str, int] = {}  # the number of starts when an operation last succeeded with a token
@@ -22,12 +22,21 @@ class Running:
     def __len__(self) -> int:
         return len(self._held)
 
+    def full(self, parts: int) -> Set[str]:
+        """The tokens of which not so many parts are free."""
+        return {token for token, used in self.in_use.items() if used > WHOLE - parts}
+
+    def admits(self, claim: Claim) -> bool:
+        """Whether there is room for an operation beside what runs."""
+        return claim.tokens.isdisjoint(self.full(claim.parts))
+
     def start(self, operation: Operation, tokens: Tokens) -> None:
-        """An operation starts, and holds these tokens."""
+        """An operation starts, and holds its part of these tokens."""
         self._starts += 1
         self._began[operation] = self._starts
         self._held[operation] = tokens
-        self.in_use |= tokens
+        for token in tokens:
+            self.in_use[token] = self.in_use.get(token, 0) + operation.claim.parts
 
     def end(self, operation: Operation) -> None:
         """An operation has ended."""
@@ -37,7 +46,10 @@ class Running:
 
     def release(self, operation: Operation) -> None:
         """An operation runs on, and holds no token any more."""
-        self.in_use -= self._held[operation]
+        for token in self._held[operation]:
+            self.in_use[token] -= operation.claim.parts
+            if not self.in_use[token]:
+                del self.in_use[token]
         self._held[operation] = frozenset()
 
     def is_slow(self, operation: Operation) -> None:

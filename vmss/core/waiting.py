@@ -1,17 +1,20 @@
-"""Queues of operations that wait for their tokens: one queue for each set of tokens."""
+"""Queues of operations that wait for their tokens: one queue for each claim."""
 
 from collections import deque
-from typing import Deque, Dict, Iterable, Iterator, Set
+from typing import Callable, Deque, Dict, Iterable, Iterator, Set
 
-from vmss.core.job import Operation, Tokens
+from vmss.core.job import WHOLE, Claim, Operation
+
+# The claim of an operation that touches neither SR nor host.
+NOTHING = Claim(frozenset(), WHOLE)
 
 
 class Waiting:
-    """Operations that wait for their turn. Those that need the same tokens form one queue, first in, first out."""
+    """Operations that wait for their turn. Those with the same claim form one queue, first in, first out."""
 
     def __init__(self) -> None:
-        self.queues: Dict[Tokens, Deque[Operation]] = {}
-        self._by_token: Dict[str, Dict[Tokens, None]] = {}  # the queues that need a token, in a stable order
+        self.queues: Dict[Claim, Deque[Operation]] = {}
+        self._by_token: Dict[str, Dict[Claim, None]] = {}  # the queues that need a token, in a stable order
 
     def __bool__(self) -> bool:
         return bool(self.queues)
@@ -22,18 +25,19 @@ class Waiting:
 
     def add(self, operation: Operation) -> None:
         """Put an operation at the end of its queue."""
-        queue = self.queues.get(operation.tokens)
+        claim = operation.claim
+        queue = self.queues.get(claim)
         if queue is None:
-            queue = self.queues[operation.tokens] = deque()
-            for token in operation.tokens:
-                self._by_token.setdefault(token, {})[operation.tokens] = None
+            queue = self.queues[claim] = deque()
+            for token in claim.tokens:
+                self._by_token.setdefault(token, {})[claim] = None
         queue.append(operation)
 
-    def pop(self, tokens: Tokens) -> Operation:
+    def pop(self, claim: Claim) -> Operation:
         """Remove the first operation of a queue, and return it."""
-        operation = self.queues[tokens].popleft()
-        if not self.queues[tokens]:
-            self._close(tokens)
+        operation = self.queues[claim].popleft()
+        if not self.queues[claim]:
+            self._close(claim)
         return operation
 
     def operations(self) -> Iterator[Operation]:
@@ -43,26 +47,30 @@ class Waiting:
 
     def remove(self, unwanted: Set[Operation]) -> None:
         """Remove these operations."""
-        for tokens in {operation.tokens for operation in unwanted}:
-            queue = self.queues[tokens]
-            self.queues[tokens] = deque(operation for operation in queue if operation not in unwanted)
-            if not self.queues[tokens]:
-                self._close(tokens)
+        for claim in {operation.claim for operation in unwanted}:
+            queue = self.queues[claim]
+            self.queues[claim] = deque(operation for operation in queue if operation not in unwanted)
+            if not self.queues[claim]:
+                self._close(claim)
 
-    def startable(self, freed: Iterable[str], in_use: Set[str]) -> Iterator[Tokens]:
-        """The queues that need one of the freed tokens and none that is in use; and the one that needs no token."""
-        if frozenset() in self.queues:
-            yield frozenset()
-        seen: Set[Tokens] = set()
+    def startable(self, freed: Iterable[str], full: Callable[[int], Set[str]]) -> Iterator[Claim]:
+        """The queues that need one of the freed tokens and may start, and the one that needs no token. `full` are the
+        tokens of which not so many parts are free."""
+        if NOTHING in self.queues:
+            yield NOTHING
+        seen: Set[Claim] = set()
+        taken: Dict[int, Set[str]] = {}
         for token in freed:
-            for tokens in self._by_token.get(token, ()):
-                if tokens not in seen and tokens.isdisjoint(in_use):
-                    seen.add(tokens)
-                    yield tokens
+            for claim in self._by_token.get(token, ()):
+                if claim.parts not in taken:
+                    taken[claim.parts] = full(claim.parts)
+                if claim not in seen and claim.tokens.isdisjoint(taken[claim.parts]):
+                    seen.add(claim)
+                    yield claim
 
-    def _close(self, tokens: Tokens) -> None:
-        del self.queues[tokens]
-        for token in tokens:
-            del self._by_token[token][tokens]
+    def _close(self, claim: Claim) -> None:
+        del self.queues[claim]
+        for token in claim.tokens:
+            del self._by_token[token][claim]
             if not self._by_token[token]:
                 del self._by_token[token]

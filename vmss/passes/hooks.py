@@ -144,6 +144,11 @@ class Hooks:
 
     # The VMs
 
+    @property
+    def still_guests(self) -> bool:
+        """Whether guests may stand still until their snapshots are taken."""
+        return self._commands.has(BEFORE_VM) or self._context.settings.sync_hook
+
     def expect(self, turns: Sequence[Turn], vms: Sequence[Vm]) -> None:
         """These turns are admitted, with these VMs."""
         for turn in turns:

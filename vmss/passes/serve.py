@@ -68,7 +68,7 @@ class Service:
         self._teller = teller
         self._inbox = inbox
         self._asked: Dict[str, str] = {}  # the ids of requests that were handed over, by policy
-        self._engine = Engine(context.settings.max_operations)
+        self._engine = Engine(context.settings.max_operations, alone=kept.hooks.still_guests)
         self._in_hand = InHand(context, self._engine)
         self._deletions = Deletions(context, self._engine, journal, left, notes)
         self._hooks = kept.hooks
