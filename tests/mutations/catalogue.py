@@ -174,6 +174,19 @@ MUTATIONS: List[Mutation] = [
         ),
     ),
     *_of(
+        "vmss/core/job.py",
+        (
+            "what a guest stands still for shares its SRs",
+            "if self.action == TAKE_SNAPSHOT and self.tokens and not self.alone:",
+            "if self.action in TAKES and self.tokens:",
+            "engine hooks service",
+        ),
+    ),
+    *_of(
+        "vmss/passes/serve.py",
+        ("with hooks snapshots share their SRs", ", alone=kept.hooks.still_guests)", ")", "hooks"),
+    ),
+    *_of(
         "vmss/core/engine.py",
         (
             "what expired for a new snapshot goes though that failed",
