@@ -238,7 +238,7 @@ def _read_vdis(xapi: Xapi, vdis: Collection[str]) -> Tuple[Dict[str, Disk], Dict
         for ref, record in where(xapi, "VDI", "_ref", vdis, fields=_DISK_FIELDS):
             with suppress(*MISREAD):
                 found[ref] = _disk(ref, record)
-    for vdi in set(vdis) - set(found):  # it is gone, or the query has failed for another's record
+    for vdi in sorted(set(vdis) - set(found)):  # it is gone, or the query has failed for another's record
         try:
             found.update((disk.ref, disk) for disk in read_disk(xapi, vdi))
         except Misunderstood as error:
