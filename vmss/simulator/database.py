@@ -23,6 +23,7 @@ class Database:
         self.tables: Dict[str, Table] = {name: Table(cls) for name, cls in model.classes.items() if cls.in_database}
         for table in self.tables.values():
             table.derived = [(field.name, self._index(field)) for field in table.cls.wire_fields if field.derived]
+        self.counted = [(name.lower(), table.rows) for name, table in self.tables.items()]
         self.generation = 1
         # Quoted, because OrderedDict takes no parameters before Python 3.9.
         self.changes: "OrderedDict[Tuple[str, str], int]" = OrderedDict()  # noqa: UP037

@@ -154,7 +154,9 @@ def _event(number: int, cls: str, operation: str, ref: str, snapshot: Any) -> Di
 
 def _answer(call: "Call", events: List[Dict[str, Any]], token: Tuple[int, int]) -> Dict[str, Any]:
     counts = dict.fromkeys(call.sim.model.names, Count(0))
-    counts.update((name.lower(), Count(len(table.rows))) for name, table in call.db.tables.items() if table.rows)
+    for name, rows in call.db.counted:
+        if rows:
+            counts[name] = Count(len(rows))
     return {"events": events, "valid_ref_counts": counts, "token": "%020d,%020d" % token}
 
 
