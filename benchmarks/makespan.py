@@ -137,15 +137,15 @@ def page(vms: Sequence[int]) -> Iterator[str]:
 
 def shared(vms: int, srs: int) -> Iterator[str]:
     """Yield the lines about disks on several SRs: what it gains that snapshots share SRs, and what it costs."""
-    yield "| %4d VMs, %2d SRs           | alone | shared | 0.3 lost | all lost | waits | apart, s   |" % (vms, srs)
-    yield "|---------------------------|------:|-------:|---------:|---------:|------:|-----------:|"
+    yield "| %4d VMs on %2d SRs         | alone | shared | 0.3 lost | all lost | waits | apart, s   |" % (vms, srs)
+    yield "|----------------------------|------:|-------:|---------:|---------:|------:|-----------:|"
     for shape, title in (("paired", "disks on two SRs"), ("tangled", "disks on three SRs")):
         for expiry in (False, True):
             pool = draw(Case(vms, srs, shape, "snapshots", expiry), True)
             least = bound.bound(pool.steps, srs, LIMIT)
             spans, _, storage = run(pool)
             gaps = sorted(gap for operation, gap in storage.gaps.items() if operation.action in TAKES)
-            yield "| %-25s | %5.2f | %6.2f | %8.2f | %8.2f | %5.2f | %4.1f  %4.1f |" % (
+            yield "| %-26s | %5.2f | %6.2f | %8.2f | %8.2f | %5.2f | %4.1f  %4.1f |" % (
                 title + ", expiry" * expiry,
                 run(pool, alone=True)[0].everything / least,
                 spans.everything / least,

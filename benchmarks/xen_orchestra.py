@@ -44,7 +44,7 @@ class Case(NamedTuple):
     spread: bool = False
 
 
-CASES = (Case(96, 16, 2), Case(96, 16, 2, True), Case(96, 4, 2), Case(96, 4, 8))
+CASES = (Case(96, 16, 2), Case(96, 16, 2, True), Case(96, 4, 2), Case(96, 4, 8), Case(96, 4, 8, True))
 QUICK = (Case(32, 16, 2),)
 # By SRs and VMs at once.
 GOALS = {(16, 2): "xo, 16 SRs", (4, 8): "xo, 8 at once"}
