@@ -365,16 +365,12 @@ class Database:
 
     # --- state ---
 
-    def dump(self) -> Dict[str, Dict[str, Row]]:
-        """All rows of the classes that persist, as JSON values.
+    def dump_table(self, table: Table) -> Iterator[Tuple[str, Row]]:
+        """The rows of one class, one at a time, as JSON values; fields at their defaults are left out.
 
         Unlike xapi's own database this keeps the fields that are not persistent too: no hypervisor would report
         them again.
         """
-        return {name: dict(self.dump_table(table)) for name, table in self.tables.items() if table.cls.persistent}
-
-    def dump_table(self, table: Table) -> Iterator[Tuple[str, Row]]:
-        """The rows of one class, one at a time; fields at their defaults are left out."""
         defaults = table.defaults
         dates = [field.name for field in table.stored if field.type == "datetime"]
         for ref, row in table.rows.items():
@@ -385,7 +381,7 @@ class Database:
             yield ref, dumped
 
     def restore(self, tables: Dict[str, Dict[str, Row]]) -> None:
-        """Add the rows that `dump` returned. Removes them from `tables`, so that memory holds them once."""
+        """Add the rows that `dump_table` gave, by class. Removes them from `tables`, so that memory holds them once."""
         same: Dict[str, str] = {}
         for cls, rows in tables.items():
             table = self.tables[cls]
