@@ -145,6 +145,7 @@ class Observer:
         self._said: Dict[str, List[Tuple[str, str]]] = {}
         self._told_of: Set[Tuple[str, str]] = set()  # what the alerts of this pass are, by name and object
         self._first_taken: Dict[str, datetime] = {}  # by policy, when the first snapshot of its run was asked for
+        self._told_first: Dict[str, datetime] = {}  # the same, of a run that has been told
         self._named_at: Dict[str, datetime] = {}  # by policy, the latest time in a name that was asked for
         self._unseen: Set[str] = set()  # VMs that the pass was refused a look at
         self._claimed = 0  # expired snapshots that the alerts of this pass say are deleted
@@ -243,6 +244,7 @@ class Observer:
         self._read_on: Set[str] = set()  # the policies that were switched on when the pass read them
         self._unseen = set()
         self._first_taken = {}
+        self._told_first = {}
         self._named_at = {}
         self._claimed = 0
         self._disturbed = False
@@ -359,6 +361,9 @@ class Observer:
             self._disk_goes(str(params[1]))
         elif method == "message.create":
             self._told_of.add((str(params[1]), str(params[4])))
+            for policy, row in self._rows("VMSS").items():
+                if row["uuid"] == params[4] and params[1] in OUTCOMES:  # also if xapi refuses the alert
+                    self._told_first[policy] = self._first_taken.pop(policy, self.sim.now())
         elif method == "VM.set_snapshot_schedule":
             self._hold(self.allowed.assigns(str(params[1]), str(params[2]), self._moment()))
         elif method == "VMSS.set_last_run_time":
@@ -614,7 +619,7 @@ class Observer:
         told = ("VMSS_SNAPSHOT_MISSED_EVENT", row["uuid"]) in self._told_of
         # A run is named after its slot, or its beginning if that is later. VMs that are tried again make no run.
         has_run = self._named_at.get(policy, self._began) >= slot
-        missed = row["enabled"] and self._first_taken.pop(policy, when) < slot and not has_run
+        missed = row["enabled"] and self._told_first.pop(policy, when) < slot and not has_run
         self._check(9, told or not missed or self._jumped, "%s: nobody is told that %s is missed", policy, slot)
         said = self._said.get(row["uuid"], [])
         self._check(10, bool(said), "last-run-time of %s is set without an alert", row["name_label"])
