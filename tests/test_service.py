@@ -7,8 +7,12 @@ from typing import Dict, List, Tuple
 import pytest
 
 from tests.pool import GIB, TestPool
+from tests.test_policy import REF, record
 from vmss.core.datetimes import parse_datetime
+from vmss.core.policy import from_record
+from vmss.core.turn import Turn
 from vmss.edges.settings import Settings
+from vmss.passes.line import Line
 
 UTC = timezone.utc
 
@@ -87,6 +91,28 @@ def test_a_slot_that_passes_while_its_policy_waits_for_another_is_missed_and_sai
         "Missed: 2026-03-02 10:15:00 (UTC)." in missed["body"] and "snapshot of 2026-03-02 11:15:00" in served["body"]
     )
     assert pool.last_run(policy) > eleven and taken_at(pool, vm) > eleven
+
+
+def test_a_slot_that_becomes_too_late_in_the_line_is_missed_and_said_so(pool: TestPool) -> None:
+    policy, vm = behind_one_that_hangs(pool, min="15")
+    pool.settings = pool.settings._replace(late_limit=1800)
+    pool.at(10, 15)
+    pool.tick()
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_MISSED_EVENT", "VMSS_SNAPSHOT_SUCCEEDED"]
+    assert "Missed: 2026-03-02 10:15:00 (UTC)." in pool.alerts(policy)[0]["body"]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_run_by_hand_keeps_its_place_in_the_line(missing: bool) -> None:
+    began = datetime(2026, 3, 2, 10, 20, tzinfo=UTC)
+    slots = [datetime(2026, 3, 2, hour, 15, tzinfo=UTC) for hour in (10, 11)]
+    policy = from_record(REF, record())
+    line = Line()
+    line.add_first(Turn(policy, slots[0], forced=True, begun=began, missing=missing))
+    assert line.add(Turn(policy, slots[1], begun=slots[1])) is None
+    (turn,) = line.take(2)
+    # Who lacks the snapshot of the slot is asked for the latest one.
+    assert turn == Turn(policy, slots[missing], forced=True, begun=began, missing=missing)
 
 
 def test_what_is_tried_again_does_not_take_the_place_of_the_next_slot(pool: TestPool) -> None:

@@ -8,11 +8,13 @@ from tests.front import Front, valued
 from tests.pool import TestPool
 from vmss.core.policy import Policy, from_record
 from vmss.core.records import NULL
+from vmss.edges import pool_vms, storage, vms
 from vmss.edges.pool_vms import PoolVms
 from vmss.edges.query import CHUNK, field_of_each
 from vmss.edges.storage import Disks, read_disks, read_disks_of
 from vmss.edges.vms import read_vms
 from vmss.edges.xapi import Xapi
+from vmss.insight import snapshots
 
 VMS = CHUNK + 10
 
@@ -115,6 +117,14 @@ def test_records_are_cut_to_what_is_asked_of_them(many: Many) -> None:
         assert cut == {ref: {name: record[name] for name in fields[:3]} for ref, record in whole.items()}
         assert cut[many.vms[0]]["other_config"]["key"] == "stays"
         assert len(whole[many.vms[0]]) > 50
+
+
+def test_the_first_of_the_fields_that_are_read_tells_a_record_from_a_map(many: Many) -> None:
+    vm, disk = many.vms[0], many.pool.call("VDI.get_all")[0]
+    of_vm, of_disk = many.pool.call("VM.get_record", vm), many.pool.call("VDI.get_record", disk)
+    for fields in (vms.VM_FIELDS, vms._SNAPSHOT_FIELDS, pool_vms._FIELDS, snapshots._FIELDS, storage._DISK_FIELDS):
+        record = of_disk if fields is storage._DISK_FIELDS else of_vm
+        assert set(fields) <= set(record) and isinstance(record[fields[0]], (list, dict)), fields
 
 
 def test_the_vms_of_the_pool_are_those_of_its_schedules_and_the_rest(many: Many) -> None:

@@ -536,8 +536,8 @@ MUTATIONS: List[Mutation] = [
         "vmss/passes/telling.py",
         (
             "what passed in the line is not told",
-            "if not turn.again and not turn.policy.lapsed",
-            "if 0 and not turn.policy.lapsed",
+            "if not turn.again:\n            before",
+            "if 0:\n            before",
             "service",
         ),
         (

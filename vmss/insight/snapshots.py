@@ -21,7 +21,7 @@ from vmss.insight.history import AT_SLOT, Run
 from vmss.insight.promises import Late
 
 # What is read of a snapshot.
-_FIELDS = ("snapshot_time", "snapshot_of", "current_operations")
+_FIELDS = ("current_operations", "snapshot_of", "snapshot_time")
 # So many VMs without a snapshot are told apart; then nobody needs to know of more.
 _LATE_MAX = 100
 # The dates of snapshots are asked for second by second: so many in one call, and in all. Longer runs are not believed.
@@ -60,13 +60,14 @@ def count_since(xapi: Xapi, policy: Policy, slots: Iterable[datetime], since: da
 
 
 def taken_since(xapi: Xapi, since: datetime, now: datetime) -> Optional[List[str]]:
-    """The references of the scheduled snapshots that are dated since an instant, of whatever VM; None if that is so
-    long ago that it costs xapi less to be asked for each VM."""
+    """The references of the scheduled snapshots that are dated since an instant, of whatever VM, without checkpoints in
+    the making, which may yet fail; None if that is so long ago that it costs xapi less to be asked for each VM."""
     seconds = _seconds(since, now + timedelta(seconds=1))
     if not 0 < len(seconds) <= _SECONDS_AT_ONCE:
         return None
     dates = [format_datetime(EPOCH + timedelta(seconds=at)) for at in seconds]
-    wanted = '(field "is_vmss_snapshot" = "true") and (%s)' % _any("snapshot_time", dates)
+    at_rest = 'field "current_operations" = "()"'
+    wanted = '((field "is_vmss_snapshot" = "true") and (%s)) and (%s)' % (at_rest, _any("snapshot_time", dates))
     with understood("VM"):
         return [str(ref) for ref in xapi.call("VM.get_all_where", wanted)]
 

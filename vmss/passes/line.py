@@ -23,9 +23,12 @@ class Line:
 
     def add(self, turn: Turn) -> Optional[Turn]:
         """Put a turn last, or in the place of one of the same policy that still waits when its next slot has come;
-        return that one. A run by hand stays: it is for now, whatever the slot."""
+        return that one. A run by hand stays: it is for now. If it is for VMs that lack their snapshot, it is for those
+        that lack the one of the latest slot."""
         waiting = self._turns.get(turn.policy.ref)
         if waiting is not None and (waiting.forced or waiting.slot >= turn.slot):
+            if waiting.missing and waiting.slot < turn.slot:
+                self._turns[turn.policy.ref] = waiting._replace(slot=turn.slot)
             return None
         self._turns[turn.policy.ref] = turn
         return waiting

@@ -200,8 +200,8 @@ class Teller:
 
     def missed_in_line(self, turn: Turn, until: datetime) -> None:
         """A turn has waited for other runs until the next slot of its policy, `until`: its slot is missed. Of one that
-        tries again the run was told already; and what is too late by the policy's `late_limit` was told when it was."""
-        if not turn.again and not turn.policy.lapsed(turn.slot, until):
+        tries again the run was told already."""
+        if not turn.again:
             before = timedelta(seconds=1)
             self._missed(turn.policy, turn.slot - before, until - before)
 
