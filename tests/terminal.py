@@ -1,10 +1,12 @@
 """A command on a terminal of its own, and what a terminal shows of what it is told."""
 
+import codecs
 import errno
 import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -58,6 +60,8 @@ class Screen:
         )
         os.close(slave)
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read can end within a character
+        self._looked = 0  # characters of it that `read_until` has handed out
 
     def resize(self, columns: int, lines: int) -> None:
         self.columns = columns
@@ -73,20 +77,23 @@ class Screen:
         return termios.tcgetattr(self._master)
 
     def read_until(self, text: str) -> str:
-        """What is shown until there is this text; the time limit of the test is that of the wait."""
-        since = len(self.shown)
+        """What is shown after what the last call gave, up to this text and with it; the time limit of the test is that
+        of the wait. One read can hold several of them, and each is for one call."""
+        since = self._looked
         while text not in self.shown[since:]:
-            self.shown += os.read(self._master, 65536).decode("utf-8")
-        return self.shown[since:]
+            self.shown += self._decoder.decode(os.read(self._master, 65536))
+        self._looked = self.shown.index(text, since) + len(text)
+        return self.shown[since : self._looked]
 
     def rest(self) -> int:
         """Read until nobody has it open any more; the exit status of the command."""
         try:
             for data in iter(lambda: os.read(self._master, 65536), b""):
-                self.shown += data.decode("utf-8")
+                self.shown += self._decoder.decode(data)
         except OSError as error:  # so Linux tells it
             assert error.errno == errno.EIO
         os.close(self._master)
+        self._looked = len(self.shown)
         return self.process.wait(60)
 
     def end(self, number: int) -> int:
@@ -96,13 +103,14 @@ class Screen:
 
     @property
     def lines(self) -> List[str]:
-        """What stands on it now, and above."""
-        return stands(self.shown, self.columns)
+        """What stands on it, and above, after what the last call gave."""
+        return stands(self.shown[: self._looked], self.columns)
 
 
 def _control(terminal: int) -> None:
     os.setsid()
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests in the background ignores it
 
 
 def stands(told: str, columns: int) -> List[str]:
