@@ -8,6 +8,8 @@ from typing import Dict, Iterator, List, NamedTuple, Set
 
 import pytest
 
+from tests.simulation.share import share
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vmss"
 
@@ -220,7 +222,7 @@ sys.exit(bool(failed))
 
 
 def test_every_module_can_be_the_first_to_be_imported() -> None:
-    names = [name for name in MODULES if name != "vmss.__main__"]
+    names = share(name for name in MODULES if name != "vmss.__main__")
     done = subprocess.run(
         [sys.executable, "-c", _EACH_FIRST, ",".join(NOT_OURS)] + names,
         cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,

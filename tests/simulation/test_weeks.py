@@ -44,7 +44,7 @@ def test_the_promises_are_kept_for_a_fresh_seed(number: int) -> None:
     _keeps_the_promises(int(FRESH_SEED, 16) + number)
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", share(sorted(CASES)))
 def test_what_was_seen_once_lapses_where_it_is_marked_and_nowhere_else(name: str) -> None:
     outcome = live_weeks(1, shape=CASES[name].shape)
     seen = {lapse.check: str(lapse) for lapse in outcome.lapses}
