@@ -207,6 +207,12 @@ def test_every_command_in_a_remedy_exists() -> None:
             assert words in OURS, (place, words)
 
 
+def test_no_remedy_takes_snapshots_of_vms_that_have_theirs() -> None:
+    """A second snapshot of the same slot would take the place of an older one of a VM that nothing is wrong with."""
+    for text, place in remedies().items():
+        assert not re.search(r"\bvmss run (?!--policy \S+ --missing|--dry-run)\S", text), (place, text)
+
+
 # Following them
 
 _COMMAND = re.compile(
