@@ -7,12 +7,10 @@ from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, Optional
 from vmss.core.datetimes import parse_datetime
 from vmss.core.records import TAKING
 from vmss.edges.lock import LockDirectory
+from vmss.edges.members import AT_REST, SCHEDULED
 from vmss.edges.query import field_of_each, naming_pays, where
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
 
-_SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
-# A map is stored as an S-expression, and this is the empty one.
-_AT_REST = 'field "current_operations" = "()"'
 # What is kept beside the lock is read to 1 MiB: 15,000 times. So many files are enough for a large pool.
 _PARTS = 16
 
@@ -20,8 +18,8 @@ _PARTS = 16
 def finished(xapi: Xapi) -> Iterable[str]:
     """The references of all scheduled snapshots, without checkpoints in the making, which may yet fail."""
     with understood("VM"):
-        yield from map(str, xapi.call("VM.get_all_where", "(%s) and (%s)" % (_SCHEDULED, _AT_REST)))
-        others = xapi.call("VM.get_all_where", "(%s) and (not (%s))" % (_SCHEDULED, _AT_REST))
+        yield from map(str, xapi.call("VM.get_all_where", "(%s) and (%s)" % (SCHEDULED, AT_REST)))
+        others = xapi.call("VM.get_all_where", "(%s) and (not (%s))" % (SCHEDULED, AT_REST))
     for ref in others:
         with suppress(Refused):  # it is gone
             if not TAKING.intersection(xapi.call("VM.get_current_operations", ref).values()):
@@ -53,7 +51,7 @@ class KeptTimes:
                 together.append(vm)
         wanted = {ref for refs in snapshots.values() for ref in refs}
         with understood("VM"):
-            for ref, record in where(self._xapi, "VM", "snapshot_of", together, _SCHEDULED):
+            for ref, record in where(self._xapi, "VM", "snapshot_of", together, SCHEDULED):
                 if ref in wanted:
                     self._use(times, ref, record["snapshot_time"])
             for ref, time in field_of_each(self._xapi, "VM", sorted(wanted.difference(times)), "snapshot_time", rows):

@@ -1,4 +1,4 @@
-"""The VMs that can be on a schedule, as commands and ticks read them that ask for more than the VMs of a schedule."""
+"""The VMs that can be on a schedule, for what asks for more than those of a schedule; conditions of queries for VMs."""
 
 from typing import Any, Iterator, List, Mapping, Sequence
 
@@ -17,7 +17,10 @@ REAL = (
 ON_SCHEDULE = '(field "is_a_snapshot" = "false") and (not (field "snapshot_schedule" = "%s"))' % NULL
 # A client that sets an empty reference has it stored as it is.
 NO_SCHEDULE = '(field "snapshot_schedule" = "%s") or (field "snapshot_schedule" = "")' % NULL
-# A set is stored as an S-expression, and this is the empty one. xapi cannot look for one of several tags.
+SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
+# On which nothing is in progress. A map is stored as an S-expression, and this is the empty one; so is a set.
+AT_REST = 'field "current_operations" = "()"'
+# xapi cannot look for one of several tags.
 TAGGED = 'not (field "tags" = "()")'
 
 

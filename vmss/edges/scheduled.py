@@ -10,12 +10,10 @@ from vmss.core.records import NULL
 from vmss.core.retention import Snapshot
 from vmss.core.text import is_reference, is_uuid
 from vmss.core.vms import Vm
-from vmss.edges.members import ON_SCHEDULE
+from vmss.edges.members import ON_SCHEDULE, SCHEDULED
 from vmss.edges.query import field_of_each, list_of, text_of
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
-
-_SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
 
 # Upper limit on the VMs that are gone whose snapshots are looked for; of more, only the number of snapshots is told.
 _GONE_MAX = 200
@@ -24,7 +22,7 @@ _GONE_MAX = 200
 def scheduled_snapshots(xapi: Xapi) -> List[str]:
     """The references of all scheduled snapshots of the pool."""
     with understood("VM"):
-        return sorted(str(ref) for ref in xapi.call("VM.get_all_where", _SCHEDULED))
+        return sorted(str(ref) for ref in xapi.call("VM.get_all_where", SCHEDULED))
 
 
 def scheduled_vms(xapi: Xapi) -> List[str]:

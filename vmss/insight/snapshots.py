@@ -14,6 +14,7 @@ from vmss.core.datetimes import EPOCH, format_datetime, in_future, parse_datetim
 from vmss.core.plan import snapshot_name
 from vmss.core.policy import Policy
 from vmss.core.retention import Snapshot
+from vmss.edges.members import AT_REST
 from vmss.edges.query import CHUNK, by_uuid, where
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, Xapi, understood
@@ -66,8 +67,7 @@ def taken_since(xapi: Xapi, since: datetime, now: datetime) -> Optional[List[str
     if not 0 < len(seconds) <= _SECONDS_AT_ONCE:
         return None
     dates = [format_datetime(EPOCH + timedelta(seconds=at)) for at in seconds]
-    at_rest = 'field "current_operations" = "()"'
-    wanted = '((field "is_vmss_snapshot" = "true") and (%s)) and (%s)' % (at_rest, _any("snapshot_time", dates))
+    wanted = '((field "is_vmss_snapshot" = "true") and (%s)) and (%s)' % (AT_REST, _any("snapshot_time", dates))
     with understood("VM"):
         return [str(ref) for ref in xapi.call("VM.get_all_where", wanted)]
 
