@@ -6,10 +6,10 @@ import re
 import xmlrpc.client
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from vmss.edges.clock import Clock
-from vmss.edges.xapi import Refused, Xapi
+from vmss.edges.xapi import Fields, Refused, Xapi
 from vmss.simulator import Simulator
 from vmss.simulator.call import TRUSTED, Origin
 from vmss.simulator.errors import XapiError
@@ -85,7 +85,7 @@ class DirectTransport(xmlrpc.client.Transport):
 _by_text = Xapi._by_json
 
 
-def by_value(xapi: Xapi, post: Any, method: str, params: Sequence[Any], fields: Sequence[str]) -> Any:
+def by_value(xapi: Xapi, post: Any, method: str, params: Sequence[Any], fields: Optional[Fields]) -> Any:
     """Make a call like Xapi in JSON, in whose place this is; but hand the values over, if the transport does, and all
     fields of records."""
     transport = getattr(post, "__self__", None)

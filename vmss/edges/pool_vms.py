@@ -8,17 +8,20 @@ from vmss.core.vms import Vm
 from vmss.edges.members import ON_SCHEDULE, REAL, member_of
 from vmss.edges.scheduled import scheduled_snapshots
 from vmss.edges.vms import VM_FIELDS, vms_of
-from vmss.edges.xapi import Xapi, understood
+from vmss.edges.xapi import Fields, Xapi, understood
 
 # What the parts of a command ask for, besides what a Vm is made of.
-_FIELDS = (
-    *VM_FIELDS,
-    "VUSBs",
-    "allowed_operations",
-    "attached_PCIs",
-    "blocked_operations",
-    "is_a_template",
-    "is_control_domain",
+_FIELDS = Fields(
+    VM_FIELDS.told_by,
+    (
+        *VM_FIELDS.others,
+        "VUSBs",
+        "allowed_operations",
+        "attached_PCIs",
+        "blocked_operations",
+        "is_a_template",
+        "is_control_domain",
+    ),
 )
 
 

@@ -12,9 +12,9 @@ read in which way follows from what that costs (`naming_pays`):
 """
 
 from contextlib import suppress
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from vmss.edges.xapi import Refused, Xapi
+from vmss.edges.xapi import Fields, Refused, Xapi
 
 # References in one query.
 CHUNK = 50
@@ -24,7 +24,7 @@ _CALL, _CALL_FROM_AFAR, _RECORD, _COMPARISON = 600, 5000, 200, 0.05
 
 
 def where(
-    xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str = "", fields: Sequence[str] = ()
+    xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str = "", fields: Optional[Fields] = None
 ) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Records of a class in which a field has one of these values, and which meet the condition; with `fields`, as
     Xapi.records gives them."""

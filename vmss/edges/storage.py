@@ -8,7 +8,7 @@ from vmss.core.records import NULL
 from vmss.core.text import one_line
 from vmss.core.vms import Disk, Vm
 from vmss.edges.query import CHUNK, by_uuid, int_of, list_of, text_of, where
-from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
+from vmss.edges.xapi import MISREAD, Fields, Misunderstood, Refused, Xapi, understood
 
 # Disks that VMs have, and CDs; no snapshots.
 _IN_USE = '(field "is_a_snapshot" = "false") and (not (field "VBDs" = "()"))'
@@ -16,19 +16,21 @@ _IN_USE = '(field "is_a_snapshot" = "false") and (not (field "VBDs" = "()"))'
 # than twice as many as those that are asked for. So many in one answer, which is 3 MB.
 _MOST, _AT_ONCE = 2, 2000
 # What is read of a disk.
-_DISK_FIELDS = (
+_DISK_FIELDS = Fields(
     "VBDs",
-    "SR",
-    "is_a_snapshot",
-    "managed",
-    "name_label",
-    "other_config",
-    "physical_utilisation",
-    "sm_config",
-    "snapshot_of",
-    "type",
-    "uuid",
-    "virtual_size",
+    (
+        "SR",
+        "is_a_snapshot",
+        "managed",
+        "name_label",
+        "other_config",
+        "physical_utilisation",
+        "sm_config",
+        "snapshot_of",
+        "type",
+        "uuid",
+        "virtual_size",
+    ),
 )
 # Its key in the other_config of a disk that snapshots leave out; the value is for people.
 _SKIP_KEY = "vmss:skip"

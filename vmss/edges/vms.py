@@ -11,39 +11,43 @@ from vmss.core.retention import Snapshot
 from vmss.core.text import one_line
 from vmss.core.vms import Vm
 from vmss.edges.query import int_of, list_of, text_of, where
-from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Xapi, understood
+from vmss.edges.xapi import MISREAD, Fields, Misunderstood, Refused, Xapi, understood
 
 # The key of VM.other_config with the duration in seconds of the VM's last scheduled snapshot.
 _TOOK_KEY = "vmss:seconds"
 # What is read of a VM, and of a snapshot.
-VM_FIELDS = (
+VM_FIELDS = Fields(
     "VBDs",
-    "snapshot_schedule",
-    "current_operations",
-    "guest_metrics",
-    "memory_dynamic_max",
-    "metrics",
-    "name_label",
-    "other_config",
-    "parent",
-    "power_state",
-    "resident_on",
-    "snapshots",
-    "suspend_SR",
-    "suspend_VDI",
-    "tags",
-    "uuid",
+    (
+        "snapshot_schedule",
+        "current_operations",
+        "guest_metrics",
+        "memory_dynamic_max",
+        "metrics",
+        "name_label",
+        "other_config",
+        "parent",
+        "power_state",
+        "resident_on",
+        "snapshots",
+        "suspend_SR",
+        "suspend_VDI",
+        "tags",
+        "uuid",
+    ),
 )
-_SNAPSHOT_FIELDS = (
+_SNAPSHOT_FIELDS = Fields(
     "blocked_operations",
-    "snapshot_time",
-    "current_operations",
-    "name_label",
-    "power_state",
-    "snapshot_info",
-    "snapshot_of",
-    "suspend_VDI",
-    "uuid",
+    (
+        "snapshot_time",
+        "current_operations",
+        "name_label",
+        "power_state",
+        "snapshot_info",
+        "snapshot_of",
+        "suspend_VDI",
+        "uuid",
+    ),
 )
 # The operations of a deletion. If a killed pass started it, the next one goes on with it.
 _DELETING = {"destroy", "hard_shutdown"}

@@ -11,7 +11,7 @@ import re
 import ssl
 import xmlrpc.client
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 from xml.parsers.expat import ExpatError
 
 import XenAPI
@@ -74,7 +74,15 @@ def understood(what: str) -> Iterator[None]:
         raise Misunderstood("%s: not an answer of xapi: %s" % (what, one_line(repr(error), 200)))
 
 
-def _read(text: str, fields: Sequence[str]) -> Any:
+class Fields(NamedTuple):
+    """The fields that are wanted of records. The value of `told_by` is a list or a map: it tells a record from a map of
+    xapi's, in which every value is a text."""
+
+    told_by: str
+    others: Tuple[str, ...]
+
+
+def _read(text: str, fields: Optional[Fields]) -> Any:
     """The value of a text in JSON. Half of a surrogate pair, which only JSON's own form can bring, is no text: nothing
     could be written that has it."""
     value = json.loads(text, object_hook=(lambda value: _cut(value, fields)) if fields else None)
@@ -83,10 +91,10 @@ def _read(text: str, fields: Sequence[str]) -> Any:
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8"))
 
 
-def _cut(value: Any, fields: Sequence[str]) -> Any:
-    """A record with these fields only. The first tells it from a map of xapi's, in which every value is a text."""
-    if isinstance(value, dict) and isinstance(value.get(fields[0]), (list, dict)):
-        return {name: value[name] for name in fields if name in value}
+def _cut(value: Any, fields: Fields) -> Any:
+    """A record with these fields only."""
+    if isinstance(value, dict) and isinstance(value.get(fields.told_by), (list, dict)):
+        return {name: value[name] for name in (fields.told_by, *fields.others) if name in value}
     return value
 
 
@@ -136,15 +144,14 @@ class Xapi:
         """Call a method of the session and return its result."""
         return self._call(method, params)
 
-    def records(self, cls: str, condition: str, fields: Sequence[str]) -> Dict[str, Any]:
+    def records(self, cls: str, condition: str, fields: Optional[Fields] = None) -> Dict[str, Any]:
         """The records of a class that meet a condition, by reference, with these fields, or with all if none is named.
-        Others, which are most of a large answer, are dropped while it is read. The first has to be a list or a map.
-        """
+        Others, which are most of a large answer, are dropped while it is read."""
         found: Dict[str, Any] = self._call(cls + ".get_all_records_where", (condition,), fields)
         # Over XML-RPC they have all come.
         return {ref: _cut(one, fields) for ref, one in found.items()} if fields and self._post is None else found
 
-    def _call(self, method: str, params: Sequence[Any], fields: Sequence[str] = ()) -> Any:
+    def _call(self, method: str, params: Sequence[Any], fields: Optional[Fields] = None) -> Any:
         if self._post is not None:
             try:
                 return self._guarded(method, lambda: self._by_json(self._post, method, params, fields))
@@ -154,7 +161,7 @@ class Xapi:
                 self._post = None
         return self._guarded(method, lambda: self._client.xenapi_request(method, params))
 
-    def _by_json(self, post: Post, method: str, params: Sequence[Any], fields: Sequence[str]) -> Any:
+    def _by_json(self, post: Post, method: str, params: Sequence[Any], fields: Optional[Fields]) -> Any:
         self._number += 1
         asked = {"jsonrpc": "2.0", "method": method, "params": [self.session, *params], "id": self._number}
         # No text of xapi's can have what UTF-8 cannot, and whoever types it is told before.

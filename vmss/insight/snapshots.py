@@ -17,12 +17,12 @@ from vmss.core.retention import Snapshot
 from vmss.edges.members import AT_REST
 from vmss.edges.query import CHUNK, by_uuid, where
 from vmss.edges.vms import read_snapshots
-from vmss.edges.xapi import Refused, Xapi, understood
+from vmss.edges.xapi import Fields, Refused, Xapi, understood
 from vmss.insight.history import AT_SLOT, Run
 from vmss.insight.promises import Late
 
 # What is read of a snapshot.
-_FIELDS = ("current_operations", "snapshot_of", "snapshot_time")
+_FIELDS = Fields("current_operations", ("snapshot_of", "snapshot_time"))
 # So many VMs without a snapshot are told apart; then nobody needs to know of more.
 _LATE_MAX = 100
 # The dates of snapshots are asked for second by second: so many in one call, and in all. Longer runs are not believed.
