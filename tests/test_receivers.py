@@ -433,6 +433,29 @@ def test_a_run_by_hand_that_was_cut_off_after_its_alert_is_told_once(bench: Benc
     assert document["remarks"] == [] and bench.receiver.pings == ["", ""]
 
 
+@pytest.mark.parametrize("method", ["task.destroy", "pool.sync_database"])
+def test_who_starts_a_run_by_hand_hears_how_it_ended_if_its_pass_loses_xapi_after_that(
+    bench: Bench, method: str
+) -> None:
+    pool = bench.pool
+    one, _ = bench.vms("one", "two")
+    error = {"method": "VM.snapshot", "object": one, "action": "error", "error": '["SR_BACKEND_FAILURE_44"]'}
+    pool.call("simulator.add_fault", error)
+    # First the record of the snapshot that was taken is destroyed, and the database written before any is.
+    pool.call("simulator.add_fault", {"method": method, "action": "drop", "skip": "1"})
+    pool.at(10, 1)
+    with pytest.raises(NoSession) as lost:
+        bench.run(policy=pool.uuid("VMSS", bench.policy))
+    assert str(lost.value).partition("; ")[2] == (
+        "the run had come to its end before: schedules served: 1, VMs snapshotted: 1 of 2, "
+        "expired snapshots deleted: 0, VMs with errors: 1"
+    )
+    for minute in (5, 10):
+        pool.at(10, minute)
+        assert bench.run().status == 0
+    assert pool.names() == ["VMSS_SNAPSHOT_FAILED"] and len(bench.receiver.documents) == 1
+
+
 def test_what_cannot_be_noted_as_told_is_not_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.vms("one")
     directory = Path(bench.pool.place.lock_dir)

@@ -5,7 +5,7 @@ stands there for the next one.
 """
 
 from datetime import datetime
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 from vmss.core import messages
 from vmss.core.datetimes import format_datetime, parse_reading, stated
@@ -14,7 +14,7 @@ from vmss.core.notices import Notice
 from vmss.core.outcome import STOPPED
 from vmss.core.policy import Policy
 from vmss.core.schedule import latest_slot
-from vmss.core.served import Served
+from vmss.core.served import Served, totals
 from vmss.core.text import quoted
 from vmss.core.turn import Turn
 from vmss.core.words import agree, counted
@@ -32,6 +32,16 @@ def notes_of(turns: Iterable[Turn]) -> Dict[str, Any]:
         for turn in turns
         if turn.forced
     }
+
+
+def came_of_it(policy: Optional[str], runs: Sequence[Served], worked: bool) -> str:
+    """What is said more to who started the run of a policy by hand, if its pass loses xapi after these runs; `worked`:
+    it has begun one more."""
+    mine = [served for served in runs if served.turn.policy.uuid == policy]
+    if mine:
+        return "; the run had come to its end before: %s" % totals(mine)
+    by_hand = policy is not None and worked
+    return "; the run was cut off, and the next pass raises an alert that says how far it came" if by_hand else ""
 
 
 def tell(

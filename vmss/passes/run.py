@@ -59,7 +59,6 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         why = why_nothing_else(prunes=request.prune is not None)
         raise BadInput("VMSS_XAPI: %s can be read (--dry-run), but %s" % (quoted(place.xapi), why))
     directory = None if request.dry_run else LockDirectory(place.lock_dir)
-    one_pass: Optional[Pass] = None
     try:
         try:
             sessions.log_in(xapi, place, settings, clock, around.waits)
@@ -71,24 +70,8 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         try:
             # The role may have moved while the login was tried again. A member lets its own processes log in, with the
             # new coordinator; but the lock that keeps two passes apart is in the new one's dom0.
-            if place.local and not on_coordinator():
-                return _NOT_HERE
-            context = read_context(around, xapi, log)
-            if request.policy is not None or request.prune is not None or request.at is not None:
-                from vmss.passes import asked  # not needed by an idle tick
-
-                request = asked.resolved(request, xapi, log.zone)
-                if request.dry_run:
-                    context = context._replace(supposed=request.at)
-                elif request.at is not None:
-                    asked.set_clock(xapi, request.at)
-                    context = read_context(around, xapi, log)
-            one_pass = Pass(request, around, context)
-            return one_pass.rehearse() if directory is None else one_pass.whole(directory)
-        except (Unanswered, Refused) as error:
-            # The pass handles what concerns one VM or one policy; this concerns the session itself.
-            log("The pass ends here: %s" % error)
-            raise NoSession("%s: %s%s" % (one_line(place.xapi), error, one_pass.cut_off() if one_pass else ""), error)
+            moved = place.local and not on_coordinator()
+            return _NOT_HERE if moved else _carried_out(request, around, xapi, log, directory)
         finally:
             sessions.log_out(xapi)
             if note is not None:
@@ -97,6 +80,33 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
         xapi.close()
         if directory is not None:
             directory.close()
+
+
+def _carried_out(
+    request: Request, around: Surroundings, xapi: Xapi, log: Log, directory: Optional[LockDirectory]
+) -> Report:
+    """The pass; its rehearsal, if there is no directory for the lock. Raise NoSession if the session is lost."""
+    one_pass: Optional[Pass] = None
+    try:
+        context = read_context(around, xapi, log)
+        if request.policy is not None or request.prune is not None or request.at is not None:
+            from vmss.passes import asked  # not needed by an idle tick
+
+            request = asked.resolved(request, xapi, log.zone)
+            if request.dry_run:
+                context = context._replace(supposed=request.at)
+            elif request.at is not None:
+                asked.set_clock(xapi, request.at)
+                context = read_context(around, xapi, log)
+        one_pass = Pass(request, around, context)
+        return one_pass.rehearse() if directory is None else one_pass.whole(directory)
+    except (Unanswered, Refused) as error:
+        # The pass handles what concerns one VM or one policy; this concerns the session itself.
+        log("The pass ends here: %s" % error)
+        from vmss.passes.cut_off import came_of_it
+
+        more = came_of_it(request.policy, one_pass.teller.runs, one_pass.worked) if one_pass else ""
+        raise NoSession("%s: %s%s" % (one_line(around.place.xapi), error, more), error)
 
 
 class Pass:
@@ -163,11 +173,6 @@ class Pass:
         finally:
             self._give_back(complete)
         return self._report(complete)
-
-    def cut_off(self) -> str:
-        """What is said more to who started the run of a schedule by hand, if its pass loses xapi."""
-        by_hand = self.request.policy is not None and self.worked
-        return "; the run was cut off, and the next pass raises an alert that says how far it came" if by_hand else ""
 
     def _serve_first(self, settled: bool) -> bool:
         """Serve what is due as the pass begins. Return whether all came to its end."""
