@@ -13,7 +13,7 @@ from vmss.edges.pool_vms import PoolVms
 from vmss.edges.query import CHUNK, field_of_each
 from vmss.edges.storage import Disks, read_disks, read_disks_of
 from vmss.edges.vms import read_vms
-from vmss.edges.xapi import Fields, Xapi
+from vmss.edges.xapi import Fields, Refused, Unanswered, Xapi
 from vmss.insight import snapshots
 
 VMS = CHUNK + 10
@@ -145,4 +145,17 @@ def test_the_vms_of_the_pool_are_those_of_its_schedules_and_the_rest(many: Many)
     assert vms.of(known) == read_vms(pool.xapi, known)
     assert {ref for policy in known for ref, _ in vms.on(policy)} == set(many.vms)
     assert len(vms.scheduled()) == len(vms.scheduled()) == len(many.vms) - 1
+    assert many.front.calls[before:] == ["VM.get_all_records_where", "VM.get_all_where"]
+
+
+@pytest.mark.parametrize("action", ["drop", "error"])
+def test_what_cannot_be_read_of_the_pool_is_asked_for_once(many: Many, action: str) -> None:
+    fault = {"action": action, "count": "0", **({"error": '["INTERNAL_ERROR"]'} if action == "error" else {})}
+    many.pool.call("simulator.add_fault", {"method": "VM.get_all_records_where", **fault})
+    vms, known = PoolVms(many.xapi), many.policies()
+    before = len(many.front.calls)
+    for part in (lambda: list(vms.members()), lambda: vms.of(known), lambda: list(vms.on(known[0]))):
+        with pytest.raises((Refused, Unanswered)):
+            part()
+    assert vms.scheduled() == frozenset()  # which is another question
     assert many.front.calls[before:] == ["VM.get_all_records_where", "VM.get_all_where"]
