@@ -405,6 +405,20 @@ def test_of_a_policy_that_never_ran_it_estimates(pool: TestPool) -> None:
     assert (run["runs"], run["seconds"]) == (0, 104)  # two seconds for each disk of which nothing is known
 
 
+@pytest.mark.parametrize("vms, kind, seconds", [(1, "snapshot", 60), (3, "snapshot", 90), (3, "checkpoint", 180)])
+def test_an_estimate_knows_that_plain_snapshots_share_storage(
+    pool: TestPool, vms: int, kind: str, seconds: int
+) -> None:
+    """Of a plain snapshot with disks on two repositories each has half of the work; a checkpoint has both alone."""
+    srs = [pool.sr("one"), pool.sr("two")]
+    members = [pool.vm("vm %d" % number, srs, running=True) for number in range(vms)]
+    for vm in members:
+        pool.call("VM.add_to_other_config", vm, "vmss:seconds", "60")
+    pool.policy(members, type=kind)
+    (run,) = ask(pool, "next", "--hours", "1")
+    assert run["seconds"] == seconds
+
+
 def test_a_run_that_cannot_end_before_its_next_slot_is_told(pool: TestPool) -> None:
     vm = pool.vm("slow", [pool.sr()])
     pool.call("VM.add_to_other_config", vm, "vmss:seconds", "5000")

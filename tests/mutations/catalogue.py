@@ -177,8 +177,8 @@ MUTATIONS: List[Mutation] = [
         "vmss/core/job.py",
         (
             "what a guest stands still for shares its SRs",
-            "if self.action == TAKE_SNAPSHOT and self.tokens and not self.alone:",
-            "if self.action in TAKES and self.tokens:",
+            "if action == TAKE_SNAPSHOT and tokens and not alone:",
+            "if action in TAKES and tokens:",
             "engine hooks service",
         ),
     ),

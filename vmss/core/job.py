@@ -29,6 +29,15 @@ class Claim(NamedTuple):
     parts: int
 
 
+def claim(action: str, tokens: Tokens, alone: bool = False) -> Claim:
+    """What an operation occupies. A plain snapshot works on one SR after another (docs/xapi-facts.md, VM.snapshot), so
+    others can use them in between; `alone`: they must not. What a guest stands still for has its tokens whole, and so
+    has all else."""
+    if action == TAKE_SNAPSHOT and tokens and not alone:
+        return Claim(tokens, -(-WHOLE // len(tokens)))
+    return Claim(tokens, WHOLE)
+
+
 class ExpiredDisk(NamedTuple):
     """A VDI of an expired snapshot, and the reference of its SR."""
 
@@ -113,6 +122,11 @@ class Job(NamedTuple):
         """What goes if the new snapshot does not fail, and everything can be deleted."""
         return self.expired if self.more is None else self.expired[: self.more + 1]
 
+    @property
+    def share(self) -> float:
+        """The part of the time of its snapshot for which it works on each of its tokens."""
+        return claim(self.take, self.tokens).parts / WHOLE
+
 
 class State(NamedTuple):
     """The progress of a job.
@@ -144,11 +158,8 @@ class Operation(NamedTuple):
 
     @property
     def claim(self) -> Claim:
-        """What it occupies. A plain snapshot works on one SR after another (docs/xapi-facts.md, VM.snapshot), so others
-        can use them in between. What a guest stands still for has its tokens whole, and so has all else."""
-        if self.action == TAKE_SNAPSHOT and self.tokens and not self.alone:
-            return Claim(self.tokens, -(-WHOLE // len(self.tokens)))
-        return Claim(self.tokens, WHOLE)
+        """What it occupies."""
+        return claim(self.action, self.tokens, self.alone)
 
 
 def already_gone(operation: Operation, outcome: Outcome) -> bool:

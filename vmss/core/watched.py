@@ -27,9 +27,9 @@ QUIET = timedelta(minutes=5)
 
 
 class SeenJob(NamedTuple):
-    """One VM of a run: `vm` is its reference, `run` the uuid of the policy, `tokens` and `seconds` are those of the job
-    (vmss.core.job), as a forecast has them. `task` takes its snapshot; `since`: how long it is in its state. `error`:
-    why it failed."""
+    """One VM of a run: `vm` is its reference, `run` the uuid of the policy, `tokens`, `seconds` and `share` are those
+    of the job (vmss.core.job), as a forecast has them. `task` takes its snapshot; `since`: how long it is in its state.
+    `error`: why it failed."""
 
     vm: str
     uuid: str
@@ -37,6 +37,7 @@ class SeenJob(NamedTuple):
     run: str
     tokens: FrozenSet[str]
     seconds: float
+    share: float = 1.0
     state: str = WAITS
     task: str = ""
     since: Optional[datetime] = None
@@ -254,7 +255,7 @@ def tally(seen: Seen, run: str = "") -> Tally:
 
 class Place(NamedTuple):
     """A storage repository, or a host that makes checkpoints, by its reference: the VMs at work there, those that wait
-    for it, and the seconds that all of them are expected to take, one after another."""
+    for it, and the seconds that all of them are expected to work there, one after another."""
 
     ref: str
     at_work: Tuple[SeenJob, ...]
@@ -273,7 +274,7 @@ def places(seen: Seen, now: datetime) -> List[Place]:
             token,
             tuple(job for job in jobs if job.state == AT_WORK),
             sum(1 for job in jobs if job.state == WAITS),
-            sum(job.left(now) for job in jobs),
+            sum(job.left(now) * job.share for job in jobs),
         )
         for token, jobs in there.items()
     ]

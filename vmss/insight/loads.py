@@ -56,12 +56,13 @@ def read_work(
         jobs = [plan.job(expiry, disks.of, suspend_sr, ways) for expiry in expiries]
         excused = _excused(session, policy, vms.get(policy.ref, ()), now)
         served = [(expiry, job) for expiry, job in zip(expiries, jobs) if job.vm not in excused]
-        work: Dict[str, float] = {}  # seconds, by resource, each of which serves one job at a time
+        work: Dict[str, float] = {}  # seconds, by resource, each of which does one thing at a time
         for _, job in served:
             for resource in job.tokens:
-                work[resource] = work.get(resource, 0.0) + job.seconds
+                work[resource] = work.get(resource, 0.0) + job.seconds * job.share
         past = _durations(session, policy, now)
-        seconds = history.median_duration(past) if past else max(work.values(), default=0.0)
+        longest = max([*work.values(), *(job.seconds for _, job in served)], default=0.0)
+        seconds = history.median_duration(past) if past else longest
         pieces = [piece for expiry, job in served for piece in _pieces(expiry, job, disks.of, suspend_sr)]
         load = Load(policy, max(1.0, seconds), len(past), frozenset(work), tuple(pieces), len(excused))
         found.append(Work(load, tuple((expiry.vm, job) for expiry, job in zip(expiries, jobs))))
