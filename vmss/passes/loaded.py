@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from functools import lru_cache
 
 import vmss.core
 import vmss.edges
@@ -11,6 +12,7 @@ import vmss.passes
 _PACKAGES = (vmss.core, vmss.edges, vmss.passes)
 
 
+@lru_cache(maxsize=None)  # once in a process
 def load_all() -> None:
     """Load them. It is for passes that have something to do, and may last: an idle tick has ended by then."""
     for package in _PACKAGES:
