@@ -417,11 +417,11 @@ def test_snapshots_that_others_made_pinned_ones_and_those_that_name_no_vm_stay(
     assert "by hand" in [pool.call("VM.get_name_label", ref) for ref in left_of]
 
 
-def test_snapshots_of_vms_on_a_schedule_are_not_asked_one_by_one(pool: TestPool, left: Dict[str, str]) -> None:
+def test_vms_and_snapshots_are_not_asked_one_by_one_which_belong_together(pool: TestPool, left: Dict[str, str]) -> None:
     path = str(pool.folder / "front.sock")
     front = Front(path, pool.socket)
     run(Request(prune=Prune(DELETED)), pool.surroundings(place=pool.place._replace(xapi="unix:" + path)))
-    assert front.calls.count("VM.get_snapshot_of") == 4
+    assert not {"VM.get_snapshot_of", "VM.get_snapshots"}.intersection(front.calls)
     assert front.calls.count("VM.get_record") == 2
 
 

@@ -8,7 +8,7 @@ from tests.front import Front, valued
 from tests.pool import TestPool
 from vmss.core.policy import Policy, from_record
 from vmss.core.records import NULL
-from vmss.edges import pool_vms, storage, vms
+from vmss.edges import pool_vms, scheduled, storage, vms
 from vmss.edges.pool_vms import PoolVms
 from vmss.edges.query import CHUNK, field_of_each
 from vmss.edges.storage import Disks, read_disks, read_disks_of
@@ -17,6 +17,7 @@ from vmss.edges.xapi import Fields, Refused, Unanswered, Xapi
 from vmss.insight import snapshots
 
 VMS = CHUNK + 10
+OF_VMS = (vms.VM_FIELDS, vms._SNAPSHOT_FIELDS, pool_vms._FIELDS, snapshots._FIELDS, scheduled._CLAIMING)
 
 
 class Many:
@@ -125,7 +126,7 @@ def test_records_are_cut_to_what_is_asked_of_them(many: Many) -> None:
 def test_one_of_the_fields_that_are_read_tells_a_record_from_a_map(many: Many) -> None:
     vm, disk = many.vms[0], many.pool.call("VDI.get_all")[0]
     of_vm, of_disk = many.pool.call("VM.get_record", vm), many.pool.call("VDI.get_record", disk)
-    for fields in (vms.VM_FIELDS, vms._SNAPSHOT_FIELDS, pool_vms._FIELDS, snapshots._FIELDS, storage._DISK_FIELDS):
+    for fields in (*OF_VMS, storage._DISK_FIELDS):
         record = of_disk if fields is storage._DISK_FIELDS else of_vm
         assert {fields.told_by, *fields.others} <= set(record), fields
         assert isinstance(record[fields.told_by], (list, dict)), fields
@@ -159,3 +160,17 @@ def test_what_cannot_be_read_of_the_pool_is_asked_for_once(many: Many, action: s
             part()
     assert vms.scheduled() == frozenset()  # which is another question
     assert many.front.calls[before:] == ["VM.get_all_records_where", "VM.get_all_where"]
+
+
+def test_the_vms_that_are_gone_are_found_in_a_few_calls(many: Many) -> None:
+    pool = many.pool
+    pool.at(10, 15)
+    pool.tick()
+    gone = many.vms[:5]
+    for vm in gone:
+        pool.call("VM.destroy", vm)
+    every, before = scheduled.scheduled_snapshots(many.xapi), len(many.front.calls)
+    found = scheduled.without_schedule(many.xapi, every)
+    assert sorted(vm.ref for vm in found) == sorted(gone) and all(len(vm.snapshot_refs) == 1 for vm in found)
+    read = ["VMSS.get_all_records", "VM.get_all_records_where", "VM.get_all_records_where"]
+    assert many.front.calls[before:] == [*read, *["VM.get_record"] * len(gone), "VMSS.get_all_records"]

@@ -13,10 +13,12 @@ from vmss.core.vms import Vm
 from vmss.edges.members import ON_SCHEDULE, SCHEDULED
 from vmss.edges.query import field_of_each, list_of, text_of
 from vmss.edges.vms import read_snapshots
-from vmss.edges.xapi import MISREAD, Refused, Xapi, understood
+from vmss.edges.xapi import MISREAD, Fields, Refused, Xapi, understood
 
 # Upper limit on the VMs that are gone whose snapshots are looked for; of more, only the number of snapshots is told.
 _GONE_MAX = 200
+# What is read of the VMs on schedules.
+_CLAIMING = Fields("snapshots", ("snapshot_schedule",))
 
 
 def scheduled_snapshots(xapi: Xapi) -> List[str]:
@@ -59,25 +61,27 @@ def without_schedule(xapi: Xapi, snapshots: Sequence[str], seen: AbstractSet[str
         return []
     claimed: Set[str] = set()
     schedules = _schedules(xapi)
-    for members in schedules.values():
-        for vm in members:
-            with suppress(Refused):  # it is gone
-                claimed.update(str(ref) for ref in (() if vm in seen else xapi.call("VM.get_snapshots", vm)))
-    vms = owners(xapi, [ref for ref in snapshots if ref not in claimed])
+    if any(vm not in seen for members in schedules.values() for vm in members):
+        with understood("VM"):
+            for record in xapi.records("VM", ON_SCHEDULE, _CLAIMING).values():
+                if record["snapshot_schedule"] in schedules:
+                    claimed.update(map(str, list_of(record, "snapshots")))
+    vms = owners(xapi, [ref for ref in snapshots if ref not in claimed], len(snapshots))
     # Read again, and after the VMs: a VM may have been put on a schedule that was made meanwhile.
     schedules = _schedules(xapi)
     return [vm for vm in vms if vm.policy not in schedules]
 
 
-def owners(xapi: Xapi, snapshots: Sequence[str]) -> List[Vm]:
-    """The VMs that these snapshots are of, without their snapshots. A VM that is gone has its reference for a uuid, and
-    no name. Snapshots whose records name no VM at all, or one that is no VM, are left out."""
+def owners(xapi: Xapi, snapshots: Sequence[str], rows: int) -> List[Vm]:
+    """The VMs that these snapshots are of, of so many that there are, without their snapshots. A VM that is gone has
+    its reference for a uuid, and no name. Snapshots whose records name no VM at all, or one that is no VM, are left
+    out."""
+    with understood("VM"):
+        named = dict(field_of_each(xapi, "VM", snapshots, "snapshot_of", rows))
     of: Dict[str, List[str]] = {}
     for ref in snapshots:
-        try:
-            of.setdefault(str(xapi.call("VM.get_snapshot_of", ref)), []).append(ref)
-        except Refused:
-            continue  # it is gone
+        if ref in named:  # else it is gone
+            of.setdefault(str(named[ref]), []).append(ref)
     # xapi gives a snapshot its VM only at the end of an import, for one.
     of.pop(NULL, None)
     found: List[Vm] = []

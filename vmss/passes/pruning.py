@@ -77,7 +77,7 @@ class Pruner:
         if self._prune.what == FUTURE and self._prune.policy is None:
             snapshots = scheduled.scheduled_snapshots(self._xapi)
             future = scheduled.later_than(self._xapi, snapshots, self._now + CLOCK_TOLERANCE)
-            return scheduled.owners(self._xapi, future)
+            return scheduled.owners(self._xapi, future, len(snapshots))
         return read_vms(self._xapi, self._policies)
 
     def _groups(self) -> Iterator[List[Going]]:
