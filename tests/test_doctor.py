@@ -547,6 +547,16 @@ def test_disks_that_are_left_over(ward: Ward) -> None:
     ward.only("disks", "WARNING", ward.pool.uuid("VDI", vdi), "xe vdi-destroy")
 
 
+def test_what_keeps_snapshots_from_being_taken_is_found_out_once(ward: Ward) -> None:
+    """Two checks ask for it."""
+    pool = ward.pool
+    pool.simulator.db.set("VM", ward.vms[0], "allowed_operations", [])
+    pool.simulator.reset_counts()
+    ward.findings()
+    calls = {method: counted.calls for method, counted in pool.simulator.traffic().items()}
+    assert calls["VM.assert_operation_valid"] == calls["SM.get_all_records"] == calls["host_metrics.get_all_where"] == 1
+
+
 def test_deletions_that_nobody_finished(ward: Ward) -> None:
     ward.pool.record({"00000000-0000-0000-0000-000000000001": []})
     ward.only("left by passes", "WARNING", "vmss-destroying:0", "vmss run")

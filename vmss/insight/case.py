@@ -18,6 +18,7 @@ from vmss.insight import logfile, no_session, policies
 from vmss.insight.lock_and_log import Local, read_local
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading, reading
+from vmss.insight.unfit import Fitness
 from vmss.installation.root import Root
 
 # Timeout in seconds of a call: somebody waits for the answers.
@@ -46,6 +47,7 @@ class Case(NamedTuple):
     settings_error: str = ""
     settings_remedy: str = ""
     pool_vms: Optional[PoolVms] = None
+    vms_fitness: Optional[Fitness] = None
 
     @property
     def open(self) -> Reading:
@@ -60,6 +62,13 @@ class Case(NamedTuple):
         if self.pool_vms is None:
             raise LookupError("no session")
         return self.pool_vms
+
+    @property
+    def fitness(self) -> Fitness:
+        """What keeps snapshots from being taken, which is found out once for all checks that need it."""
+        if self.vms_fitness is None:
+            raise LookupError("no session")
+        return self.vms_fitness
 
     @property
     def known(self) -> List[Policy]:
@@ -108,4 +117,5 @@ def _with_session(around: Surroundings, root: Root, dom0: bool, session: Reading
     except (Refused, Unanswered) as error:
         why, remedy = str(error), no_session.remedy_of(error, around.place)
     case = Case(around.place, session.settings, root, dom0, now, session.zone, local, entries, session, why, remedy)
-    return case._replace(pool_vms=PoolVms(session.xapi))
+    pool_vms = PoolVms(session.xapi)
+    return case._replace(pool_vms=pool_vms, vms_fitness=Fitness(session, case.known, pool_vms))

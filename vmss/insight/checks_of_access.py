@@ -1,24 +1,19 @@
 """The check whether each SR of a VM's disks and CDs is attached where the VM's snapshot is taken."""
 
-from typing import Iterator, Mapping, Tuple
+from typing import Iterator, Mapping, Sequence, Tuple
 
-from vmss.core.policy import CHECKPOINT
-from vmss.core.records import Pool
 from vmss.core.text import quoted
 from vmss.core.words import counted, listed
-from vmss.edges.access import asked, blocked
-from vmss.edges.xapi import Xapi
+from vmss.edges.access import Blocked
 from vmss.insight.findings import WARNING, Finding
 from vmss.insight.names import called, first_names
 from vmss.insight.unfit import Examined
 
 
-def unattached(xapi: Xapi, pool: Pool, vms: Mapping[str, Examined]) -> Iterator[Tuple[Finding, int]]:
-    """Findings about SRs that are not attached where VMs need them, one for all VMs that need the same; and the number
-    of these VMs."""
-    ordered = sorted(vms, key=lambda ref: (str(vms[ref].record["name_label"]), ref))
-    asking = {ref: asked(vms[ref].record, vms[ref].policy.type == CHECKPOINT) for ref in ordered}
-    for found in blocked(xapi, pool, asking):
+def unattached(groups: Sequence[Blocked], vms: Mapping[str, Examined]) -> Iterator[Tuple[Finding, int]]:
+    """Findings about SRs that are not attached where these VMs need them, one for all VMs that need the same; and the
+    number of these VMs."""
+    for found in groups:
         group = [vms[ref] for ref in found.vms]
         names = [str(item.record["name_label"]) for item in group]
         who = quoted(names[0]) if len(group) == 1 else counted(len(group), "VM")

@@ -11,7 +11,7 @@ from vmss.insight.names import first_names
 
 def check(case: Case) -> Iterator[Finding]:
     """Which VMs are covered, and which snapshots no run deletes."""
-    found = coverage.examine(case.open, case.entries, case.vms)[0]
+    found = coverage.examine(case.open, case.entries, case.vms, case.fitness)[0]
     text = found.headline(case.now)
     names = [row.vm or row.uuid for row in found.rows if row.what == UNSCHEDULED]
     if names:

@@ -14,12 +14,11 @@ from vmss.edges.access import refs_where
 from vmss.edges.query import CHUNK
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Refused, understood
-from vmss.insight import left_over, lock_and_log, rooms, unfit
+from vmss.insight import left_over, lock_and_log, rooms
 from vmss.insight.case import Case
 from vmss.insight.checks_of_access import unattached
 from vmss.insight.findings import OK, WARNING, Finding
 from vmss.insight.names import called, first_names
-from vmss.insight.unfit import Examined
 from vmss.passes.left_over import KEEP_KEY
 
 # Upper limit on what is examined one by one: VMs, storage repositories and unused disks.
@@ -33,11 +32,8 @@ _MAKING = timedelta(hours=1)
 
 def vms(case: Case) -> Iterator[Finding]:
     """Whether a snapshot can be taken of each VM."""
-    xapi, bad = case.open.xapi, 0
-    examined = {
-        ref: Examined(policy, record) for policy in case.known if policy.enabled for ref, record in case.vms.on(policy)
-    }
-    for ref, found in unfit.read(xapi, examined, case.open.settings).items():
+    bad, examined = 0, case.fitness.examined
+    for ref, found in case.fitness.unfit.items():
         policy, record = examined[ref]
         bad += 1
         uuid = one_line(str(record["uuid"]), 40)
@@ -49,7 +45,7 @@ def vms(case: Case) -> Iterator[Finding]:
             one_line(" ".join(found.error), 200),
             "%s See the VM: xe vm-param-list uuid=%s" % (failure.remedy, uuid),
         )
-    for finding, number in unattached(xapi, case.open.pool, examined):
+    for finding, number in unattached(case.fitness.unattached, examined):
         bad += number
         yield finding
     if not bad:

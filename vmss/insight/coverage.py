@@ -1,23 +1,23 @@
 """What the schedules cover and what they do not, read from the pool: in full for a list, or as a number."""
 
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from vmss.core import coverage
 from vmss.core.assignment import Member
 from vmss.core.coverage import Coverage, Known, Left, Unfit
-from vmss.core.policy import CHECKPOINT, Policy
+from vmss.core.policy import Policy
 from vmss.core.retention import Snapshot
 from vmss.core.tags import NONE
-from vmss.edges.access import asked, blocked, refs_where
+from vmss.edges.access import refs_where
 from vmss.edges.members import NO_SCHEDULE, TAGGED, expression, read_members
 from vmss.edges.pool_vms import PoolVms
 from vmss.edges.scheduled import LeftBehind, left_behind
 from vmss.edges.sizes import read_sizes
 from vmss.edges.xapi import Xapi
-from vmss.insight import left_out, policies, unfit
+from vmss.insight import left_out, policies
 from vmss.insight.policies import Entry
 from vmss.insight.reading import Reading
-from vmss.insight.unfit import Examined
+from vmss.insight.unfit import Examined, Fitness
 
 # Snapshots whose sizes are read together.
 _TOGETHER = 500
@@ -39,8 +39,11 @@ def read(session: Reading) -> Coverage:
     return examine(session, policies.read(session), PoolVms(session.xapi))[0]
 
 
-def examine(session: Reading, entries: Sequence[Entry], pool_vms: PoolVms) -> Tuple[Coverage, List[Member]]:
-    """The same, given all schedules and all VMs of the pool; and the VMs that can be on a schedule, by name."""
+def examine(
+    session: Reading, entries: Sequence[Entry], pool_vms: PoolVms, fitness: Optional[Fitness] = None
+) -> Tuple[Coverage, List[Member]]:
+    """The same, given all schedules and all VMs of the pool, and what keeps snapshots of them from being taken, if that
+    is asked for elsewhere too; and the VMs that can be on a schedule, by name."""
     xapi, now = session.xapi, session.now()
     known = {entry.policy.ref: entry.policy for entry in entries if entry.policy is not None}
     examined: Dict[str, Examined] = {}
@@ -57,28 +60,23 @@ def examine(session: Reading, entries: Sequence[Entry], pool_vms: PoolVms) -> Tu
     schedules = {entry.ref: _known(entry, numbers.get(entry.ref, 0)) for entry in entries}
     left = _sized(xapi, left_behind(xapi, members, schedules, pool_vms.scheduled()))
     without = left_out.read(xapi, examined, session.settings)
-    return coverage.judge(members, schedules, _unfit(session, examined), left, now, without), members
+    fitness = fitness or Fitness(session, list(known.values()), pool_vms)
+    return coverage.judge(members, schedules, _unfit(fitness), left, now, without), members
 
 
 def _known(entry: Entry, vms: int) -> Known:
     return Known(entry.uuid, entry.name, entry.policy.enabled if entry.policy is not None else None, vms)
 
 
-def _unfit(session: Reading, examined: Mapping[str, Examined]) -> Dict[str, Unfit]:
+def _unfit(fitness: Fitness) -> Dict[str, Unfit]:
     """The VMs of which no snapshot can be taken: for their records or disks, or for storage that is not attached."""
-    xapi = session.xapi
-    asking = {ref: asked(vm.record, _saves_memory(vm.policy)) for ref, vm in examined.items()}
     found = {
         ref: Unfit((group.code,), text=group.text, remedy=group.remedy)
-        for group in blocked(xapi, session.pool, asking)
+        for group in fitness.unattached
         for ref in group.vms
     }
-    found.update(unfit.read(xapi, examined, session.settings))
+    found.update(fitness.unfit)
     return found
-
-
-def _saves_memory(policy: Policy) -> bool:
-    return policy.type == CHECKPOINT
 
 
 def _sized(xapi: Xapi, behind: Sequence[LeftBehind]) -> List[Left]:

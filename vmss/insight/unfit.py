@@ -1,15 +1,17 @@
 """Of which VMs no snapshot can be taken, and why: as far as records tell that, which are read for all VMs together."""
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.coverage import Unfit
 from vmss.core.policy import CHECKPOINT, Policy
 from vmss.core.ways import left_out
-from vmss.edges.access import refs_where
+from vmss.edges.access import Blocked, asked, blocked, refs_where
+from vmss.edges.pool_vms import PoolVms
 from vmss.edges.query import where
 from vmss.edges.settings import Settings
 from vmss.edges.storage import read_disks
 from vmss.edges.xapi import Refused, Xapi, understood
+from vmss.insight.reading import Reading
 
 # Upper limits on the VMs that xapi is asked about one by one, for no record tells why it would refuse; and on disks.
 _MAX = 200
@@ -26,7 +28,40 @@ class Examined(NamedTuple):
     record: Mapping[str, Any]
 
 
-def read(xapi: Xapi, vms: Mapping[str, Examined], settings: Settings) -> Dict[str, Unfit]:
+class Fitness:
+    """What keeps snapshots of the VMs on enabled schedules from being taken: found out when a part of a command first
+    asks for it."""
+
+    def __init__(self, session: Reading, policies: Sequence[Policy], pool_vms: PoolVms) -> None:
+        self._session = session
+        self._policies = [policy for policy in policies if policy.enabled]
+        self._pool_vms = pool_vms
+        self._unfit: Optional[Dict[str, Unfit]] = None
+        self._unattached: Optional[List[Blocked]] = None
+
+    @property
+    def examined(self) -> Dict[str, Examined]:
+        """The VMs that are asked about, by their references."""
+        return {ref: Examined(policy, record) for policy in self._policies for ref, record in self._pool_vms.on(policy)}
+
+    @property
+    def unfit(self) -> Dict[str, Unfit]:
+        """Those of which no snapshot can be taken for themselves or their disks."""
+        if self._unfit is None:
+            self._unfit = _read(self._session.xapi, self.examined, self._session.settings)
+        return self._unfit
+
+    @property
+    def unattached(self) -> List[Blocked]:
+        """Those of which none can be taken because an SR is not attached where it is needed."""
+        if self._unattached is None:
+            ordered = sorted(self.examined.items(), key=lambda item: (str(item[1].record["name_label"]), item[0]))
+            asking = {ref: asked(vm.record, vm.policy.type == CHECKPOINT) for ref, vm in ordered}
+            self._unattached = blocked(self._session.xapi, self._session.pool, asking)
+        return self._unattached
+
+
+def _read(xapi: Xapi, vms: Mapping[str, Examined], settings: Settings) -> Dict[str, Unfit]:
     """Those of these VMs, by their references, of which no snapshot can be taken."""
     found = _in_the_way(xapi, vms, _by_disks(xapi), settings)
     unfit: Dict[str, Unfit] = {}
