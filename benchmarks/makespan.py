@@ -95,6 +95,23 @@ def page(vms: Sequence[int]) -> Iterator[str]:
                 yield _row("%s, %s%s" % (shape, kind, ", expiry" if expiry else ""), rows, uninformed)
     dense = [result for result in everything if _dense(result)]
     yield ""
+    yield from _near_the_bound(dense)
+    yield ""
+    yield from shared(1000, 16)
+    yield ""
+    largest, smallest = (
+        [result.cpu / count for result in dense if result.case.vms == count] for count in (vms[-1], vms[1])
+    )
+    yield "The engine's own processor time per VM: %.2f ms for %d VMs, %.2f ms for %d VMs." % (
+        1000 * median(smallest),
+        vms[1],
+        1000 * median(largest),
+        vms[-1],
+    )
+
+
+def _near_the_bound(dense: Sequence[Result]) -> Iterator[str]:
+    """Yield the lines about how near to the bound these cases end, and which do not."""
     for title, group in (
         ("snapshots of disks on three SRs", [result for result in dense if _shares(result)]),
         ("all else", [result for result in dense if not _shares(result)]),
@@ -120,18 +137,6 @@ def page(vms: Sequence[int]) -> Iterator[str]:
             median(result.last for result in dense if not result.case.expiry),
             median(result.last for result in dense if result.case.expiry),
         )
-    )
-    yield ""
-    yield from shared(1000, 16)
-    yield ""
-    largest, smallest = (
-        [result.cpu / count for result in dense if result.case.vms == count] for count in (vms[-1], vms[1])
-    )
-    yield "The engine's own processor time per VM: %.2f ms for %d VMs, %.2f ms for %d VMs." % (
-        1000 * median(smallest),
-        vms[1],
-        1000 * median(largest),
-        vms[-1],
     )
 
 
