@@ -1,20 +1,18 @@
 """Large pools: saved, loaded, read in bulk and worked with like small ones."""
 
 import json
-import re
 import socket
 import xmlrpc.client
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Set, Tuple
+from typing import Any, List, NamedTuple, Tuple
 
 import pytest
 
 from vmss.simulator import Simulator, wire
 from vmss.simulator.build import build_pool
-from vmss.simulator.images import Image, Repository
-from vmss.simulator.messages import MESSAGES_MAX
-from vmss.simulator.values import from_seconds
+from vmss.simulator.copies import Pattern
+from vmss.simulator.images import Image
 
 from .client import Client, Connect, Post, Serve
 from .conftest import START
@@ -23,34 +21,24 @@ GIB, MIB = 1024**3, 1024**2
 SNAPSHOTS = 10
 DISKS = 2
 SRS = 4
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 POLICY = {
     "name_label": "daily", "name_description": "", "enabled": True, "type": "snapshot", "retained_snapshots": "10",
     "frequency": "daily", "schedule": {"hour": "4", "min": "0"},
 }  # fmt: skip
 
 
-class Pattern(NamedTuple):
-    """A VM to copy: its name, all that belongs to it (rows, images, messages) as JSON, and the ids in there that are
-    its own."""
-
-    name: str
-    text: str
-    own: List[str]
-
-
 def large_pool(sim: Simulator, vms: int) -> str:
     """Fill a new simulator with so many VMs of 2 disks and 10 snapshots; return a session.
 
-    The first two are made through the API. All others are their copies with fresh ids, put straight into the tables
-    and onto the SRs.
+    The first two are made through the API. All others are their copies.
     """
     session = build_pool(sim.call, hosts=2, srs=SRS, vms=0).session
     root = Client(sim, session)
     policies = [str(root("VMSS.create", POLICY)) for _ in range(2)]
-    patterns = [_pattern(root, "vm%05d" % number, number, policies[number]) for number in range(2)]
+    made = [_vm_with_snapshots(root, number, policies[number]) for number in range(2)]
+    patterns = [Pattern(sim, vm) for vm in made]
     for number in range(2, vms):
-        _copy(sim, patterns[number % 2], "vm%05d" % number)
+        patterns[number % 2].copy("vm%05d" % number)
     for sr in root("SR.get_all"):
         repository = sim.storage.manager.repository(sr)
         repository.capacity = max(repository.capacity, 2 * repository.used)
@@ -59,10 +47,10 @@ def large_pool(sim: Simulator, vms: int) -> str:
     return session
 
 
-def _pattern(root: Client, name: str, number: int, policy: str) -> Pattern:
+def _vm_with_snapshots(root: Client, number: int, policy: str) -> str:
     """Make a VM with its disks on two SRs and ten scheduled snapshots, in each of them some data."""
-    known, shared = _belongings(root.sim, {}), _shared(root.sim)
-    vm = root.vm(name)
+    name = "vm%05d" % number
+    vm = str(root.vm(name))
     srs = root("SR.get_all")
     disks = [root.disk(vm, srs[2 * number + device], 10 * GIB, str(device), name) for device in range(DISKS)]
     root("VM.set_snapshot_schedule", vm, policy)
@@ -73,53 +61,7 @@ def _pattern(root: Client, name: str, number: int, policy: str) -> Pattern:
         for disk in disks:
             root("simulator.write", disk, 64 * MIB)
         user("VM.snapshot", vm, "%s snapshot %d" % (name, count), [])
-    text = json.dumps(_belongings(root.sim, known))
-    return Pattern(name, text, sorted(set(_ID.findall(text)) - shared))
-
-
-def _shared(sim: Simulator) -> Set[str]:
-    """The ids of all objects that there are."""
-    rows = [(ref, row["uuid"]) for table in sim.db.tables.values() for ref, row in table.rows.items()]
-    return set(_ID.findall(json.dumps(rows)))
-
-
-def _belongings(sim: Simulator, known: Dict[str, Any]) -> Dict[str, Any]:
-    """What there is of VMs, by kind, as the state file holds it; less what is known."""
-    classes = ("VM", "VM_metrics", "VM_guest_metrics", "VBD", "VDI")
-    found = {cls: dict(sim.db.dump_table(sim.db.tables[cls])) for cls in classes}
-    for sr, repository in sim.storage.manager.dump().items():
-        found["images " + sr] = repository["images"]
-    found["messages"] = {
-        ref: dict(record, timestamp=sim.messages.times[ref]) for ref, record in sim.messages.records.items()
-    }
-    return {
-        kind: {name: item for name, item in items.items() if name not in known.get(kind, ())}
-        for kind, items in found.items()
-    }
-
-
-def _copy(sim: Simulator, pattern: Pattern, name: str) -> None:
-    """One more VM like the pattern."""
-    fresh = {old: sim.db.new_uuid() for old in pattern.own}
-    text = _ID.sub(lambda match: fresh.get(match.group(), match.group()), pattern.text)
-    for kind, items in json.loads(text.replace(pattern.name, name)).items():
-        if kind.startswith("images "):
-            _add_images(sim.storage.manager.repositories[kind[7:]], items)
-        elif kind != "messages":
-            sim.db.restore({kind: items})
-        elif len(sim.messages.records) + len(items) <= MESSAGES_MAX:
-            for ref, record in items.items():
-                when = record["timestamp"]
-                sim.messages.enter(ref, dict(record, timestamp=from_seconds(when)), when)
-
-
-def _add_images(repository: Repository, images: Dict[str, Any]) -> None:
-    """Put the images of a state file beside those that are there."""
-    kind = Repository(repository.capacity, repository.lvm, repository.thick)
-    more = Repository.restore(dict(kind.dump(), images=images))
-    repository.images.update(more.images)
-    repository.hidden.update(more.hidden)
-    repository.used += more.used
+    return vm
 
 
 # --- tests ---

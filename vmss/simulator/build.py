@@ -93,13 +93,21 @@ def vbd_record(vm: str, vdi: str, device: str, bootable: bool = False) -> Dict[s
     }
 
 
-def build_pool(call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks: int = 2, seed: int = 1) -> Pool:
-    """Build hosts, SRs and VMs with disks; `call(method, *params)` runs one call. Counts of 0 are allowed."""
+def vm_name(number: int) -> str:
+    """The name of a VM by its number, which begins at 0."""
+    return "%s%02d" % (ROLES[number % len(ROLES)], number // len(ROLES) + 1)
+
+
+def build_pool(
+    call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks: int = 2, seed: int = 1, room: int = 0
+) -> Pool:
+    """Build hosts, SRs and VMs with disks; `call(method, *params)` runs one call. Counts of 0 are allowed. `room`: for
+    how many VMs the SRs have room, if for more."""
     random = Random(seed)  # noqa: S311, a simulation
     session = call("session.login_with_password", "root", "", "1.0", "build")
     all_hosts = _build_hosts(call, session, hosts)
     # Room for several copies of every disk, even if all disks are on one SR.
-    size = max(1024, 6 * max(DISK_GIBS) * vms * disks // max(1, srs)) * GIB
+    size = max(1024, 6 * max(DISK_GIBS) * max(vms, room) * disks // max(1, srs)) * GIB
     all_srs = [_build_sr(call, session, all_hosts[0], number, size) for number in range(srs)]
     if all_srs:
         # Without one, no VM can be suspended.
@@ -108,7 +116,7 @@ def build_pool(call: ApiCall, hosts: int = 2, srs: int = 2, vms: int = 6, disks:
     running: List[str] = []
     all_disks: List[str] = []
     for number in range(vms):
-        name = "%s%02d" % (ROLES[number % len(ROLES)], number // len(ROLES) + 1)
+        name = vm_name(number)
         vm = call("VM.create", session, vm_record(name))
         all_vms.append(vm)
         if all_srs:

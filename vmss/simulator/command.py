@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
-from .build import build_pool
+from .copies import build_large_pool
 from .faults import BadRule, Rule, read_rules
 from .listening import ServerError
 from .server import Endpoint, Server
@@ -186,7 +186,7 @@ def _simulator(args: argparse.Namespace, environment: Dict[str, str], rules: Lis
     sim = Simulator(clock="virtual", **options)
     start = sim.now()
     with no_garbage():
-        pool = build_pool(sim.call, args.hosts, args.srs, args.vms, args.disks, args.seed)
+        pool = build_large_pool(sim, args.hosts, args.srs, args.vms, args.disks, args.seed)
     # The new pool is on disk, so that a killed xapi does not lose it.
     sim.call("pool.sync_database", pool.session)
     sim.call("session.logout", pool.session)

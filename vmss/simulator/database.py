@@ -149,12 +149,12 @@ class Database:
             row["uuid"] = self.new_uuid()
         ref = ref or self.new_ref()
         self._remember(table, ref, None, None)
-        self._enter(table, ref, row)
+        self.enter(table, ref, row)
         self.listener()
         return ref
 
-    def _enter(self, table: Table, ref: str, row: Row) -> None:
-        """Insert a row into its table and into the indexes."""
+    def enter(self, table: Table, ref: str, row: Row) -> None:
+        """Insert a whole row into its table and into the indexes."""
         self.generation += 1
         table.rows[ref] = row
         table.created[ref] = self.generation
@@ -393,5 +393,5 @@ class Database:
                     # A file repeats its references: sharing equal texts saves a tenth of the memory.
                     row[name] = same.setdefault(value, value) if type(value) is str else value
                 row["uuid"] = row["uuid"] or self.new_uuid()
-                self._enter(table, same.setdefault(ref, ref), row)
+                self.enter(table, same.setdefault(ref, ref), row)
         self.listener()

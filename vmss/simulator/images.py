@@ -76,6 +76,22 @@ class Repository:
         self.link(name, parent)
         return image
 
+    def copy(self, names: List[str], fresh: Dict[str, str]) -> None:
+        """Copy images, each after its parent, under fresh names; a parent that is not among them stays the parent."""
+        for name in names:
+            old = self.images[name]
+            new = self.add(fresh[name], old.virtual, fresh.get(old.parent or "", old.parent))
+            new.used, new.raw, new.inflated, new.writing_since = old.used, old.raw, old.inflated, old.writing_since
+            if old.fault:
+                self.spoil(fresh[name], old.fault)
+            if not old.hidden:
+                self.virtual += old.virtual
+            else:
+                self.hide(fresh[name])
+                if name not in self.unmapped:
+                    del self.unmapped[fresh[name]]
+            self.resized(fresh[name])
+
     def drop(self, name: str) -> None:
         """Remove an image; its parent stays for the garbage collector."""
         image = self.images.pop(name)
