@@ -42,7 +42,7 @@ def build_large_pool(
 
 
 class _Member(NamedTuple):
-    """One row of a pattern, and those of its fields that name the VM, or an object of its own."""
+    """One row of a pattern, and those of its fields that name the VM, or an object of its own, cut (`Pattern._cut`)."""
 
     cls: str
     ref: str
@@ -62,19 +62,18 @@ class Pattern:
         self._name: str = sim.db.row("VM", vm)["name_label"]
         refs = list(dict.fromkeys(_rows_of(sim, vm)))
         rows = [sim.db.row(cls, ref) for cls, ref in refs]
-        self._messages = [
-            sim.messages.record(message) for row in rows for message in sim.messages.of_object(row["uuid"])
-        ]
+        messages = [sim.messages.record(message) for row in rows for message in sim.messages.of_object(row["uuid"])]
         # Copied with fresh ids is what belongs to the pattern, and what is no object at all: a seed of MAC addresses.
         self._ids = [ref for _, ref in refs] + [row["uuid"] for row in rows]
         found = re.findall(_ID, repr(rows))
         self._ids = list(dict.fromkeys(self._ids + [text for text in found if not self._is_known(text)]))
-        self._texts = re.compile("%s|%s" % (_ID, re.escape(self._name)))
-        changing = dict.fromkeys([*self._ids, self._name], "")
+        self._texts = re.compile("(%s|%s)" % (_ID, re.escape(self._name)))
+        own = dict.fromkeys([*self._ids, self._name], "")
         self._members = [
-            _Member(cls, ref, row, {k: v for k, v in row.items() if self._renewed(v, changing) != v})
+            _Member(cls, ref, row, {k: self._cut(v) for k, v in row.items() if _renewed(self._cut(v), own) != v})
             for (cls, ref), row in zip(refs, rows)
         ]
+        self._messages = [(message, self._cut(message["body"])) for message in messages]
         self._images: Dict[Repository, List[str]] = {}
         for (cls, _), row in zip(refs, rows):
             repository = sim.storage.manager.repository(row["SR"]) if cls == "VDI" else None
@@ -94,31 +93,45 @@ class Pattern:
         for cls, ref, pattern, own in self._members:
             row = pattern.copy()
             for field, value in own.items():
-                row[field] = self._renewed(value, fresh)
+                row[field] = _renewed(value, fresh)
             if cls == "VM" and row["resident_on"] != NULL:
                 row["domid"] = self.sim.hosts.new_domain(row["resident_on"])
             db.enter(db.tables[cls], fresh[ref], row)
-        for message in self._messages:
-            uuid, body = fresh[message["obj_uuid"]], self._renewed(message["body"], fresh)
-            self.sim.messages.create(message["name"], message["priority"], message["cls"], uuid, body)
+        for message, body in self._messages:
+            self.sim.messages.create(
+                message["name"], message["priority"], message["cls"], fresh[message["obj_uuid"]], _renewed(body, fresh)
+            )
         return fresh
 
     def _is_known(self, text: str) -> bool:
         """Whether a text is the id of an object of the pool."""
         return any(text in table.rows or text in table.uuids for table in self.sim.db.tables.values())
 
-    def _renewed(self, value: Any, fresh: Dict[str, str]) -> Any:
-        """A value of the pattern with what is fresh in the place of what is the pattern's own."""
+    def _cut(self, value: Any) -> Any:
+        """A value of the pattern, for `_renewed`. A text that has more than an id or the name is cut into pieces at
+        these: they are found once, and not for each copy."""
         if isinstance(value, str):
-            whole = fresh.get(value)
-            if whole is not None:
-                return whole
-            return self._texts.sub(lambda found: fresh.get(found.group(), found.group()), value)
+            pieces = tuple(self._texts.split(value))
+            return value if value in (pieces[0], *pieces[1:2]) else pieces
         if isinstance(value, dict):
-            return {key: self._renewed(item, fresh) for key, item in value.items()}
+            return {key: self._cut(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [self._renewed(item, fresh) for item in value]
+            return [self._cut(item) for item in value]
         return value
+
+
+def _renewed(value: Any, fresh: Dict[str, str]) -> Any:
+    """What has been cut, with what is fresh in the place of what is the pattern's own."""
+    if isinstance(value, str):
+        return fresh.get(value, value)
+    if isinstance(value, tuple):
+        pieces: Tuple[str, ...] = value
+        return "".join([fresh.get(piece, piece) for piece in pieces])
+    if isinstance(value, dict):
+        return {key: _renewed(item, fresh) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renewed(item, fresh) for item in value]
+    return value
 
 
 def _rows_of(sim: "Simulator", vm: str) -> Iterator[Tuple[str, str]]:
