@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 _ID = "(?:OpaqueRef:)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
-# So many VMs of a large pool are made by calls, at least: with two disks each size of a disk meets each other one.
+# So many VMs of a large pool are made by calls, at least, in all and for each host. Their copies have what was drawn
+# for them, the sizes of disks and the hosts.
 PATTERNS_MIN = 96
+PATTERNS_OF_HOST = 24
 
 
 def build_large_pool(
     sim: "Simulator", hosts: int = 2, srs: int = 2, vms: int = 6, disks: int = 2, seed: int = 1
 ) -> Pool:
-    """The pool of `build_pool`, whose VMs beyond the first hundred or so are copies of these, with disks as large."""
+    """The pool of `build_pool`, whose VMs beyond the first hundred or so are copies of these."""
     # Names, power states and the SRs of disks come again after so many VMs.
     period = len(ROLES) * srs // gcd(len(ROLES), srs) if srs else len(ROLES)
-    first = period * -(-PATTERNS_MIN // period)
+    first = period * -(-max(PATTERNS_MIN, PATTERNS_OF_HOST * hosts) // period)
     pool = build_pool(sim.call, hosts, srs, min(vms, first), disks, seed, room=vms)
     patterns = [Pattern(sim, vm) for vm in pool.vms] if vms > first else []
     running, own = set(pool.running), list(pool.vms)
