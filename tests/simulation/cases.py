@@ -234,6 +234,17 @@ CASES: Dict[str, Case] = {
             days=8,
         )
     ),
+    "the clock is a day ahead, and a VM that cannot be snapshotted just then is well when the slot comes": Case(
+        world_of(
+            TWO,
+            [DAILY],
+            [
+                Trouble(2 * DAY + HOUR, 6 * HOUR, "vm_blocked", choosing(0, 2)),
+                Trouble(2 * DAY + 2 * HOUR, 4 * HOUR, "clock_ahead", choosing(1, 3)),
+            ],
+            days=5,
+        )
+    ),
     "a checkpoint hangs": Case(
         world_of(
             [((0,), True, 0), ((1,), True, 0)],

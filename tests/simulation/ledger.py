@@ -86,8 +86,8 @@ def _pause_after(trouble: _Trouble, until: datetime) -> timedelta:
 
 class _Member:
     """What the account says of a VM on a schedule. `since`: from when on slots are promised to it; `slot`: the latest
-    one, with the snapshots that the VM had before it; `not_in`: a run that it was not in, of a time that has not come
-    yet; the rest: whether a check was made for that slot."""
+    one, with the snapshots that the VM had before it; `not_in`: a run that it was not in, or in which it failed, of a
+    time that has not come yet; the rest: whether a check was made for that slot."""
 
     def __init__(self, policy: str, since: datetime) -> None:
         self.policy = policy
@@ -216,9 +216,11 @@ class Ledger:
     def clock_was_set(self, seconds: float) -> None:
         """The clock makes a step: what was promised before is void, and intervals keep their lengths."""
         step, now = timedelta(seconds=seconds), self.sim.now()
-        for member in self._members.values():
+        for vm, member in self._members.items():
             last_run = self._last_run(member)
-            member.not_in = last_run if now < last_run < member.since else None
+            slot = latest_slot(self._zone, self._rows("VMSS")[member.policy], last_run)
+            without = last_run < member.since or self._failed_for_good(vm, slot)
+            member.not_in = last_run if now < last_run and without else None
         for trouble in self._troubles:
             trouble.since += step
             trouble.until = trouble.until + step if trouble.until is not None else None
@@ -412,8 +414,9 @@ class Ledger:
         return last_run.year > 1970 and last_run <= now + A_MINUTE
 
     def _was_served_without(self, member: _Member, slot: datetime) -> bool:
-        """Whether the clock was ahead, the slot was served then, and the VM came only after that run. When the slot
-        comes again, the time of that run is right to the minute, and nothing tells that the VM came before."""
+        """Whether the clock was ahead, the slot was served then, and the VM came only after that run, or failed in it
+        for a reason that somebody had to remove. When the slot comes again, the time of that run is right to the
+        minute, and nothing tells that the VM came before, or that this is not the slot in which it failed."""
         last_run = member.not_in
         return last_run is not None and slot <= last_run <= slot + A_MINUTE and last_run == self._last_run(member)
 

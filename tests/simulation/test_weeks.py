@@ -205,6 +205,15 @@ def test_a_wrong_clock_that_doctor_does_not_name_is_seen(tmp_path: Path, monkeyp
     assert "14 clocks" in {lapse.check for lapse in world.ledger.lapses}
 
 
+def test_what_has_no_record_keeps_no_image_from_waiting_as_far_as_xapi_knows(tmp_path: Path) -> None:
+    world = Weeks(1, tmp_path, world_of([((0,), True, 0)], [HOURLY], [])._replace(quarters=4 * 4))
+    world.live()
+    assert not world.uncoalesced()
+    newest = world.snapshots_of(world.vms[0])[1]
+    world.sim.db.delete("VDI", world.disks_of(newest)[0])  # a dying xapi has forgotten it, and its image is there
+    assert world.uncoalesced() == {"sr 0"}
+
+
 def test_a_vm_that_is_not_tried_again_is_seen(tmp_path: Path) -> None:
     assert "11 tried again" in _lives(tmp_path, _nothing, DAILY, looks=110)
 
