@@ -114,6 +114,31 @@ def test_a_vm_that_had_failed_is_not_tried_again_either(pool: TestPool, catch_up
     assert len(pool.snapshots(vm)) == catch_up
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_its_last_run_failed_in_is_told_after_a_change_until_it_is_made_good(pool: TestPool, taken: bool) -> None:
+    pool.settings = Settings(timezone="UTC", catch_up_changed=False)
+    vms = [pool.vm(name, [pool.sr()]) for name in ("one", "two")]
+    daily: Dict[str, Any] = {"frequency": "daily", "schedule": {"hour": "10", "min": "15"}, "retained_snapshots": "1"}
+    policy = pool.policy(vms, "daily", **daily)
+    pool.at(10, 15)
+    pool.tick()
+    error = {"method": "VM.destroy", "action": "error", "count": "0", "error": '["INTERNAL_ERROR", "stuck"]'}
+    pool.call("simulator.add_fault", error)
+    if not taken:
+        fail(pool, vms[0])
+    pool.at(10, 15, 3)
+    assert pool.tick().status == 1
+    pool.call("simulator.clear_faults")
+    pool.call("VMSS.set_schedule", policy, {"hour": "9", "min": "0"})
+    for minute in (30, 45):  # it waits for its next slot, and what could not be deleted is
+        pool.at(10, minute, 3)
+        pool.tick()
+    assert names(pool, policy) == 2 and len(pool.snapshots(vms[1])) == 1
+    assert [text for text in findings(pool) if "failed" in text] == ["last run of 'daily' failed: 2 of 2 VMs"] * (
+        not taken
+    )
+
+
 def test_where_the_notes_are_lost_nothing_is(pool: TestPool, weekly: str) -> None:
     (ref,) = pool.call("pool.get_all")
     pool.call("VMSS.set_enabled", weekly, True)

@@ -83,4 +83,9 @@ ONCE: Dict[str, Once] = {
     ),
     "a VM that had failed is not tried again by a schedule that was changed since": Once(10085, "", "catch_up_changed"),
     "a halted VM with disks that are left out is equal to its snapshot": Once(2277, "", "keep_halted left_out"),
+    "alerts of before the clocks were set back are dated later than the only run since": Once(
+        3742664381,
+        "2.124:clock_back:3335097868 2.410:vm_reassigned:2964043120 2.427:clock_back:2745873477 "
+        "3.21:sr_full:2906159833 6.15:vm_reassigned:2680207205 7.34:clock_back:180052884 7.38:killed_after:1001083494",
+    ),
 }

@@ -225,8 +225,9 @@ def courses_of(
             late = excuses.without_excused(session, policy, late, promise.slot)
         last = _of_last_run(policy, runs, now)
         matter = last
-        if promise.slot is not None and not late:
-            matter = promises.made_good(policy, last, partial(remains.anything, session, policy, left, now))
+        if not late:
+            anything = partial(remains.anything, session, policy, left, now)
+            matter = promises.made_good(last, promise.slot is not None, anything)
         told = promises.last_run(policy, matter, session.pool.uuid, session.moment)
         findings = told or [_calm(session, policy, last, now)]
         if promise.slot is not None and late:

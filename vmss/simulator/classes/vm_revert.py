@@ -58,7 +58,7 @@ def _create_vm(call: "Call", snapshot: str, gone: str) -> str:
         guest_metrics=NULL,
     )  # fmt: skip
     vm = db.create("VM", fields)
-    for sibling in {*db.pointing_at("VM", "snapshot_of", gone), snapshot}:
+    for sibling in dict.fromkeys([*db.pointing_at("VM", "snapshot_of", gone), snapshot]):
         db.set("VM", sibling, "snapshot_of", vm)
     refresh(db, vm)
     return vm
