@@ -68,3 +68,18 @@ def test_a_deletion_that_hangs_keeps_neither_the_alert_nor_the_next_slot_waiting
     assert parse_datetime(second[0]["timestamp"]) < FIRST + HOUR + timedelta(minutes=6)
     assert max(delays(pool, vm, 3)) < timedelta(minutes=1) and delays(pool, other, 3)[-1] < timedelta(minutes=1)
     assert "VMSS_SNAPSHOT_MISSED_EVENT" not in pool.names(policy)
+
+
+def test_what_hangs_together_is_passed_by_in_one_order_in_any_process(pool: TestPool) -> None:
+    # They were released in the order of a set, and so what had waited for them started in any order.
+    srs = [pool.sr("sr %d" % number) for number in range(8)]
+    hanging = [pool.vm("hangs %d" % number, srs[2 * number : 2 * number + 2]) for number in range(4)]
+    waiting = [pool.vm("waits %d" % number, [srs[2 * number]]) for number in range(4)]
+    pool.policy(hanging + waiting)
+    for vm in hanging:
+        hang(pool, "VM.snapshot", vm)
+    pool.simulator.set_time(FIRST)
+    pool.tick()
+    names = {pool.uuid("VM", vm): pool.call("VM.get_name_label", vm) for vm in waiting}
+    begun = [names.get(line[len("Processing VM: ") :]) for line in pool.log() if line.startswith("Processing VM: ")]
+    assert list(filter(None, begun))[:4] == ["waits 0", "waits 1", "waits 2", "waits 3"]

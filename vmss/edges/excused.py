@@ -21,7 +21,7 @@ def excused(
     if settings.of(policy).keep_halted:
         from vmss.edges.halted import unchanged  # most schedules do not ask for it
 
-        found = dict.fromkeys(unchanged(xapi, vms, now, settings.ways(policy)), HALTED)
+        found = dict.fromkeys(sorted(unchanged(xapi, vms, now, settings.ways(policy))), HALTED)
     found.update((vm.ref, NOT_RUNNING) for vm in vms if ONLY_RUNNING in vm.tags and not _ran(xapi, vm, slot))
     return found
 

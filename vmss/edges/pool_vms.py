@@ -47,7 +47,7 @@ class PoolVms:
     def of(self, policies: Sequence[Policy]) -> List[Vm]:
         """The same as read_vms."""
         records = self._all()
-        mine = {ref for policy in policies for ref in (*self._on.get(policy.ref, ()), *policy.vms)}
+        mine = dict.fromkeys(ref for policy in policies for ref in (*self._on.get(policy.ref, ()), *policy.vms))
         return vms_of(self._xapi, [(ref, records[ref]) for ref in mine if ref in records], policies)
 
     def members(self) -> Iterator[Tuple[Member, Mapping[str, Any]]]:

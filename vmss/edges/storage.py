@@ -95,7 +95,7 @@ def read_disks_of(xapi: Xapi, vms: Sequence[Vm]) -> Disks:
     for ref, record in _disks_in_use(xapi, in_use):
         with suppress(*MISREAD):
             disk = _disk(ref, record)
-            for vbd in unknown.intersection(disk.vbds):
+            for vbd in sorted(unknown.intersection(disk.vbds)):
                 unknown.discard(vbd)
                 if vbd not in cds:
                     found.setdefault(vbds[vbd], []).append(disk)

@@ -17,7 +17,7 @@ _DISKS_MAX = 1000
 def read(xapi: Xapi, vms: Mapping[str, Examined], settings: Settings) -> Dict[str, LeftOut]:
     """Those of these VMs, by their references, with such disks."""
     ways = {ref: settings.ways(vm.policy) for ref, vm in vms.items()}
-    prefixes = tuple({prefix for way in ways.values() for prefix in way.skip_disks})
+    prefixes = tuple(sorted({prefix for way in ways.values() for prefix in way.skip_disks}))
     suspects = _users(xapi, read_marked(xapi, prefixes)[:_DISKS_MAX], vms)
     disks = read_disks(xapi, suspects).of
     found = {}

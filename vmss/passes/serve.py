@@ -225,7 +225,8 @@ class Service:
     def _pass_by(self) -> None:
         """Let nothing wait for what hangs: neither operations on other SRs and hosts, nor the alert of a run for its
         deletions, nor the next slot of a policy for its run."""
-        for operation in self._operations.slow(_SLOW_S, most=_HANGS_S):
+        # In an order that does not depend on the process: what waits for them starts in it.
+        for operation in sorted(self._operations.slow(_SLOW_S, most=_HANGS_S)):
             self._engine.release(operation)
         self._tell(self._in_hand.settled())
         hangs = self._operations.slow(_HANGS_S) if self._next else set()
