@@ -1,7 +1,7 @@
 """Policies served side by side: admitted as there is room, nobody held up by another, room made where it is short."""
 
 import re
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Dict, List, Tuple
 
 import pytest
@@ -110,9 +110,22 @@ def test_a_run_by_hand_keeps_its_place_in_the_line(missing: bool) -> None:
     line = Line()
     line.add_first(Turn(policy, slots[0], forced=True, begun=began, missing=missing))
     assert line.add(Turn(policy, slots[1], begun=slots[1])) is None
-    (turn,) = line.take(2)
+    (turn,) = line.take(2, slots[1])
     # Who lacks the snapshot of the slot is asked for the latest one.
     assert turn == Turn(policy, slots[missing], forced=True, begun=began, missing=missing)
+
+
+def test_what_waits_until_it_is_too_late_is_not_served_but_by_hand() -> None:
+    slot = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)
+    policy = from_record(REF, record())._replace(late_limit=timedelta(hours=1))
+    for minutes, served in ((59, True), (60, False)):
+        line = Line()
+        line.add(Turn(policy, slot, begun=slot))
+        line.add(Turn(policy._replace(ref="OpaqueRef:other", late_limit=None), slot, begun=slot))
+        now = slot + timedelta(minutes=minutes)
+        assert [turn.policy.ref for turn in line.take(1, now)] == [REF if served else "OpaqueRef:other"]
+    line.add_first(Turn(policy, slot, forced=True, begun=slot))
+    assert len(line.take(1, now)) == 1
 
 
 def test_what_is_tried_again_does_not_take_the_place_of_the_next_slot(pool: TestPool) -> None:

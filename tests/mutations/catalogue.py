@@ -531,6 +531,12 @@ MUTATIONS: List[Mutation] = [
     *_of(
         "vmss/passes/line.py",
         ("who waits keeps its old slot", "waiting.slot >= turn.slot", "waiting.slot <= turn.slot", "service"),
+        (
+            "who waits until it is too late is served all the same",
+            "turn.forced or not turn.policy.lapsed(turn.slot, now)",
+            "True",
+            "service",
+        ),
     ),
     *_of(
         "vmss/passes/telling.py",

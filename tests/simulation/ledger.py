@@ -349,7 +349,7 @@ class Ledger:
         self._less_than_before(snapshots, now)
         self._gently(snapshots)
         self._left_over(now)
-        self._expired_now(snapshots, now)
+        self._expired_now(now)
         self._one_name_each(snapshots)
         self._told(now)
         self._had = {vm: frozenset(rows) for vm, rows in snapshots.items()}
@@ -566,9 +566,9 @@ class Ledger:
                 self._left_told.add(what)
         self.asked["13 finished"] = self.asked.get("13 finished", 0) + 1
 
-    def _expired_now(self, snapshots: Dict[str, Dict[str, Row]], now: datetime) -> None:
+    def _expired_now(self, now: datetime) -> None:
         """An expired snapshot that could not be deleted is tried again between runs, too, at pauses of up to a day."""
-        surplus = {ref for vm, rows in snapshots.items() for ref in self._surplus(vm, rows, now)}
+        surplus = self.surplus()
         self._expired = {ref: since for ref, since in self._expired.items() if ref in surplus}
         for ref, since in list(self._expired.items()):
             wait = LEFT_FOR + min(LONGEST_PAUSE, (now - since - LEFT_FOR) / 2)
@@ -577,6 +577,11 @@ class Ledger:
                 name = self._rows("VM")[ref]["name_label"]
                 self._ask("13 again", False, "%s has expired, could not be deleted, and is there since %s", name, since)
         self.asked["13 again"] = self.asked.get("13 again", 0) + 1
+
+    def surplus(self) -> Set[str]:
+        """The snapshots that schedules do not keep."""
+        now = self.sim.now()
+        return {ref for vm, rows in self.snapshots().items() for ref in self._surplus(vm, rows, now)}
 
     def _surplus(self, vm: str, rows: Dict[str, Row], now: datetime) -> List[str]:
         """The snapshots of a VM that its schedule does not keep."""

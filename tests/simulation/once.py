@@ -83,6 +83,12 @@ ONCE: Dict[str, Once] = {
     ),
     "a VM that had failed is not tried again by a schedule that was changed since": Once(10085, "", "catch_up_changed"),
     "a halted VM with disks that are left out is equal to its snapshot": Once(2277, "", "keep_halted left_out"),
+    "a run waits for the earlier one of its schedule until it is too late for its slot": Once(
+        1795912000252,
+        "1.4:snapshot_pinned:1832750861 5.50:stop_asked:3361709518 6.47:clock_forward:3305913316 "
+        "6.55:clock_forward:321334142",
+        "late_limit",
+    ),
     "alerts of before the clocks were set back are dated later than the only run since": Once(
         3742664381,
         "2.124:clock_back:3335097868 2.410:vm_reassigned:2964043120 2.427:clock_back:2745873477 "

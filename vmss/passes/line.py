@@ -1,6 +1,7 @@
 """The turns that are due and not yet in hand, in their order."""
 
 from collections import OrderedDict
+from datetime import datetime
 from typing import Iterator, List, Optional, Sequence
 
 from vmss.core.turn import Turn
@@ -38,9 +39,12 @@ class Line:
         self._turns[turn.policy.ref] = turn
         self._turns.move_to_end(turn.policy.ref, last=False)
 
-    def take(self, most: int) -> Sequence[Turn]:
-        """Take so many turns out of the line, or all, if there are fewer."""
+    def take(self, most: int, now: datetime) -> Sequence[Turn]:
+        """Take so many turns out of the line, or all, if there are fewer; without those for which it has become too
+        late while they waited, of which the next tick tells."""
         taken: List[Turn] = []
         while self._turns and len(taken) < most:
-            taken.append(self._turns.popitem(last=False)[1])
+            turn = self._turns.popitem(last=False)[1]
+            if turn.forced or not turn.policy.lapsed(turn.slot, now):
+                taken.append(turn)
         return taken

@@ -188,7 +188,9 @@ class Service:
         most = self._context.settings.max_policies
         while self._waiting and len(self._in_hand.policies) < most and self._hooks.may_admit():
             room = most - len(self._in_hand.policies)
-            turns = self._waiting.take(room)
+            turns = self._waiting.take(room, self._context.now())
+            if not turns:
+                break
             self._batches.next()
             self._note_in_hand(turns)
             self._sign.show(lasting=True)  # before the first snapshot
