@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.pool import TestPool
 from tests.test_late import findings
 from tests.test_owed import fail
-from vmss.core import changes
+from vmss.core import changes, messages
 from vmss.core.changes import Known
 from vmss.core.frequencies import Schedule
 from vmss.core.policy import Policy
@@ -137,6 +137,17 @@ def test_what_its_last_run_failed_in_is_told_after_a_change_until_it_is_made_goo
     assert [text for text in findings(pool) if "failed" in text] == ["last run of 'daily' failed: 2 of 2 VMs"] * (
         not taken
     )
+
+
+def test_that_nobody_could_log_in_at_the_first_slot_of_a_schedule_is_told_at_once(pool: TestPool) -> None:
+    policy = pool.policy(
+        [pool.vm("one", [pool.sr()])], "daily", frequency="daily", schedule={"hour": "10", "min": "15"}
+    )
+    pool.at(10, 16)
+    body = messages.body(messages.LOGON_FAILURE, "No session")
+    pool.call("message.create", messages.LOGON_FAILURE, "1", "VMSS", pool.uuid("VMSS", policy), body)
+    pool.at(10, 20)  # too early for a snapshot to be late
+    assert any("last run of 'daily' failed" in text for text in findings(pool))
 
 
 def test_where_the_notes_are_lost_nothing_is(pool: TestPool, weekly: str) -> None:

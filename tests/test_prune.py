@@ -417,7 +417,7 @@ def test_snapshots_that_others_made_pinned_ones_and_those_that_name_no_vm_stay(
     assert "by hand" in [pool.call("VM.get_name_label", ref) for ref in left_of]
 
 
-def test_vms_and_snapshots_are_not_asked_one_by_one_which_belong_together(pool: TestPool, left: Dict[str, str]) -> None:
+def test_no_vm_and_no_snapshot_is_asked_by_itself_on_which_schedule_it_is(pool: TestPool, left: Dict[str, str]) -> None:
     path = str(pool.folder / "front.sock")
     front = Front(path, pool.socket)
     run(Request(prune=Prune(DELETED)), pool.surroundings(place=pool.place._replace(xapi="unix:" + path)))

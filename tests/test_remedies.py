@@ -54,7 +54,7 @@ ELSEWHERE = {
     "correct it: VMSS_XAPI is…": "test_no_session.py: test_a_ca_file_that_is_none",
     "put our RPM in its place…": "test_packaging.py: test_installing_from_files_is_refused_beside_a_package",
     "upgrade it: rpm -U ": "test_packaging.py: test_installing_from_files_is_refused_beside_a_package",
-    "Take one of the VMs that have none of the latest slot…": "test_killed.py: "
+    "Snapshot the VMs that have none of the latest slot…": "test_killed.py: "
     "test_a_run_by_hand_that_is_told_to_stop_tells_what_it_did_and_promises_nothing",
     "What it said is in /var/log/VMSSlog. Mend it…": "test_hooks.py: test_a_hook_that_fails_before_a_snapshot",
     "chown root {0} && chmod go-w {0}": "test_hooks.py: test_what_the_doctor_says_about_a_hook_mends_it",

@@ -93,15 +93,6 @@ def test_a_slot_that_passes_while_its_policy_waits_for_another_is_missed_and_sai
     assert pool.last_run(policy) > eleven and taken_at(pool, vm) > eleven
 
 
-def test_a_slot_that_becomes_too_late_in_the_line_is_missed_and_said_so(pool: TestPool) -> None:
-    policy, vm = behind_one_that_hangs(pool, min="15")
-    pool.settings = pool.settings._replace(late_limit=1800)
-    pool.at(10, 15)
-    pool.tick()
-    assert pool.names(policy) == ["VMSS_SNAPSHOT_MISSED_EVENT", "VMSS_SNAPSHOT_SUCCEEDED"]
-    assert "Missed: 2026-03-02 10:15:00 (UTC)." in pool.alerts(policy)[0]["body"]
-
-
 @pytest.mark.parametrize("missing", [False, True])
 def test_a_run_by_hand_keeps_its_place_in_the_line(missing: bool) -> None:
     began = datetime(2026, 3, 2, 10, 20, tzinfo=UTC)
@@ -110,22 +101,42 @@ def test_a_run_by_hand_keeps_its_place_in_the_line(missing: bool) -> None:
     line = Line()
     line.add_first(Turn(policy, slots[0], forced=True, begun=began, missing=missing))
     assert line.add(Turn(policy, slots[1], begun=slots[1])) is None
-    (turn,) = line.take(2, slots[1])
+    (turn,) = line.take(2)
     # Who lacks the snapshot of the slot is asked for the latest one.
     assert turn == Turn(policy, slots[missing], forced=True, begun=began, missing=missing)
 
 
-def test_what_waits_until_it_is_too_late_is_not_served_but_by_hand() -> None:
+def test_what_waits_until_it_is_too_late_leaves_the_line_but_not_a_run_by_hand() -> None:
     slot = datetime(2026, 3, 2, 10, 15, tzinfo=UTC)
     policy = from_record(REF, record())._replace(late_limit=timedelta(hours=1))
-    for minutes, served in ((59, True), (60, False)):
+    for minutes, late in ((59, []), (60, [REF])):
         line = Line()
         line.add(Turn(policy, slot, begun=slot))
         line.add(Turn(policy._replace(ref="OpaqueRef:other", late_limit=None), slot, begun=slot))
         now = slot + timedelta(minutes=minutes)
-        assert [turn.policy.ref for turn in line.take(1, now)] == [REF if served else "OpaqueRef:other"]
+        assert [turn.policy.ref for turn in line.take_late(now)] == late
+        assert [turn.policy.ref for turn in line] == [ref for ref in (REF, "OpaqueRef:other") if ref not in late]
     line.add_first(Turn(policy, slot, forced=True, begun=slot))
-    assert len(line.take(1, now)) == 1
+    assert not line.take_late(now) and len(line) == 2
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_of_what_waited_until_it_was_too_late_the_same_pass_tells(pool: TestPool, ran: bool) -> None:
+    policy, _ = behind_one_that_hangs(pool, min="15")
+    pool.settings = pool.settings._replace(late_limit=1200)
+    if not ran:
+        pool.call("VMSS.set_frequency", policy, "daily")
+        pool.call("VMSS.set_schedule", policy, {"hour": "10", "min": "15"})
+    else:
+        pool.call("VMSS.set_last_run_time", policy, "20260302T09:15:10Z")
+    pool.at(10, 15)
+    pool.tick()
+    assert pool.names(policy) == ["VMSS_SNAPSHOT_MISSED_EVENT"] + ["VMSS_SNAPSHOT_SUCCEEDED"] * ran  # of 11:15
+    assert pool.alerts(policy)[0]["body"].count("2026-03-02 10:15:00") == 1
+    for minute in (30, 45):
+        pool.at(12, minute)
+        pool.tick()
+    assert pool.names(policy).count("VMSS_SNAPSHOT_MISSED_EVENT") == 1
 
 
 def test_what_is_tried_again_does_not_take_the_place_of_the_next_slot(pool: TestPool) -> None:

@@ -103,6 +103,12 @@ def test_whatever_happens_the_numbers_agree_and_a_snapshot_that_was_seen_stays(
         assert 0 <= place.seconds <= watched.seconds_left(seen, now)
 
 
+def test_a_vm_with_disks_on_several_repositories_counts_on_each_with_its_share() -> None:
+    job = SeenJob("v", "u", "vm", "r", frozenset(["sr0", "sr1"]), 8.0, 0.5)
+    seen = Seen(START, START, {"r": SeenRun("r", "nightly", START, START, 60.0, 1)}, {"v": job})
+    assert [place.seconds for place in watched.places(seen, START)] == [4.0, 4.0]
+
+
 @settings(max_examples=60, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     st.lists(EVENTS, max_size=12),

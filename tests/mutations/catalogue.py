@@ -533,8 +533,8 @@ MUTATIONS: List[Mutation] = [
         ("who waits keeps its old slot", "waiting.slot >= turn.slot", "waiting.slot <= turn.slot", "service"),
         (
             "who waits until it is too late is served all the same",
-            "turn.forced or not turn.policy.lapsed(turn.slot, now)",
-            "True",
+            "not turn.forced and turn.policy.lapsed(turn.slot, now)",
+            "False",
             "service",
         ),
     ),

@@ -43,7 +43,9 @@ _DISKS_ONLY = (
     "its snapshots without memory: %s." % _NO_MEMORY
 )
 _SET_TYPE = "Set the schedule's type: vmss xe vmss-param-set type=snapshot uuid=SCHEDULE."
-_AGAIN = "The next run takes it; to have it now: vmss run --policy SCHEDULE --missing."
+_AGAIN = (
+    "The next run takes it; if it has none of the latest slot, this does now: vmss run --policy SCHEDULE --missing."
+)
 _UNATTACHED = "Which one, and the command that attaches it: vmss doctor."
 _SM = "See /var/log/SMlog on the coordinator."
 
@@ -158,7 +160,7 @@ CATALOGUE = {
     "VMSS_RUN_STOPPED": Failure(
         PERMANENT,
         "The run was stopped before the VM had its snapshot",
-        "Take one of the VMs that have none of the latest slot: vmss run --policy SCHEDULE --missing.",
+        "Snapshot the VMs that have none of the latest slot: vmss run --policy SCHEDULE --missing.",
     ),
     "VMSS_NO_ROOM": Failure(
         OPERATOR,

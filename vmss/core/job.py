@@ -122,10 +122,9 @@ class Job(NamedTuple):
         """What goes if the new snapshot does not fail, and everything can be deleted."""
         return self.expired if self.more is None else self.expired[: self.more + 1]
 
-    @property
-    def share(self) -> float:
-        """The part of the time of its snapshot for which it works on each of its tokens."""
-        return claim(self.take, self.tokens).parts / WHOLE
+    def share(self, alone: bool) -> float:
+        """The part of the time of its snapshot for which it occupies each of its tokens. `alone`: see `claim`."""
+        return claim(self.take, self.tokens, alone).parts / WHOLE
 
 
 class State(NamedTuple):

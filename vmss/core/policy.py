@@ -43,7 +43,7 @@ class Policy(NamedTuple):
     changed: Optional[datetime] = None
 
     def lapsed(self, slot: datetime, now: datetime) -> bool:
-        """Whether it is too late for a slot. The tick of the slot is never too late."""
+        """Whether it is too late for a slot. The tick of the slot never comes too late."""
         return self.late_limit is not None and now >= slot + max(self.late_limit, TICK_INTERVAL)
 
     def ran(self, now: datetime) -> Optional[datetime]:

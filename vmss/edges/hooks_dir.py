@@ -8,7 +8,7 @@ import os
 import stat
 from typing import Dict, Iterator, List, NamedTuple
 
-from vmss.core.hooks import PHASES, phase_of
+from vmss.core.hooks import BEFORE_VM, PHASES, phase_of
 from vmss.core.text import one_line
 from vmss.edges.shell import shell_word
 
@@ -34,6 +34,11 @@ class Found(NamedTuple):
     def number(self) -> int:
         """The number of hooks."""
         return sum(map(len, self.hooks.values()))
+
+
+def freeze_guests(path: str) -> bool:
+    """Whether hooks in a directory may have guests stand still until their snapshots are taken."""
+    return bool(path and read_hooks(path).hooks[BEFORE_VM])
 
 
 def read_hooks(path: str) -> Found:

@@ -1,4 +1,4 @@
-"""The VMs that can be on a schedule, for what asks for more than those of a schedule; conditions of queries for VMs."""
+"""The VMs that can be on a schedule, and the conditions that queries for VMs and snapshots share."""
 
 from typing import Any, Iterator, List, Mapping, Sequence
 
@@ -18,9 +18,9 @@ ON_SCHEDULE = '(field "is_a_snapshot" = "false") and (not (field "snapshot_sched
 # A client that sets an empty reference has it stored as it is.
 NO_SCHEDULE = '(field "snapshot_schedule" = "%s") or (field "snapshot_schedule" = "")' % NULL
 SCHEDULED = '(field "is_a_snapshot" = "true") and (field "is_vmss_snapshot" = "true")'
-# On which nothing is in progress. A map is stored as an S-expression, and this is the empty one; so is a set.
+# On which nothing is in progress. xapi stores maps and sets as S-expressions; this is the empty one.
 AT_REST = 'field "current_operations" = "()"'
-# xapi cannot look for one of several tags.
+# With any tag: xapi cannot look for one of several.
 TAGGED = 'not (field "tags" = "()")'
 
 

@@ -112,9 +112,9 @@ SETTINGS: Tuple[Setting, ...] = (
         "late_limit",
         forms.number_or_empty(0, 604800),
         "Seconds after a slot for which it is served at all: one that was missed for longer is told, and not made up "
-        "for, and VMs that failed are not tried again. The tick of the slot always serves it, unless it waits for "
-        "other schedules for longer. Empty: a missed slot is made up for however late, and VMs are tried again for a "
-        "day. The next slot ends both.",
+        "for, and VMs that failed are not tried again. The tick of the slot serves it, unless the pass cannot begin "
+        "its run within that time, for other schedules or hooks. Empty: a missed slot is made up for however late, "
+        "and VMs are tried again for a day. The next slot ends both.",
         schedule=True,
     ),
     Setting(

@@ -12,6 +12,7 @@ from vmss.core.turn import Turn
 from vmss.core.vms import Disk, Vm
 from vmss.core.ways import ONLY_RUNNING
 from vmss.edges import storage
+from vmss.edges.hooks_dir import freeze_guests
 from vmss.edges.pool_vms import PoolVms
 from vmss.edges.vms import read_vms, with_snapshots
 from vmss.insight import history, policies
@@ -24,10 +25,12 @@ _SLOTS_ASKED = (2 * history.RUNS_ASKED, 24 * history.RUNS_ASKED)
 
 
 class Work(NamedTuple):
-    """The load of a policy, and each of its VMs with the job of its run; without those that cannot be understood."""
+    """The load of a policy, and each of its VMs with the job of its run; without those that cannot be understood.
+    `alone`: snapshots share no storage repository, because guests may stand still until they are taken."""
 
     load: Load
     jobs: Tuple[Tuple[Vm, Job], ...]
+    alone: bool
 
 
 def read_loads(
@@ -49,6 +52,7 @@ def read_work(
         if not vm.misread:
             vms.setdefault(vm.policy, []).append(vm)
     disks = storage.read_disks_of(session.xapi, [vm for of_policy in vms.values() for vm in of_policy])
+    alone = session.settings.sync_hook or freeze_guests(session.settings.hooks_dir)
     found = []
     for policy in active:
         expiries = [Expiry(vm, Turn(policy, now), False, ()) for vm in vms.get(policy.ref, ())]
@@ -59,13 +63,13 @@ def read_work(
         work: Dict[str, float] = {}  # seconds, by resource, each of which does one thing at a time
         for _, job in served:
             for resource in job.tokens:
-                work[resource] = work.get(resource, 0.0) + job.seconds * job.share
+                work[resource] = work.get(resource, 0.0) + job.seconds * job.share(alone)
         past = _durations(session, policy, now)
         longest = max([*work.values(), *(job.seconds for _, job in served)], default=0.0)
         seconds = history.median_duration(past) if past else longest
         pieces = [piece for expiry, job in served for piece in _pieces(expiry, job, disks.of, suspend_sr)]
         load = Load(policy, max(1.0, seconds), len(past), frozenset(work), tuple(pieces), len(excused))
-        found.append(Work(load, tuple((expiry.vm, job) for expiry, job in zip(expiries, jobs))))
+        found.append(Work(load, tuple((expiry.vm, job) for expiry, job in zip(expiries, jobs)), alone))
     return found
 
 

@@ -120,15 +120,14 @@ def missed(policy: Policy, promised: Promise, in_hand: bool, moment: Moment) -> 
 
 def made_good(runs: Sequence[Run], promised: bool, anything: Callable[[Run], bool]) -> List[Run]:
     """Of the messages about the last run of a policy, of whose VMs none is late, those that still matter: `anything`
-    tells of a run that failed whether anything is left of what it failed in. `promised`: each VM has the snapshot that
-    was, so that it matters no more which were not taken. Where the schedule was changed since, nothing is promised."""
-    kept = (messages.SUCCEEDED,) if promised else (messages.SUCCEEDED, messages.MISSED_EVENT)
-    return [
-        run for run in runs if run.name in kept or (run.name == messages.FAILED and _matters(run, promised, anything))
-    ]
+    tells of a run that failed whether anything is left of what it failed in. `promised`: a slot is promised, and each
+    VM has its snapshot; so what no run took for it no longer matters."""
+    return [run for run in runs if run.name == messages.SUCCEEDED or _matters(run, promised, anything)]
 
 
 def _matters(run: Run, promised: bool, anything: Callable[[Run], bool]) -> bool:
+    if run.name != messages.FAILED:  # it took no snapshot at all
+        return not promised
     if not promised and (run.counts is None or run.counts.snapshotted < run.counts.vms):
         return True
     return not only_lacked(run) and anything(run)

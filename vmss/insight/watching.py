@@ -161,7 +161,7 @@ class Watch:
             vms = with_snapshots(session.xapi, vms)
         out = excused(session.xapi, session.settings, policy, vms, now)
         return tuple(
-            SeenJob(vm.ref, vm.uuid, vm.name or vm.uuid, policy.uuid, job.tokens, job.seconds, job.share)
+            SeenJob(vm.ref, vm.uuid, vm.name or vm.uuid, policy.uuid, job.tokens, job.seconds, job.share(work.alone))
             for vm, job in work.jobs
             if vm.ref not in out
         )

@@ -35,11 +35,12 @@ def notes_of(turns: Iterable[Turn]) -> Dict[str, Any]:
 
 
 def came_of_it(policy: Optional[str], runs: Sequence[Served], worked: bool) -> str:
-    """What is said more to who started the run of a policy by hand, if its pass loses xapi after these runs; `worked`:
-    it has begun one more."""
+    """What to add for the person who started the run of a policy by hand, if its pass loses xapi after these runs;
+    `worked`: it has begun one more."""
     mine = [served for served in runs if served.turn.policy.uuid == policy]
     if mine:
-        return "; the run had come to its end before: %s" % totals(mine)
+        ended = "been stopped" if any(served.dropped for served in mine) else "come to its end"
+        return "; the run had %s before: %s" % (ended, totals(mine))
     by_hand = policy is not None and worked
     return "; the run was cut off, and the next pass raises an alert that says how far it came" if by_hand else ""
 

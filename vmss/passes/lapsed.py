@@ -16,20 +16,23 @@ from vmss.passes.context import Context
 def tell_lapsed(context: Context, due: Due) -> None:
     """Tell of the slots of these policies, in the log and by an alert, once; and forget what was told of policies that
     are gone."""
-    alerts = Alerts(context.xapi, context.clock, context.log)
     for turn in due.lapsed:
-        text = messages.not_made_up(stated(turn.slot, context.log.zone), turn.policy.uuid)
-        context.log(
-            "The slot %s of policy %s is not made up for: it is too late"
-            % (format_datetime(turn.slot), turn.policy.uuid)
-        )
-        alerts.create_once(messages.MISSED_EVENT, turn.policy.uuid, text, turn.slot, text.split("\n")[0])
-        _note(context, turn)
+        tell(context, turn)
     known = {policy.uuid for policy in due.idle} | {turn.policy.uuid for turn in due.turns}
     known |= {uuid for uuid, _ in due.errors}
     for key in context.pool.other_config:
         if key.startswith(LAPSED_PREFIX) and key[len(LAPSED_PREFIX) :] not in known:
             _write(context, "remove_from_other_config", key)
+
+
+def tell(context: Context, turn: Turn) -> None:
+    """Tell of the slot of one policy, and note that it is told."""
+    slot, policy = turn.slot, turn.policy.uuid
+    text = messages.not_made_up(stated(slot, context.log.zone), policy)
+    context.log("The slot %s of policy %s is not made up for: it is too late" % (format_datetime(slot), policy))
+    alerts = Alerts(context.xapi, context.clock, context.log)
+    alerts.create_once(messages.MISSED_EVENT, policy, text, slot, text.split("\n")[0])
+    _note(context, turn)
 
 
 def _note(context: Context, turn: Turn) -> None:

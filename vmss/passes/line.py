@@ -39,12 +39,17 @@ class Line:
         self._turns[turn.policy.ref] = turn
         self._turns.move_to_end(turn.policy.ref, last=False)
 
-    def take(self, most: int, now: datetime) -> Sequence[Turn]:
-        """Take so many turns out of the line, or all, if there are fewer; without those for which it has become too
-        late while they waited, of which the next tick tells."""
+    def take(self, most: int) -> Sequence[Turn]:
+        """Take so many turns out of the line, or all, if there are fewer."""
         taken: List[Turn] = []
         while self._turns and len(taken) < most:
-            turn = self._turns.popitem(last=False)[1]
-            if turn.forced or not turn.policy.lapsed(turn.slot, now):
-                taken.append(turn)
+            taken.append(self._turns.popitem(last=False)[1])
         return taken
+
+    def take_late(self, now: datetime) -> Sequence[Turn]:
+        """Take those turns out of the line for whose slots it has become too late while they waited. A run by hand is
+        for no slot."""
+        late = [turn for turn in self if not turn.forced and turn.policy.lapsed(turn.slot, now)]
+        for turn in late:
+            del self._turns[turn.policy.ref]
+        return late

@@ -184,13 +184,13 @@ class Service:
             self._teller.restricted(due.restricted)
             self._line_up(due.turns)
         self._take_over_requests()
+        for turn in self._waiting.take_late(self._context.now()):
+            self._teller.too_late(turn)
         admitted = False
         most = self._context.settings.max_policies
         while self._waiting and len(self._in_hand.policies) < most and self._hooks.may_admit():
             room = most - len(self._in_hand.policies)
-            turns = self._waiting.take(room, self._context.now())
-            if not turns:
-                break
+            turns = self._waiting.take(room)
             self._batches.next()
             self._note_in_hand(turns)
             self._sign.show(lasting=True)  # before the first snapshot

@@ -205,6 +205,14 @@ class Teller:
             before = timedelta(seconds=1)
             self._missed(turn.policy, turn.slot - before, until - before)
 
+    def too_late(self, turn: Turn) -> None:
+        """A turn has waited for so long that it is too late for its slot. Of one that tries again the run was told
+        already."""
+        if not turn.again:
+            from vmss.passes.lapsed import tell  # most passes have none
+
+            tell(self._context, turn)
+
     def _missed(self, policy: Policy, after: datetime, ended: datetime) -> None:
         """The slots of a policy after an instant, up to the end of a run, are missed."""
         slots: List[str] = []

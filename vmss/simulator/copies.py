@@ -23,8 +23,9 @@ PATTERNS_OF_HOST = 24
 def build_large_pool(
     sim: "Simulator", hosts: int = 2, srs: int = 2, vms: int = 6, disks: int = 2, seed: int = 1
 ) -> Pool:
-    """The pool of `build_pool`, whose VMs beyond the first hundred or so are copies of these."""
-    # Names, power states and the SRs of disks come again after so many VMs.
+    """The pool of `build_pool`, whose VMs beyond the first ones are copies of these."""
+    # Names, power states (two of three VMs run; 3 divides the number of roles) and the SRs of disks come again after
+    # so many VMs.
     period = len(ROLES) * srs // gcd(len(ROLES), srs) if srs else len(ROLES)
     first = period * -(-max(PATTERNS_MIN, PATTERNS_OF_HOST * hosts) // period)
     pool = build_pool(sim.call, hosts, srs, min(vms, first), disks, seed, room=vms)
