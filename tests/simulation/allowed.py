@@ -95,7 +95,9 @@ class Allowed:
         self._unchanged: Set[str] = set()  # halted VMs that were unchanged as this pass began
         self._tags: Dict[str, Set[str]] = {}  # as this pass began
         self._disks: Dict[str, Set[str]] = {}  # the same
-        self._forms: Dict[str, Tuple[Any, ...]] = {}  # what makes a schedule another one, as it was last seen
+        self._forms: Dict[str, Tuple[Any, ...]] = {}  # what makes a schedule another one, as a pass last noted it
+        self._begun_with: Dict[str, Tuple[Any, ...]] = {}  # what they are as this pass begins
+        self._changed_meanwhile: Set[str] = set()  # the schedules that have changed in the last pass
         self._changed: Dict[str, datetime] = {}  # when a pass first saw that it was changed, at the latest
         self._noted: Dict[str, datetime] = {}  # the same, where it is certain that the pass noted it
         self._notes = False  # whether the last pass came to noting what the schedules are
@@ -144,10 +146,11 @@ class Allowed:
         self.thins = self.thins or any(tag.startswith(KEEP) for tags in self._tags.values() for tag in tags)
         self._disks = {ref: self._disks_of(ref) for ref in self._vms()}
         self._unchanged = {vm for vm in self._vms() if self._halts and self._is_unchanged(vm, now)}
-        for ref, form in self._forms_now().items():
+        self._begun_with = self._forms_now()
+        for ref, form in self._begun_with.items():
             if self._forms.get(ref, form) != form:
                 self._changed[ref] = now
-                if self._notes:
+                if self._notes and ref not in self._changed_meanwhile:
                     self._noted[ref] = now
                 else:
                     self._noted.pop(ref, None)
@@ -158,7 +161,11 @@ class Allowed:
             if self._forms.get(ref, form) != form and self._changed.get(ref, it.began) <= it.began:
                 self._changed[ref] = max(self._sim.now(), it.began)
                 self._noted.pop(ref, None)
-        self._forms, self._notes = self._forms_now(), status[:1] in "01"
+        self._notes = status[:1] in "01"
+        # What changes in a pass may be new to the next one, and so may all, if the pass came to no note.
+        if self._notes:
+            self._forms = self._begun_with
+            self._changed_meanwhile = {ref for ref, form in self._forms_now().items() if self._forms.get(ref) != form}
         for ref, row in self._rows("VM").items():
             if row["is_a_snapshot"] and row["is_vmss_snapshot"] and ref not in before:
                 yield from self._has_its_disks(ref, row, it)

@@ -562,7 +562,7 @@ class Observer:
         moved = vm not in self._members.get(policy, ())
         served = slot is not None and any(it.vm == vm and it.time >= slot for it in self._kept.values())
         # A run whose snapshots were not even tried has no name: each tick that the pass has lived through may be one.
-        ticks = int((self._latest - self._began).total_seconds()) // 900
+        ticks = int(self._latest.timestamp()) // 900 - int(self._began.timestamp()) // 900
         runs = max(1, len(self._names.get(vm, ())) + (served or moved)) + ticks
         # And each of which the pass has told.
         runs = max(runs, 1 + len(self._said.get(str(self._rows("VMSS").get(policy, {}).get("uuid")), ())))
