@@ -184,7 +184,7 @@ class Service:
             self._teller.restricted(due.restricted)
             self._line_up(due.turns)
         self._take_over_requests()
-        for turn in self._waiting.take_late(self._context.now()):
+        for turn in self._waiting.take_late(self._context.now()) if self._waiting else ():
             self._teller.too_late(turn)
         admitted = False
         most = self._context.settings.max_policies
