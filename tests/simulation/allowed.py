@@ -157,7 +157,8 @@ class Allowed:
 
     def ended(self, status: str, before: Dict[str, Any], it: Moment) -> Found:
         """It has ended; `before` has the scheduled snapshots of its beginning."""
-        for ref, form in self._forms_now().items():
+        forms = self._forms_now()
+        for ref, form in forms.items():
             if self._forms.get(ref, form) != form and self._changed.get(ref, it.began) <= it.began:
                 self._changed[ref] = max(self._sim.now(), it.began)
                 self._noted.pop(ref, None)
@@ -165,7 +166,7 @@ class Allowed:
         # What changes in a pass may be new to the next one, and so may all, if the pass came to no note.
         if self._notes:
             self._forms = self._begun_with
-            self._changed_meanwhile = {ref for ref, form in self._forms_now().items() if self._forms.get(ref) != form}
+            self._changed_meanwhile = {ref for ref, form in forms.items() if self._forms.get(ref) != form}
         for ref, row in self._rows("VM").items():
             if row["is_a_snapshot"] and row["is_vmss_snapshot"] and ref not in before:
                 yield from self._has_its_disks(ref, row, it)

@@ -38,11 +38,11 @@ class Found(NamedTuple):
 
 def freeze_guests(path: str) -> bool:
     """Whether hooks in a directory may have guests stand still until their snapshots are taken."""
-    return bool(path and read_hooks(path).hooks[BEFORE_VM])
+    return bool(read_hooks(path).hooks[BEFORE_VM])
 
 
 def read_hooks(path: str) -> Found:
-    """The hooks in a directory. One that does not exist has none."""
+    """The hooks in a directory. One that does not exist has none, and so has an empty path."""
     hooks: Dict[str, List[str]] = {phase: [] for phase in PHASES}
     try:
         names = sorted(os.listdir(path))[:_ENTRIES_MAX]

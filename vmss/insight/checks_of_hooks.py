@@ -11,9 +11,8 @@ from vmss.insight.findings import OK, WARNING, Finding
 def hooks(case: Case) -> Iterator[Finding]:
     """Whether every program in the directory of hooks can be started, and the secret of the VM sync hook be read."""
     settings = case.settings
-    found = read_hooks(settings.hooks_dir) if settings.hooks_dir else None
-    wrong = [] if found is None else found.refused
-    for refused in wrong:
+    found = read_hooks(settings.hooks_dir)
+    for refused in found.refused:
         yield Finding(
             WARNING, "hooks", "a hook is not run: %s" % refused.why, one_line(refused.path, 300), refused.remedy
         )
@@ -25,7 +24,6 @@ def hooks(case: Case) -> Iterator[Finding]:
         except NoSecret as error:
             yield Finding(WARNING, "hooks", "no guest is asked before its snapshot", str(error), error.remedy)
             return
-    if not wrong:
-        number = 0 if found is None else found.number
-        text = "hooks: %d" % number if number else "there are no hooks"
+    if not found.refused:
+        text = "hooks: %d" % found.number if found.number else "there are no hooks"
         yield Finding(OK, "hooks", text, one_line(settings.hooks_dir, 300))

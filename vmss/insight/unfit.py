@@ -36,13 +36,17 @@ class Fitness:
         self._session = session
         self._policies = [policy for policy in policies if policy.enabled]
         self._pool_vms = pool_vms
+        self._examined: Optional[Dict[str, Examined]] = None
         self._unfit: Optional[Dict[str, Unfit]] = None
         self._unattached: Optional[List[Blocked]] = None
 
     @property
     def examined(self) -> Dict[str, Examined]:
         """The VMs that are asked about, by their references."""
-        return {ref: Examined(policy, record) for policy in self._policies for ref, record in self._pool_vms.on(policy)}
+        if self._examined is None:
+            vms = ((ref, policy, record) for policy in self._policies for ref, record in self._pool_vms.on(policy))
+            self._examined = {ref: Examined(policy, record) for ref, policy, record in vms}
+        return self._examined
 
     @property
     def unfit(self) -> Dict[str, Unfit]:

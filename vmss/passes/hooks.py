@@ -19,7 +19,6 @@ from vmss.core.hooks import (
     BEFORE_VM,
     LOST,
     OK,
-    PHASES,
     Subject,
     slot_text,
     told_after,
@@ -33,7 +32,7 @@ from vmss.core.turn import Turn
 from vmss.core.vms import Vm
 from vmss.edges import stop
 from vmss.edges.children import Child, look_after
-from vmss.edges.hooks_dir import Found, read_hooks
+from vmss.edges.hooks_dir import read_hooks
 from vmss.edges.lock import LockDirectory, LockError
 from vmss.edges.xapi import Refused, Unanswered
 from vmss.passes.chain import Chain, Commands
@@ -73,7 +72,7 @@ class Hooks:
         self._directory = directory
         self._name = context.pool.uuid + HOOKS_SUFFIX
         self._noted: Dict[str, Any] = directory.read(self._name)
-        self._commands = Commands(context.settings, context.log, _found(context.settings.hooks_dir))
+        self._commands = Commands(context.settings, context.log, read_hooks(context.settings.hooks_dir))
         self._policies: Dict[str, Tuple[str, str, str]] = {}  # uuid, name and slot, by reference
         self._sync: Dict[str, str] = {}  # by VM
         self._tries: Dict[int, _Try] = {}  # by job, until the try has ended
@@ -293,10 +292,6 @@ class Hooks:
             self._directory.keep(self._name, self._noted)
         except LockError as error:  # a full disk
             self._context.log(str(error))
-
-
-def _found(path: str) -> Found:
-    return read_hooks(path) if path else Found({phase: [] for phase in PHASES}, [])
 
 
 def _written(subject: Subject) -> Dict[str, str]:
