@@ -49,7 +49,10 @@ class Screen:
     def __init__(self, columns: int, lines: int, *words: str, **environment: str) -> None:
         self._master, slave = pty.openpty()
         self.resize(columns, lines)
-        variables = dict(dict(os.environ, PYTHONPATH=str(ROOT), TERM="xterm"), **environment)
+        variables = dict(os.environ, PYTHONPATH=str(ROOT), TERM="xterm")
+        for name in ("COLUMNS", "LINES"):  # they would count before the terminal's own size
+            variables.pop(name, None)
+        variables.update(environment)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "vmss"] + list(words),
             env=variables,
