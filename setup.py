@@ -44,6 +44,7 @@ setup(
             "pytest",
             "pytest-timeout",
             "pytest-cov",
+            "pytest-xdist",
             "hypothesis",
             "prometheus_client",
             "python-crontab",
