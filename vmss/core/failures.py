@@ -43,9 +43,7 @@ _DISKS_ONLY = (
     "its snapshots without memory: %s." % _NO_MEMORY
 )
 _SET_TYPE = "Set the schedule's type: vmss xe vmss-param-set type=snapshot uuid=SCHEDULE."
-_AGAIN = (
-    "The next run takes it; if it has none of the latest slot, this does now: vmss run --policy SCHEDULE --missing."
-)
+_AGAIN = "The next run takes it; to take that of the latest slot now: vmss run --policy SCHEDULE --missing."
 _UNATTACHED = "Which one, and the command that attaches it: vmss doctor."
 _SM = "See /var/log/SMlog on the coordinator."
 
