@@ -20,6 +20,7 @@ from vmss.core.datetimes import format_datetime
 from vmss.core.messages import Victim, failed_body
 from vmss.core.records import NULL
 from vmss.edges.lock import LockDirectory
+from vmss.edges.sessions import NoSession
 from vmss.insight import state
 from vmss.insight.lock_and_log import read_local
 from vmss.insight.reading import reading
@@ -487,6 +488,22 @@ def test_what_was_made_good_is_well_whatever_old_alerts_say(pool: TestPool) -> N
     assert Said(pool).status == 1
     pool.call("VMSS.set_enabled", pool.call("VMSS.get_all")[0], False)
     assert Said(pool).status == 0
+
+
+def test_a_run_by_hand_that_was_cut_off_is_well_where_each_vm_has_the_snapshot_of_its_slot(pool: TestPool) -> None:
+    refs = served(pool)
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("simulator.add_fault", {"method": "Async.VM.snapshot", "action": "drop"})
+    with pytest.raises(NoSession):
+        run(Request(policy=pool.uuid("VMSS", policy)), pool.surroundings())
+    pool.at(10, 30)
+    pool.tick()
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED", "VMSS_SNAPSHOT_FAILED"]
+    said = Said(pool)
+    assert said.status == 0 and "all VMs that it left out have a snapshot by now" in said.text
+    pool.call("VM.destroy", pool.call("VM.get_snapshots", refs[2])[0])
+    said = Said(pool)
+    assert said.status == 2 and "vm 2" in said.text and "last run of 'policy' failed: " in said.text
 
 
 def test_a_vm_for_another_is_no_late_one(pool: TestPool) -> None:

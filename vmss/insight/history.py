@@ -57,6 +57,8 @@ _SUMMARY = re.compile(
     r"(?: The run was started (at its slot|late, at|again, at|by hand at)(?: ([-0-9]{10} [:0-9]{8}) \(([^()]*)\),?)?"
     r" and took ([0-9]{1,9}) seconds?\.)?(?: .*)?\Z"
 )
+# The sentence of passes/cut_off.
+_CUT_OFF = re.compile(r".* %s\. ([0-9]+) of ([0-9]+) VMs? ha(s|ve) a snapshot of it\.\Z" % re.escape(messages.CUT_OFF))
 _STARTED = {"at its slot": AT_SLOT, "late, at": LATE, "again, at": AGAIN, "by hand at": BY_HAND}
 
 
@@ -106,6 +108,15 @@ class Run(NamedTuple):
         if self.too_late:
             return "a slot was too late to be made up for"
         return _WORDS.get(self.name, self.name)
+
+    @property
+    def numbers(self) -> Optional[Tuple[int, int]]:
+        """How many VMs were snapshotted, and how many were to be, if the message tells it; that of a run by hand that
+        was cut off tells no other numbers."""
+        if self.counts is not None:
+            return self.counts.snapshotted, self.counts.vms
+        match = _CUT_OFF.match(self.remark)
+        return (int(match.group(1)), int(match.group(2))) if match else None
 
     @property
     def gave_up(self) -> bool:

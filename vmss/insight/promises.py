@@ -128,7 +128,7 @@ def made_good(runs: Sequence[Run], promised: bool, anything: Callable[[Run], boo
 def _matters(run: Run, promised: bool, anything: Callable[[Run], bool]) -> bool:
     if run.name != messages.FAILED:  # it took no snapshot at all
         return not promised
-    if not promised and (run.counts is None or run.counts.snapshotted < run.counts.vms):
+    if not promised and (run.numbers is None or run.numbers[0] < run.numbers[1]):
         return True
     return not only_lacked(run) and anything(run)
 
@@ -136,8 +136,8 @@ def _matters(run: Run, promised: bool, anything: Callable[[Run], bool]) -> bool:
 def only_lacked(run: Run) -> bool:
     """Whether all that a run failed in were snapshots that it did not take."""
     return (
-        run.counts is not None
-        and len(run.victims) == run.counts.vms - run.counts.snapshotted
+        run.numbers is not None
+        and len(run.victims) == run.numbers[1] - run.numbers[0]
         and not any(victim.error and victim.error[0] in DOES_NOT_COUNT for victim in run.victims)
     )
 
@@ -165,7 +165,7 @@ def last_run(policy: Policy, runs: Sequence[Run], pool: str, moment: Moment) -> 
 
 
 def _failed(policy: Policy, run: Run, pool: str, moment: Moment) -> Finding:
-    failed, vms = len(run.victims), run.counts.vms if run.counts else len(policy.vms)
+    failed, vms = len(run.victims), run.numbers[1] if run.numbers else len(policy.vms)
     text = "last run of %s failed" % called(policy)
     if failed:
         text += ": %d of %s" % (failed, counted(max(vms, failed), "VM"))

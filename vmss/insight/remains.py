@@ -27,7 +27,7 @@ def anything(session: Reading, policy: Policy, left: Sequence[Item], now: dateti
 
     Of a run of which it is not known in how many VMs it failed, the answer is yes.
     """
-    if run.counts is None or not run.victims:
+    if run.numbers is None or not run.victims:
         return True
     if any(_does_not_count(session.xapi, victim) for victim in run.victims):
         return True

@@ -84,10 +84,11 @@ def _served(context: Context, policy: Policy, since: datetime, missing: bool) ->
     taken = {vm.uuid for vm in vms if any(snapshot.time >= turn.counts_from for snapshot in vm.snapshots)}
     victims = tuple(Victim(vm.name, vm.uuid, (STOPPED, "VM.snapshot")) for vm in everyone if vm.uuid not in taken)
     text = (
-        "%s: the run that was started by hand at %s was cut off: its pass was killed, or lost xapi. %d of %s %s it."
+        "%s: the run that was started by hand at %s %s. %d of %s %s it."
         % (
             quoted(policy.name),
             stated(since, zone),
+            messages.CUT_OFF,
             len(taken),
             counted(len(everyone), "VM"),
             agree(len(taken), "has a snapshot of", "have a snapshot of"),
