@@ -22,7 +22,9 @@ from vmss.simulator import Simulator
 UTC = timezone.utc
 NULL = "OpaqueRef:NULL"
 OUTCOMES = ("VMSS_SNAPSHOT_SUCCEEDED", "VMSS_SNAPSHOT_FAILED")
-A_MINUTE = timedelta(seconds=60)
+A_SECOND, A_MINUTE = timedelta(seconds=1), timedelta(seconds=60)
+# As the name of a scheduled snapshot has it.
+INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 SLOT_NAME = re.compile(r"policy \d+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 DELETED = re.compile(r"(\d+) expired snapshots? deleted")
 JOURNAL = "vmss-destroying:"
@@ -61,7 +63,7 @@ class Kept(NamedTuple):
 
 def instant_of(name: str) -> datetime:
     """The time in the name of a scheduled snapshot."""
-    return datetime.strptime(name.rpartition(" ")[2], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    return datetime.strptime(name.rpartition(" ")[2], INSTANT).replace(tzinfo=UTC)
 
 
 def lock_is_held(lock_dir: Path) -> bool:
@@ -428,9 +430,13 @@ class Observer:
 
     def _is_named(self, vm: str, name: str) -> None:
         """A snapshot of this name is to be taken: of a policy, and of one of its slots, or of the beginning of a run
-        that is late or by hand. No two of a VM have the same name."""
+        that is late or by hand; or of the next second of which the VM has none. No two of a VM have the same name."""
         self._check(1, bool(SLOT_NAME.match(name)), "a snapshot is to be called %r", name)
         label, when = name.rpartition(" ")[0], instant_of(name)
+        mine = {row["name_label"] for row in self.scheduled().values() if row["snapshot_of"] == vm}
+        self._check(1, name not in mine, "%s: there is one of this name", name)
+        while "%s %s" % (label, (when - A_SECOND).strftime(INSTANT)) in mine:
+            when -= A_SECOND
         began = self._began.replace(microsecond=0)
         self._check(
             1,
@@ -460,8 +466,6 @@ class Observer:
         )
         if self._forced == 0 and not self._jumped:
             self._check(1, not self._has_one_of_the_slot(vm, label), "%s is taken, and there is one of the slot", name)
-        others = (row["name_label"] for row in self.scheduled().values() if row["snapshot_of"] == vm)
-        self._check(1, name not in others, "%s: there is one of this name", name)
 
     def _has_one_of_the_slot(self, vm: str, label: str) -> bool:
         """Whether a VM had a snapshot of its schedule's latest slot as the pass began."""

@@ -89,6 +89,13 @@ ONCE: Dict[str, Once] = {
         "6.55:clock_forward:321334142",
         "late_limit",
     ),
+    "a snapshot of the slot that does not count keeps its name, and the next one has that of a second later": Once(
+        1796000002072,
+        "2.23:vm_snapshotted:2611439788 2.26:vm_snapshotted:1656417445 3.19:vm_snapshotted:384283559 "
+        "3.40:snapshot_pinned:3072544447 4.6:vm_snapshotted:1270763048 4.48:vm_snapshotted:723035853 "
+        "5.23:success_feigned:657328547 5.33:operation_fails:2772151729",
+        "assign_by_tag",
+    ),
     "alerts of before the clocks were set back are dated later than the only run since": Once(
         3742664381,
         "2.124:clock_back:3335097868 2.410:vm_reassigned:2964043120 2.427:clock_back:2745873477 "

@@ -216,7 +216,7 @@ def snapshot_name(chosen: Policy, instant: datetime) -> str:
 
 def free_name(name: str, taken: Collection[str]) -> str:
     """Given the name of a snapshot to be, and those that its VM's have, return it; or, if one of them has it, because
-    the clock was set back, the name of the next second that none has."""
+    the clock was set back or because that one does not count, the name of the next second that none has."""
     while name in taken:
         label, _, instant = name.rpartition(" ")
         later = datetime.strptime(instant, _INSTANT).replace(tzinfo=UTC) + timedelta(seconds=1)

@@ -83,16 +83,13 @@ def _served(context: Context, policy: Policy, since: datetime, missing: bool) ->
     vms = with_snapshots(context.xapi, [vm for vm in everyone if not vm.misread])
     taken = {vm.uuid for vm in vms if any(snapshot.time >= turn.counts_from for snapshot in vm.snapshots)}
     victims = tuple(Victim(vm.name, vm.uuid, (STOPPED, "VM.snapshot")) for vm in everyone if vm.uuid not in taken)
-    text = (
-        "%s: the run that was started by hand at %s %s. %d of %s %s it."
-        % (
-            quoted(policy.name),
-            stated(since, zone),
-            messages.CUT_OFF,
-            len(taken),
-            counted(len(everyone), "VM"),
-            agree(len(taken), "has a snapshot of", "have a snapshot of"),
-        )
+    text = "%s: the run that was started by hand at %s %s. %d of %s %s it." % (
+        quoted(policy.name),
+        stated(since, zone),
+        messages.CUT_OFF,
+        len(taken),
+        counted(len(everyone), "VM"),
+        agree(len(taken), "has a snapshot of", "have a snapshot of"),
     )
     served = Served(turn, since, len(everyone), len(taken), victims=victims, without=victims, stopped=True)
     return served, text
