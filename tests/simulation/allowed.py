@@ -316,7 +316,8 @@ class Allowed:
             yield 14, "a checkpoint is to be taken of %s, which is tagged %s" % (row["name_label"], NO_MEMORY)
         if it.by_hand:
             return
-        if ONLY_RUNNING in tags and self._off.get(vm, inf) < it.steady:
+        # What a pass resumes runs without anybody's doing, which `changed` is told of.
+        if ONLY_RUNNING in tags and row["power_state"] != "Running" and self._off.get(vm, inf) < it.steady:
             yield 1, "%s is snapshotted, and does not run (%s)" % (row["name_label"], ONLY_RUNNING)
         policy = self._rows("VMSS").get(row["snapshot_schedule"])
         if policy is not None and it.quiet and not it.jumped and not it.restarted and self._needs_none(policy, vm, it):
