@@ -95,6 +95,7 @@ class Allowed:
         self._unchanged: Set[str] = set()  # halted VMs that were unchanged as this pass began
         self._tags: Dict[str, Set[str]] = {}  # as this pass began
         self._disks: Dict[str, Set[str]] = {}  # the same
+        self._asked_with: Dict[str, Set[str]] = {}  # those of VMs as each snapshot was asked for that may still come
         self._forms: Dict[str, Tuple[Any, ...]] = {}  # what makes a schedule another one, as a pass last noted it
         self._begun_with: Dict[str, Tuple[Any, ...]] = {}  # what they are as this pass begins
         self._changed_meanwhile: Set[str] = set()  # the schedules that have changed in the last pass
@@ -145,6 +146,9 @@ class Allowed:
         self._tags = {ref: set(row["tags"]) for ref, row in self._vms().items() if row["tags"]}
         self.thins = self.thins or any(tag.startswith(KEEP) for tags in self._tags.values() for tag in tags)
         self._disks = {ref: self._disks_of(ref) for ref in self._vms()}
+        for ref, row in self._vms().items():
+            if not row["current_operations"]:
+                self._asked_with.pop(ref, None)
         self._unchanged = {vm for vm in self._vms() if self._halts and self._is_unchanged(vm, now)}
         self._begun_with = self._forms_now()
         for ref, form in self._begun_with.items():
@@ -194,7 +198,8 @@ class Allowed:
         if vm not in self._vms() or time < it.began or it.jumped or not it.quiet:
             return
         theirs = {self._rows("VDI")[disk]["snapshot_of"] for disk in self._disks_of(snapshot)}
-        mine = {disk for disk in self._disks.get(vm, set()) if disk in self._rows("VDI")}
+        known = self._disks.get(vm, set())
+        mine = {disk for disk in known & self._asked_with.get(vm, known) if disk in self._rows("VDI")}
         out = {disk for disk in mine if self._is_left_out(vm, disk)}
         if theirs & out:
             yield 1, "%s has disks that are to be left out: %d" % (row["name_label"], len(theirs & out))
@@ -311,6 +316,7 @@ class Allowed:
         row = self._vms().get(vm)
         if row is None:
             return
+        self._asked_with[vm] = self._asked_with.get(vm, self._disks_of(vm)) & self._disks_of(vm)
         tags = self._tags.get(vm, set()) & set(row["tags"])
         if NO_MEMORY in tags and method == "Async.VM.checkpoint":
             yield 14, "a checkpoint is to be taken of %s, which is tagged %s" % (row["name_label"], NO_MEMORY)
