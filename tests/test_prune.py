@@ -500,3 +500,15 @@ def asked(pool: TestPool, words: Sequence[str], answer: str) -> str:
     os.close(master)
     process.wait()
     return shown.decode()
+
+
+def test_a_schedule_that_is_due_for_the_first_time_when_a_prune_begins_is_late_and_not_lost(full: TestPool) -> None:
+    """The tick of its slot finds the lock held by the prune, and what never ran is due in the tick of its slot only."""
+    vm = full.vm("new", [full.sr("new")])
+    weekly = full.policy([vm], "weekly", frequency="weekly", schedule={"days": "Monday", "hour": "16", "min": "15"})
+    full.at(16, 15)
+    assert prune(full).status == 0
+    assert full.names(weekly) == []
+    full.at(16, 30)
+    full.tick()
+    assert full.names(weekly) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(full.snapshots(vm)) == 1

@@ -1,7 +1,9 @@
 """What a pass is asked for, and how it ended."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
+
+from vmss.core.problem import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
     from vmss.core.pruning import Prune, Pruned
@@ -44,3 +46,31 @@ class Report(NamedTuple):
     def listed(self) -> Tuple[str, ...]:
         """The uuids of the snapshots that a request to delete would delete."""
         return tuple(one.uuid for one in self.listing.snapshots) if self.listing else ()
+
+
+def ended(
+    runs: "Tuple[Served, ...]",
+    pruned: "Optional[Pruned]",
+    complete: bool,
+    idle: bool,
+    progress: str,
+    interrupted: "Sequence[Served]",
+) -> Report:
+    """The report of a pass that held the lock, given the runs that it has told, and what came of deletions on request.
+
+    `complete`: all came to its end; else `progress` says how far it came, and `interrupted` has the runs that were not
+    over. `idle`: there was nothing to do.
+    """
+    if pruned is not None:
+        from vmss.passes.pruning import outcome
+
+        failed, line = outcome(pruned, runs, complete, progress)
+        return Report(EXIT_FAILED if failed else EXIT_OK, line, runs, pruned)
+    if complete and not runs:
+        return Report(EXIT_OK, "no schedule is due", idle=idle)
+    from vmss.core.served import stopped_line, totals  # not needed by an idle tick
+
+    if not complete:
+        told = [served for served in runs if not served.stopped]
+        return Report(EXIT_FAILED, stopped_line(progress, told + list(interrupted)), runs)
+    return Report(EXIT_FAILED if any(served.victims for served in runs) else EXIT_OK, totals(runs), runs)

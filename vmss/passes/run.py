@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Union
 
 from vmss.core.datetimes import format_datetime
-from vmss.core.problem import EXIT_FAILED, EXIT_LOCKED, EXIT_OK, BadInput
+from vmss.core.problem import EXIT_LOCKED, EXIT_OK, BadInput
 from vmss.core.records import AT_WORK, BEGUN, FROZEN_PREFIX, FROZEN_SUFFIX, HOOKS_SUFFIX
 from vmss.core.text import one_line, quoted
 from vmss.edges import sessions
@@ -19,7 +19,7 @@ from vmss.passes.agenda import Agenda, Batches, Due
 from vmss.passes.context import Context, read_context
 from vmss.passes.journal import LEFT_OVER, Journal
 from vmss.passes.put_off import first_put_off, seen_by_rehearsal
-from vmss.passes.request import Report, Request
+from vmss.passes.request import Report, Request, ended
 from vmss.passes.telling import Teller
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ class Pass:
 
                 self.lock.cut_off = cut_off.tell(self.context, self.lock.cut_off, self.around.notice)
             if self.request.prune is not None:
-                self.unserved = self.agenda.waiting_since < since
-                complete = self._prune(self.request.prune, settled)
+                complete = self._prune(self.request.prune, settled, put_off=self.agenda.waiting_since < since)
             else:
                 complete = self._serve_first(settled)
             # While this pass held the lock, other ticks were put off. So before it gives the lock back, it serves what
@@ -172,7 +171,8 @@ class Pass:
             return self._put_off(held, directory)
         finally:
             self._give_back(complete)
-        return self._report(complete)
+        runs, idle = tuple(self.teller.runs), self._at_work is None
+        return ended(runs, self.pruned, complete, idle, self.progress, self.interrupted)
 
     def _serve_first(self, settled: bool) -> bool:
         """Serve what is due as the pass begins. Return whether all came to its end."""
@@ -188,8 +188,8 @@ class Pass:
         self.batches = Batches(self.context, due)
         return self._serve(due, settled)
 
-    def _prune(self, prune: "Prune", settled: bool) -> bool:
-        """Delete snapshots on request. Return whether all came to its end.
+    def _prune(self, prune: "Prune", settled: bool, put_off: bool) -> bool:
+        """Delete snapshots on request. Return whether all came to its end. `put_off`: earlier ticks could not serve.
 
         What is due as the pass begins is left to the next tick, for nobody asked for a snapshot now. What becomes due
         later is served, as by every pass: while this one holds the lock, no tick can.
@@ -198,6 +198,8 @@ class Pass:
 
         pruner = Pruner(self.context, prune)
         due = self.agenda.read()
+        # The tick of their slot may find the lock held by this pass: the next one has to know that it is late.
+        self.unserved = put_off or bool(due.turns)
         for turn in due.turns:
             self.agenda.served(turn)
         due = due._replace(turns=[], restricted=[])
@@ -382,19 +384,3 @@ class Pass:
         due = self.agenda.read(self.request.policy, self.request.missing)
         line, said = rehearsal.of_what_is_due(self.context, due)
         return Report(EXIT_OK, line, rehearsal=said)
-
-    def _report(self, complete: bool) -> Report:
-        runs = tuple(self.teller.runs)
-        if self.pruned is not None:
-            from vmss.passes.pruning import outcome
-
-            failed, line = outcome(self.pruned, runs, complete, self.progress)
-            return Report(EXIT_FAILED if failed else EXIT_OK, line, runs, self.pruned)
-        if complete and not runs:
-            return Report(EXIT_OK, "no schedule is due", idle=self._at_work is None)
-        from vmss.core.served import stopped_line, totals  # not needed by an idle tick
-
-        if not complete:
-            told = [served for served in runs if not served.stopped]
-            return Report(EXIT_FAILED, stopped_line(self.progress, told + self.interrupted), runs)
-        return Report(EXIT_FAILED if any(served.victims for served in runs) else EXIT_OK, totals(runs), runs)
