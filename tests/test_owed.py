@@ -110,6 +110,21 @@ def test_a_vm_that_leaves_the_schedule_is_owed_nothing(pool: TestPool, good: str
     assert pool.names(policy) == ["VMSS_SNAPSHOT_FAILED"] and notes(pool) == []
 
 
+def test_the_note_of_a_schedule_that_is_gone_goes_too(pool: TestPool, good: str, bad: str) -> None:
+    policy = weekly(pool, [bad])
+    fail(pool, bad)
+    pool.at(10, 15)
+    pool.tick()
+    assert len(notes(pool)) == 1
+    pool.call("VM.set_snapshot_schedule", bad, "OpaqueRef:NULL")
+    pool.call("VMSS.destroy", policy)
+    pool.at(10, 30)
+    assert pool.tick(dry_run=True).status == 0
+    assert len(notes(pool)) == 1  # a rehearsal changes nothing
+    pool.tick()
+    assert notes(pool) == []
+
+
 def test_by_hand_only_the_missing_ones_are_taken(pool: TestPool, good: str, bad: str) -> None:
     policy = weekly(pool, [good, bad], retained_snapshots="1")
     fail(pool, bad)

@@ -85,6 +85,8 @@ class Agenda:
             known = [(policy.uuid, policy.name) for policy in policies] + [(uuid, "") for uuid, _ in errors]
             for one in self._context.settings.of_none(known):
                 self._context.log("%s: no snapshot schedule of this pool is called so (ignored)" % one.where)
+        if self._writes and self._is_noted():
+            self.owed.forget_all_but([policy.uuid for policy in policies] + [uuid for uuid, _ in errors])
         turns = [self._wanted(wanted, policies, errors, missing)] if wanted else self._due(policies)
         refs = {turn.policy.ref for turn in turns}
         idle = [policy for policy in policies if policy.ref not in refs]

@@ -6,7 +6,7 @@ until each of them has its snapshot of the slot, the next slot comes, or a day i
 
 import json
 from datetime import datetime, timedelta
-from typing import Dict, FrozenSet, Optional, Sequence, Tuple
+from typing import Collection, Dict, FrozenSet, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import EPOCH, format_datetime, parse_reading
 from vmss.core.policy import Policy
@@ -50,6 +50,12 @@ class Owed:
         if policy.uuid in self._tried and now < next_tick(self._tried[policy.uuid]):
             return None
         return Turn(policy, slot, begun=now, missing=True, again=True, only=vms)
+
+    def forget_all_but(self, policies: Collection[str]) -> None:
+        """Remove the notes of policies that are gone; given are the uuids of those that are there."""
+        for uuid in sorted(self._notes.keys() - set(policies)):
+            self._write("remove_from_other_config", OWED_PREFIX + uuid)
+            del self._notes[uuid]
 
     def put_off(self, policy: str) -> None:
         """This pass tries the policy with this uuid again at a later tick only."""
