@@ -11,6 +11,7 @@ from tests.front import Front, Once
 from tests.pool import START, TestPool
 from vmss.core.left_over import Stuck, stuck
 from vmss.core.problem import Problem
+from vmss.core.pruning import Prune
 from vmss.insight.history import Counts, Run, runs
 from vmss.passes import left_over
 from vmss.passes.journal import LEFT_OVER, PREFIX
@@ -379,6 +380,78 @@ def test_where_xapi_does_not_tell_what_is_there_all_stays_on_the_list(pool: Test
     with suppress(Problem):  # without its VMs no schedule can be served
         pool.tick()
     assert sorted(item.uuid for item in left_over.read(pool.other_config())) == sorted(kinds.values())
+
+
+# What has expired by the plan, and has not any more
+
+
+def three_kept(pool: TestPool, **fields: str) -> str:
+    """A VM with three snapshots, of which the oldest expires at 12:15."""
+    vm = pool.vm("vm", [pool.sr(), pool.sr()])
+    pool.policy([vm], retained_snapshots="3", **fields)
+    hours(pool, 9, 11)
+    return vm
+
+
+def stays(pool: TestPool, vm: str, change: Callable[[], object], method: str = "Async.VM.snapshot") -> None:
+    """The oldest snapshot of the VM stays if this happens during the run."""
+    oldest, disks = pool.snapshots(vm)[0]["uuid"], pool.snapshot_vdis()[:2]
+    run_with(pool, Once(method, change))
+    assert oldest in [vm["uuid"] for vm in pool.call("VM.get_all_records").values()]
+    assert set(disks) <= set(pool.snapshot_vdis())
+    assert pool.names()[-1] == "VMSS_SNAPSHOT_SUCCEEDED" and pool.tasks() == []
+    begin = "Snapshots of VM %s that had expired stay: 1 (" % pool.simulator.db.get("VM", vm, "uuid")
+    assert len([line for line in pool.log() if line.startswith(begin)]) == 1
+    assert not any(key.startswith((PREFIX, LEFT_OVER)) for key in pool.other_config())
+
+
+@pytest.mark.parametrize("how", ["deleted", "pinned"])
+def test_the_oldest_snapshot_stays_where_younger_ones_are_deleted_or_pinned_meanwhile(pool: TestPool, how: str) -> None:
+    vm = three_kept(pool)
+    young = [pool.call("VM.get_by_uuid", one["uuid"]) for one in pool.snapshots(vm)[1:]]
+
+    def change() -> None:
+        for ref in young:
+            if how == "pinned":
+                pool.call("VM.add_to_blocked_operations", ref, "destroy", "keep")
+            else:
+                pool.call("VM.destroy", ref)
+
+    stays(pool, vm, change)
+    assert len(pool.snapshots(vm)) == (4 if how == "pinned" else 2)
+
+
+def test_nothing_goes_that_the_schedule_has_come_to_keep_meanwhile(pool: TestPool) -> None:
+    vm = three_kept(pool)
+    (policy,) = pool.call("VMSS.get_all")
+    stays(pool, vm, lambda: pool.call("VMSS.set_retained_snapshots", policy, "4"))
+    assert len(pool.snapshots(vm)) == 4
+    assert hours(pool, 13, 13) == [4]
+
+
+def test_nothing_goes_of_a_vm_that_has_left_its_schedule_meanwhile(pool: TestPool) -> None:
+    vm = three_kept(pool)
+    stays(pool, vm, lambda: pool.call("VM.set_snapshot_schedule", vm, "OpaqueRef:NULL"))
+    assert len(pool.snapshots(vm)) == 4
+
+
+def test_an_operation_that_is_blocked_on_a_younger_snapshot_is_no_pin(pool: TestPool) -> None:
+    vm = three_kept(pool)
+    young = pool.call("VM.get_by_uuid", pool.snapshots(vm)[1]["uuid"])
+    pool.call("VM.add_to_blocked_operations", young, "revert", "ask first")
+    assert hours(pool, 12, 12) == [3]
+
+
+def test_a_prune_leaves_what_has_not_expired_any_more(pool: TestPool) -> None:
+    vm = three_kept(pool)
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("VMSS.set_retained_snapshots", policy, "1")
+    path = pool.socket + ".front"
+    change = Once("VBD.get_all_records_where", lambda: pool.call("VMSS.set_retained_snapshots", policy, "2"))
+    Front(path, pool.socket, after=change)  # the last that the plan reads of VMs
+    pool.place = pool.place._replace(xapi="unix:" + path)
+    pool.tick(prune=Prune())
+    assert len(pool.snapshots(vm)) == 2
 
 
 # The last look

@@ -78,6 +78,7 @@ class Job(NamedTuple):
       one of `known` (the uuids of those that the VM had at the plan), is the one that this job takes, even if its
       result was lost.
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
+    - `keeps` are the references of the snapshots beside which something expires: those that retention kept at the plan.
     - `more`: of what expires, at most so many go beyond the one that the new snapshot replaces; None: all.
     - `disks` is the number of the VM's disks: so many has a snapshot of it.
     - `there` is the reference of the snapshot of the slot, if an earlier pass took it and did not read it back: then
@@ -116,6 +117,7 @@ class Job(NamedTuple):
     fallback: bool = False
     refused: Error = ()
     excused: str = ""
+    keeps: FrozenSet[str] = frozenset()
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

@@ -51,7 +51,7 @@ class Expiry(NamedTuple):
     """The decision about one VM: whether it has its snapshot of the slot already; what expires, and what of that only
     once the new snapshot exists; what would expire if no operation were in progress on it; and how many may go beyond
     the one that the new snapshot replaces (None: all). `future` is the number of its snapshots that are dated in the
-    future, without pinned ones. `excused`: why it counts as served though it got none; else empty."""
+    future, without pinned ones. `excused`: why it counts as served though it got none; else empty. `keeps`: see Job."""
 
     vm: Vm
     turn: Turn
@@ -62,6 +62,7 @@ class Expiry(NamedTuple):
     more: Optional[int] = None
     future: int = 0
     excused: str = ""
+    keeps: FrozenSet[str] = frozenset()
 
 
 def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime, excused: str = "") -> Expiry:
@@ -82,7 +83,13 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime, excused: str = "") -> 
     # xapi would let the deletion wait until a copy or an export ends, which may take hours.
     free = tuple(snapshot for snapshot in surplus if not snapshot.operation)
     busy = tuple(snapshot for snapshot in surplus if snapshot.operation)
-    return Expiry(vm, turn, served, free, after_new, busy, keep.more, future, excused)
+    return Expiry(vm, turn, served, free, after_new, busy, keep.more, future, excused, kept(vm, surplus, now))
+
+
+def kept(vm: Vm, surplus: Sequence[Snapshot], now: datetime) -> FrozenSet[str]:
+    """Given what exceeds retention, return the references of the VM's snapshots that count and do not."""
+    others = set(vm.snapshots).difference(surplus)
+    return frozenset(one.ref for one in others if surplus and not one.pinned and not in_future(one, now))
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str, ways: Ways = AS_EVER) -> Job:
@@ -120,6 +127,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str, wa
         fallback=ways.fallback,
         plain_instead=ways.plain_instead,
         excused=expiry.excused,
+        keeps=expiry.keeps,
     )
 
 
@@ -193,11 +201,13 @@ def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:
         yield sr
 
 
-def deletion(vm: Vm, snapshots: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]]) -> Job:
+def deletion(
+    vm: Vm, snapshots: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]], keeps: FrozenSet[str] = frozenset()
+) -> Job:
     """The job that deletes these snapshots of a VM, takes none, and belongs to no run. `disks` are theirs, by
-    reference."""
+    reference; `keeps` as in Job, if they go because of retention."""
     expired = tuple(_expired(snapshot, disks.get(snapshot.ref, ()), after_new=False) for snapshot in snapshots)
-    return Job("", vm.ref, vm.uuid, vm.name, "", frozenset(), 0.0, expired)
+    return Job("", vm.ref, vm.uuid, vm.name, "", frozenset(), 0.0, expired, keeps=keeps)
 
 
 def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:

@@ -13,6 +13,7 @@ from vmss.core.vms import Disk
 from vmss.edges import storage
 from vmss.edges.query import by_uuid
 from vmss.edges.xapi import Misunderstood, Refused
+from vmss.passes import still_expired
 from vmss.passes.context import Context
 from vmss.passes.database import write_database
 from vmss.passes.journal import Entries, Journal
@@ -89,10 +90,13 @@ class Deletions:
 
         Before that, the journal and the records of the new snapshots are on the coordinator's disk: otherwise the death
         of xapi would leave a VM with neither the old snapshot nor the new one. If xapi cannot write its database,
-        nothing is destroyed. What could not be deleted before stays until its pause is over.
+        nothing is destroyed. What could not be deleted before stays until its pause is over, and so does what has not
+        expired any more.
         """
         expired = [(number, snapshot) for number in jobs for snapshot in self._engine.jobs[number].expired]
         wanted = [(number, snapshot) for number, snapshot in expired if not self._rests(number, snapshot)]
+        stay = self._stays_after_all(wanted)
+        wanted = [(number, snapshot) for number, snapshot in wanted if snapshot.ref not in stay]
         error: Error = ()
         if wanted:
             if not self._written.issuperset(number for number, _ in wanted):
@@ -137,6 +141,12 @@ class Deletions:
         if key not in self._resting:
             self._resting[key] = self._left.rests(snapshot.uuid, self._context.clock.now())
         return self._resting[key]
+
+    def _stays_after_all(self, wanted: Sequence[Tuple[int, ExpiredSnapshot]]) -> Set[str]:
+        """The references of those of these snapshots that have not expired any more."""
+        numbers = dict.fromkeys(number for number, _ in wanted)
+        doomed = [(self._engine.jobs[number], self._engine.states[number].snapshot) for number in numbers]
+        return still_expired.spared(self._context, doomed)
 
     def _snapshot_ended(self, operation: Operation, snapshot: ExpiredSnapshot, error: Error) -> None:
         """The shutdown or the deletion of a snapshot has ended."""

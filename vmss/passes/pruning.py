@@ -1,7 +1,7 @@
 """Plans what a pass deletes on request: reads the VMs and their snapshots, and lets the core decide what goes."""
 
 from datetime import datetime
-from typing import Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Sequence, Set, Tuple
 
 from vmss.core import plan, pruning
 from vmss.core.datetimes import CLOCK_TOLERANCE
@@ -113,8 +113,13 @@ class Pruner:
             for line in _last(going):
                 self._log(line)
             if going.expired:
-                jobs.append(plan.deletion(going.vm, expired, disks))
+                jobs.append(plan.deletion(going.vm, expired, disks, self._keeps(going)))
         return Planned(jobs, [], [], spared)
+
+    def _keeps(self, going: Going) -> FrozenSet[str]:
+        if self._prune.what != SURPLUS:
+            return frozenset()  # what else is asked for goes whatever is kept
+        return plan.kept(going.vm, going.expired + going.busy, self._now)
 
 
 def _last(going: Going) -> Iterator[str]:
