@@ -11,7 +11,7 @@ from tests.front import Front, Once
 from tests.pool import START, TestPool
 from vmss.core.left_over import Stuck, stuck
 from vmss.core.problem import Problem
-from vmss.core.pruning import Prune
+from vmss.core.pruning import DELETED, SURPLUS, Prune
 from vmss.insight.history import Counts, Run, runs
 from vmss.passes import left_over
 from vmss.passes.journal import LEFT_OVER, PREFIX
@@ -452,6 +452,44 @@ def test_a_prune_leaves_what_has_not_expired_any_more(pool: TestPool) -> None:
     pool.place = pool.place._replace(xapi="unix:" + path)
     pool.tick(prune=Prune())
     assert len(pool.snapshots(vm)) == 2
+
+
+@pytest.mark.parametrize("what", [SURPLUS, DELETED])
+def test_nothing_goes_of_a_vm_that_is_being_moved_with_its_snapshots(pool: TestPool, what: str) -> None:
+    vm = three_kept(pool)
+    (policy,) = pool.call("VMSS.get_all")
+    pool.call("VMSS.set_retained_snapshots", policy, "1")
+    if what == DELETED:
+        pool.call("VM.set_snapshot_schedule", vm, "OpaqueRef:NULL")
+    pool.simulator.db.set("VM", vm, "current_operations", {"OpaqueRef:a-move": "migrate_send"})
+    assert pool.tick(prune=Prune(what)).status == 0
+    assert len(pool.snapshots(vm)) == 3
+    begin = "Snapshots of VM %s are left for a later run: migrate_send is in progress" % pool.uuid("VM", vm)
+    assert pool.log().count(begin) == 1
+    pool.simulator.db.set("VM", vm, "current_operations", {"OpaqueRef:a-copy": "copy"})  # of its own disks
+    pool.tick(prune=Prune(what))
+    assert len(pool.snapshots(vm)) == (1 if what == SURPLUS else 0)
+
+
+def test_a_snapshot_whose_vm_was_moved_to_other_storage_meanwhile_goes_with_the_disks_that_it_has_now(
+    pool: TestPool,
+) -> None:
+    oldest = two_kept(pool)
+    there = pool.sr("there")
+
+    def move() -> None:
+        for vbd in oldest["VBDs"]:
+            old = pool.call("VBD.get_VDI", vbd)
+            new = pool.call("VDI.copy", old, there)
+            pool.simulator.db.set("VDI", new, "is_a_snapshot", True)
+            pool.simulator.db.set("VBD", vbd, "VDI", new)
+            pool.call("VDI.destroy", old)
+
+    run_with(pool, Once("Async.VM.snapshot", move))
+    assert "Snapshot %s is left for a later run: its disks are others by now" % oldest["uuid"] in pool.log()
+    assert pool.names() == ["VMSS_SNAPSHOT_SUCCEEDED"] * 3
+    assert hours(pool, 13, 13) == [2]
+    assert len(pool.snapshot_vdis()) == 4  # two of each snapshot
 
 
 # The last look

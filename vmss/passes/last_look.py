@@ -2,7 +2,7 @@
 
 from itertools import islice
 from math import inf
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from vmss.core.job import DESTROY_VDI, DESTROY_VM, SHUT_DOWN, ExpiredDisk, ExpiredSnapshot, Job, Operation
 from vmss.core.outcome import SPARED, UNREADABLE, Error, Outcome
@@ -117,7 +117,10 @@ class LastLook:
         for question in questions:
             snapshot = question.snapshot
             stays = {disk.ref for disk in question.disks if users.get(disk.ref, set()) - {snapshot.ref}}
-            if question.itself and snapshot.ref in held:
+            if question.itself and _has_others(question, users):
+                stays = {snapshot.ref}
+                self._log("Snapshot %s is left for a later run: its disks are others by now" % snapshot.uuid)
+            elif question.itself and snapshot.ref in held:
                 stays = {snapshot.ref}
                 if held[snapshot.ref]:
                     self._log(
@@ -130,6 +133,13 @@ class LastLook:
             self._asked.update((ref, now) for ref in _refs(question) if ref not in stays)
             spared |= stays
         return spared
+
+
+def _has_others(question: _Question, users: Mapping[str, Set[str]]) -> bool:
+    """Whether a snapshot has other disks than were planned: its VM was moved to other storage since. Of a memory image,
+    which a suspended one has, nobody is a user."""
+    mine = [disk for disk in question.disks if question.snapshot.ref in users.get(disk.ref, ())]
+    return len(mine) + question.snapshot.suspended < len(question.disks)
 
 
 def _refs(question: _Question) -> List[str]:
