@@ -30,7 +30,7 @@ DESCRIPTION = (
 
 # The variables of the environment: names, default, meaning. The table in docs/settings.md is the same.
 ENVIRONMENT: Tuple[Tuple[Tuple[str, ...], str, str], ...] = (
-    (("VMSS_XAPI",), Place().xapi, "where xapi is: `unix:PATH`, or `https://HOST` (to read only)"),
+    (("VMSS_XAPI",), Place().xapi, "where xapi is: `unix:PATH`, or `https://HOST` (takes and deletes no snapshots)"),
     (("VMSS_CONFIG",), Place().config, "the configuration file"),
     (("VMSS_LOG",), Place().log, "the log; standard error where it cannot be opened"),
     (("VMSS_LOCK_DIR",), Place().lock_dir, "the lock, and what is kept from one pass to the next"),
