@@ -17,6 +17,7 @@ from tests.pool import TestPool
 from tests.terminal import on_terminal
 from tests.test_commands import one_line, tls, vmss
 from vmss.cli.main import COMMANDS
+from vmss.core import messages
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.edges.zones import time_zone
 from vmss.insight import history, reading
@@ -296,6 +297,16 @@ def test_a_pass_that_was_put_off_is_a_warning(busy: TestPool) -> None:
     busy.call("message.create", "VMSS_SNAPSHOT_LOCK_FAILED", "3", "VMSS", uuid, "x")
     assert ask(busy, "history", "hourly", "--last", "1")[0]["result"] == "warning"
     assert ask(busy, "list")[0]["last_result"] == "warning"
+
+
+def test_a_run_by_hand_that_did_not_begin_leaves_the_last_result_as_it_is(busy: TestPool) -> None:
+    uuid = busy.uuid("VMSS", busy.call("VMSS.get_by_name_label", "hourly")[0])
+    before = ask(busy, "list")[0]["last_result"]
+    body = messages.body(messages.LOCK_FAILED, messages.NOT_RUN + "another pass holds the lock.")
+    busy.call("message.create", messages.LOCK_FAILED, "3", "VMSS", uuid, body)
+    assert ask(busy, "history", "hourly", "--last", "1")[0]["result"] == "warning"
+    assert ask(busy, "list")[0]["last_result"] == before == "succeeded"
+    assert ask(busy, "show", "hourly")[0]["last_result"] == before
 
 
 # next

@@ -33,7 +33,8 @@ class Entry(NamedTuple):
 
 
 class Details(NamedTuple):
-    """A snapshot schedule with the end of its last run, the newest message about its runs, and when it runs next."""
+    """A snapshot schedule with the end of its last run, the newest message about its runs, and when it runs next. What
+    somebody wanted to run by hand, and what did not begin, is no run."""
 
     entry: Entry
     last_run: Optional[datetime]
@@ -86,7 +87,8 @@ def details(session: Reading, entry: Entry) -> Details:
     last = last_runs(session, entry)
     policy, now = entry.policy, session.now()
     following = next_run(session, policy, now) if policy is not None else None
-    return Details(entry, policy.ran(now) if policy is not None else None, last[0] if last else None, following)
+    newest = next((run for run in last if not run.gave_up), None)
+    return Details(entry, policy.ran(now) if policy is not None else None, newest, following)
 
 
 def runs(session: Reading, uuid: str, since: datetime = EPOCH) -> List[Run]:
