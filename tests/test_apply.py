@@ -107,7 +107,7 @@ def test_schedules_are_made_as_declared_and_a_second_time_there_is_nothing_to_do
     uuids = {pool.uuid("VMSS", ref) for ref in pool.call("VMSS.get_all")}
     found = rows(vmss("apply", file, "--json"))
     assert [row["result"] for row in found] == ["unchanged"] * 2 and {row["uuid"] for row in found} == uuids
-    assert vmss("apply", file)[1].endswith("2 unchanged\n")
+    assert vmss("apply", file)[1].endswith("2 schedules unchanged\n")
 
 
 def test_each_difference_is_told_and_what_the_file_does_not_say_stays(pool: TestPool, vmss: Command) -> None:
@@ -145,7 +145,7 @@ def test_each_difference_is_told_and_what_the_file_does_not_say_stays(pool: Test
     # Lines end in the pool as in XML, whatever they end with here.
     lines = written(pool.folder, nightly={"description": "one\r\ntwo\rthree"})
     assert vmss("apply", lines)[0] == 0 and records(pool)["nightly"]["name_description"] == "one\ntwo\nthree"
-    assert vmss("apply", lines)[1].endswith("1 unchanged; 1 schedule not declared, and left alone\n")
+    assert vmss("apply", lines)[1].endswith("1 schedule unchanged; 1 schedule not declared, and left alone\n")
     after = records(pool)
     # One field alone.
     assert vmss("apply", written(pool.folder, nightly={"enabled": False}))[0] == 0
@@ -181,7 +181,7 @@ def test_vms_are_put_on_schedules_and_what_goes_is_told(pool: TestPool, vmss: Co
     pool.at(13, 30)
     pool.tick()
     assert gone == before[:3] and [one["uuid"] for one in pool.snapshots(db)][:-1] == before[3:]
-    assert vmss("apply", file)[1].endswith("2 unchanged\n")
+    assert vmss("apply", file)[1].endswith("2 schedules unchanged\n")
 
 
 def test_what_is_not_declared_is_deleted_on_request_only_and_its_snapshots_stay(pool: TestPool, vmss: Command) -> None:
@@ -195,7 +195,7 @@ def test_what_is_not_declared_is_deleted_on_request_only_and_its_snapshots_stay(
         "1 schedule created; 1 schedule not declared, and left alone\n"
     )
     status, out, err = vmss("apply", file, "--delete-others")
-    assert status == 0 and out.endswith("1 schedule deleted; 1 VM put on schedules; 1 unchanged\n")
+    assert status == 0 and out.endswith("1 schedule deleted; 1 VM put on schedules; 1 schedule unchanged\n")
     assert "'old' is deleted: 1 VM of it is on no schedule then, and no run deletes their snapshots" in err
     assert list(records(pool)) == ["nightly"] and [schedule_of(pool, vm) for vm in vms] == ["", "nightly"]
     assert [len(pool.snapshots(vm)) for vm in vms] == [1, 1]
@@ -227,7 +227,7 @@ def test_what_xapi_refuses_is_told_and_the_rest_is_done(pool: TestPool, vmss: Co
         schedule["type"] = "snapshot"
     written(pool.folder, **wanted)
     assert vmss("apply", file)[0] == 0 and records(pool)["nightly"]["enabled"] is True
-    assert schedule_of(pool, vm) == "a" and vmss("apply", file)[1].endswith("3 unchanged\n")
+    assert schedule_of(pool, vm) == "a" and vmss("apply", file)[1].endswith("3 schedules unchanged\n")
 
 
 def test_between_the_two_calls_of_a_new_frequency_no_schedule_runs_at_a_time_that_nobody_chose(
@@ -323,7 +323,7 @@ def test_a_mistake_is_one_line_with_the_place_and_nothing_is_changed(
 @pytest.mark.parametrize(
     "text, why",
     [
-        ("", "is not JSON: Expecting value"),
+        ("", "is empty"),
         ("{", "line 1, column 2: is not JSON"),
         ('{"version": 1,\n "schedules": {"n": {}, "n": {}}}', "schedules: 'n' is there twice"),
         (
@@ -415,7 +415,10 @@ def test_yaml_without_pyyaml_is_one_line_that_says_what_to_do(
     monkeypatch.setitem(sys.modules, "yaml", None)  # as where it is not installed
     status, out, err = vmss("apply", str(path))
     assert (status, out) == (2, "") and len(err.splitlines()) == 1
-    assert "is not JSON; YAML is read where Python has the package PyYAML" in err and "pip install PyYAML" in err
+    assert "is not JSON; YAML is read where Python has the package PyYAML" in err
+    assert "(%s -m pip install PyYAML)" % sys.executable in err
+    path.write_text(" \n")  # what is left of an export that has failed
+    assert vmss("apply", str(path)) == (2, "", "vmss: %s: is empty\n" % path)
     path.write_text(json.dumps({"version": 1, "schedules": {"nightly": NIGHTLY}}))
     assert vmss("apply", str(path))[0] == 0  # JSON is read under any name
 
@@ -442,7 +445,7 @@ def test_what_is_exported_and_applied_to_another_pool_is_the_same(
     # What was exported is what there is.
     path = pool.folder / "exported"
     path.write_text(names)
-    assert vmss("apply", str(path))[1].endswith("2 unchanged\n")
+    assert vmss("apply", str(path))[1].endswith("2 schedules unchanged\n")
     with TestPool(tmp_path / "another") as other:
         there = {name: other.vm(name) for name in ("web*", "web1", "db")}
         monkeypatch.setenv("VMSS_XAPI", other.place.xapi)

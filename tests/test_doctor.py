@@ -387,7 +387,7 @@ def test_a_schedule_that_cannot_be_understood(ward: Ward) -> None:
 
 def test_a_schedule_without_vms(ward: Ward) -> None:
     ward.pool.policy(name="empty")
-    ward.only("schedules", "WARNING", "'empty' has no VM", "xe vm-param-set")
+    ward.only("schedules", "WARNING", "'empty' has no VM", "vmss assign")
 
 
 def test_a_last_run_in_the_future(ward: Ward) -> None:
@@ -475,7 +475,7 @@ def test_a_disk_that_is_left_out_is_in_nobodys_way(ward: Ward) -> None:
 def test_full_storage(ward: Ward) -> None:
     sr = ward.pool.call("VDI.get_SR", disk_of(ward, ward.vms[0]))
     set_used(ward, sr, 0.95)
-    ward.only("storage", "WARNING", "'sr 0' is 95 % full", "xe sr-param-list")
+    ward.only("storage", "WARNING", "'sr 0' is 95 % full", "xe vdi-list")
     set_used(ward, sr, 0.99)
     ward.only("storage", "CRITICAL", "99 %")
 
@@ -487,7 +487,7 @@ def test_storage_that_will_be_full(ward: Ward) -> None:
     ward.pool.call("SR.remove_from_other_config", sr, "vmss:used")
     ward.pool.call("SR.add_to_other_config", sr, "vmss:used", notes)
     set_used(ward, sr, 0.93)
-    ward.only("storage", "WARNING", "'sr 0' is 93 % full", "; full in 6 d 2", "xe sr-param-list")
+    ward.only("storage", "WARNING", "'sr 0' is 93 % full", "; full in 6 d 2", "xe vdi-list")
     ward.pool.call("SR.remove_from_other_config", sr, "vmss:used")
     ward.pool.call("SR.add_to_other_config", sr, "vmss:used", "no note 7:x :")
     ward.only("storage", "WARNING", "'sr 0' is 93 % full")

@@ -412,7 +412,7 @@ def test_a_schedule_that_cannot_be_understood(ward: Ward, hands: Hands, fields: 
     gone(ward, "schedules")
 
 
-@mends("give it one: xe vm-param-set uuid=VM…")
+@mends("give it one: vmss assign…")
 def test_a_schedule_without_vms(ward: Ward, hands: Hands) -> None:
     ward.pool.policy(name="empty")
     free = ward.pool.vm("free", [ward.pool.sr("free")])
@@ -552,7 +552,7 @@ def test_more_snapshots_than_the_schedule_keeps(ward: Ward, hands: Hands) -> Non
 
 
 @mends(
-    "delete snapshots or disks, lower retained-snapshots, or extend it…",
+    "see what occupies it: xe vdi-list…",
     "Free space on it: delete…",
     "vmss xe vmss-param-set retained-snapshots=N uuid=SCHEDULE",
 )

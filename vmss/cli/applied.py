@@ -112,7 +112,7 @@ def in_one_line(applied: Applied) -> str:
     refused = _refused(applied.targets)
     moved = sum(_result(change, applied, refused) == done for change in applied.changes)
     parts += ["%s %sput on schedules" % (counted(moved, "VM"), rehearsed)] if moved else []
-    parts += ["%d unchanged" % numbers[UNCHANGED]] if numbers[UNCHANGED] else []
+    parts += ["%s unchanged" % counted(numbers[UNCHANGED], "schedule")] if numbers[UNCHANGED] else []
     parts += ["%s not declared, and left alone" % counted(numbers[LEFT], "schedule")] if numbers[LEFT] else []
     errors = sum(target.refused for target in applied.targets) + sum(bool(change.error) for change in applied.changes)
     parts += ["errors: %d" % errors] if errors else []

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+from shlex import quote
 from typing import Any, List, Tuple
 
 from vmss.core.declared import Twice
@@ -39,6 +40,8 @@ def load(path: str) -> Any:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput("line %d: is not UTF-8" % (data.count(b"\n", 0, error.start) + 1))
+    if not text.strip():  # as from an export that has failed
+        raise BadInput("is empty")
     try:
         return json.loads(text, object_pairs_hook=_map)
     except (ValueError, RecursionError) as error:
@@ -80,8 +83,8 @@ def _yaml(text: str) -> Any:
         import yaml
     except ImportError:
         raise BadInput(
-            "is not JSON; YAML is read where Python has the package PyYAML, and %s has not: give JSON, or install it "
-            "(python3 -m pip install PyYAML)" % (sys.executable or "this one")
+            "is not JSON; YAML is read where Python has the package PyYAML, and this one has not: give JSON, or "
+            "install it (%s -m pip install PyYAML)" % quote(sys.executable or "python3")
         )
 
     try:

@@ -32,7 +32,7 @@ def _oddities(policy: Policy) -> Iterator[Finding]:
             "schedules",
             "%s has no VM: it never runs" % called(policy),
             "VMSS %s" % policy.uuid,
-            "give it one: xe vm-param-set uuid=VM snapshot-schedule=%s" % policy.uuid,
+            "give it one: vmss assign %s --uuid VM" % policy.uuid,
         )
     if policy.enabled and policy.type == QUIESCED:
         yield Finding(

@@ -68,5 +68,6 @@ def _finding(xapi: Xapi, repository: Repository, settings: Settings, now: dateti
         "storage",
         "the storage repository %s is %d %% full" % (quoted(name), repository.part),
         "%s of %s are used%s" % (size(space.used), size(space.size), ahead),
-        "delete snapshots or disks, lower retained-snapshots, or extend it: xe sr-param-list uuid=%s" % uuid,
+        "see what occupies it: xe vdi-list sr-uuid=%s; delete snapshots or disks, lower retained-snapshots, "
+        "or extend it" % uuid,
     )

@@ -200,8 +200,8 @@ def checked_by_crontab(entry: bytes) -> bytes:
         from crontab import CronSlices, CronTab
     except ImportError:
         raise InstallError(
-            "the cron entry is checked with python-crontab, which this Python (%s) does not have: "
-            "pip install 'vmss[install]'" % one_line(sys.executable)
+            "the cron entry is checked with python-crontab, which this Python does not have: "
+            "%s -m pip install python-crontab" % one_line(sys.executable)
         )
     table = CronTab(tab=entry.decode("ascii"), user=False)
     jobs = list(table)
