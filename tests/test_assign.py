@@ -92,7 +92,7 @@ def test_where_no_vm_is_meant_nothing_is_changed_and_that_is_said(pool: TestPool
         (["assign", "nightly", "--uuid", uuid, "x"], "'x' is no uuid: nothing was changed"),
         (["assign", "nightly", "--uuid", uuid, pool.uuid("VM", template)], "is the uuid of no VM, or of a template"),
         (["assign", "absent", "--uuid", uuid], "no snapshot schedule of this pool has the uuid or the name 'absent'"),
-        (["unassign", "nightly", "--all"], "no VM of 'nightly': nothing was changed"),
+        (["unassign", "nightly", "--all"], "no VM is on 'nightly': nothing was changed"),
         (["unassign", "nightly", "--name", "*"], "no VM of 'nightly' has a name that matches '*': nothing was changed"),
         (["unassign", "--all"], "--all: goes with a schedule"),
     ):

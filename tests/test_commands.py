@@ -247,13 +247,14 @@ def test_a_time_in_a_year_that_no_clock_has(pool: TestPool, time: str) -> None:
     one_line(vmss(pool.folder, "run", "--dry-run", "--at", time, VMSS_XAPI=pool.place.xapi), 2, "--at", time)
 
 
-def test_a_lock_that_another_process_holds(pool: TestPool) -> None:
+@pytest.mark.parametrize(("since", "said"), [("20260302T10:00:00Z", "2026-03-02T10:00:00Z"), ("10:00", "10:00")])
+def test_a_lock_that_another_process_holds(pool: TestPool, since: str, said: str) -> None:
     policy = pool.policy([pool.vm("vm", [pool.sr()])], schedule={"min": "0"})
     uuid = pool.call("pool.get_uuid", pool.call("pool.get_all")[0])
-    lock = LockDirectory(pool.place.lock_dir).acquire(uuid, {"pid": 4711, "since": "10:00"})
+    lock = LockDirectory(pool.place.lock_dir).acquire(uuid, {"pid": 4711, "since": since})
     ended = vmss(pool.folder, "run", VMSS_XAPI=pool.place.xapi)
     lock.release()
-    one_line(ended, 4, "another pass holds the lock: process 4711, since 10:00")
+    one_line(ended, 4, "another pass holds the lock: process 4711, since %s" % said)
     assert pool.names(policy) == ["VMSS_SNAPSHOT_LOCK_FAILED"]
 
 

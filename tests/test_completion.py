@@ -26,7 +26,7 @@ COPY = ROOT / "vmss" / "data" / "usr" / "share" / "bash-completion" / "completio
 PACKAGE = Path("/usr/share/bash-completion/bash_completion")
 
 # What stands for a value that nobody but the user knows.
-UNKNOWN = {"TAG", "TEXT", "GLOB", "SNAPSHOT", "TIME", "N", "NAME=VALUE", "N|Nh|Nd", "Nh|Nd|Nw", "HOST:PORT"}
+UNKNOWN = {"TAG", "TEXT", "GLOB", "SNAPSHOT", "TIME", "N", "NAME=VALUE", "N|Nh|Nd|Nw", "Nh|Nd|Nw", "HOST:PORT"}
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the program bash is not installed")
 

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from vmss.core.datetimes import format_iso, parse_datetime
 from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges import stop
@@ -48,10 +49,13 @@ class Held(Exception):
     def __str__(self) -> str:
         if not self.holder:
             return "another pass holds the lock"
-        return "another pass holds the lock: process %s, since %s" % (
-            one_line(str(self.holder.get("pid")), 20),
-            one_line(str(self.holder.get("since")), 40),
-        )
+        since = str(self.holder.get("since"))
+        try:
+            since = format_iso(parse_datetime(since))
+        except ValueError:  # the pass has been killed while it wrote it, or somebody else has written it
+            since = one_line(since, 40)
+        pid = one_line(str(self.holder.get("pid")), 20)
+        return "another pass holds the lock: process %s, since %s" % (pid, since)
 
 
 class LockDirectory:

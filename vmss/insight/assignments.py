@@ -40,8 +40,9 @@ def to_unassign(session: Reading, wanted: Optional[str], selector: Selector) -> 
         vm for vm in read_members(session.xapi, 'field "snapshot_schedule" = "%s"' % entry.ref) if selector.takes(vm)
     ]
     if not vms:
-        having = " has %s" % str(selector) if selector != Selector() else ""
-        raise BadInput("no VM of %s%s: nothing was changed" % (quoted(entry.name or entry.uuid), having))
+        name = quoted(entry.name or entry.uuid)
+        meant = "is on %s" % name if selector == Selector() else "of %s has %s" % (name, selector)
+        raise BadInput("no VM %s: nothing was changed" % meant)
     return [Change(vm, None) for vm in vms]
 
 

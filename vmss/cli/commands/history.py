@@ -48,10 +48,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("policy", type=utf8, metavar=SCHEDULE, nargs="?", help="one snapshot schedule: " + BY)
     command.add_argument(
         "--last",
-        metavar="N|Nh|Nd",
+        metavar="N|Nh|Nd|Nw",
         type=last,
         default=Last(10),
-        help="the number of runs of each schedule, or the hours or days to go back (default 10)",
+        help="the number of runs of each schedule, or the hours, days or weeks to go back (default 10)",
     )
     tables.add_form(command)
     return command
@@ -62,7 +62,7 @@ def last(text: str) -> Last:
     match = re.match(r"([1-9][0-9]{0,4})([hdw]?)\Z", text)
     if not match:
         raise argparse.ArgumentTypeError(
-            "%s is not a number of runs, or of hours or days such as 24h or 7d" % ascii(one_line(text, 40))
+            "%s is not a number of runs, or of hours, days or weeks such as 24h, 7d or 2w" % ascii(one_line(text, 40))
         )
     number = int(match.group(1))
     return Last(None, timedelta(hours=number * _HOURS[match.group(2)])) if match.group(2) else Last(number)
