@@ -385,6 +385,12 @@ def test_work_is_done_though_nobody_can_be_told(pool: TestPool, how: str) -> Non
     assert ended.status == 0 and len(pool.snapshots(vm)) == 2
 
 
+def test_a_run_of_a_schedule_without_vms_says_how_to_give_it_one(pool: TestPool) -> None:
+    uuid = pool.uuid("VMSS", pool.policy(name="empty"))
+    ended = vmss(pool.folder, "run", "--policy", "empty", VMSS_XAPI=pool.place.xapi)
+    assert (ended.status, ended.err) == (0, "vmss: empty has no VM: vmss assign %s --uuid VM\n" % uuid)
+
+
 def test_bad_input_has_its_status_though_nobody_can_be_told(pool: TestPool) -> None:
     for line in ("run --policy x", "lst", "", "list --jsn", "simulator --socket no/such/folder"):
         for how in ("2>&-", "2>/dev/full"):

@@ -134,7 +134,10 @@ def test_by_hand_only_the_missing_ones_are_taken(pool: TestPool, good: str, bad:
     (snapshot,) = pool.snapshots(good)
     pool.call("simulator.clear_faults")
     pool.at(15, 0)
-    assert pool.tick(policy=pool.uuid("VMSS", policy), missing=True).status == 0
+    said: List[str] = []
+    report = pool.tick(policy=pool.uuid("VMSS", policy), missing=True, say=said.append)
+    assert report.status == 0 and "VMs snapshotted: 2 of 2 (1 of them before), " in report.line
+    assert {line.partition("] ")[2] for line in said[1:]} == {"good: has its snapshot already", "bad: ok"}
     assert pool.snapshots(good) == [snapshot] and len(pool.snapshots(bad)) == 1
     assert pool.tick(policy=pool.uuid("VMSS", policy)).status == 0
     assert pool.snapshots(good) != [snapshot]

@@ -24,8 +24,9 @@ _NAMED_MAX = 10
 class Served(NamedTuple):
     """The result of one policy's run.
 
-    `taken` counts the VMs that have their snapshot of the slot; `deleted` the expired snapshots that are gone, `left`
-    those that exceed retention and are left to later runs, `future` those that are dated in the future.
+    `taken` counts the VMs that have their snapshot of the slot, `had` those of them that had it before the run;
+    `deleted` the expired snapshots that are gone, `left` those that exceed retention and are left to later runs,
+    `future` those that are dated in the future.
     `victims` are the VMs with an error, `without` those of them that have no snapshot of the slot. `degraded`: plain
     snapshots were taken instead of quiesced ones, for the pool has none; `plain` are the VMs of which no other can be
     taken, with the error that told it. `overtaken` is the policy's next slot, if the run had to give up the
@@ -37,6 +38,7 @@ class Served(NamedTuple):
     started: datetime
     vms: int = 0
     taken: int = 0
+    had: int = 0
     deleted: int = 0
     left: int = 0
     future: int = 0
@@ -158,10 +160,12 @@ def stopped_line(progress: str, runs: Sequence[Served]) -> str:
 
 def totals(runs: Sequence[Served]) -> str:
     """The results of these runs in one line, for people."""
-    return "schedules served: %d, VMs snapshotted: %d of %d, expired snapshots deleted: %d, VMs with errors: %d" % (
+    had = sum(served.had for served in runs)
+    return "schedules served: %d, VMs snapshotted: %d of %d%s, expired snapshots deleted: %d, VMs with errors: %d" % (
         sum(not served.stopped for served in runs),
         sum(served.taken for served in runs),
         sum(served.vms for served in runs),
+        " (%d of them before)" % had if had else "",
         sum(served.deleted for served in runs),
         sum(len(served.errors) for served in runs),
     )

@@ -192,7 +192,9 @@ class InHand:
 
     def _result(self, number: int) -> str:
         error, destroyed = self._error(number), self._engine.states[number].destroyed
-        result = "failed: %s" % _in_words(error) if error else "ok"
+        job = self._engine.jobs[number]
+        well = "ok" if job.take or number not in self._of else job.excused or "has its snapshot already"
+        result = "failed: %s" % _in_words(error) if error else well
         return result + (", %d expired" % destroyed if destroyed else "")
 
     def _error(self, number: int, unsettled: str = OVERTAKEN) -> Error:
@@ -222,6 +224,7 @@ class InHand:
                 started=run.started,
                 vms=len(mine) + len(run.victims),
                 taken=sum(1 for _, job, state in mine if state.snapshot or not job.take),
+                had=sum(1 for _, job, _ in mine if not job.take and not job.excused),
                 deleted=sum(state.destroyed for _, _, state in mine),
                 left=sum(state.left for _, _, state in mine),
                 # Of a VM that has no other snapshot `vmss prune --dated-in-future` leaves one, so that is not offered.

@@ -81,8 +81,10 @@ def _tell_next_step(report: "Report") -> int:
 
     status = tell_end(report)
     for served in report.served:
+        uuid, name = served.turn.policy.uuid, one_line(served.turn.policy.name, 60)
+        if not served.turn.policy.vms:
+            complain("%s has no VM: vmss assign %s --uuid VM" % (name or uuid, uuid))
         if served.victims:
-            uuid, name = served.turn.policy.uuid, one_line(served.turn.policy.name, 60)
             complain("%s: what failed, and what to do: vmss history %s" % (name or uuid, uuid))
             if served.without:
                 complain("then, for the VMs that have no snapshot: vmss run --policy %s --missing" % uuid)
