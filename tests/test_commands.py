@@ -370,6 +370,11 @@ def test_an_answer_that_cannot_be_written_is_one_line(pool: TestPool, command: s
         assert (ended.status, ended.out, ended.err) == (1 if command[:2] == "xe" else 2, "", "")
 
 
+def test_an_option_before_the_command_is_named(tmp_path: Path) -> None:
+    ended = vmss(tmp_path, "--json", "list")
+    assert ended.status == 2 and "there is no option '--json' before the command" in ended.err
+
+
 @pytest.mark.parametrize("how", [">&-", ">/dev/full", "2>&-", "2>/dev/full", "<&- >&- 2>&-"])
 def test_work_is_done_though_nobody_can_be_told(pool: TestPool, how: str) -> None:
     vm = pool.vm("vm", [pool.sr()])

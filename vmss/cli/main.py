@@ -96,6 +96,8 @@ def _command_of(word: str) -> str:
     """The command that the first word names. An option ends the process here, and so does an unknown word."""
     if not word.startswith("-") and word not in COMMANDS:
         parser().error(unknown_command(word))
+    if word.startswith("-") and word not in ("-h", "--help", "--version"):
+        parser().error("there is no option %s before the command; `vmss help` shows the commands" % quoted(word))
     return str(parser().parse_args([word]).command)
 
 
