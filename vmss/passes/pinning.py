@@ -1,8 +1,9 @@
 """Pins a scheduled snapshot, or unpins it: then no retention deletes it, and it does not count; or it does again."""
 
+from contextlib import suppress
 from typing import List, Tuple
 
-from vmss.core.pins import KEY, WITHOUT_REASON, index_of
+from vmss.core.pins import KEY, WITHOUT_REASON, index_of, may_begin_uuid
 from vmss.core.problem import BadInput
 from vmss.core.text import is_uuid, one_line, quoted
 from vmss.edges import query, scheduled
@@ -41,7 +42,9 @@ def _find(xapi: Xapi, wanted: str) -> Tuple[str, str]:
             if refs and xapi.call("VM.get_is_vmss_snapshot", refs[0]) is not True:
                 raise BadInput("%s is no scheduled snapshot: retention never deletes it" % quoted(wanted))
     else:
-        refs = scheduled.scheduled_snapshots(xapi)
+        refs = _named(xapi, wanted)
+        if not refs and may_begin_uuid(wanted):
+            refs = scheduled.scheduled_snapshots(xapi)
     known: List[Tuple[str, str]] = []
     there = []
     for ref in refs:
@@ -50,5 +53,24 @@ def _find(xapi: Xapi, wanted: str) -> Tuple[str, str]:
             there.append(ref)
         except Refused:
             continue  # it is gone
-    index = index_of(known, wanted)
+    index = index_of(known, wanted, lambda at: _vm_of(xapi, there[at]))
     return there[index], known[index][0]
+
+
+def _named(xapi: Xapi, name: str) -> List[str]:
+    """The references of the scheduled snapshots of this name."""
+    found = []
+    with understood("VM"):
+        for ref in xapi.call("VM.get_by_name_label", name):
+            with suppress(Refused):  # it is gone
+                if xapi.call("VM.get_is_vmss_snapshot", ref) is True:
+                    found.append(str(ref))
+    return sorted(found)
+
+
+def _vm_of(xapi: Xapi, snapshot: str) -> str:
+    """The name of the VM of a snapshot."""
+    try:
+        return str(xapi.call("VM.get_name_label", xapi.call("VM.get_snapshot_of", snapshot)))
+    except Refused:
+        return "a VM that is gone"
