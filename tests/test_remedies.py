@@ -629,7 +629,7 @@ def test_a_lock_directory_that_cannot_be_used(ward: Ward, hands: Hands) -> None:
     gone(ward, "lock")
 
 
-@mends("see what it waits for in /var/log/VMSSlog…")
+@mends("see what it waits for: vmss watch…")
 def test_a_pass_that_does_not_end(ward: Ward, hands: Hands) -> None:
     uuid = ward.pool.uuid("pool", ward.pool.call("pool.get_all")[0])
     code = (

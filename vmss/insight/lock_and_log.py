@@ -112,7 +112,7 @@ def running(
             "pass",
             text,
             "%s, longer than pass_limit (%s)" % (process, words.duration(pass_limit_s)),
-            "see what it waits for in /var/log/VMSSlog and with xe task-list; then end it: kill %s"
+            "see what it waits for: vmss watch --once, /var/log/VMSSlog, xe task-list; then end it: kill %s"
             % (pid if isinstance(pid, int) else "PID"),
         )
     return Finding(OK, "pass", text, process)

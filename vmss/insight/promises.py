@@ -101,7 +101,7 @@ def missed(policy: Policy, promised: Promise, in_hand: bool, moment: Moment) -> 
     ended = policy.last_run is not None and "last run ended %s" % moment(policy.last_run)
     if in_hand:
         text = "%s should have ended its run of %s: a pass has it in hand"
-        remedy = "see what the pass waits for: /var/log/VMSSlog, xe task-list"
+        remedy = "see what the pass waits for: vmss watch --once, /var/log/VMSSlog, xe task-list"
     else:
         text = "%s has missed its run of %s"
         remedy = (
@@ -253,5 +253,5 @@ def overdue(
 def remedy_of_overdue(policy: str, in_hand: bool) -> str:
     """What to do about VMs of a policy, given by its uuid, that lack their snapshot."""
     if in_hand:
-        return "the pass goes on with them; what it waits for: /var/log/VMSSlog, xe task-list"
+        return "the pass goes on with them; what it waits for: vmss watch --once, /var/log/VMSSlog, xe task-list"
     return "vmss history %s tells why; snapshot the VMs now: vmss run --policy %s --missing" % (policy, policy)
