@@ -51,7 +51,7 @@ def test_the_default_file_may_be_absent_but_one_that_was_asked_for_may_not(tmp_p
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("[vmss]\nmax_operatoins = 8\n", ["line 2", "max_operatoins is not a setting", "max_operations"]),
+        ("[vmss]\nmax_operatoins = 8\n", ["line 2", "max_operatoins is not a setting: did you mean 'max_operations'?"]),
         ("[vmss]\n\nmax_operations = 91\n", ["line 3", "max_operations", "1 to 90"]),
         ("[vmss]\nmax_operations = -1\n", ["line 2", "max_operations", "1 to 90"]),
         ("[vmss]\nmax_operations = ٣\n", ["line 2", "max_operations", "whole number"]),

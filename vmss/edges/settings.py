@@ -184,10 +184,12 @@ def parsed(values: Mapping[str, str], table: Mapping[str, Setting]) -> Tuple[Dic
     for name, text in sorted(values.items()):
         setting = table.get(name)
         if setting is None:
-            rule = (
-                "holds for all schedules; for one there are" if name in TABLE else "is not a setting; the settings are"
-            )
-            wrong[name] = "%s %s" % (rule, ", ".join(sorted(table)))
+            if name in TABLE:
+                wrong[name] = "holds for all schedules; for one there are %s" % ", ".join(sorted(table))
+            else:  # to name all of them would fill the line that a monitoring system shows
+                from vmss.core.words import did_you_mean  # an idle tick needs none
+
+                wrong[name] = "is not a setting%s" % did_you_mean(name, table)
             continue
         try:
             good[name] = setting.parse(text.strip())
