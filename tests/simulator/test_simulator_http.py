@@ -204,7 +204,9 @@ def test_json_rpc_speaks_both_versions(sim: Simulator, pool: Pool, serve: Serve,
     assert call(method="VM.get_record", params=[pool.session, "x"], id=3)["error"] == ["HANDLE_INVALID", "VM", "x"]
     vcpus = call(jsonrpc="2.0", method="VM.get_VCPUs_max", params=[pool.session, pool.vms[0]], id=4)
     assert vcpus["result"] == 2
-    assert post(server, json.dumps({"method": "pool.get_all", "params": []}), "/jsonrpc")[0] == 500
+    for wrong in ({}, {"id": None}, {"id": True}, {"id": 1.5}, {"id": 1, "jsonrpc": "1.0"}, {"id": 1, "jsonrpc": None}):
+        body = dict({"method": "pool.get_all", "params": [pool.session]}, **wrong)
+        assert post(server, json.dumps(body), "/jsonrpc")[0] == 500, wrong
 
 
 NAMELESS = "<struct><member><name>a</name><value/></member><member><name/><value>x</value></member></struct>"

@@ -235,15 +235,17 @@ def decode_json(body: bytes) -> Request:
         raise Malformed("Jsonrpc.Malformed_method_request(%s)" % error)
     if not isinstance(data, dict) or not isinstance(data.get("method"), str):
         raise Malformed("Jsonrpc.Malformed_method_request")
-    version = "2.0" if data.get("jsonrpc") == "2.0" else "1.0"
+    version, identity = data.get("jsonrpc", "1.0"), data.get("id")
+    if version != "2.0" and "jsonrpc" in data:
+        raise Malformed("Jsonrpc.Malformed_method_request")
     params = data.get("params")
     if params is None and version == "2.0":
         params = []
     elif isinstance(params, dict) and version == "2.0":
         params = [params]
-    if not isinstance(params, list) or not isinstance(data.get("id"), (str, int)):
+    if not isinstance(params, list) or type(identity) not in (str, int):
         raise Malformed("Jsonrpc.Malformed_method_request")
-    return Request(data["method"], params, version, data["id"])
+    return Request(data["method"], params, version, identity)
 
 
 def invalid_utf8(value: Any) -> Optional[str]:
