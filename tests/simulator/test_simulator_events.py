@@ -14,6 +14,7 @@ from vmss.simulator.call import TRUSTED
 from vmss.simulator.server import Server
 
 from .client import Client, Connect, Serve
+from .conftest import START
 
 GIB = 1024**3
 
@@ -88,7 +89,10 @@ def test_events_come_as_messages_additions_changes_and_deletions(root: Client) -
 
 
 def test_bad_tokens_and_subscriptions_are_refused(root: Client) -> None:
-    assert root.error("event.from", ["vm"], "garbage", 1.0) == ["EVENT_FROM_TOKEN_PARSE_FAILURE", "garbage"]
+    # Two integers as OCaml reads them: of 64 bits, and without blanks.
+    for token in ("garbage", "1", "1,2,3", " 1,2", "9223372036854775808,0"):
+        assert root.error("event.from", ["vm"], token, 1.0) == ["EVENT_FROM_TOKEN_PARSE_FAILURE", token]
+    assert root("event.from", ["vm"], "0x7fff_ffff,-1", 1.0)["events"] == []
     assert root.error("event.from", ["vm/a/b"], "", 1.0) == ["EVENT_SUBSCRIPTION_PARSE_FAILURE", "vm/a/b"]
 
 
@@ -212,6 +216,40 @@ def test_get_since_is_strictly_later(root: Client) -> None:
     assert root("message.get_since", when) == {}
 
 
+def test_the_messages_of_an_object_are_compared_by_their_whole_seconds(root: Client) -> None:
+    root.sim.set_time(START + timedelta(hours=1, seconds=0.7))
+    uuid = root("VM.get_uuid", root.vm())
+    ref = root("message.create", "NAME", "3", "VM", uuid, "")
+    when = root("message.get_record", ref)["timestamp"]
+    # Its file has the whole time in its name.
+    assert list(root("message.get_since", when)) == [ref]
+    assert root("message.get", "VM", uuid, when) == {}
+    assert list(root("message.get", "VM", uuid, when - timedelta(seconds=1))) == [ref]
+
+
+def test_while_the_hosts_are_upgraded_known_messages_have_their_nominal_priority(root: Client) -> None:
+    uuid, pool = root("VM.get_uuid", root.vm()), root("pool.get_all")[0]
+    root("pool.add_to_other_config", pool, "rolling_upgrade_in_progress", "true")
+    for name, priority in (("VMSS_SNAPSHOT_FAILED", 3), ("UNKNOWN_TO_XAPI", 1)):
+        ref = root("message.create", name, "1", "VM", uuid, "")
+        assert root("message.get_record", ref)["priority"] == priority
+    root("pool.remove_from_other_config", pool, "rolling_upgrade_in_progress")
+    ref = root("message.create", "VMSS_SNAPSHOT_FAILED", "1", "VM", uuid, "")
+    assert root("message.get_record", ref)["priority"] == 1
+
+
+def test_the_last_five_hundred_deleted_messages_are_told_and_all_that_exist(root: Client) -> None:
+    uuid = root("VM.get_uuid", root.vm())
+    token = root("event.from", ["message"], "", 0.0)["token"]
+    refs = [root("message.create", "X", "5", "VM", uuid, "") for _ in range(1025)]
+    assert len(root("event.from", ["message"], token, 0.0)["events"]) == 1025
+    root("message.destroy_many", refs[:1024])
+    told = root("event.from", ["message"], token, 0.0)["events"]
+    assert [event["operation"] for event in told] == ["del"] * 1024 + ["add"]
+    root("message.destroy", refs[1024])
+    assert events(root("event.from", ["message"], token, 0.0)) == [("message", "del", ref) for ref in refs[:512:-1]]
+
+
 def test_messages_are_filtered_and_an_unknown_field_matches_nothing(root: Client) -> None:
     uuid = root("VM.get_uuid", root.vm())
     one = root("message.create", "ONE", "3", "VM", uuid, "")
@@ -223,10 +261,18 @@ def test_messages_are_filtered_and_an_unknown_field_matches_nothing(root: Client
 
 def test_beyond_ten_thousand_messages_the_oldest_go(root: Client) -> None:
     uuid = root("VM.get_uuid", root.vm())
+    root.sim.set_time(START + timedelta(seconds=1))
+    later = root("message.create", "LATER", "5", "VM", uuid, "")
+    # The oldest is so by its time.
+    root.sim.set_time(START)
     first = root("message.create", "FIRST", "1", "VM", uuid, "")
-    for _ in range(10000):
-        root("message.create", "X", "5", "VM", uuid, "")
-    assert len(root("message.get_all")) == 10000
+    for _ in range(9999):
+        root.sim.messages.create("X", 5, "VM", uuid, "")
+    assert len(root("message.get_all")) == 10001
+    # xapi looks every half minute.
+    root.sim.set_time(START + timedelta(seconds=31))
+    left = root("message.get_all")
+    assert len(left) == 10000 and later in left
     assert root.error("message.get_record", first)[0] == "HANDLE_INVALID"
 
 

@@ -91,6 +91,8 @@ class Model:
         self.types = Types(data["enums"])
         self.roles: Dict[str, List[str]] = data["role_sets"]
         self.classes: Dict[str, Class] = {item["name"]: self._class(item) for item in data["classes"].values()}
+        # The nominal priorities of the messages that xapi knows.
+        self.priorities: Dict[str, int] = data["message_types"]
         self.others: Dict[str, List[str]] = {cls: names.split() for cls, names in others.items()}
         # Clients name the classes of their events in any case.
         self.names: Dict[str, str] = {name.lower(): name for name in (*self.classes, *self.others)}

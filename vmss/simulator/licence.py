@@ -1,16 +1,27 @@
-"""The one pool, and the features that its licence allows (xapi: ocaml/xapi/pool_features.ml)."""
+"""The one pool: whether it is being upgraded, and the features that its licence allows.
+
+Source: xapi: ocaml/xapi/pool_features.ml, helpers.ml.
+"""
 
 from typing import TYPE_CHECKING
 
 from .errors import XapiError
 
 if TYPE_CHECKING:
+    from .database import Database
     from .simulator import Simulator
+
+_UPGRADE_KEY = "rolling_upgrade_in_progress"
 
 
 def the_pool(sim: "Simulator") -> str:
     """There is always exactly one pool."""
     return next(iter(sim.db.tables["pool"].rows))
+
+
+def is_upgrading(db: "Database") -> bool:
+    """Whether the hosts of the pool are being upgraded one after another."""
+    return any(_UPGRADE_KEY in pool["other_config"] for pool in db.tables["pool"].rows.values())
 
 
 def require_feature(sim: "Simulator", feature: str) -> None:

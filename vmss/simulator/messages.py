@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, NamedTuple, Set
 
 from .errors import XapiError
+from .licence import is_upgrading
 from .values import NULL, from_seconds
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 MESSAGES_MAX = 10000
 # Characters that the files, which are XML, cannot contain.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
-EVENTS_MAX = 512
-EVENTS_KEPT = 256
+DELETIONS_MAX = 1024
+DELETIONS_KEPT = 512
 
 
 class MessageEvent(NamedTuple):
@@ -30,7 +31,8 @@ class MessageEvent(NamedTuple):
 
 
 class MessageStore:
-    """All messages, the oldest first, and the last few hundred creations and deletions."""
+    """All messages in the order of their creation, and the last few hundred deletions; `newest`: the generation of the
+    last event."""
 
     def __init__(self, sim: "Simulator") -> None:
         self.sim = sim
@@ -39,7 +41,8 @@ class MessageStore:
         self.generations: Dict[str, int] = {}
         self.refs_by_uuid: Dict[str, str] = {}
         self.refs_by_object: Dict[str, Dict[str, None]] = {}
-        self.events: Deque[MessageEvent] = deque()
+        self.deletions: Deque[MessageEvent] = deque()
+        self.newest = 0
         # xapi links each file by the generation of its database, first of all. After a death of xapi the generations
         # that were not on disk come again: `ago` is how many. A number that is taken leaves a file without any link.
         self.numbers: Dict[str, int] = {}
@@ -49,9 +52,11 @@ class MessageStore:
         self.collisions = 0  # so many of the next messages find their number taken, as somebody has asked for
 
     def create(self, name: str, priority: int, cls: str, obj_uuid: str, body: str) -> str:
-        """Store a new message, and return what xapi answers: the null reference if the message has no links. Beyond the
-        limit the oldest is deleted, whatever its priority."""
+        """Store a new message, and return what xapi answers: the null reference if the message has no links."""
         now = self.sim.kernel.now()
+        if is_upgrading(self.sim.db):
+            # The hosts may not agree on what a priority means.
+            priority = self.sim.model.priorities.get(name, priority)
         name, body = _FORBIDDEN.sub("\ufffd", name), _FORBIDDEN.sub("\ufffd", body)
         record = {
             "uuid": self.sim.db.new_uuid(),
@@ -67,9 +72,14 @@ class MessageStore:
         linked = self._link(ref)
         if linked:
             self._event("add", ref, record)
-        if len(self.records) > MESSAGES_MAX:
-            self.destroy(next(iter(self.records)))
         return ref if linked else NULL
+
+    def collect(self) -> None:
+        """Delete the oldest of too many messages, whatever their priorities. The clock may have been set back."""
+        surplus = len(self.records) - MESSAGES_MAX
+        if surplus > 0:
+            for ref in sorted(self.times, key=self.times.__getitem__)[:surplus]:
+                self.destroy(ref)
 
     def _link(self, ref: str) -> bool:
         """Link a new message; return False if its number is taken."""
@@ -111,7 +121,7 @@ class MessageStore:
 
     def forget_events(self) -> None:
         """Forget the deletions, and the order of what happened, as a restart of xapi does; the messages stay."""
-        self.events.clear()
+        self.deletions.clear()
 
     def record(self, ref: str) -> Dict[str, Any]:
         if ref not in self.records:
@@ -131,19 +141,19 @@ class MessageStore:
 
         Deletions are forgotten, creations are not: xapi looks at the files of the messages, which survive a restart.
         """
-        yield from (
-            event for event in reversed(self.events) if event.operation == "del" and event.generation > generation
-        )
+        yield from (event for event in reversed(self.deletions) if event.generation > generation)
         for ref, created in list(self.generations.items()):
             if created > generation:
                 yield MessageEvent(created, "add", ref, self.records[ref])
 
     def _event(self, operation: str, ref: str, record: Dict[str, Any]) -> None:
         self.sim.db.generation += 1
+        self.newest = self.sim.db.generation
         if operation == "add":
-            self.generations[ref] = self.sim.db.generation
-        self.events.append(MessageEvent(self.sim.db.generation, operation, ref, record))
-        if len(self.events) > EVENTS_MAX:
-            while len(self.events) > EVENTS_KEPT:
-                self.events.popleft()
+            self.generations[ref] = self.newest
+        else:
+            self.deletions.append(MessageEvent(self.newest, operation, ref, record))
+            if len(self.deletions) > DELETIONS_MAX:
+                while len(self.deletions) > DELETIONS_KEPT:
+                    self.deletions.popleft()
         self.sim.db.listener()

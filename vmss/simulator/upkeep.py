@@ -1,4 +1,4 @@
-"""xapi's own housekeeping every 30 s: old sessions, old tasks, dangling records.
+"""xapi's own housekeeping every 30 s: old sessions, old tasks, too many messages, dangling records.
 
 Source: xapi: ocaml/xapi/db_gc_util.ml, xapi_globs.ml.
 """
@@ -42,6 +42,7 @@ class Upkeep:
             return
         self._collect_tasks(now)
         self._collect_sessions(now)
+        self.sim.messages.collect()
         if self.dangling:
             self.dangling = False
             self._collect_records()

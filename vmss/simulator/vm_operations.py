@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Generator, Ite
 
 from .errors import XapiError
 from .kernel import Sleep
+from .licence import is_upgrading
 from .values import NULL
 from .waiting import check_not_busy
 
@@ -88,7 +89,6 @@ _DURING_UPGRADE: FrozenSet[str] = frozenset(
      "provision", "resume", "resume_on", "send_sysrq", "send_trigger", "start", "start_on", "suspend", "unpause",
      "update_allowed_operations"]
 )  # fmt: skip
-_UPGRADE_KEY = "rolling_upgrade_in_progress"
 
 
 def check_operation(db: "Database", vm: str, operation: str) -> None:
@@ -109,7 +109,7 @@ def check_operation(db: "Database", vm: str, operation: str) -> None:
     _check_guest(db, vm, row, operation)
     if operation in _STORAGE_STATE:
         check_disks(db, vm)
-    if operation not in _DURING_UPGRADE and _is_upgrading(db):
+    if operation not in _DURING_UPGRADE and is_upgrading(db):
         raise XapiError("NOT_SUPPORTED_DURING_UPGRADE")
 
 
@@ -158,10 +158,6 @@ def _check_kind(vm: str, row: "Row", operation: str) -> None:
 def _is_immobile(row: "Row") -> bool:
     platform: Dict[str, str] = row["platform"]
     return any(platform.get(key, "").lower() in ("true", "1") for key in ("nomigrate", "nested-virt"))
-
-
-def _is_upgrading(db: "Database") -> bool:
-    return any(_UPGRADE_KEY in pool["other_config"] for pool in db.tables["pool"].rows.values())
 
 
 def _check_guest(db: "Database", vm: str, row: "Row", operation: str) -> None:

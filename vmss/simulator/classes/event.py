@@ -7,7 +7,7 @@ from ..errors import XapiError
 from ..kernel import Sleep, Wait
 from ..registry import method
 from ..table import Deletion, no_garbage
-from ..values import Count
+from ..values import Count, ocaml_int
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -70,7 +70,7 @@ def parse_token(token: str) -> Tuple[int, int]:
         return 0, 0
     parts = token.split(",")
     try:
-        database, messages = (int(part) for part in parts)
+        database, messages = (ocaml_int(part) for part in parts)
     except ValueError:
         raise XapiError("EVENT_FROM_TOKEN_PARSE_FAILURE", token)
     return database, messages
@@ -112,8 +112,7 @@ def _relevant(call: "Call", subscription: Subscription, since: int, messages_sin
         return True
     for _ in subscription.deleted_since(call.db, since):
         return True
-    newest = call.sim.messages.events[-1].generation if call.sim.messages.events else 0
-    return newest > max(since, messages_since) and subscription.wants_class("message")
+    return call.sim.messages.newest > max(since, messages_since) and subscription.wants_class("message")
 
 
 def _events(

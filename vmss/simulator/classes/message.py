@@ -64,8 +64,13 @@ def get(call: "Call", cls: str, obj_uuid: str, since: datetime) -> Records:
         raise XapiError("UUID_INVALID")
     store = call.sim.messages
     seconds = to_seconds(since)
-    found = [ref for ref in store.of_object(obj_uuid) if store.times[ref] > seconds and ref not in store.unlinked]
-    return _records(call, [ref for ref in found if store.records[ref]["cls"] == cls])
+    linked = _records(call, [ref for ref in store.of_object(obj_uuid) if ref not in store.unlinked])
+    # The timestamps of records are compared, which are in whole seconds; get_since compares the times themselves.
+    return {
+        ref: record
+        for ref, record in linked.items()
+        if record["cls"] == cls and to_seconds(record["timestamp"]) > seconds
+    }
 
 
 @method("message.get_since")
