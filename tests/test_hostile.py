@@ -26,7 +26,8 @@ from tests.pool import TestPool
 from vmss import plugin
 from vmss.core import messages
 from vmss.core.problem import Problem
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockDirectory
+from vmss.edges.lock_folder import LockError
 from vmss.edges.log import Log
 from vmss.edges.settings import Settings, SettingsError
 from vmss.edges.settings_file import load

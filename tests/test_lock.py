@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vmss.edges.lock import Held, LockDirectory, LockError
+from vmss.edges.lock import Held, LockDirectory
+from vmss.edges.lock_folder import LockError
 
 HOLD = """
 import sys

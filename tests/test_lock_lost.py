@@ -15,7 +15,8 @@ from tests.front import Front, Once
 from tests.pool import TestPool
 from tests.test_killed import pool_uuid, start, two_vms, wait_for_task
 from vmss.core.records import AT_WORK
-from vmss.edges.lock import Held, Lock, LockDirectory, LockError
+from vmss.edges.lock import Held, Lock, LockDirectory
+from vmss.edges.lock_folder import LockError
 from vmss.edges.processes import started
 from vmss.passes import at_work
 from vmss.passes.hold import WITHOUT_LOCK_S
@@ -198,7 +199,7 @@ def test_the_sign_of_a_pass_that_lives_puts_others_off_before_they_change_anythi
     shown(pool, pid=other, started=started(other), since="20260302T09:59:00Z")
     front = run_with(pool)
     report = pool.tick()
-    assert report.status == 4 and "process %d, since 20260302T09:59:00Z" % other in report.line
+    assert report.status == 4 and "process %d, since 2026-03-02T09:59:00Z" % other in report.line
     assert [pool.snapshots(vm) for vm in vms] == [[], []] and pool.names() == ["VMSS_SNAPSHOT_LOCK_FAILED"]
     assert not any(call.startswith(("Async.", "pool.add", "pool.remove")) for call in front.calls)
     assert LockDirectory(pool.place.lock_dir).holder(pool_uuid(pool)) is None and AT_WORK in pool.other_config()

@@ -20,7 +20,8 @@ from vmss.core.problem import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOCKED, Problem,
 from vmss.core.text import is_uuid, one_line
 from vmss.edges import stop
 from vmss.edges.clock import Clock
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockDirectory
+from vmss.edges.lock_folder import LockError
 from vmss.edges.log import Log
 from vmss.edges.sessions import NoSession
 from vmss.edges.settings import place

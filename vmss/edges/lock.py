@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import format_iso, parse_datetime
-from vmss.core.problem import Problem
 from vmss.core.text import one_line
 from vmss.edges import stop
 from vmss.edges.json_text import json_object
+from vmss.edges.lock_folder import LockError, opened
 
 # Retries of a lock that is held: `holder` holds it for an instant, to see whether a pass does.
 _RETRIES = 3
@@ -23,14 +23,6 @@ _RETRY_PAUSE_S = 0.05
 TURN_S = 10.0
 # The key of what a holder notes of runs by hand.
 _BY_HAND = "by_hand"
-
-
-class LockError(Problem):
-    """The lock directory cannot be used; `remedy` is what to do about it."""
-
-    def __init__(self, text: str, remedy: str = "see whether its disk is full, or read-only: df /var/lock") -> None:
-        Problem.__init__(self, text)
-        self.remedy = remedy
 
 
 class Held(Exception):
@@ -63,7 +55,7 @@ class LockDirectory:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._descriptor = _opened(path)
+        self._descriptor = opened(path)
 
     def close(self) -> None:
         """Close the directory; locks that are held stay held."""
@@ -71,7 +63,7 @@ class LockDirectory:
 
     def reopen(self) -> None:
         """Go over to what is at the path now: somebody has removed the directory, or laid another one over it."""
-        gone, self._descriptor = self._descriptor, _opened(self.path)
+        gone, self._descriptor = self._descriptor, opened(self.path)
         os.close(gone)
 
     def identity(self) -> str:
@@ -331,43 +323,6 @@ class Lock:
             os.pwrite(self._descriptor, text.ljust(length), 0)
 
 
-def _opened(path: str) -> int:
-    """A descriptor of the lock directory, which is made if it is not there. Raise LockError if it cannot be used."""
-    try:
-        os.makedirs(path, 0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise _unusable(path, error)
-    try:
-        status, around = os.fstat(descriptor), os.stat(os.pardir, dir_fd=descriptor)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise LockError(
-                "%s: the lock directory has to belong to the user that runs vmss, and nobody else may write to it"
-                % one_line(path),
-                "chown root:root {0} && chmod 0700 {0}".format(_quoted(path)),
-            )
-        if around.st_mode & 0o002 and not around.st_mode & stat.S_ISVTX:
-            # With a directory each, two passes would not see each other's lock.
-            raise LockError(
-                "%s: everybody may put another directory in place of the lock directory" % one_line(path),
-                "chmod +t %s" % _quoted(os.path.dirname(os.path.abspath(path))),
-            )
-    except OSError as error:
-        os.close(descriptor)
-        raise _unusable(path, error)
-    except LockError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _unusable(path: str, error: OSError) -> LockError:
-    return LockError(
-        "%s: the lock directory cannot be used: %s" % (one_line(path), error.strerror),
-        "run this as root; if something else is there: mv {0} {0}.away".format(_quoted(path)),
-    )
-
-
 def _locks(descriptor: int) -> bool:
     """Lock a file, if no other process has it locked. Return whether it is locked now."""
     try:
@@ -385,12 +340,6 @@ def _write_all(descriptor: int, text: bytes) -> None:
     """Write the whole text. A disk that is nearly full takes a part, and reports the error only at the next write."""
     while text:
         text = text[os.write(descriptor, text) :]
-
-
-def _quoted(path: str) -> str:
-    from vmss.edges.shell import shell_word  # not needed by an idle tick
-
-    return shell_word(path)
 
 
 def _public(holder: Dict[str, Any]) -> Dict[str, Any]:

@@ -11,7 +11,8 @@ from vmss.core.text import is_reference, one_line
 from vmss.core.words import duration
 from vmss.edges import stop
 from vmss.edges.clock import Clock
-from vmss.edges.lock import LockDirectory, LockError, Note
+from vmss.edges.lock import LockDirectory, Note
+from vmss.edges.lock_folder import LockError
 from vmss.edges.log import Log
 from vmss.edges.settings import Place, Settings
 from vmss.edges.xapi import USER, Refused, Unanswered, Xapi, understood

@@ -6,7 +6,7 @@ A check is a function from a case to findings, in the module of its group, and a
 from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 from vmss.core.text import one_line
-from vmss.edges.lock import LockError
+from vmss.edges.lock_folder import LockError
 from vmss.edges.surroundings import Surroundings
 from vmss.edges.xapi import Refused, Unanswered, understood
 from vmss.insight import (

@@ -8,7 +8,8 @@ from vmss.core.datetimes import format_iso, in_future, parse_reading
 from vmss.core.policy import Policy
 from vmss.core.schedule import TICK_INTERVAL, latest_slot
 from vmss.core.text import one_line, quoted
-from vmss.edges.lock import LockError, existing
+from vmss.edges.lock import existing
+from vmss.edges.lock_folder import LockError
 from vmss.edges.settings import Place
 from vmss.edges.surroundings import on_coordinator
 from vmss.insight import logfile, snapshots

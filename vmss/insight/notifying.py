@@ -20,7 +20,8 @@ from vmss.core.served import Served
 from vmss.core.turn import Turn
 from vmss.edges import notify
 from vmss.edges.clock import Clock
-from vmss.edges.lock import LockDirectory, LockError, existing
+from vmss.edges.lock import LockDirectory, existing
+from vmss.edges.lock_folder import LockError
 from vmss.edges.log import Log
 from vmss.edges.notify import PING, WEBHOOK, Sending
 from vmss.edges.surroundings import Surroundings, on_coordinator

@@ -9,7 +9,8 @@ from vmss.core.policy import Policy
 from vmss.core.tags import NONE, named
 from vmss.core.text import one_line
 from vmss.edges import world
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockDirectory
+from vmss.edges.lock_folder import LockError
 from vmss.edges.members import NO_SCHEDULE, TAGGED, read_members
 from vmss.edges.vms import read_snapshots
 from vmss.edges.xapi import Xapi

@@ -8,7 +8,8 @@ from vmss.core.frozen import LEFT, LOST, SETTLED, STUCK, UNDER_WAY, Frozen, Seen
 from vmss.core.records import FROZEN_PREFIX, FROZEN_SUFFIX
 from vmss.core.text import quoted
 from vmss.edges import frozen as kept
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockDirectory
+from vmss.edges.lock_folder import LockError
 from vmss.edges.xapi import Refused
 from vmss.passes.context import Context
 

@@ -14,7 +14,8 @@ from vmss.core.problem import EXIT_FAILED
 from vmss.core.text import is_uuid
 from vmss.edges import stop
 from vmss.edges.clock import Clock
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockDirectory
+from vmss.edges.lock_folder import LockError
 
 # Seconds in which a pass that is at work takes a request over; it looks at least every ten seconds.
 _TAKE_S = 60.0

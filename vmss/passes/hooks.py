@@ -33,7 +33,8 @@ from vmss.core.vms import Vm
 from vmss.edges import stop
 from vmss.edges.children import Child, look_after
 from vmss.edges.hooks_dir import read_hooks
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockDirectory
+from vmss.edges.lock_folder import LockError
 from vmss.edges.xapi import Refused, Unanswered
 from vmss.passes.chain import Chain, Commands
 from vmss.passes.context import Context

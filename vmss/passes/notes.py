@@ -17,7 +17,8 @@ from vmss.core.outcome import DOES_NOT_COUNT, RESULT_LOST, TIMED_OUT, Outcome
 from vmss.core.records import BEGUN, NULL, Pool
 from vmss.core.text import is_uuid
 from vmss.edges.json_text import json_object
-from vmss.edges.lock import LockDirectory, LockError
+from vmss.edges.lock import LockDirectory
+from vmss.edges.lock_folder import LockError
 from vmss.edges.log import Log
 from vmss.edges.query import where
 from vmss.edges.xapi import MISREAD, Misunderstood, Refused, Unanswered, Xapi

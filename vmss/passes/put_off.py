@@ -7,7 +7,8 @@ from typing import Any, Mapping, Optional
 from vmss.core.datetimes import parse_reading
 from vmss.core.records import AT_WORK
 from vmss.edges import sessions
-from vmss.edges.lock import Held, LockDirectory, LockError, existing
+from vmss.edges.lock import Held, LockDirectory, existing
+from vmss.edges.lock_folder import LockError
 from vmss.edges.settings import Place
 from vmss.passes.context import Context
 
