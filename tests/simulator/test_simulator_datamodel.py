@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 import vmss.simulator
+from tests.simulation.share import share
 from vmss.simulator import Simulator, datamodel, dispatch
 from vmss.simulator.build import Pool
 from vmss.simulator.values import ocaml_int
@@ -36,7 +37,7 @@ DENIED = "No permission in user session. (Roles with this permission: %s)"
 INT = re.compile(r"-?[0-9]+$")
 DATE = re.compile(r"[0-9]{8}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
 
-every_class = pytest.mark.parametrize("cls", list(CLASSES))
+every_class = pytest.mark.parametrize("cls", share(CLASSES))
 
 
 # --- the model ---
