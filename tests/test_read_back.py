@@ -276,15 +276,15 @@ def test_a_disk_of_the_new_snapshot_that_another_vm_has_is_there(pool: TestPool)
 
 
 class Stepped(VirtualClock):
-    """A clock that is set back by 20 minutes."""
+    """A clock that is set back, by 20 minutes if nothing else is said."""
 
-    def __init__(self, pool: TestPool) -> None:
+    def __init__(self, pool: TestPool, seconds: float = 1200.0) -> None:
         VirtualClock.__init__(self, pool.simulator)
         self._pool = pool
-        self._back = 0.0
+        self._back, self._seconds = 0.0, seconds
 
     def set_back(self) -> None:
-        self._back = 1200.0
+        self._back = self._seconds
         self._pool.simulator.set_time(self.now() - timedelta(seconds=self._back))
 
     def monotonic(self) -> float:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.front import Front, Once, lose
 from tests.pool import TestPool
+from tests.test_read_back import Stepped
 from tests.test_run import clean
 from vmss.core.datetimes import parse_datetime
 from vmss.edges import settings, surroundings, world
@@ -23,6 +24,8 @@ from vmss.edges.sessions import NoSession
 from vmss.edges.vms import read_snapshots, read_vms_by_uuid, with_snapshots
 from vmss.edges.xapi import Xapi
 from vmss.passes.journal import Journal
+from vmss.passes.request import Request
+from vmss.passes.run import run
 from vmss.simulator.faults import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -435,6 +438,18 @@ def test_a_slot_that_passes_while_a_pass_only_finishes_what_was_left_is_not_lost
     pool.tick()
     assert pool.names(daily) == ["VMSS_SNAPSHOT_LOCK_FAILED", "VMSS_SNAPSHOT_SUCCEEDED"]
     assert left not in pool.call("VDI.get_all")
+
+
+def test_the_slots_after_a_clock_was_set_back_are_not_lost_as_long_as_the_pass_lasts(pool: TestPool) -> None:
+    first, second = pool.vm("first", [pool.sr()]), pool.vm("second", [pool.sr("other")])
+    pool.policy([first], schedule={"min": "0"})
+    hourly = pool.policy([second], schedule={"min": "30"})
+    pool.call("VMSS.set_last_run_time", hourly, "20260302T09:50:00Z")
+    slow(pool, vdi_snapshot=2400.0)
+    clock = Stepped(pool, seconds=3000.0)  # from 10:00 to 9:10
+    front(pool, before=Once("event.from", clock.set_back))
+    run(Request(kicked=True), pool.surroundings(clock=clock))
+    assert [snapshot["name_label"] for snapshot in pool.snapshots(second)] == ["policy 2026-03-02T09:30:00Z"]
 
 
 # What is written down

@@ -7,7 +7,7 @@ from vmss.core.datetimes import format_datetime, in_future
 from vmss.core.policy import Policy
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.records import LAPSED_PREFIX, OWED_PREFIX
-from vmss.core.schedule import latest_slot, next_tick
+from vmss.core.schedule import TICK_INTERVAL, latest_slot, next_tick
 from vmss.core.text import quoted
 from vmss.core.turn import Turn
 from vmss.edges import world
@@ -109,7 +109,9 @@ class Agenda:
 
     def seconds_to_tick(self) -> float:
         """The time until policies can become due that were not when `read` was last called; 0 if it has come."""
-        return max(0.0, (self._next_tick - self._context.now()).total_seconds())
+        left = self._next_tick - self._context.now()
+        # Ticks are no further apart: if this one is, the clock was set back, and other slots come before it.
+        return 0.0 if left > TICK_INTERVAL else max(0.0, left.total_seconds())
 
     def _due(self, policies: Sequence[Policy]) -> List[Turn]:
         now = self._context.now()
