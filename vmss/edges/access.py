@@ -104,7 +104,7 @@ def _host(xapi: Xapi, seen: Access) -> str:
 def refs_where(xapi: Xapi, cls: str, expression: str) -> List[str]:
     """The references of the objects that a query finds."""
     with understood(cls):
-        return sorted(str(ref) for ref in xapi.call(cls + ".get_all_where", expression))
+        return sorted(xapi.refs(cls, expression))
 
 
 def read_access(xapi: Xapi, pool: Pool) -> Access:

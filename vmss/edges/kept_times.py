@@ -18,8 +18,8 @@ _PARTS = 16
 def finished(xapi: Xapi) -> Iterable[str]:
     """The references of all scheduled snapshots, without checkpoints in the making, which may yet fail."""
     with understood("VM"):
-        yield from map(str, xapi.call("VM.get_all_where", "(%s) and (%s)" % (SCHEDULED, AT_REST)))
-        others = xapi.call("VM.get_all_where", "(%s) and (not (%s))" % (SCHEDULED, AT_REST))
+        yield from xapi.refs("VM", "(%s) and (%s)" % (SCHEDULED, AT_REST))
+        others = xapi.refs("VM", "(%s) and (not (%s))" % (SCHEDULED, AT_REST))
     for ref in others:
         with suppress(Refused):  # it is gone
             if not TAKING.intersection(xapi.call("VM.get_current_operations", ref).values()):

@@ -24,7 +24,7 @@ _CLAIMING = Fields("snapshots", ("snapshot_schedule",))
 def scheduled_snapshots(xapi: Xapi) -> List[str]:
     """The references of all scheduled snapshots of the pool."""
     with understood("VM"):
-        return sorted(str(ref) for ref in xapi.call("VM.get_all_where", SCHEDULED))
+        return sorted(xapi.refs("VM", SCHEDULED))
 
 
 def scheduled_vms(xapi: Xapi) -> List[str]:

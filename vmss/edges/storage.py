@@ -120,7 +120,7 @@ def _disks_in_use(xapi: Xapi, number: int) -> Iterator[Tuple[str, Any]]:
 
 def _refs(xapi: Xapi, cls: str, condition: str) -> Set[str]:
     with understood(cls):
-        return set(map(str, xapi.call(cls + ".get_all_where", condition)))
+        return set(xapi.refs(cls, condition))
 
 
 @understood("VBD")

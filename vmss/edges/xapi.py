@@ -11,7 +11,7 @@ import re
 import ssl
 import xmlrpc.client
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from xml.parsers.expat import ExpatError
 
 import XenAPI
@@ -82,6 +82,10 @@ class Fields(NamedTuple):
     others: Tuple[str, ...]
 
 
+# What is kept of records of which only the references are wanted: every class has it.
+_LEAST = Fields("other_config", ())
+
+
 def _read(text: str, fields: Optional[Fields]) -> Any:
     """The value of a text in JSON. Half of a surrogate pair, which only JSON's own form can bring, is no text: nothing
     could be written that has it."""
@@ -120,6 +124,7 @@ class Xapi:
         self._host = "localhost" if self.unix else address[len("https://") :].rstrip("/")
         self._post: Optional[Post] = getattr(transport, "post", None)
         self._number = 0  # of the last call
+        self._tells_refs = True  # as far as is known
         self._close = transport.close
 
     def login(self, user: str, password: str, originator: str = ORIGINATOR) -> None:
@@ -150,6 +155,18 @@ class Xapi:
         found: Dict[str, Any] = self._call(cls + ".get_all_records_where", (condition,), fields)
         # Over XML-RPC they have all come.
         return {ref: _cut(one, fields) for ref, one in found.items()} if fields and self._post is None else found
+
+    def refs(self, cls: str, condition: str) -> List[str]:
+        """The references of the objects of a class that meet a condition. An older xapi tells them with their records
+        only (docs/xapi-facts.md, Queries)."""
+        if self._tells_refs:
+            try:
+                return list(map(str, self.call(cls + ".get_all_where", condition)))
+            except Refused as refused:
+                if refused.code != "MESSAGE_METHOD_UNKNOWN":
+                    raise
+                self._tells_refs = False
+        return sorted(map(str, self.records(cls, condition, _LEAST)))
 
     def _call(self, method: str, params: Sequence[Any], fields: Optional[Fields] = None) -> Any:
         if self._post is not None:

@@ -69,7 +69,7 @@ def taken_since(xapi: Xapi, since: datetime, now: datetime) -> Optional[List[str
     dates = [format_datetime(EPOCH + timedelta(seconds=at)) for at in seconds]
     wanted = '((field "is_vmss_snapshot" = "true") and (%s)) and (%s)' % (AT_REST, _any("snapshot_time", dates))
     with understood("VM"):
-        return [str(ref) for ref in xapi.call("VM.get_all_where", wanted)]
+        return xapi.refs("VM", wanted)
 
 
 # What the alerts claim
@@ -114,7 +114,7 @@ def _named(xapi: Xapi, names: Sequence[str], condition: str = "true") -> List[st
     # In xapi's query language `and` binds no tighter than `or`; what few snapshots meet is asked first.
     wanted = '((field "is_vmss_snapshot" = "true") and (%s)) and (%s)' % (_any("name__label", names), condition)
     with understood("VM"):
-        return [str(ref) for ref in xapi.call("VM.get_all_where", wanted)]
+        return xapi.refs("VM", wanted)
 
 
 def _as_claimed(xapi: Xapi, names: Sequence[str], runs: Sequence[Tuple[datetime, Run]]) -> bool:

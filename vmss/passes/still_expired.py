@@ -72,7 +72,7 @@ def _found(xapi: Xapi, vms: Sequence[str]) -> Set[str]:
         # In xapi's query language `and` binds no tighter than `or`.
         wanted = "((%s) and (%s)) or ((%s) and (%s))" % (_COUNTS, of, _BUSY, is_one)
         with understood("VM"):
-            found.update(map(str, xapi.call("VM.get_all_where", wanted)))
+            found.update(xapi.refs("VM", wanted))
     return found
 
 
