@@ -87,7 +87,7 @@ def test_it_is_mailed_also_if_nothing_ran_and_the_newest_stays(pool: TestPool, u
     assert tick(pool, around, 2, 11, 0) == ["The report of 2026-03-02 is handed to the pool's mail"]
     (mail,) = mails(pool)
     assert (mail["cls"], mail["priority"]) == ("Pool", priority)
-    assert mail["body"].startswith("The daily report on scheduled snapshots.\n0 of 1 VM are protected\n")
+    assert mail["body"].startswith("The daily report on scheduled snapshots.\nThe VM is not protected\n")
     assert "disabled: web: its schedule is disabled" in mail["body"]
     assert tick(pool, around, 2, 11, 15) == [] and mails(pool) == [mail]
     if up_to == "5":

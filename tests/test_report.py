@@ -110,6 +110,19 @@ def test_who_is_protected_and_since_when(ward: Ward) -> None:
     assert any(line.startswith("no schedule: alone: it is on no schedule") for line in text)
 
 
+def test_a_late_vm_is_told_with_the_slot_that_it_lacks(pool: TestPool) -> None:
+    vm = pool.vm("web", [pool.sr()])
+    pool.policy([vm], "hourly", schedule={"min": "15"})
+    pool.at(10, 15)
+    pool.tick()
+    pool.call("VM.add_to_blocked_operations", vm, "snapshot", "for a while")
+    pool.at(11, 15)
+    pool.tick()
+    pool.at(11, 55)
+    assert shown(pool).startswith("The VM is not protected\n")
+    assert "\nlate: web: no snapshot since 2026-03-02 11:15 UTC. An administrator has blocked" in shown(pool)
+
+
 def test_it_says_what_the_other_commands_say(ward: Ward) -> None:
     def rows(command: Any) -> List[Dict[str, Any]]:
         out = io.StringIO()

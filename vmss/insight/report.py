@@ -162,6 +162,8 @@ class Report(NamedTuple):
             return "This pool has no VM to protect"
         if number == total:
             return "The VM is protected" if total == 1 else "All %d VMs are protected" % total
+        if total == 1:
+            return "The VM is not protected"
         return "%d of %s %s protected" % (number, counted(total, "VM"), agree(number, "is", "are"))
 
     @property
@@ -284,7 +286,8 @@ def _vms(
     for member in on:
         one, uuid = seen[member.schedule], member.uuid
         whole = Guarded(member.name, uuid, one.policy.name, one.policy.uuid, PROTECTED, marks=marks.get(uuid))
-        found.append(_since(_judged(whole, one, uuid in lacking, rows.get(uuid)), one.cells, one.policy.retained))
+        late = session.moment(one.lack.slot) if uuid in lacking and one.lack.slot is not None else ""
+        found.append(_since(_judged(whole, one, late, rows.get(uuid)), one.cells, one.policy.retained))
     listed = {guarded.uuid for guarded in found}
     for row in rows.values():
         if row.uuid not in listed:
@@ -303,12 +306,13 @@ def _marks(vm: Vm, told: Iterator[Fate]) -> Iterator[Mark]:
         yield Mark(one.time, kind, one.uuid, one.why, one.goes)
 
 
-def _judged(vm: Guarded, one: _Seen, late: bool, row: Optional[Row]) -> Guarded:
+def _judged(vm: Guarded, one: _Seen, late: str, row: Optional[Row]) -> Guarded:
+    """What is said of a VM; `late`: since when it has no snapshot that it should have, empty if it has."""
     newest = vm.marks[-1].time if vm.marks else None
     if row is not None and row.what == DISABLED:
         return vm._replace(state=DISABLED, why=row.why, remedy=row.remedy)
     if late:
-        why = "no snapshot of the latest slot that should be over"
+        why = "no snapshot since %s" % late
         why += ". %s" % row.why if row is not None else ""
         remedy = row.remedy if row is not None else remedy_of_overdue(one.policy.uuid, one.in_hand)
         return vm._replace(state=LATE, why=why, remedy=remedy)
