@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, List, NamedTuple, Optional
 from xml.etree import ElementTree
@@ -69,6 +68,8 @@ class Plugins:
 
     def _start(self, command: List[bytes], environment: Dict[str, str], done: Callable[[Any], None]) -> None:
         # Files instead of pipes: the call ends with the child, even if processes that it started run on.
+        import tempfile  # slow to load
+
         stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         try:
             child = subprocess.Popen(

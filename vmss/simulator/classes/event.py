@@ -1,6 +1,5 @@
 """Waiting for changes (xapi: ocaml/xapi/xapi_event.ml)."""
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, Generator, Iterator, List, NamedTuple, Set, Tuple
 
 from ..errors import XapiError
@@ -200,6 +199,8 @@ def event_next(call: "Call") -> Steps:
             raise XapiError("SESSION_INVALID", call.session)
         queue = call.sim.event_queues.get(call.session)
         if queue is None:
+            import hashlib  # slow to load
+
             digest = hashlib.md5(call.session.encode("utf-8")).hexdigest()  # noqa: S324, xapi's way to name sessions
             raise XapiError("SESSION_NOT_REGISTERED", "trackid=" + digest)
         subscription = parse_subscription(sorted(queue.classes), call.sim.model.names)

@@ -4,8 +4,6 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Generator, List
 
-from dateutil import tz
-
 from .. import lifecycle
 from ..errors import XapiError
 from ..kernel import Sleep
@@ -39,10 +37,15 @@ LICENSE.update({"enable_xha": "true", "regular_nag_dialog": "false", "platform_f
 
 def zone_of_this_machine() -> str:
     """The name of this machine's time zone, which new hosts have: TZ, else what /etc/localtime points to."""
-    for name in (os.environ.get("TZ", ""), os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]):
-        if name and tz.gettz(name) is not None:
+    name = os.environ.get("TZ", "")
+    if name:
+        from dateutil import tz  # slow to load, and most machines have no TZ
+
+        if tz.gettz(name) is not None:
             return name
-    return "Etc/UTC"
+    path = os.path.realpath("/etc/localtime")
+    name = path.partition("/zoneinfo/")[2]
+    return name if name and os.path.exists(path) else "Etc/UTC"
 
 
 def create_host(sim: "Simulator", uuid: str, name: str, description: str, hostname: str, address: str) -> str:
@@ -140,6 +143,8 @@ def get_servertime(call: "Call", host: str) -> datetime:
 def get_server_localtime(call: "Call", host: str) -> datetime:
     """The wall clock of the host, in its time zone, which the answer does not name."""
     call.sim.hosts.reach(host)
+    from dateutil import tz  # slow to load
+
     zone = tz.gettz(call.db.row("host", host)["timezone"]) or tz.UTC
     return from_seconds(int(call.sim.hosts.clock(host))).astimezone(zone).replace(tzinfo=None)
 
