@@ -60,6 +60,14 @@ class ExpiredSnapshot(NamedTuple):
     after_new: bool = False
 
 
+class Kept(NamedTuple):
+    """What was to stay of a VM beside what expires, when retention decided that: its policy, and its snapshots, by
+    reference. Without a policy retention had no part in it."""
+
+    policy: str = ""
+    snapshots: FrozenSet[str] = frozenset()
+
+
 def disks_of(snapshots: Iterable[ExpiredSnapshot]) -> Iterator[ExpiredDisk]:
     """The disks of expired snapshots."""
     for snapshot in snapshots:
@@ -78,7 +86,7 @@ class Job(NamedTuple):
       one of `known` (the uuids of those that the VM had at the plan), is the one that this job takes, even if its
       result was lost.
     - `task` takes a snapshot of the VM already, for an earlier pass; it counts if it is not older than `slot`.
-    - `keeps` are the references of the snapshots beside which something expires: those that retention kept at the plan.
+    - `kept` is what was to stay at the plan, beside what expires.
     - `more`: of what expires, at most so many go beyond the one that the new snapshot replaces; None: all.
     - `disks` is the number of the VM's disks: so many has a snapshot of it.
     - `there` is the reference of the snapshot of the slot, if an earlier pass took it and did not read it back: then
@@ -117,7 +125,7 @@ class Job(NamedTuple):
     fallback: bool = False
     refused: Error = ()
     excused: str = ""
-    keeps: FrozenSet[str] = frozenset()
+    kept: Kept = Kept()
 
     @property
     def first_to_go(self) -> Tuple[ExpiredSnapshot, ...]:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Collection, FrozenSet, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vmss.core.datetimes import CLOCK_TOLERANCE, UTC
-from vmss.core.job import TAKE_CHECKPOINT, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job, Operation, Tokens
+from vmss.core.job import TAKE_CHECKPOINT, TAKE_SNAPSHOT, ExpiredDisk, ExpiredSnapshot, Job, Kept, Operation, Tokens
 from vmss.core.policy import Policy
 from vmss.core.records import NULL
 from vmss.core.retention import Keep, Snapshot, expired, in_future
@@ -51,7 +51,7 @@ class Expiry(NamedTuple):
     """The decision about one VM: whether it has its snapshot of the slot already; what expires, and what of that only
     once the new snapshot exists; what would expire if no operation were in progress on it; and how many may go beyond
     the one that the new snapshot replaces (None: all). `future` is the number of its snapshots that are dated in the
-    future, without pinned ones. `excused`: why it counts as served though it got none; else empty. `keeps`: see Job."""
+    future, without pinned ones. `excused`: why it counts as served though it got none; else empty. `kept`: see Job."""
 
     vm: Vm
     turn: Turn
@@ -62,7 +62,7 @@ class Expiry(NamedTuple):
     more: Optional[int] = None
     future: int = 0
     excused: str = ""
-    keeps: FrozenSet[str] = frozenset()
+    kept: Kept = Kept()
 
 
 def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime, excused: str = "") -> Expiry:
@@ -83,13 +83,15 @@ def decide(vm: Vm, turn: Turn, keep: Keep, now: datetime, excused: str = "") -> 
     # xapi would let the deletion wait until a copy or an export ends, which may take hours.
     free = tuple(snapshot for snapshot in surplus if not snapshot.operation)
     busy = tuple(snapshot for snapshot in surplus if snapshot.operation)
-    return Expiry(vm, turn, served, free, after_new, busy, keep.more, future, excused, kept(vm, surplus, now))
+    return Expiry(vm, turn, served, free, after_new, busy, keep.more, future, excused, what_stays(vm, surplus, now))
 
 
-def kept(vm: Vm, surplus: Sequence[Snapshot], now: datetime) -> FrozenSet[str]:
-    """Given what exceeds retention, return the references of the VM's snapshots that count and do not."""
+def what_stays(vm: Vm, surplus: Sequence[Snapshot], now: datetime) -> Kept:
+    """Given what exceeds retention, return those of the VM's snapshots that count and do not."""
+    if not surplus:
+        return Kept()
     others = set(vm.snapshots).difference(surplus)
-    return frozenset(one.ref for one in others if surplus and not one.pinned and not in_future(one, now))
+    return Kept(vm.policy, frozenset(one.ref for one in others if not one.pinned and not in_future(one, now)))
 
 
 def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str, ways: Ways = AS_EVER) -> Job:
@@ -127,7 +129,7 @@ def job(expiry: Expiry, disks: Mapping[str, Sequence[Disk]], suspend_sr: str, wa
         fallback=ways.fallback,
         plain_instead=ways.plain_instead,
         excused=expiry.excused,
-        keeps=expiry.keeps,
+        kept=expiry.kept,
     )
 
 
@@ -201,13 +203,11 @@ def _memory_sr(vm: Vm, suspend_sr: str) -> Iterator[str]:
         yield sr
 
 
-def deletion(
-    vm: Vm, snapshots: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]], keeps: FrozenSet[str] = frozenset()
-) -> Job:
+def deletion(vm: Vm, snapshots: Sequence[Snapshot], disks: Mapping[str, Sequence[Disk]], kept: Kept) -> Job:
     """The job that deletes these snapshots of a VM, takes none, and belongs to no run. `disks` are theirs, by
-    reference; `keeps` as in Job, if they go because of retention."""
+    reference; `kept` as in Job, if they go because of retention."""
     expired = tuple(_expired(snapshot, disks.get(snapshot.ref, ()), after_new=False) for snapshot in snapshots)
-    return Job("", vm.ref, vm.uuid, vm.name, "", frozenset(), 0.0, expired, keeps=keeps)
+    return Job("", vm.ref, vm.uuid, vm.name, "", frozenset(), 0.0, expired, kept=kept)
 
 
 def leftover(snapshot_uuid: str, disks: Sequence[Disk]) -> Job:

@@ -1,10 +1,11 @@
 """Plans what a pass deletes on request: reads the VMs and their snapshots, and lets the core decide what goes."""
 
 from datetime import datetime
-from typing import Dict, FrozenSet, Iterator, List, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Sequence, Set, Tuple
 
 from vmss.core import plan, pruning
 from vmss.core.datetimes import CLOCK_TOLERANCE
+from vmss.core.job import Kept
 from vmss.core.messages import Victim
 from vmss.core.outcome import UNREADABLE
 from vmss.core.policy import Policy, index_of
@@ -113,13 +114,13 @@ class Pruner:
             for line in _last(going):
                 self._log(line)
             if going.expired:
-                jobs.append(plan.deletion(going.vm, expired, disks, self._keeps(going)))
+                jobs.append(plan.deletion(going.vm, expired, disks, self._kept(going)))
         return Planned(jobs, [], [], spared)
 
-    def _keeps(self, going: Going) -> FrozenSet[str]:
+    def _kept(self, going: Going) -> Kept:
         if self._prune.what != SURPLUS:
-            return frozenset()  # what else is asked for goes whatever is kept
-        return plan.kept(going.vm, going.expired + going.busy, self._now)
+            return Kept()  # what else is asked for goes whatever is kept
+        return plan.what_stays(going.vm, going.expired + going.busy, self._now)
 
 
 def _last(going: Going) -> Iterator[str]:

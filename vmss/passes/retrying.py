@@ -1,10 +1,10 @@
 """Expired snapshots that could not be deleted, and whose pause is over: they are tried again between runs, too."""
 
 from datetime import datetime, tzinfo
-from typing import FrozenSet, Iterator, List, Sequence, Set, Tuple
+from typing import Iterator, List, Sequence, Set, Tuple
 
 from vmss.core import plan
-from vmss.core.job import Job
+from vmss.core.job import Job, Kept
 from vmss.core.retention import Snapshot, expired
 from vmss.core.vms import Vm
 from vmss.edges import world
@@ -39,7 +39,7 @@ def jobs_again(context: Context, left: LeftOver, due: Sequence[str]) -> List[Job
         stays.update(snapshot.uuid for snapshot in mine)
         if vm.policy not in due:
             free = [snapshot for snapshot in mine if not snapshot.operation]
-            jobs += _job(context, vm, free, plan.kept(vm, surplus, context.now()))
+            jobs += _job(context, vm, free, plan.what_stays(vm, surplus, context.now()))
     for uuid in again - stays:
         left.gone(uuid)
     return jobs
@@ -59,9 +59,9 @@ def with_surplus(
     return found
 
 
-def _job(context: Context, vm: Vm, snapshots: Sequence[Snapshot], keeps: FrozenSet[str]) -> Iterator[Job]:
-    """The job that deletes these snapshots of a VM, and takes none; `keeps` as in Job."""
+def _job(context: Context, vm: Vm, snapshots: Sequence[Snapshot], kept: Kept) -> Iterator[Job]:
+    """The job that deletes these snapshots of a VM, and takes none; `kept` as in Job."""
     disks, misread = read_disks(context.xapi, [], snapshots)
     readable = [snapshot for snapshot in snapshots if snapshot.ref not in misread]
     if readable:
-        yield plan.deletion(vm, readable, disks, keeps)
+        yield plan.deletion(vm, readable, disks, kept)

@@ -2,16 +2,14 @@
 
 Meanwhile somebody may have deleted or pinned snapshots that were to stay, have the schedule keep more, have taken the
 VM off it, or have deleted the VM: then the oldest snapshots are what is left. Or somebody moves the VM to other storage
-at this moment, and its snapshots with it. Two calls tell, for many VMs together; only of those of which something has
-changed more is read.
+at this moment, and its snapshots with it. Two calls for many VMs together, and one for each policy, tell; only of those
+of which something has changed more is read.
 """
 
-from typing import Dict, Sequence, Set, Tuple
+from typing import List, Optional, Sequence, Set, Tuple
 
 from vmss.core.job import Job
-from vmss.core.policy import Policy
-from vmss.edges import world
-from vmss.edges.query import CHUNK
+from vmss.edges.query import CHUNK, int_of
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.passes.context import Context
 from vmss.passes.retrying import with_surplus
@@ -28,11 +26,8 @@ def spared(context: Context, doomed: Sequence[Tuple[Job, str]]) -> Set[str]:
     reference of its new snapshot, empty if it has none. Of the jobs of a prune that retention has nothing to do with,
     only those stay whose VM is being moved."""
     xapi, stay = context.xapi, set()
-    found = _found(xapi, sorted({job.vm for job, _ in doomed if job.vm}))
-    expiring = [(job, new) for job, new in doomed if job.policy or job.keeps]
-    policies = {vm: one for one in world.read_policies(xapi)[0] for vm in one.vms} if expiring else {}
-    changed = [job for job, new in expiring if not _is_as_planned(job, new, policies, found)]
-    again = sorted({job.uuid for job in changed if job.vm in policies})
+    changed = _changed(xapi, [(job, new) for job, new in doomed if job.kept.policy])
+    again = sorted({job.uuid for job in changed})
     surplus = {
         snapshot.ref
         for _, snapshots in with_surplus(xapi, context.settings, context.log.zone, again, context.now())
@@ -46,34 +41,63 @@ def spared(context: Context, doomed: Sequence[Tuple[Job, str]]) -> Set[str]:
                 "kept, or the VM is off its schedule)" % (job.uuid, len(mine))
             )
         stay |= mine
-    moved = {vm for vm in sorted({job.vm for job, _ in doomed} & found) if _is_moved(xapi, vm)}
+    moved = {vm for vm in _busy(xapi, sorted({job.vm for job, _ in doomed if job.vm})) if _is_moved(xapi, vm)}
     for job in (job for job, _ in doomed if job.vm in moved):
         context.log("Snapshots of VM %s are left for a later run: %s is in progress" % (job.uuid, _MOVES))
         stay.update(snapshot.ref for snapshot in job.expired)
     return stay
 
 
-def _is_as_planned(job: Job, new: str, policies: Dict[str, Policy], found: Set[str]) -> bool:
-    """Whether beside what expires of a VM there are as many snapshots as its schedule keeps."""
-    policy = policies.get(job.vm)
-    keeps = job.keeps | ({new} if new else {snapshot.ref for snapshot in job.expired if snapshot.after_new})
-    return policy is not None and len(keeps & found) >= policy.retained
+def _changed(xapi: Xapi, jobs: Sequence[Tuple[Job, str]]) -> List[Job]:
+    """Those of these jobs whose VMs are not on the same policy any more, or have not as many snapshots beside what
+    expires as it keeps."""
+    retained = {policy: _retained(xapi, policy) for policy in sorted({job.kept.policy for job, _ in jobs})}
+    found = _found(xapi, [job for job, _ in jobs])
+    changed = []
+    for job, new in jobs:
+        beside = job.kept.snapshots | ({new} if new else {one.ref for one in job.expired if one.after_new})
+        number = retained[job.kept.policy]
+        if number is None or job.vm not in found or len(beside & found) < number:
+            changed.append(job)
+    return changed
 
 
-def _found(xapi: Xapi, vms: Sequence[str]) -> Set[str]:
-    """The references of all scheduled snapshots of these VMs that are not pinned; and of those of these VMs on which an
-    operation is in progress."""
+def _retained(xapi: Xapi, policy: str) -> Optional[int]:
+    """How many snapshots of each VM a policy keeps; None if it is gone. The record would list all its VMs."""
+    try:
+        with understood("VMSS.get_retained_snapshots"):
+            return int_of(xapi.call("VMSS.get_retained_snapshots", policy))
+    except Refused as refused:
+        if refused.code != "HANDLE_INVALID":
+            raise
+        return None
+
+
+def _found(xapi: Xapi, jobs: Sequence[Job]) -> Set[str]:
+    """The references of those of these jobs' VMs that are on the same policy still, and of all their scheduled
+    snapshots that are not pinned."""
     found: Set[str] = set()
-    for start in range(0, len(vms), CHUNK):
-        of, is_one = (
-            " or ".join('(field "%s" = "%s")' % (field, vm) for vm in vms[start : start + CHUNK])
-            for field in ("snapshot_of", "_ref")
+    for start in range(0, len(jobs), CHUNK):
+        chunk = jobs[start : start + CHUNK]
+        of = " or ".join('(field "snapshot_of" = "%s")' % job.vm for job in chunk)
+        on = " or ".join(
+            '((field "_ref" = "%s") and (field "snapshot_schedule" = "%s"))' % (job.vm, job.kept.policy)
+            for job in chunk
         )
         # In xapi's query language `and` binds no tighter than `or`.
-        wanted = "((%s) and (%s)) or ((%s) and (%s))" % (_COUNTS, of, _BUSY, is_one)
         with understood("VM"):
-            found.update(xapi.refs("VM", wanted))
+            found.update(xapi.refs("VM", "((%s) and (%s)) or (%s)" % (_COUNTS, of, on)))
     return found
+
+
+def _busy(xapi: Xapi, vms: Sequence[str]) -> List[str]:
+    """Those of these VMs on which an operation is in progress."""
+    busy: List[str] = []
+    for start in range(0, len(vms), CHUNK):
+        is_one = " or ".join('(field "_ref" = "%s")' % vm for vm in vms[start : start + CHUNK])
+        with understood("VM"):
+            busy += xapi.refs("VM", "(%s) and (%s)" % (_BUSY, is_one))
+    return busy
 
 
 def _is_moved(xapi: Xapi, vm: str) -> bool:
