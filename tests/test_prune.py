@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -11,12 +12,13 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import pytest
 
-from tests.front import Front
+from tests.front import Front, Once, lose
 from tests.pool import TestPool
 from tests.test_commands import ROOT, one_line, tls, vmss
 from vmss.core.problem import BadInput, UnknownPolicy
 from vmss.core.pruning import DELETED, FUTURE, SURPLUS, Prune
 from vmss.edges.lock import LockDirectory
+from vmss.edges.sessions import NoSession
 from vmss.passes.request import Report, Request
 from vmss.passes.run import run
 
@@ -512,3 +514,29 @@ def test_a_schedule_that_is_due_for_the_first_time_when_a_prune_begins_is_late_a
     full.at(16, 30)
     full.tick()
     assert full.names(weekly) == ["VMSS_SNAPSHOT_SUCCEEDED"] and len(full.snapshots(vm)) == 1
+
+
+def test_a_prune_that_loses_xapi_says_how_far_it_came(full: TestPool) -> None:
+    path = str(full.folder / "front.sock")
+    Front(path, full.socket, before=Once("Async.VM.destroy", lose, number=9))
+    around = full.surroundings(place=full.place._replace(xapi="unix:" + path))
+    with pytest.raises(NoSession) as lost:
+        run(Request(prune=Prune()), around)
+    gone = 14 - len(scheduled(full))
+    so_far = r"; it had got so far: snapshots deleted: (\d+), of 2 VMs; .*; call it again for the rest$"
+    said = re.search(so_far, str(lost.value))
+    assert said is not None and 1 < int(said.group(1)) <= gone
+    assert prune(full).status == 0 and len(scheduled(full)) == 4
+
+
+def test_a_prune_that_loses_xapi_when_all_is_deleted_says_so(full: TestPool) -> None:
+    path = str(full.folder / "front.sock")
+
+    def at_the_end(method: str) -> None:
+        if method == "pool.sync_database" and len(scheduled(full)) == 4:
+            lose()
+
+    Front(path, full.socket, before=at_the_end)
+    around = full.surroundings(place=full.place._replace(xapi="unix:" + path))
+    with pytest.raises(NoSession, match="snapshots deleted: 10, of 2 VMs; VMs with errors: 0"):
+        run(Request(prune=Prune()), around)

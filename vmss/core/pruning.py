@@ -6,6 +6,7 @@ from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 from vmss.core.messages import Victim
 from vmss.core.retention import Keep, Snapshot, expired, in_future
 from vmss.core.vms import Vm
+from vmss.core.words import counted
 
 # What is to be deleted: what exceeds retention, what is dated in the future, or what belongs to no schedule any more.
 SURPLUS, FUTURE, DELETED = "surplus", "dated in the future", "of what was deleted"
@@ -64,3 +65,12 @@ def going(vm: Vm, prune: Prune, keep: Keep, now: datetime) -> Going:
 
 def _by_age(snapshots: Sequence[Snapshot]) -> List[Snapshot]:
     return sorted(snapshots, key=lambda snapshot: (snapshot.time, snapshot.uuid))
+
+
+def summary(pruned: Pruned) -> str:
+    """What came of a request, in one line."""
+    return "snapshots deleted: %d, of %s; VMs with errors: %d" % (
+        pruned.deleted,
+        counted(pruned.vms, "VM"),
+        len(pruned.victims),
+    )

@@ -13,6 +13,7 @@ from vmss.core.messages import Victim
 from vmss.core.notices import Notice
 from vmss.core.outcome import STOPPED
 from vmss.core.policy import Policy
+from vmss.core.pruning import Pruned, summary
 from vmss.core.schedule import latest_slot
 from vmss.core.served import Served, totals
 from vmss.core.text import quoted
@@ -34,9 +35,11 @@ def notes_of(turns: Iterable[Turn]) -> Dict[str, Any]:
     }
 
 
-def came_of_it(policy: Optional[str], runs: Sequence[Served], worked: bool) -> str:
+def came_of_it(policy: Optional[str], runs: Sequence[Served], worked: bool, pruned: Optional[Pruned] = None) -> str:
     """What to add for the person who started the run of a policy by hand, if its pass loses xapi after these runs;
-    `worked`: it has begun one more."""
+    `worked`: it has begun one more. `pruned`: what came of the deletions that somebody asked it for."""
+    if pruned is not None:
+        return "; it had got so far: %s; call it again for the rest" % summary(pruned)
     mine = [served for served in runs if served.turn.policy.uuid == policy]
     if mine:
         ended = "been stopped" if any(served.dropped for served in mine) else "come to its end"

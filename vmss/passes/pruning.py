@@ -15,7 +15,6 @@ from vmss.core.rehearsed import Doomed
 from vmss.core.retention import Keep
 from vmss.core.served import Served
 from vmss.core.vms import Vm
-from vmss.core.words import counted
 from vmss.edges import scheduled, world
 from vmss.edges.sizes import read_sizes
 from vmss.edges.vms import read_vms, with_snapshots
@@ -131,20 +130,11 @@ def _last(going: Going) -> Iterator[str]:
         )
 
 
-def summary(pruned: pruning.Pruned) -> str:
-    """What came of a request, in one line."""
-    return "snapshots deleted: %d, of %s; VMs with errors: %d" % (
-        pruned.deleted,
-        counted(pruned.vms, "VM"),
-        len(pruned.victims),
-    )
-
-
 def outcome(pruned: pruning.Pruned, runs: Sequence[Served], complete: bool, progress: str) -> Tuple[bool, str]:
     """Given what came of a request, and the runs of policies that became due meanwhile, return whether anything failed,
     and the line for people. `progress` is how far a pass came that is not complete."""
     failed = not complete or bool(pruned.victims) or any(served.victims for served in runs)
-    line = summary(pruned)
+    line = pruning.summary(pruned)
     if runs:
         line += "; schedules that became due meanwhile and were served: %d" % len(runs)
     if not complete:

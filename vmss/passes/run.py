@@ -105,7 +105,9 @@ def _carried_out(
         log("The pass ends here: %s" % error)
         from vmss.passes.cut_off import came_of_it
 
-        more = came_of_it(request.policy, one_pass.teller.runs, one_pass.worked) if one_pass else ""
+        more = ""
+        if one_pass is not None:
+            more = came_of_it(request.policy, one_pass.teller.runs, one_pass.worked, one_pass.pruned)
         raise NoSession("%s: %s%s" % (one_line(around.place.xapi), error, more), error)
 
 
