@@ -8,9 +8,9 @@ import subprocess
 import sys
 import unicodedata
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -317,6 +317,8 @@ def test_what_the_sign_does_not_tell_shows_by_its_tasks(pool: TestPool) -> None:
     (ref,) = pool.call("pool.get_all")
 
     class Forgetful(Observer):
+        begun: Set[datetime] = set()
+
         def look(self, method: str = "") -> None:
             sign = pool.other_config().get(AT_WORK)
             if sign is not None and "runs" in sign:  # as an earlier version writes it
@@ -324,10 +326,14 @@ def test_what_the_sign_does_not_tell_shows_by_its_tasks(pool: TestPool) -> None:
                 pool.call("pool.remove_from_other_config", ref, AT_WORK)
                 pool.call("pool.add_to_other_config", ref, AT_WORK, json.dumps(short))
             Observer.look(self)
+            with reading(pool.surroundings()) as session:  # who comes now
+                seen = Watch(session, pool.place).seen
+                self.begun |= {run.since for run in seen.runs.values()} if seen is not None else set()
 
     with reading(pool.surroundings()) as session:
         observer = Forgetful(session, pool)
         tick(pool, observer)
+    assert observer.begun == {START + timedelta(minutes=15)}
     assert observer.told[0] == "a pass is at work"
     assert "4 of 4 VMs have their snapshot; " in observer.told[-1]
 

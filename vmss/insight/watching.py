@@ -241,7 +241,8 @@ class Watch:
                     now = self._session.now()
                     slot, last = latest_slot(policy.schedule, self._session.zone, now), policy.ran(now)
                     counts_from = slot if last is None or last < slot else created.replace(microsecond=0)
-                    self._take_in([(policy, counts_from)], min(created, now))
+                    # Others of its VMs may have had their turn before.
+                    self._take_in([(policy, counts_from)], min(created, now, max(counts_from, self.seen.since)))
         if self.seen is not None and vm not in self.seen.jobs:
             self._strangers.add(vm)
 
