@@ -169,7 +169,7 @@ def test_snapshots_that_no_run_deletes_with_their_age_and_size(pool: TestPool) -
     ]  # fmt: skip
     assert all(row["size"] > 0 for row in left) and "the VM is gone, so no run deletes them" in left[0]["why"]
     text = shown(pool)
-    assert "snapshots that no run deletes: 4 (" in text and ", the oldest 1 h 59 min)" in text
+    assert "snapshots that no run deletes: 4 (" in text and ", the oldest is 1 h 59 min old)" in text
     # What it names deletes just these.
     pool.tick(prune=prune())
     assert [row for row in rows(pool) if row["what"] == "left behind"] == []

@@ -187,6 +187,19 @@ def test_a_rehearsal_lists_what_would_go_and_changes_nothing(full: TestPool) -> 
     assert not (full.folder / "lock").exists() or not list((full.folder / "lock").glob("*.taking"))
 
 
+def test_what_is_left_behind_is_listed_by_the_names_of_vms(pool: TestPool, left: Dict[str, str]) -> None:
+    pool.call("VM.set_snapshot_schedule", left["on"], "OpaqueRef:NULL")
+
+    def names() -> List[str]:
+        listing = prune(pool, DELETED, dry_run=True).listing
+        assert listing is not None
+        return [it.vm for it in listing.snapshots]
+
+    first, last = sorted(("on", "off"), key=names().index)
+    pool.call("VM.set_name_label", left[first], "zoo")
+    assert names() == ["", "", *sorted([last, "zoo"] * 2)]
+
+
 def test_the_size_is_what_the_disks_the_memory_and_the_base_copies_occupy_each_once(pool: TestPool) -> None:
     vm = pool.vm("vm", [pool.sr()], running=True)
     pool.policy([vm], "memory", type="checkpoint", retained_snapshots="7")

@@ -120,9 +120,9 @@ class Coverage(NamedTuple):
 
 
 def extent(size: int, oldest: Optional[datetime], now: datetime) -> str:
-    """The size and the age of snapshots: `12.5 GiB, the oldest 40 d`."""
+    """The size and the age of snapshots: `12.5 GiB, the oldest is 40 d old`."""
     text = words.size(size)
-    return text + (", the oldest %s" % words.duration((now - oldest).total_seconds()) if oldest else "")
+    return text + (", the oldest is %s old" % words.duration((now - oldest).total_seconds()) if oldest else "")
 
 
 def judge(

@@ -46,8 +46,8 @@ class Doomed(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """All of them, the oldest of a VM first; a line for each that stays though it was asked for; the time at which they
-    were listed, the zone of the schedules, and that of whoever asks."""
+    """All of them, by the names of VMs, and of each the oldest first; a line for each that stays though it was asked
+    for; the time at which they were listed, the zone of the schedules, and that of whoever asks."""
 
     snapshots: Tuple[Doomed, ...]
     stay: Tuple[str, ...]

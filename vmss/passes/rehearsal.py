@@ -38,7 +38,7 @@ def _fates(context: Context, expiry: Expiry) -> List[Fate]:
 def of_prune(context: Context, prune: Prune) -> Tuple[str, Listing]:
     """Which snapshots a request would delete; and a line about the whole."""
     pruner = Pruner(context, prune)
-    found = tuple(pruner.listed())
+    found = tuple(sorted(pruner.listed(), key=lambda one: (one.vm, one.vm_uuid)))
     line = "snapshots that would be deleted: %d; nothing was changed" % len(found)
     return line, Listing(found, tuple(pruner.stay), context.now(), context.log.zone, time_zone(None))
 
