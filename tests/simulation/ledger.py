@@ -583,6 +583,13 @@ class Ledger:
         now = self.sim.now()
         return {ref for vm, rows in self.snapshots().items() for ref in self._surplus(vm, rows, now)}
 
+    def newcomers(self) -> Set[str]:
+        """The VMs that came to their schedule since its latest slot, as far as their newest snapshots tell: nothing was
+        promised of them, but a run for those without a snapshot of the slot takes theirs too."""
+        now, found = self.sim.now(), self.snapshots()
+        latest = {vm: latest_slot(self._zone, self._rows("VMSS")[it.policy], now) for vm, it in self._members.items()}
+        return {vm for vm, slot in latest.items() if (self._newest(found.get(vm, {}), now) or slot) < slot}
+
     def _surplus(self, vm: str, rows: Dict[str, Row], now: datetime) -> List[str]:
         """The snapshots of a VM that its schedule does not keep."""
         member = self._members.get(vm)

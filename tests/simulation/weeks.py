@@ -555,6 +555,7 @@ class Weeks(World):
         other VM has lost any that its schedule keeps."""
         before = self.ledger.snapshots()
         spare = self.ledger.surplus()  # a run by hand tries at once to delete what could not be deleted
+        served = set(before) - set(missing) - self.ledger.newcomers()
         commands = sorted(set(re.findall(r"vmss (run --policy [0-9a-f-]{36}(?: --missing)?)", text)))
         self._check(
             "16 named", bool(commands), "status names no remedy for VMs without a snapshot: %s" % text.splitlines()[0]
@@ -566,7 +567,7 @@ class Weeks(World):
             after = self.ledger.snapshots()
             still = [vm for vm in missing if set(after.get(vm, {})) <= set(before.get(vm, {}))]
             self._check("16 mends", not still, "VMs that have no new snapshot after %s: %d" % (commands, len(still)))
-            poorer = [vm for vm in before if vm not in missing and set(before[vm]) - set(after.get(vm, {})) - spare]
+            poorer = [vm for vm in served if set(before[vm]) - set(after.get(vm, {})) - spare]
             self._check("16 costs nothing", not poorer, "VMs that lost a snapshot by %s: %d" % (commands, len(poorer)))
             self.ledger.people_deleted({ref for vm in before for ref in set(before[vm]) - set(after.get(vm, {}))})
         self._stirred = True
