@@ -27,12 +27,7 @@ def spared(context: Context, doomed: Sequence[Tuple[Job, str]]) -> Set[str]:
     only those stay whose VM is being moved."""
     xapi, stay = context.xapi, set()
     changed = _changed(xapi, [(job, new) for job, new in doomed if job.kept.policy])
-    again = sorted({job.uuid for job in changed})
-    surplus = {
-        snapshot.ref
-        for _, snapshots in with_surplus(xapi, context.settings, context.log.zone, again, context.now())
-        for snapshot in snapshots
-    }
+    surplus = _surplus(context, sorted({job.uuid for job in changed})) if changed else set()
     for job in changed:
         mine = {snapshot.ref for snapshot in job.expired} - surplus
         if mine:
@@ -46,6 +41,12 @@ def spared(context: Context, doomed: Sequence[Tuple[Job, str]]) -> Set[str]:
         context.log("Snapshots of VM %s are left for a later run: %s is in progress" % (job.uuid, _MOVES))
         stay.update(snapshot.ref for snapshot in job.expired)
     return stay
+
+
+def _surplus(context: Context, vms: Sequence[str]) -> Set[str]:
+    """The references of the snapshots of these VMs that retention does not keep now."""
+    found = with_surplus(context.xapi, context.settings, context.log.zone, vms, context.now())
+    return {snapshot.ref for _, snapshots in found for snapshot in snapshots}
 
 
 def _changed(xapi: Xapi, jobs: Sequence[Tuple[Job, str]]) -> List[Job]:
