@@ -202,7 +202,8 @@ class Ledger:
             return  # it was refused
         now, snapshots = self.sim.now(), self.snapshots()
         for vm, member in self._members.items():
-            if member.policy == policy and member.since < since:
+            is_on = self._rows("VM")[vm]["snapshot_schedule"] == policy  # it may have left since the last look
+            if is_on and member.policy == policy and member.since < since:
                 newest = self._newest(snapshots.get(vm, {}), now)
                 has = newest is not None and newest >= since.replace(microsecond=0)
                 name = self._rows("VM")[vm]["name_label"]
