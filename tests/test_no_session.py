@@ -113,7 +113,7 @@ def test_a_xapi_that_is_down_is_started(pool: TestPool) -> None:
         pass
     from vmss.insight.no_session import remedy as of
 
-    assert of(caught.value, pool.place).startswith("xe-toolstack-restart;")
+    assert of(caught.value, pool.place).startswith("in dom0: xe-toolstack-restart;")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,6 @@ NOT_FOLLOWED = {
     "see whether its disk is full…": OUTSIDE,
     "VMSS_XAPI: %s is neither…": NO_REMEDY,
     "VMSS_XAPI: %s can be read…": NO_REMEDY,
-    " (no such socket…": NO_REMEDY,
     "see %s and the entry in /etc/cron.d…": DOM0,
     "xe-toolstack-restart; see /var…": DOM0,
     "xe pool-list params=master…": DOM0,
@@ -774,10 +773,10 @@ def test_an_sr_whose_host_is_down(pool: TestPool, hands: Hands) -> None:
     assert [found.severity for found in halted.findings()] == [0] and halted.fails() == []
 
 
-@mends("xe-toolstack-restart; %s; VMSS_XAPI…")
+@mends("in dom0: xe-toolstack-restart; %s…")
 def test_a_xapi_that_is_down(ward: Ward) -> None:
     ward.pool.server.stop()
-    assert one(ward.bad(), "xapi").remedy.startswith("xe-toolstack-restart; ")
+    assert one(ward.bad(), "xapi").remedy.startswith("in dom0: xe-toolstack-restart; ")
     with Server(ward.pool.simulator, socket=ward.pool.socket):  # which starts xapi
         gone(ward, "xapi")
 

@@ -25,6 +25,11 @@ READING_STATUS = """exit status:
   2  bad usage or bad input, or the answer cannot be written
   3  no session with xapi"""
 
+PIN_STATUS = """exit status:
+  0  done
+  2  bad usage, or no such snapshot is there, or it is not pinned
+  3  no session with xapi, or xapi refuses it"""
+
 LOCAL_STATUS = """exit status:
   0  done
   2  bad usage, or it cannot be done or written"""

@@ -222,7 +222,7 @@ class Xapi:
         except (OSError, http.client.HTTPException) as error:
             self._close()
             final = isinstance(error, (PermissionError, ssl.SSLError))
-            hint = " (no such socket: xapi is not running, or this is not its dom0; VMSS_XAPI sets its address)"
+            hint = " (no such socket: xapi is not running, or this is not its dom0)"
             missing = isinstance(error, FileNotFoundError)
             raise Unanswered("%s: %s%s" % (method, reason_of(error), hint if missing else ""), final) from error
         except (ExpatError, xmlrpc.client.Error) + MISREAD as error:

@@ -39,7 +39,7 @@ def remedy_of(error: Union[Refused, Unanswered], place: Place) -> str:
         )
     if place.xapi.startswith("https:"):
         return "see on that host whether xapi runs: systemctl status xapi; VMSS_XAPI says which host is asked"
-    return "xe-toolstack-restart; %s; VMSS_XAPI says where xapi is" % _LOG
+    return "in dom0: xe-toolstack-restart; %s; elsewhere VMSS_XAPI says where xapi is: unix:PATH or https://HOST" % _LOG
 
 
 def _command_to_fetch(address: str) -> str:

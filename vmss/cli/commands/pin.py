@@ -2,7 +2,7 @@
 
 import argparse
 
-from vmss.cli.parts import READING_STATUS, new_parser, surroundings, tell, utf8
+from vmss.cli.parts import PIN_STATUS, new_parser, surroundings, tell, utf8
 from vmss.insight.reading import reading
 from vmss.passes.pinning import pin
 
@@ -18,7 +18,7 @@ vmss plan and vmss show say what is pinned, and why. vmss unpin ends it.
 def parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     command = new_parser(
-        "pin", "Pin a scheduled snapshot: no run deletes it, and it does not count.", _EXAMPLES + "\n" + READING_STATUS
+        "pin", "Pin a scheduled snapshot: no run deletes it, and it does not count.", _EXAMPLES + "\n" + PIN_STATUS
     )
     command.add_argument("snapshot", type=utf8, metavar="SNAPSHOT", help="its uuid, the beginning of that, or its name")
     command.add_argument("--reason", type=utf8, default="", metavar="TEXT", help="why, for those who find it")

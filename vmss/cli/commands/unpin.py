@@ -2,7 +2,7 @@
 
 import argparse
 
-from vmss.cli.parts import READING_STATUS, new_parser, surroundings, tell, utf8
+from vmss.cli.parts import PIN_STATUS, new_parser, surroundings, tell, utf8
 from vmss.insight.reading import reading
 from vmss.passes.pinning import unpin
 
@@ -17,9 +17,7 @@ in its place: vmss plan tells.
 def parser() -> argparse.ArgumentParser:
     """The parser of the arguments."""
     command = new_parser(
-        "unpin",
-        "Unpin a scheduled snapshot: it counts again, and a run may delete it.",
-        _EXAMPLES + "\n" + READING_STATUS,
+        "unpin", "Unpin a scheduled snapshot: it counts again, and a run may delete it.", _EXAMPLES + "\n" + PIN_STATUS
     )
     command.add_argument("snapshot", type=utf8, metavar="SNAPSHOT", help="its uuid, the beginning of that, or its name")
     return command
