@@ -450,11 +450,15 @@ def test_an_error_within_the_simulator_is_not_taken_for_its_absence(dom0s: Path,
         assert ended.status == 1 and "No module named 'nobody_has_this'" in ended.err
 
 
-def test_the_demo_tells_a_day(tmp_path: Path) -> None:
-    ended = vmss(tmp_path, "demo", "--days", "1", "--vms", "3")
-    assert (ended.status, ended.err) == (0, "")
+def test_the_demo_tells_a_day_and_how_to_go_on(tmp_path: Path) -> None:
+    script = tmp_path / "vmss"  # as in a virtual environment that was not entered
+    script.write_text("import sys\nfrom vmss.cli.main import main\nsys.exit(main())\n")
+    words = [sys.executable, str(script), "demo", "--days", "1", "--vms", "3"]
+    done = subprocess.run(words, env={"PYTHONPATH": str(ROOT), "PATH": ""}, stdout=subprocess.PIPE)
+    assert done.returncode == 0
     for text in ("Wednesdays and Saturdays at 04:00", "Mon 23 Mar  nightly   1 run", "Completed processing policy"):
-        assert text in ended.out
+        assert text in done.stdout.decode()
+    assert done.stdout.decode().endswith("VMSS_XAPI=unix:my_pool/xapi.sock %s list\n" % script)
 
 
 # Over TLS

@@ -1,6 +1,8 @@
 """The demo: a simulated pool in virtual time, told day by day, through the real client and a real socket."""
 
 import os
+import shutil
+import sys
 import tempfile
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Sequence, TextIO
@@ -49,9 +51,15 @@ _PLANS = (
 
 _NEXT_STEP = """
 To try every command by hand, on a simulated pool of your own (docs/guide.md), in one shell:
-  mkdir -p my_pool && vmss simulator --socket my_pool/xapi.sock --hosts 2 --srs 4 --vms 20
+  mkdir -p my_pool && %(vmss)s simulator --socket my_pool/xapi.sock --hosts 2 --srs 4 --vms 20
 and in another:
-  VMSS_XAPI=unix:my_pool/xapi.sock vmss list"""
+  VMSS_XAPI=unix:my_pool/xapi.sock %(vmss)s list"""
+
+
+def _command() -> str:
+    """How the command that is running can be called again: a virtual environment that is not entered is in no PATH."""
+    path = sys.argv[0]
+    return path if os.path.basename(path) == "vmss" and shutil.which("vmss") is None else "vmss"
 
 
 class VirtualClock(Clock):
@@ -117,7 +125,7 @@ class _Story:
                 self.print("  " + line.rstrip())
                 if "Completed processing policy" in line:
                     break
-        self.print(_NEXT_STEP)
+        self.print(_NEXT_STEP % {"vmss": _command()})
 
     # The pool
 
