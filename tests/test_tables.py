@@ -233,6 +233,10 @@ def test_what_the_terminal_cannot_show_is_escaped() -> None:
     out = Ascii()
     tables.write(COLUMNS, [{"name": "\u6771"}], form(), out)
     assert out.buffer.getvalue() == b"\\u6771\t-\t-\t-\n"  # type: ignore[attr-defined]
+    terminal = Ascii()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    tables.write([*COLUMNS[:1], COLUMNS[2]], [{"name": "\u6771", "vms": 1}], form("--color", "never"), terminal)
+    assert terminal.buffer.getvalue() == b"name    VMs\n\\u6771    1\n"  # type: ignore[attr-defined]
 
 
 def test_a_full_disk_is_one_clear_line() -> None:

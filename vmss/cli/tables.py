@@ -52,10 +52,23 @@ def write(columns: Sequence[Column], rows: Sequence[Row], arguments: argparse.Na
     elif not out.isatty():
         text = as_lines(columns, rows, colour.wanted(arguments.color, out))
     elif rows:
-        text = layout.table(columns, rows, width(), colour.wanted(arguments.color, out), cut(out))
+        text = layout.table(
+            [_escaped(column, out) for column in columns], rows, width(), colour.wanted(arguments.color, out), cut(out)
+        )
     else:
         return
     emit(text, out)
+
+
+def _escaped(column: Column, out: TextIO) -> Column:
+    """The same column, with what the terminal cannot show escaped, as `emit` does it, before its width is measured."""
+    encoding = out.encoding or "utf-8"
+
+    def escaped(show: layout.Show) -> layout.Show:
+        return lambda value: show(value).encode(encoding, "backslashreplace").decode(encoding)
+
+    gives = [(turn, shorter and escaped(shorter)) for turn, shorter in column.gives]
+    return column._replace(show=escaped(column.show), gives=gives)
 
 
 def width() -> int:
