@@ -16,6 +16,9 @@ settings.load_profile("unhurried")
 # Whoever runs the tests through sudo is root: what they put into the environment is meant.
 for _name in ("SUDO_UID", "PKEXEC_UID"):
     os.environ.pop(_name, None)
+# Tests start hundreds of processes of the package. Without compiled files each of them would compile it, which takes a
+# quarter of the processor time of such tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
