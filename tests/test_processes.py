@@ -366,11 +366,12 @@ Strike = Callable[[Logins], "subprocess.Popen[str]"]
 
 
 def at_some_time(pool: ProcessPool, number: signal.Signals, chance: random.Random, took: float) -> Strike:
-    """At a random time within the seconds that a pass takes, or before its login."""
+    """At a random time within the seconds that a pass takes, or before its login; not by SIGINT, for which an
+    interpreter that is still starting prints a traceback of its own."""
 
     def strike(logins: Logins) -> "subprocess.Popen[str]":
         process = pool.start()
-        met = chance.random() < 0.9
+        met = chance.random() < 0.9 or number == signal.SIGINT
         if met:
             logins.wait()
         time.sleep(chance.uniform(0, took if met else 0.2))
