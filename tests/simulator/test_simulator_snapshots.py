@@ -154,9 +154,11 @@ def test_the_checks_come_in_xapis_order(root: Client, vm: str) -> None:
     assert root.error("VM.snapshot", dom0, "x")[0] == "OPERATION_NOT_ALLOWED"
     assert root.error("VM.snapshot", "OpaqueRef:bad", "x") == ["HANDLE_INVALID", "VM", "OpaqueRef:bad"]
     assert root.error("VM.snapshot_with_quiesce", vm, "x") == ["MESSAGE_REMOVED"]
+    states = ["VM_BAD_POWER_STATE", vm, "running", "halted"]
+    assert root.error("VM.assert_operation_valid", vm, "snapshot_with_quiesce") == states
+    start(root, vm)
     quiesce = ["VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm]
     assert root.error("VM.assert_operation_valid", vm, "snapshot_with_quiesce") == quiesce
-    start(root, vm)
     for platform in ({"nomigrate": "true"}, {"nomigrate": "1"}, {"nested-virt": "True"}):
         root("VM.set_platform", vm, platform)
         assert root.error("VM.checkpoint", vm, "x") == ["VM_IS_IMMOBILE", vm]
@@ -314,6 +316,9 @@ def test_what_a_migrating_vm_allows(root: Client, vm: str) -> None:
         root("VM.assert_operation_valid", vm, operation)
     busy = ["OTHER_OPERATION_IN_PROGRESS", "VM", vm, "migrate_send", "OpaqueRef:1"]
     assert root.error("VM.assert_operation_valid", vm, "snapshot") == busy
+    root.sim.db.set("VM", vm, "power_state", "Halted")
+    assert root.error("VM.assert_operation_valid", vm, "start") == busy
+    root.sim.db.set("VM", vm, "power_state", "Running")
     # It cannot be ended twice.
     root.sim.db.set("VM", vm, "current_operations", {"OpaqueRef:1": "hard_shutdown"})
     busy[3] = "hard_shutdown"
@@ -455,6 +460,31 @@ def test_clones_have_no_schedule_and_are_no_snapshots(root: Client, vm: str) -> 
     copy = root("VM.get_record", root("VM.clone", vm, "copy"))
     assert copy["snapshot_schedule"] == NULL and not copy["is_a_snapshot"] and not copy["is_a_template"]
     assert root("VMSS.get_VMs", policy) == [vm]
+
+
+@pytest.mark.parametrize("how", ["clone", "copy"])
+def test_what_is_suspended_is_cloned_with_its_memory_if_it_is_a_snapshot(root: Client, vm: str, how: str) -> None:
+    more = [NULL] if how == "copy" else []
+    start(root, vm)
+    checkpoint = root("VM.checkpoint", vm, "snap")
+    assert how in root("VM.get_allowed_operations", checkpoint)
+    clone = root("VM.get_record", root("VM." + how, checkpoint, "clone", *more))
+    assert clone["power_state"] == "Suspended" and how not in clone["allowed_operations"]
+    assert clone["suspend_VDI"] not in (NULL, root("VM.get_suspend_VDI", checkpoint))
+    assert root("VDI.get_type", clone["suspend_VDI"]) == "suspend" and not clone["current_operations"]
+    root("VM.suspend", vm)
+    assert how not in root("VM.get_allowed_operations", vm)
+    assert root.error("VM." + how, vm, "x", *more) == ["VM_BAD_POWER_STATE", vm, "halted", "suspended"]
+    root("pool.add_to_other_config", root("pool.get_all")[0], "allow_clone_suspended_vm", "true")
+    assert root("VM.get_power_state", root("VM." + how, vm, "x", *more)) == "Suspended"
+
+
+def test_of_a_paused_guest_nobody_asks_what_its_tools_can(root: Client, vm: str) -> None:
+    start(root, vm)
+    root.sim.db.set("VM_guest_metrics", root("VM.get_guest_metrics", vm), "other", {"data-cant-suspend-reason": "R"})
+    assert root.error("VM.checkpoint", vm, "x") == ["VM_NON_SUSPENDABLE", vm, "R"]
+    root("VM.pause", vm)
+    assert root("VM.get_snapshot_info", root("VM.checkpoint", vm, "x"))["power-state-at-snapshot"] == "Paused"
 
 
 def test_power_states_follow_the_operations(root: Client, vm: str) -> None:

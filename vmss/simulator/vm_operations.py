@@ -50,10 +50,31 @@ POWER_STATES = {
     "start": ("Halted",),
     "provision": ("Halted",),
     "copy": ("Halted", "Suspended"),
-    "clone": ("Halted",),
+    "clone": ("Halted", "Suspended"),
     "checkpoint": ("Paused", "Suspended", "Running"),
     "snapshot": ANY,
 }
+# Operations that are in no allowed_operations.
+_OTHER_POWER_STATES = {
+    "awaiting_memory_live": ("Running",),
+    "call_plugin": ("Running",),
+    "changing_VCPUs": ("Halted",),
+    "changing_memory_limits": ("Halted",),
+    "changing_memory_live": ("Running",),
+    "changing_shadow_memory_live": ("Running",),
+    "create_template": ("Halted", "Suspended"),
+    "csvm": ("Suspended",),
+    "data_source_op": ("Running",),
+    "get_boot_record": ("Paused", "Suspended", "Running"),
+    "import": (),
+    "send_sysrq": ("Running",),
+    "send_trigger": ("Running",),
+    "shutdown": ("Paused", "Suspended", "Running"),
+    "snapshot_with_quiesce": ("Running",),
+}
+# Of these, only snapshots may be suspended, unless the pool says otherwise.
+_CLONES = ("clone", "copy")
+_CLONE_SUSPENDED_KEY = "allow_clone_suspended_vm"
 _IN_STATE = {state: [name for name, states in POWER_STATES.items() if state in states] for state in ANY}
 # In error texts the states are named in this order.
 _STATE_ORDER = ("Halted", "Paused", "Suspended", "Running")
@@ -80,7 +101,7 @@ _STORAGE_STATE = ("snapshot", "checkpoint", "suspend")
 _TOGETHER = (
     frozenset(["clone", "copy", "export"]), frozenset(["snapshot", "checkpoint"]), frozenset(["get_boot_record"]),
 )  # fmt: skip
-_WHILE_MIGRATING: FrozenSet[str] = frozenset(["metadata_export", "clean_shutdown", "clean_reboot", "start", "start_on"])
+_WHILE_MIGRATING: FrozenSet[str] = frozenset(["metadata_export", "clean_shutdown", "clean_reboot"])
 # The operations that are allowed while the hosts of the pool are being upgraded (xapi: ocaml/xapi/xapi_globs.ml).
 _DURING_UPGRADE: FrozenSet[str] = frozenset(
     ["assert_operation_valid", "changing_memory_live", "changing_shadow_memory_live", "changing_VCPUs_live",
@@ -96,9 +117,7 @@ def check_operation(db: "Database", vm: str, operation: str) -> None:
     row = db.row("VM", vm)
     if operation in row["blocked_operations"]:
         raise XapiError("OPERATION_BLOCKED", vm, row["blocked_operations"][operation])
-    if operation == "snapshot_with_quiesce":
-        raise XapiError("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm)
-    _check_power_state(vm, row, operation)
+    _check_power_state(db, vm, row, operation)
     running = _conflicts(row["current_operations"], operation)
     check_not_busy("VM", vm, running, {})
     _check_kind(vm, row, operation)
@@ -107,19 +126,27 @@ def check_operation(db: "Database", vm: str, operation: str) -> None:
     if row["is_control_domain"] and operation not in _ON_DOM0:
         raise XapiError("OPERATION_NOT_ALLOWED", "This operation is not allowed on a control domain")
     _check_guest(db, vm, row, operation)
+    if operation == "snapshot_with_quiesce":
+        raise XapiError("VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED", vm)
     if operation in _STORAGE_STATE:
         check_disks(db, vm)
     if operation not in _DURING_UPGRADE and is_upgrading(db):
         raise XapiError("NOT_SUPPORTED_DURING_UPGRADE")
 
 
-def _check_power_state(vm: str, row: "Row", operation: str) -> None:
-    allowed = POWER_STATES.get(operation, ANY)
+def _check_power_state(db: "Database", vm: str, row: "Row", operation: str) -> None:
+    allowed = POWER_STATES.get(operation) or _OTHER_POWER_STATES.get(operation, ANY)
     if row["is_control_domain"] and operation in _ON_DOM0:
         return
+    if operation in _CLONES and not (row["is_a_snapshot"] or _clones_suspended(db)):
+        allowed = ("Halted",)
     if row["power_state"] not in allowed:
         names = ", ".join(state.lower() for state in _STATE_ORDER if state in allowed)
         raise XapiError("VM_BAD_POWER_STATE", vm, names, row["power_state"].lower())
+
+
+def _clones_suspended(db: "Database") -> bool:
+    return any(pool["other_config"].get(_CLONE_SUSPENDED_KEY) == "true" for pool in db.tables["pool"].rows.values())
 
 
 def _conflicts(running: Dict[str, str], operation: str) -> Dict[str, str]:
@@ -163,7 +190,7 @@ def _is_immobile(row: "Row") -> bool:
 def _check_guest(db: "Database", vm: str, row: "Row", operation: str) -> None:
     """Raise if a running guest lacks what the operation needs, as its tools report it."""
     feature = _NEEDS_FEATURE.get(operation)
-    if feature is None or row["power_state"] not in ("Running", "Paused") or row["is_control_domain"]:
+    if feature is None or row["power_state"] != "Running" or row["is_control_domain"]:
         return
     metrics = db.tables["VM_guest_metrics"].rows.get(row["guest_metrics"])
     other = metrics["other"] if metrics is not None else {}

@@ -158,18 +158,19 @@ def take_snapshot(call: "Call", vm: str, name: str, ignored: List[str], power_st
     copy = yield from finish_copy(call, vm, name, fields, disks, vbds, ignored)
     db.set("VM", vm, "parent", copy)
     if memory:
-        yield from _copy_memory(call, vm, copy, list(disks.values()))
+        yield from copy_memory(call, vm, copy, list(disks.values()), "VDI.snapshot", {})
     return copy
 
 
-def _copy_memory(call: "Call", vm: str, copy: str, disks: List[str]) -> Steps:
-    """Copy the memory last, when the checkpoint exists and is busy (xapi: ocaml/xapi/xapi_vm_clone.ml)."""
+def copy_memory(call: "Call", vm: str, copy: str, disks: List[str], method: str, *params: Any) -> Steps:
+    """Copy the memory last, by a method of VDIs, when the copy of the VM exists and is busy (xapi:
+    ocaml/xapi/xapi_vm_clone.ml)."""
     db, key = call.db, call.task_key
     image = db.row("VM", vm)["suspend_VDI"]
-    db.update("VM", copy, current_operations={key: "checkpoint"}, allowed_operations=[])
+    db.update("VM", copy, current_operations={key: call.method[len("VM.") :]}, allowed_operations=[])
     try:
         if db.exists("VDI", image):
-            db.set("VM", copy, "suspend_VDI", (yield from call.sim.dispatcher.subtask(call, "VDI.snapshot", image, {})))
+            db.set("VM", copy, "suspend_VDI", (yield from call.sim.dispatcher.subtask(call, method, image, *params)))
     except XapiError:
         remove(call, copy)
         yield from destroy_disks(call, disks)
@@ -260,15 +261,19 @@ def clone(call: "Call", vm: str, name: str) -> Steps:
         hosts_seeing(call.sim, vm)
         vbds = call.db.pointing_at("VBD", "VM", vm)
         disks = yield from copy_disks(call, vm, vbds, "VDI.clone")
-        return (yield from finish_copy(call, vm, name, clone_fields(call, vm), disks, vbds, []))
+        copy = yield from finish_copy(call, vm, name, clone_fields(call, vm), disks, vbds, [])
+        if call.db.row("VM", copy)["power_state"] == "Suspended":
+            yield from copy_memory(call, vm, copy, list(disks.values()), "VDI.clone", {})
+        return copy
 
     return (yield from run(call, vm, "clone", work))
 
 
 def clone_fields(call: "Call", vm: str) -> Dict[str, Any]:
-    """The fields in which a clone differs: network addresses, and the name of its template."""
+    """The fields in which a clone differs: network addresses, the name of its template, and whether it is suspended."""
     source = call.db.row("VM", vm)
+    power_state = "Suspended" if source["power_state"] == "Suspended" else "Halted"
     other_config = {**source["other_config"], "mac_seed": call.db.new_uuid()}
     if source["is_a_template"]:
         other_config["base_template_name"] = source["name_label"]
-    return {"other_config": other_config}
+    return {"other_config": other_config, "power_state": power_state}

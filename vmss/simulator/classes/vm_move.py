@@ -7,7 +7,7 @@ from ..registry import method
 from ..values import NULL
 from ..vm_operations import at_once, hosts_seeing, run
 from .vm import announce, load_memory, on_host
-from .vm_copy import clone_fields, destroy_disks, finish_copy
+from .vm_copy import clone_fields, copy_memory, destroy_disks, finish_copy
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -65,6 +65,9 @@ def _check_host(call: "Call", vm: str, host: str) -> None:
 def copy(call: "Call", vm: str, name: str, sr: str) -> Steps:
     """Copy a VM with independent disks: on the given SR, or each on the SR of the original."""
 
+    def target(disk: str) -> str:
+        return str(sr if sr not in ("", NULL) else call.db.row("VDI", disk)["SR"])
+
     def work() -> Steps:
         hosts_seeing(call.sim, vm)
         vbds = call.db.pointing_at("VBD", "VM", vm)
@@ -74,13 +77,16 @@ def copy(call: "Call", vm: str, name: str, sr: str) -> Steps:
                 row = call.db.row("VBD", vbd)
                 if row["type"] == "Disk" and not row["empty"]:
                     call.check_cancelled()
-                    target = sr if sr not in ("", NULL) else call.db.row("VDI", row["VDI"])["SR"]
-                    arguments: List[Any] = [row["VDI"], target, NULL, NULL]
+                    arguments: List[Any] = [row["VDI"], target(row["VDI"]), NULL, NULL]
                     disks[vbd] = yield from call.sim.dispatcher.subtask(call, "VDI.copy", *arguments)
         except XapiError:
             yield from destroy_disks(call, list(disks.values()))
             raise
-        return (yield from finish_copy(call, vm, name, clone_fields(call, vm), disks, vbds, []))
+        copy = yield from finish_copy(call, vm, name, clone_fields(call, vm), disks, vbds, [])
+        image = call.db.row("VM", vm)["suspend_VDI"]
+        if call.db.exists("VDI", image):
+            yield from copy_memory(call, vm, copy, list(disks.values()), "VDI.copy", target(image), NULL, NULL)
+        return copy
 
     return (yield from run(call, vm, "copy", work))
 
