@@ -426,6 +426,45 @@ MUTATIONS: List[Mutation] = [
         ),
     ),
     *_of(
+        "vmss/passes/still_expired.py",
+        (
+            "what has expired by the plan goes though it has not any more",
+            "changed = [job for job, new in expiring if not _is_as_planned(job, new, policies, found)]",
+            "changed: List[Job] = []",
+            "convergence",
+        ),
+        (
+            "a pinned snapshot counts where it is seen what is left of a VM",
+            ' and (field "blocked_operations" = "()")',
+            "",
+            "convergence",
+        ),
+        (
+            "snapshots go while their VM is moved to other storage",
+            "return _MOVES in xapi.call(",
+            "return False and _MOVES in xapi.call(",
+            "convergence",
+        ),
+    ),
+    *_of(
+        "vmss/passes/last_look.py",
+        (
+            "a snapshot goes without the disks that it got when its VM was moved",
+            "if question.itself and _has_others(question, users):",
+            "if False:",
+            "convergence",
+        ),
+    ),
+    *_of(
+        "vmss/edges/xapi.py",
+        (
+            "an older xapi is asked for references again and again",
+            "                self._tells_refs = False\n",
+            "",
+            "older_xapi",
+        ),
+    ),
+    *_of(
         "vmss/passes/serve.py",
         (
             "a request to stop is not heard",
