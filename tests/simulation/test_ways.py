@@ -66,4 +66,7 @@ def test_a_world_is_the_same_whatever_the_way(way: Way, monkeypatch: pytest.Monk
     monkeypatch.setattr(worlds, "way_of", lambda seed: way)
     outcome = live(11)
     assert outcome.calls > 300
-    assert (outcome.history, outcome.log) == (handed_over.history, handed_over.log)
+    # An older server, which the way by XML-RPC stands for, tells references with their records only.
+    history = [line.replace("get_all_where", "get_all_records_where") for line in handed_over.history]
+    assert ".get_all_where" in "".join(handed_over.history)
+    assert (outcome.history, outcome.log) == (handed_over.history if way is Way.JSON else history, handed_over.log)
