@@ -652,7 +652,7 @@ def test_a_plugin_writes_where_the_simulator_is_told(tmp_path: Path) -> None:
     assert (ended.status, ended.out) == (0, "no schedule is due\n"), ended.err
     assert shell.end() == 0 and all(place.exists() for place in places.values())
     ended = vmss(tmp_path, "simulator", "--socket", "s", "--plugin-env", "VMSS_LOG")
-    assert ended.status == 2 and "not NAME=VALUE: VMSS_LOG" in ended.err
+    assert ended.status == 2 and "'VMSS_LOG' is not NAME=VALUE" in ended.err
 
 
 def test_a_state_file_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:

@@ -247,14 +247,14 @@ def _address(option: str, text: str) -> Tuple[str, int]:
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError("not a count: %s" % text)
+        raise argparse.ArgumentTypeError("%s is not a whole number, 0 or more" % ascii(text))
     return int(text)
 
 
 def _variable(text: str) -> Tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise argparse.ArgumentTypeError("not NAME=VALUE: %s" % text)
+        raise argparse.ArgumentTypeError("%s is not NAME=VALUE" % ascii(text))
     return name, value
 
 
@@ -264,7 +264,7 @@ def _speed(text: str) -> float:
     except ValueError:
         speed = 0.0
     if not 0.0 < speed < 1e6:
-        raise argparse.ArgumentTypeError("not a speed: %s" % text)
+        raise argparse.ArgumentTypeError("%s is not a number above 0 and below a million" % ascii(text))
     return speed
 
 
@@ -280,4 +280,4 @@ def _time(text: str) -> datetime:
             except ValueError:
                 continue
             return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
-    raise argparse.ArgumentTypeError("not a time (ISO 8601): %s" % text)
+    raise argparse.ArgumentTypeError("%s is not a date and time, such as 2026-03-01T10:15:00Z" % ascii(text))
