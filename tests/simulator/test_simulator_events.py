@@ -163,7 +163,15 @@ def test_destroying_a_pending_task_only_marks_it(root: Client) -> None:
     task = root("Async.VM.snapshot", vm, "x")
     root("task.destroy", task)
     assert root("task.get_current_operations", task) == {"task": "destroy"}
+    again = ["MAP_DUPLICATE_KEY", "task", "current_operations", task, "task"]
+    assert root.error("task.destroy", task) == again
     assert root.task_end(task)["status"] == "success"
+    root("task.destroy", task)
+    task = root("task.create", "one of a client's", "")
+    root("task.set_status", task, "cancelling")
+    root("task.destroy", task)
+    assert root("task.get_current_operations", task) == {"task": "destroy"}
+    root("task.set_status", task, "success")
     root("task.destroy", task)
     assert root.error("task.destroy", task) == ["HANDLE_INVALID", "task", task]
 

@@ -33,11 +33,10 @@ def create(call: "Call", label: str, description: str) -> str:
 
 @method("task.destroy")
 def destroy(call: "Call", task: str) -> None:
-    """Remove a task. A pending one is only marked for removal, and goes on."""
+    """Remove a task. One that has not ended is only marked for removal, which can be done once, and goes on."""
     _check_owner(call, task)
-    if call.db.row("task", task)["status"] == "pending":
-        operations = call.db.row("task", task)["current_operations"]
-        call.db.set("task", task, "current_operations", {**operations, "task": "destroy"})
+    if call.db.row("task", task)["status"] in ("pending", "cancelling"):
+        call.db.add_to_map("task", task, "current_operations", "task", "destroy")
     else:
         call.db.delete("task", task)
 
