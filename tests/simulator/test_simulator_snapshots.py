@@ -173,6 +173,19 @@ def test_a_blocked_operation_is_not_inherited_and_a_pinned_snapshot_stays(root: 
     assert "destroy" not in root("VM.get_allowed_operations", snap)
 
 
+def test_a_running_vm_is_not_suspended_for_a_checkpoint_that_its_sr_cannot_take(root: Client, vm: str) -> None:
+    isos = root.sr("iso")
+    iso = root("VDI.introduce", "", "a.iso", "", isos, "user", False, True, {}, "a.iso", {}, {}, True, "1000")
+    root("VBD.create", vbd_record(vm, iso, "7"))
+    start(root, vm)
+    token = root("event.from", ["vm"], "", 0.0)["token"]
+    # The SR's own check names the SR; the one before names the VM.
+    assert root.error("VM.checkpoint", vm, "x") == ["SR_OPERATION_NOT_SUPPORTED", vm]
+    states = [event["snapshot"]["power_state"] for event in root("event.from", ["vm"], token, 0.0)["events"]]
+    assert set(states) == {"Running"} and not root("VDI.get_all_where", 'field "type" = "suspend"')
+    assert root.error("VM.snapshot", vm, "x") == ["SR_OPERATION_NOT_SUPPORTED", isos]
+
+
 def test_a_checkpoint_keeps_the_memory_and_the_vm_runs_on(root: Client, vm: str) -> None:
     start(root, vm)
     snap = root("VM.checkpoint", vm, "with memory")

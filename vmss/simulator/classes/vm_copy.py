@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, Generator, List, Tuple
 from ..errors import XapiError
 from ..licence import require_feature
 from ..registry import method
+from ..sr_types import features
 from ..values import EPOCH, NULL, from_seconds
 from ..vm_operations import hosts_seeing, refresh, run
 from .vbd import refresh as refresh_vbd
@@ -237,6 +238,7 @@ def _checkpoint_now(call: "Call", vm: str, name: str) -> Steps:
     if power_state != "Running":
         memory = power_state == "Suspended"
         return (yield from take_snapshot(call, vm, name, [], power_state, memory))
+    _check_disks_can(call, vm)
     yield from save_memory(call, vm)
     try:
         call.check_cancelled()
@@ -246,6 +248,16 @@ def _checkpoint_now(call: "Call", vm: str, name: str) -> Steps:
         raise
     yield from _resume(call, vm, host)
     return copy
+
+
+def _check_disks_can(call: "Call", vm: str) -> None:
+    """Raise, before a running VM is suspended, if a disk is on an SR that makes no snapshots. The error names the VM
+    where it means the SR (xapi: ocaml/xapi/xapi_vm_snapshot.ml)."""
+    vbds = (call.db.row("VBD", vbd) for vbd in call.db.pointing_at("VBD", "VM", vm))
+    for vdi in [vbd["VDI"] for vbd in vbds if vbd["type"] != "CD" and call.db.exists("VDI", vbd["VDI"])]:
+        kind = call.db.row("SR", call.db.row("VDI", vdi)["SR"])["type"]
+        if "VDI_SNAPSHOT" not in features(kind):
+            raise XapiError("SR_OPERATION_NOT_SUPPORTED", vm)
 
 
 def _resume(call: "Call", vm: str, host: str) -> Steps:
