@@ -76,6 +76,15 @@ def test_tags_schedule_affinity_and_groups_stay_and_the_rest_is_as_it_was(root: 
     assert root("VMSS.get_VMs", policies[1]) == [vm] and root("VMSS.get_VMs", policies[0]) == []
 
 
+def test_a_vm_is_suspended_as_its_checkpoint_is_even_if_the_memory_is_gone(root: Client, vm: str, sr: str) -> None:
+    root.keep_memory_on(sr)
+    root("VM.start", vm, False, False)
+    checkpoint = root("VM.checkpoint", vm, "snap")
+    root("VDI.destroy", root("VM.get_suspend_VDI", checkpoint))
+    root("VM.revert", checkpoint)
+    assert root("VM.get_power_state", vm) == "Suspended" and root("VM.get_suspend_VDI", vm) == NULL
+
+
 def test_a_revert_gives_the_vm_clones_of_the_snapshots_disks(root: Client, vm: str, sr: str) -> None:
     old = disks(root, vm)
     first, second = root("VM.snapshot", vm, "first"), root("VM.snapshot", vm, "second")

@@ -183,7 +183,8 @@ def _finish(call: "Call", vm: str, snapshot: str, image: str) -> None:
         vm,
         parent=snapshot,
         suspend_VDI=image,
-        power_state="Suspended" if image != NULL else "Halted",
+        # Also without its memory, if somebody has destroyed that.
+        power_state=source["power_state"],
         generation_id="%d:%d" % numbers,
         metrics=copy_metrics(call, "VM_metrics", source["metrics"]),
         guest_metrics=copy_metrics(call, "VM_guest_metrics", source["guest_metrics"]),
