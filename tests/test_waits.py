@@ -235,7 +235,7 @@ OPENED = {
     "vmss/cli/streams.py": "/dev/null, and the standard streams",
     "vmss/plugin.py": "/dev/null",
     "vmss/installation/root.py": "it is seen before that it is a regular file, or made anew",
-    "vmss/edges/lock.py": "a directory",
+    "vmss/edges/lock_folder.py": "a directory",
     "vmss/edges/metrics_file.py": "a directory",
     "vmss/edges/transport.py": "a directory",
 }
