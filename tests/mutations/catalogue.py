@@ -429,8 +429,8 @@ MUTATIONS: List[Mutation] = [
         "vmss/passes/still_expired.py",
         (
             "what has expired by the plan goes though it has not any more",
-            "changed = [job for job, new in expiring if not _is_as_planned(job, new, policies, found)]",
-            "changed: List[Job] = []",
+            "if number is None or job.vm not in found or len(beside & found) < number:",
+            "if False:",
             "convergence",
         ),
         (
