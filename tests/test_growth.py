@@ -61,13 +61,20 @@ class Life:
         assert set(self._where("VM", "_ref", self.vms)) == set(self.vms)
         metrics = [self.root("VM.get_metrics", vm) for vm in self.vms]
         assert set(self._where("VM", "metrics", metrics)) == set(self.vms)
+        # Right before deletions.
+        counting = '(field "is_vmss_snapshot" = "true") and (field "blocked_operations" = "()")'
+        assert self._where("VM", "snapshot_of", self.vms, counting) == {}
+        on = '(field "is_a_snapshot" = "false") and (field "snapshot_schedule" = "%s")' % NULL
+        assert set(self._where("VM", "_ref", self.vms, on)) == set(self.vms)
+        assert self._where("VM", "_ref", self.vms, 'not (field "current_operations" = "()")') == {}
 
-    def _where(self, cls: str, field: str, texts: List[str]) -> Dict[str, Any]:
+    def _where(self, cls: str, field: str, texts: List[str], condition: str = "") -> Dict[str, Any]:
         """Ask as the product does, for the records in which a field has one of many values."""
         found: Dict[str, Any] = {}
         for start in range(0, len(texts), CHUNK):
-            terms = ['(field "%s" = "%s")' % (field, text) for text in texts[start : start + CHUNK]]
-            found.update(self.root(cls + ".get_all_records_where", " or ".join(terms)))
+            named = " or ".join('(field "%s" = "%s")' % (field, text) for text in texts[start : start + CHUNK])
+            expression = "(%s) and (%s)" % (condition, named) if condition else named
+            found.update(self.root(cls + ".get_all_records_where", expression))
         return found
 
     def destroy(self) -> None:

@@ -429,7 +429,7 @@ MUTATIONS: List[Mutation] = [
         "vmss/passes/still_expired.py",
         (
             "what has expired by the plan goes though it has not any more",
-            "if number is None or job.vm not in found or len(beside & found) < number:",
+            "if retained is None or job.vm not in on or len(beside & counting) < retained:",
             "if False:",
             "convergence",
         ),

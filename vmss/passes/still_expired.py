@@ -2,8 +2,8 @@
 
 Meanwhile somebody may have deleted or pinned snapshots that were to stay, have the schedule keep more, have taken the
 VM off it, or have deleted the VM: then the oldest snapshots are what is left. Or somebody moves the VM to other storage
-at this moment, and its snapshots with it. Two calls for many VMs together, and one for each policy, tell; only of those
-of which something has changed more is read.
+at this moment, and its snapshots with it. Three calls for many VMs together, and one for each policy, tell; only of
+those of which something has changed more is read.
 """
 
 from typing import List, Optional, Sequence, Set, Tuple
@@ -16,6 +16,7 @@ from vmss.passes.retrying import with_surplus
 
 # A map is stored as an S-expression, and this is the empty one. What is pinned does not count.
 _COUNTS = '(field "is_vmss_snapshot" = "true") and (field "blocked_operations" = "()")'
+_NO_SNAPSHOT = '(field "is_a_snapshot" = "false")'
 _BUSY = 'not (field "current_operations" = "()")'
 # By this operation xapi moves the snapshots too, and nothing on them shows it (docs/xapi-facts.md, Moving a VM).
 _MOVES = "migrate_send"
@@ -36,7 +37,8 @@ def spared(context: Context, doomed: Sequence[Tuple[Job, str]]) -> Set[str]:
                 "kept, or the VM is off its schedule)" % (job.uuid, len(mine))
             )
         stay |= mine
-    moved = {vm for vm in _busy(xapi, sorted({job.vm for job, _ in doomed if job.vm})) if _is_moved(xapi, vm)}
+    busy = _those(xapi, _BUSY, "_ref", sorted({job.vm for job, _ in doomed if job.vm}))
+    moved = {vm for vm in sorted(busy) if _is_moved(xapi, vm)}
     for job in (job for job, _ in doomed if job.vm in moved):
         context.log("Snapshots of VM %s are left for a later run: %s is in progress" % (job.uuid, _MOVES))
         stay.update(snapshot.ref for snapshot in job.expired)
@@ -52,14 +54,17 @@ def _surplus(context: Context, vms: Sequence[str]) -> Set[str]:
 def _changed(xapi: Xapi, jobs: Sequence[Tuple[Job, str]]) -> List[Job]:
     """Those of these jobs whose VMs are not on the same policy any more, or have not as many snapshots beside what
     expires as it keeps."""
-    retained = {policy: _retained(xapi, policy) for policy in sorted({job.kept.policy for job, _ in jobs})}
-    found = _found(xapi, [job for job, _ in jobs])
     changed = []
-    for job, new in jobs:
-        beside = job.kept.snapshots | ({new} if new else {one.ref for one in job.expired if one.after_new})
-        number = retained[job.kept.policy]
-        if number is None or job.vm not in found or len(beside & found) < number:
-            changed.append(job)
+    for policy in sorted({job.kept.policy for job, _ in jobs}):
+        mine = [(job, new) for job, new in jobs if job.kept.policy == policy]
+        vms = sorted({job.vm for job, _ in mine})
+        retained = _retained(xapi, policy)
+        on = _those(xapi, '%s and (field "snapshot_schedule" = "%s")' % (_NO_SNAPSHOT, policy), "_ref", vms)
+        counting = _those(xapi, _COUNTS, "snapshot_of", vms)
+        for job, new in mine:
+            beside = job.kept.snapshots | ({new} if new else {one.ref for one in job.expired if one.after_new})
+            if retained is None or job.vm not in on or len(beside & counting) < retained:
+                changed.append(job)
     return changed
 
 
@@ -74,31 +79,15 @@ def _retained(xapi: Xapi, policy: str) -> Optional[int]:
         return None
 
 
-def _found(xapi: Xapi, jobs: Sequence[Job]) -> Set[str]:
-    """The references of those of these jobs' VMs that are on the same policy still, and of all their scheduled
-    snapshots that are not pinned."""
+def _those(xapi: Xapi, condition: str, field: str, vms: Sequence[str]) -> Set[str]:
+    """The references of the VMs or snapshots that meet a condition, and in which the field has one of these values.
+    The condition comes first: most rows of the table fail in it, and are compared with nothing else."""
     found: Set[str] = set()
-    for start in range(0, len(jobs), CHUNK):
-        chunk = jobs[start : start + CHUNK]
-        of = " or ".join('(field "snapshot_of" = "%s")' % job.vm for job in chunk)
-        on = " or ".join(
-            '((field "_ref" = "%s") and (field "snapshot_schedule" = "%s"))' % (job.vm, job.kept.policy)
-            for job in chunk
-        )
-        # In xapi's query language `and` binds no tighter than `or`.
-        with understood("VM"):
-            found.update(xapi.refs("VM", "((%s) and (%s)) or (%s)" % (_COUNTS, of, on)))
-    return found
-
-
-def _busy(xapi: Xapi, vms: Sequence[str]) -> List[str]:
-    """Those of these VMs on which an operation is in progress."""
-    busy: List[str] = []
     for start in range(0, len(vms), CHUNK):
-        is_one = " or ".join('(field "_ref" = "%s")' % vm for vm in vms[start : start + CHUNK])
+        named = " or ".join('(field "%s" = "%s")' % (field, vm) for vm in vms[start : start + CHUNK])
         with understood("VM"):
-            busy += xapi.refs("VM", "(%s) and (%s)" % (_BUSY, is_one))
-    return busy
+            found.update(xapi.refs("VM", "(%s) and (%s)" % (condition, named)))
+    return found
 
 
 def _is_moved(xapi: Xapi, vm: str) -> bool:
