@@ -102,6 +102,12 @@ def test_killed_at_every_call_of_a_pass_and_started_again(seconds: float, kind: 
         assert not outcome.found, (call, outcome.found)
 
 
+def test_a_pass_that_is_killed_leaves_nothing_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    assert meets("1.9:killed_after:0", small()) == 1
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 # What the simulation has found once, in the smallest world that shows it
 
 

@@ -73,9 +73,11 @@ def _in_session(request: Request, around: Surroundings, clock: Clock, log: Log) 
             moved = place.local and not on_coordinator()
             return _NOT_HERE if moved else _carried_out(request, around, xapi, log, directory)
         finally:
-            sessions.log_out(xapi)
-            if note is not None:
-                note.close(settled=not xapi.session)
+            try:
+                sessions.log_out(xapi)
+            finally:
+                if note is not None:
+                    note.close(settled=not xapi.session)
     finally:
         xapi.close()
         if directory is not None:
