@@ -48,6 +48,7 @@ LICENCES = "compare the licences of the hosts: xe host-list params=name-label,ed
 # How the text for people begins in an alert LOCK_FAILED of a run by hand: nobody will do it later.
 NOT_MADE_UP = "Missed, and not made up for"
 NOT_RUN = "Not run by hand: "
+# In the alert of a run by hand that did not come to its end, which another pass raises.
 CUT_OFF = "was cut off: its pass was killed, or lost xapi"
 _KINDS = {1: "error", 3: "warn", 5: "info"}
 

@@ -28,14 +28,24 @@ def where(
 ) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Records of a class in which a field has one of these values, and which meet the condition; with `fields`, as
     Xapi.records gives them."""
+    for expression in _naming(field, values, condition):
+        yield from xapi.records(cls, expression, fields).items()
+
+
+def refs_of(xapi: Xapi, cls: str, field: str, values: Iterable[str], condition: str) -> Iterator[str]:
+    """The references of the same objects. A row that fails in the condition is compared with no value."""
+    for expression in _naming(field, values, condition):
+        yield from xapi.refs(cls, expression)
+
+
+def _naming(field: str, values: Iterable[str], condition: str) -> Iterator[str]:
+    """The queries that together name all of these values."""
     values = list(values)
     for start in range(0, len(values), CHUNK):
         # In xapi's query language `and` binds no tighter than `or`, so everything is in parentheses
         # (docs/xapi-facts.md, Queries).
         expression = " or ".join('(field "%s" = "%s")' % (field, value) for value in values[start : start + CHUNK])
-        if condition:
-            expression = "(%s) and (%s)" % (condition, expression)
-        yield from xapi.records(cls, expression, fields).items()
+        yield "(%s) and (%s)" % (condition, expression) if condition else expression
 
 
 def naming_pays(xapi: Xapi, rows: int, records: int, calls: int) -> bool:

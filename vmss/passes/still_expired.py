@@ -9,7 +9,7 @@ those of which something has changed more is read.
 from typing import List, Optional, Sequence, Set, Tuple
 
 from vmss.core.job import Job
-from vmss.edges.query import CHUNK, int_of
+from vmss.edges.query import int_of, refs_of
 from vmss.edges.xapi import Refused, Xapi, understood
 from vmss.passes.context import Context
 from vmss.passes.retrying import with_surplus
@@ -80,14 +80,10 @@ def _retained(xapi: Xapi, policy: str) -> Optional[int]:
 
 
 def _those(xapi: Xapi, condition: str, field: str, vms: Sequence[str]) -> Set[str]:
-    """The references of the VMs or snapshots that meet a condition, and in which the field has one of these values.
-    The condition comes first: most rows of the table fail in it, and are compared with nothing else."""
-    found: Set[str] = set()
-    for start in range(0, len(vms), CHUNK):
-        named = " or ".join('(field "%s" = "%s")' % (field, vm) for vm in vms[start : start + CHUNK])
-        with understood("VM"):
-            found.update(xapi.refs("VM", "(%s) and (%s)" % (condition, named)))
-    return found
+    """The references of the VMs or snapshots that meet a condition, in which most fail, and in which the field has one
+    of these VMs."""
+    with understood("VM"):
+        return set(refs_of(xapi, "VM", field, vms, condition))
 
 
 def _is_moved(xapi: Xapi, vm: str) -> bool:

@@ -67,9 +67,9 @@ class Plugins:
         return os.path.join(os.path.abspath(self.directory), plugin)
 
     def _start(self, command: List[bytes], environment: Dict[str, str], done: Callable[[Any], None]) -> None:
-        # Files instead of pipes: the call ends with the child, even if processes that it started run on.
         import tempfile  # slow to load
 
+        # Files instead of pipes: the call ends with the child, even if processes that it started run on.
         stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         try:
             child = subprocess.Popen(

@@ -67,9 +67,9 @@ def _lock(name: str, path: str) -> int:
 
 def save(sim: "Simulator", path: str) -> None:
     """Write the state to a file beside `path` and rename it: a crash leaves the old file or the new one."""
-    directory = os.path.dirname(os.path.abspath(path))
     import tempfile  # slow to load
 
+    directory = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".", dir=directory)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream, no_garbage():
